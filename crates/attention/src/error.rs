@@ -1,0 +1,153 @@
+//! What can go wrong.
+
+use crate::sdpa::{SdpaBackend, join_names};
+use burn::tensor::DType;
+
+/// An error of this crate. Shapes are in elements, lengths in positions.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttentionError {
+    /// A name that is no attention backend.
+    #[error("unknown attention backend `{name}`: choose from {}", join_names(&SdpaBackend::ALL))]
+    UnknownBackend {
+        /// The name as it was given.
+        name: String,
+    },
+    /// A list of wanted backends without an entry.
+    #[error("the list of attention backends is empty: name at least one of {}, or give no list", join_names(&SdpaBackend::ALL))]
+    EmptyPreference,
+    /// None of the wanted backends runs on the device.
+    #[error(
+        "no requested attention backend runs on {device}: {}. It has {}",
+        skipped.iter().map(|(backend, reason)| format!("{backend} ({reason})")).collect::<Vec<_>>().join(", "),
+        join_names(available)
+    )]
+    UnavailableBackend {
+        /// The device.
+        device: String,
+        /// What was wanted, with the reason against each.
+        skipped: Vec<(SdpaBackend, String)>,
+        /// What the device has.
+        available: Vec<SdpaBackend>,
+    },
+    /// A tensor whose shape does not fit the others.
+    #[error("attention: {tensor} has shape {found:?}, expected {expected}")]
+    Shape {
+        /// Which tensor.
+        tensor: &'static str,
+        /// What it should have been.
+        expected: String,
+        /// What it is.
+        found: Vec<usize>,
+    },
+    /// Tensors of one call with different dtypes, or a dtype that attention cannot compute with.
+    #[error("attention: {tensor} is {found:?}, expected {expected}: cast it before the call")]
+    Dtype {
+        /// Which tensor.
+        tensor: &'static str,
+        /// What it should have been.
+        expected: String,
+        /// What it is.
+        found: DType,
+    },
+    /// Tensors of one call on different devices.
+    #[error("attention: {tensor} is on {found}, the queries are on {expected}: move it before the call")]
+    DeviceMismatch {
+        /// Which tensor.
+        tensor: &'static str,
+        /// The device of the queries.
+        expected: String,
+        /// Where it is.
+        found: String,
+    },
+    /// A list of paddings whose length is not the batch size.
+    #[error("positions carry left paddings for {rows} rows, the batch has {batch}: give one for each row, or none")]
+    PaddingRows {
+        /// Paddings given.
+        rows: usize,
+        /// Batch size.
+        batch: usize,
+    },
+    /// Positions that do not fit the machine's integers.
+    #[error("positions overflow: {start} + {length} is beyond the range of positions")]
+    PositionOverflow {
+        /// First position.
+        start: usize,
+        /// Number of positions.
+        length: usize,
+    },
+    /// A parameter outside its range.
+    #[error("{name} is {value}, expected {expected}")]
+    Parameter {
+        /// Name of the parameter.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// Its range.
+        expected: &'static str,
+    },
+    /// A list of frequency divisors whose length is not half the rotating width.
+    #[error("rope {name} has {found} entries, expected {expected} (half of rotary_dim)")]
+    RopeFactors {
+        /// `short_factor` or `long_factor`.
+        name: &'static str,
+        /// Half of the rotating width.
+        expected: usize,
+        /// Entries given.
+        found: usize,
+    },
+    /// Lists of positions for rotary tables that are absent, empty or of unequal lengths.
+    #[error(
+        "rope positions: row {row} has {found} positions, expected {expected}: give rows of equal, positive length"
+    )]
+    RopePositions {
+        /// Index of the row.
+        row: usize,
+        /// Positions of the first row (at least 1).
+        expected: usize,
+        /// Positions of this row.
+        found: usize,
+    },
+    /// Keys or values that do not continue what the cache holds.
+    #[error("cache: {tensor} has shape {found:?}, expected {expected}: reset the cache before another batch")]
+    CacheShape {
+        /// `keys` or `values`.
+        tensor: &'static str,
+        /// What it should have been.
+        expected: String,
+        /// What it is.
+        found: Vec<usize>,
+    },
+    /// Keys or values of another dtype or on another device than what the cache holds.
+    #[error("cache: {tensor} are {found}, the cache holds {expected}: reset the cache before changing")]
+    CacheKind {
+        /// `keys` or `values`.
+        tensor: &'static str,
+        /// Dtype and device of the cache.
+        expected: String,
+        /// Dtype and device of the new tensor.
+        found: String,
+    },
+    /// More positions than a preallocated cache has room for.
+    #[error("cache: {length} positions held and {added} added exceed the capacity of {capacity}")]
+    CacheCapacity {
+        /// Room of the cache.
+        capacity: usize,
+        /// Positions held.
+        length: usize,
+        /// Positions to add.
+        added: usize,
+    },
+    /// A buffer too large to allocate.
+    #[error("cache: a buffer of shape {shape:?} cannot be allocated: lower the capacity")]
+    CacheAllocation {
+        /// Shape of the buffer.
+        shape: [usize; 4],
+    },
+}
+
+impl From<std::convert::Infallible> for AttentionError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,49 @@
+//! Attention, masks, rotary embeddings and KV caches for [Burn](burn), as standalone pieces.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`sdpa`] | the names of the attention backends, [`resolve_sdpa_method`] and [`select_backend`] |
+//! | [`mask`] | [`CausalMask`] (full, sliding, chunked) and [`Positions`] (offsets and left padding) |
+//! | [`attention`](mod@attention) | [`attention()`]: grouped heads, soft-cap, sinks, any mask, any backend |
+//! | [`rope`] | [`Rope`]: the rotary embeddings of transformers 5.23, and [`RopeTables`] |
+//! | [`cache`] | [`LayerCache`]: growing, preallocated and rolling caches of keys and values |
+//!
+//! Nothing here knows of model families, files or configurations.
+//!
+//! ```
+//! use automodel_attention::{AttentionParams, CausalMask, LayerCache, Positions, SdpaBackend, attention};
+//! use burn::tensor::{Device, Distribution, Tensor};
+//!
+//! let device = Device::flex();
+//! let random = |heads| Tensor::<4>::random([1, heads, 5, 16], Distribution::Default, &device);
+//!
+//! // Five new tokens, 8 query heads in groups over 2 key-value heads.
+//! let mut cache = LayerCache::growing();
+//! let keys = cache.append(random(2), random(2))?;
+//! let params = AttentionParams { scale: 0.25, softcap: None, mask: CausalMask::Full };
+//! let positions = Positions { key_start: keys.key_start, ..Positions::default() };
+//! let output =
+//!     attention(SdpaBackend::EfficientAttention, random(8), keys.k, keys.v, None, &params, &positions)?;
+//! assert_eq!(output.dims(), [1, 8, 5, 16]);
+//! # Ok::<(), automodel_attention::AttentionError>(())
+//! ```
+
+pub mod attention;
+pub mod cache;
+mod dispatch;
+mod error;
+mod flex;
+pub mod mask;
+mod math;
+mod products;
+pub mod rope;
+pub mod sdpa;
+mod softmax;
+mod tiled;
+
+pub use attention::{AttentionParams, attention};
+pub use cache::{CachedKeys, LayerCache};
+pub use error::AttentionError;
+pub use mask::{CausalMask, Positions};
+pub use rope::{Rope, RopeConfig, RopePairing, RopeScaling, RopeTables};
+pub use sdpa::{SdpaBackend, SdpaChoice, SdpaConstraints, SdpaMethod, resolve_sdpa_method, select_backend};

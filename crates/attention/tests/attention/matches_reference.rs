@@ -1,0 +1,166 @@
+//! Every backend against plain loops.
+
+use crate::reference::Case;
+use automodel_attention::{AttentionParams, CausalMask, Positions, SdpaBackend};
+use burn::tensor::{DType, Device};
+use proptest::prelude::*;
+
+const BACKENDS: [SdpaBackend; 3] = [SdpaBackend::Math, SdpaBackend::EfficientAttention, SdpaBackend::FlashAttention];
+const MASKS: [CausalMask; 3] = [CausalMask::Full, CausalMask::Sliding { window: 3 }, CausalMask::Chunked { size: 3 }];
+
+/// All backends, and the tensor operations that stand in for the CPU's kernel under autodiff.
+fn check_everywhere(case: &Case) {
+    for backend in BACKENDS {
+        case.check(backend, DType::F32, 1e-5, &Device::flex());
+        case.check(backend, DType::F32, 1e-5, &Device::flex().autodiff());
+    }
+}
+
+#[test]
+fn every_mask_with_every_feature() {
+    for mask in MASKS {
+        for group in [1, 4] {
+            for softcap in [None, Some(1.5)] {
+                for sinks in [false, true] {
+                    for padding in [vec![], vec![0, 4]] {
+                        for (query_start, queries) in [(0, 7), (6, 1), (4, 3)] {
+                            check_everywhere(&Case {
+                                group,
+                                queries,
+                                sinks,
+                                params: AttentionParams { scale: 0.4, softcap, mask },
+                                positions: Positions { query_start, key_start: 0, padding: padding.clone() },
+                                ..Case::default()
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_of_a_rolling_cache() {
+    for mask in MASKS {
+        for padding in [vec![], vec![18, 0]] {
+            check_everywhere(&Case {
+                queries: 3,
+                keys: 5,
+                params: AttentionParams { scale: 0.4, softcap: None, mask },
+                positions: Positions { query_start: 19, key_start: 17, padding },
+                ..Case::default()
+            });
+        }
+    }
+}
+
+/// More rows and keys than one tile holds, with a window that skips tiles.
+#[test]
+fn several_tiles() {
+    let masks = [CausalMask::Full, CausalMask::Sliding { window: 70 }, CausalMask::Chunked { size: 200 }];
+    for (mask, sinks) in masks.into_iter().zip([false, true, true]) {
+        check_everywhere(&Case {
+            batch: 2,
+            group: 2,
+            queries: 300,
+            keys: 700,
+            head_dim: 4,
+            value_dim: 3,
+            sinks,
+            params: AttentionParams { scale: 0.5, softcap: None, mask },
+            positions: Positions { query_start: 400, key_start: 0, padding: vec![0, 520] },
+            ..Case::default()
+        });
+    }
+}
+
+/// A decoding step over more keys than one tile holds.
+#[test]
+fn long_decode() {
+    check_everywhere(&Case {
+        batch: 1,
+        group: 16,
+        queries: 1,
+        keys: 5000,
+        head_dim: 4,
+        value_dim: 4,
+        positions: Positions { query_start: 4999, ..Positions::default() },
+        ..Case::default()
+    });
+}
+
+#[test]
+fn half_precision_is_rounded_only_at_the_ends() {
+    for backend in BACKENDS {
+        for sinks in [false, true] {
+            let case = Case { sinks, ..Case::default() };
+            case.check(backend, DType::F16, 5e-3, &Device::flex());
+            case.check(backend, DType::BF16, 4e-2, &Device::flex());
+            case.check(backend, DType::F64, 1e-6, &Device::flex());
+        }
+    }
+}
+
+/// Scores in the hundreds, which half precision or an unshifted softmax would not survive.
+#[test]
+fn large_scores() {
+    let params = AttentionParams { scale: 100.0, softcap: None, mask: CausalMask::Full };
+    let case = Case { params, ..Case::default() };
+    for backend in BACKENDS {
+        case.check(backend, DType::F32, 2e-3, &Device::flex());
+    }
+}
+
+/// A value of -0.0 or a tiny negative window edge must not matter: a window beyond the sequence is full attention.
+#[test]
+fn a_window_beyond_the_sequence_is_full_attention() {
+    let of = |mask| {
+        let params = AttentionParams { scale: 0.4, softcap: None, mask };
+        let case = Case { params, ..Case::default() };
+        case.compute(SdpaBackend::EfficientAttention, DType::F32, &Device::flex()).expect("a valid case")
+    };
+    let full = of(CausalMask::Full);
+    assert_eq!(of(CausalMask::Sliding { window: usize::MAX }), full);
+    assert_eq!(of(CausalMask::Chunked { size: usize::MAX }), full);
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let mask = prop_oneof![
+        Just(CausalMask::Full),
+        (1_usize..12).prop_map(|window| CausalMask::Sliding { window }),
+        (1_usize..12).prop_map(|size| CausalMask::Chunked { size }),
+    ];
+    let sizes = (1_usize..4, 1_usize..4, 1_usize..5, 1_usize..12, 0_usize..14, 1_usize..40, 1_usize..20);
+    let rest = (any::<bool>(), proptest::option::of(0.5..30.0), mask, 0_usize..5, any::<bool>(), 0_u64..1000);
+    (sizes, rest).prop_flat_map(|((batch, kv_heads, group, queries, past, head_dim, value_dim), rest)| {
+        let (sinks, softcap, mask, key_start, padded, seed) = rest;
+        let longest = if padded { key_start + past + queries } else { 0 };
+        proptest::collection::vec(0..=longest, batch).prop_map(move |padding| Case {
+            batch,
+            kv_heads,
+            group,
+            queries,
+            keys: past + queries,
+            head_dim,
+            value_dim,
+            sinks,
+            params: AttentionParams { scale: (head_dim as f64).powf(-0.5), softcap, mask },
+            positions: Positions {
+                query_start: key_start + past,
+                key_start,
+                padding: if padded { padding } else { Vec::new() },
+            },
+            seed,
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn random_calls(case in any_case()) {
+        check_everywhere(&case);
+    }
+}

@@ -1,0 +1,230 @@
+//! From a name to a running model: the calls of the other crates, in order.
+
+use crate::{AutoModel, AutoModelError, Dtype, FromConfig, Prepared, Summary, demo, options::Options};
+use automodel_attention::{SdpaConstraints, SdpaMethod};
+use automodel_config::{GenerationConfig, Overrides, RawConfig};
+use automodel_generation::TextTokenizer;
+use automodel_hub::Checkpoint;
+use automodel_loader::{CheckpointFiles, LoadPlan, Progress, execute};
+use automodel_models::{ModelFactory, parameters::ParameterTensor};
+use automodel_registry::Registry;
+use burn::tensor::Device;
+use serde_json::Value;
+
+/// Causal language models by name, as `AutoModelForCausalLM` of transformers.
+#[derive(Clone, Copy, Debug)]
+pub struct AutoModelForCausalLM;
+
+impl AutoModelForCausalLM {
+    /// A model from a checkpoint: a directory, a repo id in the local Hugging Face cache, or [`DEMO`](crate::DEMO).
+    ///
+    /// ```
+    /// use automodel::AutoModelForCausalLM;
+    ///
+    /// let model = AutoModelForCausalLM::from_pretrained("demo").load()?;
+    /// assert_eq!(model.generate_text("27+48=")?, "75");
+    /// # Ok::<(), automodel::AutoModelError>(())
+    /// ```
+    pub fn from_pretrained(model: impl Into<String>) -> FromPretrained {
+        FromPretrained { model: model.into(), options: Options::default(), progress: None }
+    }
+
+    /// A model with random weights from a config alone.
+    ///
+    /// ```
+    /// use automodel::{AutoModelForCausalLM, config::RawConfig};
+    ///
+    /// let config = RawConfig::from_str(
+    ///     r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 32,
+    ///         "num_hidden_layers": 2, "num_attention_heads": 4}"#,
+    /// )?;
+    /// let model = AutoModelForCausalLM::from_config(config).seed(7).build()?;
+    /// assert_eq!(model.logits(&[1, 2, 3])?.dims(), [3, 32]);
+    /// # Ok::<(), automodel::AutoModelError>(())
+    /// ```
+    pub fn from_config(config: RawConfig) -> FromConfig {
+        FromConfig::new(config)
+    }
+}
+
+type ProgressCallback = Box<dyn FnMut(Progress<'_>)>;
+
+/// Collects what is asked for; [`load`](Self::load) does it.
+pub struct FromPretrained {
+    model: String,
+    options: Options,
+    progress: Option<ProgressCallback>,
+}
+
+impl FromPretrained {
+    /// Where the model runs; the CPU if not said.
+    pub fn device(mut self, device: Device) -> Self {
+        self.options.load.device = device;
+        self
+    }
+
+    /// Branch, tag or commit of a repo.
+    pub fn revision(mut self, revision: impl Into<String>) -> Self {
+        self.options.hub.revision = Some(revision.into());
+        self
+    }
+
+    /// Directory of the Hugging Face cache, instead of the environment's.
+    pub fn cache_dir(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+        self.options.hub.cache_dir = Some(directory.into());
+        self
+    }
+
+    /// The dtype of the weights.
+    pub fn dtype(mut self, dtype: Dtype) -> Self {
+        self.options.load.dtype = dtype.policy();
+        self
+    }
+
+    /// Changes a value of the config: a key or dotted path; objects merge into what is there.
+    pub fn config_override(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.options.overrides = self.options.overrides.set(key, value);
+        self
+    }
+
+    /// Changes several values of the config.
+    pub fn config_overrides(mut self, overrides: &Overrides) -> Self {
+        self.options.overrides = self.options.overrides.merged_with(overrides);
+        self
+    }
+
+    /// An option by name: those that the implementation declares go to it, those that the config knows to the config, and
+    /// any other is an error.
+    pub fn option(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.options.named.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Lets the config have a key that nothing reads.
+    pub fn allow_unread_key(mut self, key: impl Into<String>) -> Self {
+        self.options.allowed_unread_keys.push(key.into());
+        self
+    }
+
+    /// Attention backends in order of preference, by name or value.
+    pub fn attention<M: Into<SdpaMethod>>(mut self, methods: impl IntoIterator<Item = M>) -> Self {
+        self.options.attention = Some(methods.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// What the run demands of attention, where no backend is named.
+    pub fn attention_constraints(mut self, constraints: SdpaConstraints) -> Self {
+        self.options.constraints = constraints;
+        self
+    }
+
+    /// Uses the generic implementation even where a custom one is compatible.
+    pub fn force_generic(mut self, force: bool) -> Self {
+        self.options.resolve.force_generic = force;
+        self
+    }
+
+    /// Families and implementations to choose from, instead of the built-in ones.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.options.registry = registry;
+        self
+    }
+
+    /// Builds the custom implementation `name`.
+    pub fn factory(mut self, name: &str, factory: ModelFactory) -> Self {
+        self.options.factories.insert(name, factory);
+        self
+    }
+
+    /// Looks for NaN and infinity in all weights, which reads them all.
+    pub fn check_finite(mut self, check: bool) -> Self {
+        self.options.load.check_finite = check;
+        self
+    }
+
+    /// Whether weights may stay in the mapped file (the default). Turn it off for files that are edited in place.
+    pub fn zero_copy(mut self, zero_copy: bool) -> Self {
+        self.options.load.zero_copy = zero_copy;
+        self
+    }
+
+    /// Bound in bytes on what is read but not yet on the device.
+    pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
+        self.options.load.max_bytes_in_flight = bytes;
+        self
+    }
+
+    /// Calls `progress` after each parameter.
+    pub fn progress(mut self, progress: impl FnMut(Progress<'_>) + 'static) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// What would be loaded and why, from config and headers alone.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for what only the weights themselves can show.
+    pub fn inspect(&self) -> Result<Summary, AutoModelError> {
+        let (checkpoint, prepared) = self.prepare()?;
+        let files = CheckpointFiles::open(&checkpoint.dir)?;
+        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &self.options.load)?;
+        Ok(Summary::new(&checkpoint, prepared, &files, plan))
+    }
+
+    /// Resolves, plans, loads.
+    ///
+    /// # Errors
+    /// What any stage finds wrong: the checkpoint cannot be found, the config makes no sense or asks for something that is not
+    /// supported, the files do not fit the model or are damaged.
+    pub fn load(mut self) -> Result<AutoModel, AutoModelError> {
+        let (checkpoint, prepared) = self.prepare()?;
+        let mut model = prepared.skeleton(&self.options)?;
+        let files = CheckpointFiles::open(&checkpoint.dir)?;
+        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &self.options.load)?;
+        let mut silent = |_: Progress<'_>| {};
+        let progress: &mut dyn FnMut(Progress<'_>) = match &mut self.progress {
+            Some(progress) => progress,
+            None => &mut silent,
+        };
+        let (mut loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
+        let tied = loaded.tied().to_vec();
+        model.assign_parameters(&mut |path| Some(ParameterTensor::from_dispatch(loaded.take(path)?.tensor)))?;
+        Ok(AutoModel {
+            model,
+            tokenizer: tokenizer(&checkpoint)?,
+            generation_config: generation_config(&checkpoint, &prepared)?,
+            tied,
+            checkpoint: Some(checkpoint),
+            prepared,
+            report: Some(report),
+        })
+    }
+
+    fn prepare(&self) -> Result<(Checkpoint, Prepared), AutoModelError> {
+        let checkpoint = automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?;
+        let raw = RawConfig::from_file(&checkpoint.config_file())?;
+        let prepared = Prepared::new(raw, &self.options).map_err(|error| error.of_checkpoint(&self.model))?;
+        Ok((checkpoint, prepared))
+    }
+}
+
+impl std::fmt::Debug for FromPretrained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FromPretrained").field("model", &self.model).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// The tokenizer, if the checkpoint has one.
+fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<TextTokenizer>, AutoModelError> {
+    let has_one = ["tokenizer.json", "tokenizer.model"].iter().any(|name| checkpoint.file(name).is_some());
+    Ok(if has_one { Some(TextTokenizer::from_dir(&checkpoint.dir)?) } else { None })
+}
+
+/// generation_config.json over what config.json says of special tokens.
+fn generation_config(checkpoint: &Checkpoint, prepared: &Prepared) -> Result<GenerationConfig, AutoModelError> {
+    let of_model = GenerationConfig::from_model_config(&prepared.config)?;
+    Ok(match checkpoint.file("generation_config.json") {
+        Some(path) => of_model.merge(GenerationConfig::from_file(&path)?),
+        None => of_model,
+    })
+}

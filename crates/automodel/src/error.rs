@@ -1,0 +1,59 @@
+//! What can go wrong on the way from a name to a model.
+
+use automodel_registry::RegistryError;
+use thiserror::Error;
+
+/// What can go wrong on the way from a name to a model. The stages' own errors pass through unchanged.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AutoModelError {
+    /// The checkpoint could not be found.
+    #[error(transparent)]
+    Hub(#[from] automodel_hub::HubError),
+    /// The config could not be read or makes no sense.
+    #[error(transparent)]
+    Config(#[from] automodel_config::ConfigError),
+    /// No implementation serves the config, or it contradicts itself.
+    #[error(transparent)]
+    Registry(#[from] automodel_registry::RegistryError),
+    /// The weights are quantised in a way that cannot be read.
+    #[error(transparent)]
+    Quant(#[from] automodel_quant::QuantError),
+    /// The attention that was asked for does not exist here.
+    #[error(transparent)]
+    Attention(#[from] automodel_attention::AttentionError),
+    /// The model could not be built or run.
+    #[error(transparent)]
+    Model(#[from] automodel_models::ModelError),
+    /// The weights could not be loaded or saved.
+    #[error(transparent)]
+    Load(#[from] automodel_loader::LoadError),
+    /// Text could not be generated.
+    #[error(transparent)]
+    Generation(#[from] automodel_generation::GenerationError),
+    /// A dtype that is none.
+    #[error("`{name}` is no dtype for weights: choose auto, float32, float16 or bfloat16")]
+    UnknownDtype {
+        /// What was given.
+        name: String,
+    },
+    /// Text was asked for from a checkpoint that has no tokenizer.
+    #[error("this checkpoint has no tokenizer: give token ids, or put its tokenizer.json into the directory")]
+    NoTokenizer,
+    /// The generic implementation without a spec.
+    #[error("the resolution chose the generic decoder without a specification: this is a mistake in the registry")]
+    NoSpec,
+}
+
+impl AutoModelError {
+    /// Adds the name of the checkpoint where an error can carry it.
+    pub(crate) fn of_checkpoint(self, name: &str) -> Self {
+        match self {
+            Self::Registry(RegistryError::UnsupportedArchitecture { model_type, architectures, nearest, .. }) => {
+                let checkpoint = Some(name.to_owned());
+                Self::Registry(RegistryError::UnsupportedArchitecture { model_type, architectures, checkpoint, nearest })
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod auto;
+mod demo;
+mod error;
+mod from_config;
+mod model;
+mod options;
+mod prepared;
+mod summary;
+
+pub use auto::{AutoModelForCausalLM, FromPretrained};
+pub use demo::DEMO;
+pub use error::AutoModelError;
+pub use from_config::FromConfig;
+pub use model::AutoModel;
+pub use options::Dtype;
+pub use prepared::Prepared;
+pub use summary::{LayerSummary, Summary};
+
+pub use automodel_attention as attention;
+pub use automodel_config as config;
+pub use automodel_generation as generation;
+pub use automodel_hub as hub;
+pub use automodel_loader as loader;
+pub use automodel_models as models;
+pub use automodel_quant as quant;
+pub use automodel_registry as registry;
+pub use burn::tensor::Device;

@@ -1,0 +1,109 @@
+//! A model that is ready to run.
+
+use crate::{AutoModelError, Prepared};
+use automodel_config::GenerationConfig;
+use automodel_generation::{
+    ChatMessage, ChatOptions, GenerationEvent, GenerationOptions, GenerationReport, Generator, Prompt, TextTokenizer,
+};
+use automodel_hub::Checkpoint;
+use automodel_loader::LoadReport;
+use automodel_models::{CacheOptions, CausalLm, LogitsFor, TokenBatch};
+use burn::tensor::Tensor;
+use std::ops::ControlFlow;
+
+/// A model that is ready to run, with its tokenizer and what is known of how it came to be.
+#[derive(Debug)]
+pub struct AutoModel {
+    pub(crate) model: Box<dyn CausalLm>,
+    pub(crate) tokenizer: Option<TextTokenizer>,
+    pub(crate) generation_config: GenerationConfig,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) prepared: Prepared,
+    pub(crate) report: Option<LoadReport>,
+    pub(crate) tied: Vec<(String, String)>,
+}
+
+impl AutoModel {
+    /// The model itself.
+    pub fn model(&self) -> &dyn CausalLm {
+        self.model.as_ref()
+    }
+
+    /// The tokenizer, if the checkpoint has one.
+    pub fn tokenizer(&self) -> Option<&TextTokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// What the checkpoint suggests for generation.
+    pub fn generation_config(&self) -> &GenerationConfig {
+        &self.generation_config
+    }
+
+    /// Where it was loaded from; `None` for models made from a config.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// Config, choice of implementation and mathematics.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// What happened while it was loaded; `None` for models made from a config.
+    pub fn report(&self) -> Option<&LoadReport> {
+        self.report.as_ref()
+    }
+
+    /// Parameters that share the storage of another: (parameter, the one it shares).
+    pub fn tied(&self) -> &[(String, String)] {
+        &self.tied
+    }
+
+    /// Logits `[length, vocab_size]` in float32 for one sequence of token ids.
+    ///
+    /// # Errors
+    /// No tokens, or tokens outside the vocabulary; a sequence longer than learned positions.
+    pub fn logits(&self, tokens: &[u32]) -> Result<Tensor<2>, AutoModelError> {
+        let batch = TokenBatch::new(&[tokens], self.model.vocab_size())?;
+        let mut cache = self.model.new_cache(&CacheOptions::default());
+        let logits = self.model.forward(&batch, LogitsFor::All, &mut cache)?;
+        Ok(logits.squeeze_dim(0))
+    }
+
+    /// Continues `prompts`; `on_event` hears of each token and may break off.
+    ///
+    /// # Errors
+    /// Prompts or options that make no sense for this model.
+    pub fn generate(
+        &self,
+        prompts: &[Prompt],
+        options: &GenerationOptions,
+        on_event: &mut dyn FnMut(GenerationEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<GenerationReport, AutoModelError> {
+        let generator = Generator::new(self.model()).with_generation_config(self.generation_config.clone());
+        let generator = match &self.tokenizer {
+            Some(tokenizer) => generator.with_tokenizer(tokenizer),
+            None => generator,
+        };
+        Ok(generator.generate(prompts, options, on_event)?)
+    }
+
+    /// Continues one prompt with the checkpoint's own settings and returns the new text.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate), and a checkpoint without a tokenizer.
+    pub fn generate_text(&self, prompt: &str) -> Result<String, AutoModelError> {
+        let options = GenerationOptions::default();
+        let report = self.generate(&[prompt.into()], &options, &mut |_| ControlFlow::Continue(()))?;
+        Ok(report.texts.into_iter().next().map(|text| text.text).unwrap_or_default())
+    }
+
+    /// The prompt that the checkpoint's chat template makes of `messages`.
+    ///
+    /// # Errors
+    /// No tokenizer, no chat template, or a template that fails.
+    pub fn chat_prompt(&self, messages: &[ChatMessage], options: &ChatOptions) -> Result<String, AutoModelError> {
+        let tokenizer = self.tokenizer.as_ref().ok_or(AutoModelError::NoTokenizer)?;
+        Ok(tokenizer.render_chat(messages, options)?)
+    }
+}

@@ -1,0 +1,82 @@
+//! What a caller may ask of a model, besides its name.
+
+use automodel_attention::{SdpaConstraints, SdpaMethod};
+use automodel_config::Overrides;
+use automodel_hub::HubOptions;
+use automodel_loader::{DtypePolicy, LoadOptions};
+use automodel_models::ModelFactories;
+use automodel_registry::{Registry, ResolveOptions};
+use burn::tensor::{Device, FloatDType};
+use serde_json::{Map, Value};
+use std::str::FromStr;
+
+/// The dtype that weights get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dtype {
+    /// That of the file; on the CPU float32 for half precision.
+    #[default]
+    Auto,
+    /// float32
+    Float32,
+    /// float16; what is stored wider stays so.
+    Float16,
+    /// bfloat16; what is stored wider stays so.
+    BFloat16,
+}
+
+impl Dtype {
+    pub(crate) fn policy(self) -> DtypePolicy {
+        match self {
+            Self::Auto => DtypePolicy::Auto,
+            Self::Float32 => DtypePolicy::Explicit(FloatDType::F32),
+            Self::Float16 => DtypePolicy::Explicit(FloatDType::F16),
+            Self::BFloat16 => DtypePolicy::Explicit(FloatDType::BF16),
+        }
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = crate::AutoModelError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(match name.trim_start_matches("torch.").to_ascii_lowercase().as_str() {
+            "auto" => Self::Auto,
+            "float32" | "f32" | "fp32" => Self::Float32,
+            "float16" | "f16" | "fp16" | "half" => Self::Float16,
+            "bfloat16" | "bf16" => Self::BFloat16,
+            _ => return Err(crate::AutoModelError::UnknownDtype { name: name.to_owned() }),
+        })
+    }
+}
+
+/// Everything that [`FromPretrained`](crate::FromPretrained) collects.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub hub: HubOptions,
+    pub overrides: Overrides,
+    pub named: Map<String, Value>,
+    pub allowed_unread_keys: Vec<String>,
+    pub registry: Registry,
+    pub factories: ModelFactories,
+    pub resolve: ResolveOptions,
+    pub attention: Option<Vec<SdpaMethod>>,
+    pub constraints: SdpaConstraints,
+    pub load: LoadOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            hub: HubOptions::default(),
+            overrides: Overrides::new(),
+            named: Map::new(),
+            allowed_unread_keys: Vec::new(),
+            registry: Registry::builtin(),
+            factories: ModelFactories::default(),
+            resolve: ResolveOptions::default(),
+            attention: None,
+            constraints: SdpaConstraints::default(),
+            load: LoadOptions::new(&Device::flex()),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What would be loaded, for people and programs to read.
+
+use crate::Prepared;
+use automodel_hub::Checkpoint;
+use automodel_loader::{CheckpointFiles, LoadPlan};
+use automodel_registry::Resolution;
+use automodel_registry::spec::{AttentionMask, Mixer, Mlp, ModelSpec};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What would be loaded and why.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Directory of the files.
+    pub directory: PathBuf,
+    /// Commit, for a repo.
+    pub commit: Option<String>,
+    /// Which implementation serves the config, and why.
+    pub resolution: Resolution,
+    /// The attention backend.
+    pub attention: String,
+    /// Why that one.
+    pub attention_reason: String,
+    /// Number of parameters, tied ones counted once.
+    pub parameters: u64,
+    /// Bytes in the files by dtype.
+    pub stored_bytes: BTreeMap<String, u64>,
+    /// Bytes on the device by dtype.
+    pub target_bytes: BTreeMap<String, u64>,
+    /// Bytes on the device that stay in the mapped files.
+    pub mapped_bytes: u64,
+    /// Predicted peak of host memory while loading, in bytes.
+    pub peak_bytes: u64,
+    /// Bytes that keys and values take for each token of context beyond any window, float32.
+    pub cache_bytes_per_token: Option<u64>,
+    /// Why weights get another dtype than they are stored in.
+    pub dtype_reasons: Vec<String>,
+    /// The layers; runs of equal layers are one row.
+    pub layers: Vec<LayerSummary>,
+    /// What was odd but no error.
+    pub warnings: Vec<String>,
+    /// The plan, row by row.
+    #[serde(skip)]
+    pub plan: LoadPlan,
+    /// Config, choice and mathematics.
+    #[serde(skip)]
+    pub prepared: Prepared,
+}
+
+/// A run of equal layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LayerSummary {
+    /// Index of the first.
+    pub first: usize,
+    /// Index of the last.
+    pub last: usize,
+    /// Heads, grouping, window.
+    pub mixer: String,
+    /// Kind and width.
+    pub mlp: String,
+    /// Kind and place of the norms.
+    pub norms: String,
+}
+
+impl Summary {
+    pub(crate) fn new(checkpoint: &Checkpoint, prepared: Prepared, files: &CheckpointFiles, plan: LoadPlan) -> Self {
+        let spec = prepared.lowered.spec.as_ref();
+        let mut stored_bytes = BTreeMap::new();
+        for tensor in files.tensors().values() {
+            *stored_bytes.entry(tensor.dtype.name().to_owned()).or_default() += tensor.range.end - tensor.range.start;
+        }
+        let mut target_bytes = BTreeMap::new();
+        let mut reasons = BTreeMap::new();
+        let mut parameters = 0;
+        for row in plan.rows.iter().filter(|row| row.tied_to.is_none()) {
+            *target_bytes.entry(format!("{:?}", row.target)).or_default() += row.bytes;
+            parameters += row.shape.iter().map(|&size| size as u64).product::<u64>();
+            if row.stored.float() != Some(row.target) {
+                let change = format!("{} to {:?}: {}", row.stored.name(), row.target, row.reason);
+                *reasons.entry(change).or_insert(0_usize) += 1;
+            }
+        }
+        let mut warnings: Vec<_> = prepared.config.warnings().iter().map(ToString::to_string).collect();
+        warnings.extend(plan.warnings.iter().cloned());
+        Self {
+            directory: checkpoint.dir.clone(),
+            commit: checkpoint.commit.clone(),
+            resolution: prepared.resolution.clone(),
+            attention: prepared.attention.backend.to_string(),
+            attention_reason: prepared.attention.reason.clone(),
+            parameters,
+            stored_bytes,
+            target_bytes,
+            mapped_bytes: plan.mapped_bytes,
+            peak_bytes: plan.peak_bytes,
+            cache_bytes_per_token: spec.map(cache_bytes_per_token),
+            dtype_reasons: reasons.into_iter().map(|(change, count)| format!("{count} parameters, {change}")).collect(),
+            layers: spec.map(layers).unwrap_or_default(),
+            warnings,
+            plan,
+            prepared,
+        }
+    }
+}
+
+/// Layers with a window stop growing and are not counted.
+fn cache_bytes_per_token(spec: &ModelSpec) -> u64 {
+    let bytes = |mixer: &Mixer| {
+        let Mixer::Attention(attention) = mixer;
+        match attention.mask {
+            AttentionMask::Sliding { .. } => 0,
+            _ => (2 * attention.num_key_value_heads * attention.head_dim * size_of::<f32>()) as u64,
+        }
+    };
+    spec.layers.iter().map(|layer| bytes(&layer.mixer)).sum()
+}
+
+fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
+    let mut rows: Vec<LayerSummary> = Vec::new();
+    for (index, layer) in spec.layers.iter().enumerate() {
+        let row = LayerSummary {
+            first: index,
+            last: index,
+            mixer: describe_mixer(&layer.mixer),
+            mlp: describe_mlp(&layer.mlp),
+            norms: format!("{:?}, {:?}", layer.norm.kind, layer.placement),
+        };
+        match rows.last_mut() {
+            Some(last) if (&last.mixer, &last.mlp, &last.norms) == (&row.mixer, &row.mlp, &row.norms) => last.last = index,
+            _ => rows.push(row),
+        }
+    }
+    rows
+}
+
+fn describe_mixer(mixer: &Mixer) -> String {
+    let Mixer::Attention(attention) = mixer;
+    let window = match attention.mask {
+        AttentionMask::Full => "full".to_owned(),
+        AttentionMask::Sliding { window } => format!("window {window}"),
+        AttentionMask::Chunked { size } => format!("chunks of {size}"),
+    };
+    let positions = match &attention.rope {
+        Some(rope) if rope.rotary_dim < attention.head_dim => format!("rope on {}, theta {}", rope.rotary_dim, rope.theta),
+        Some(rope) => format!("rope theta {}", rope.theta),
+        None => "no rope".to_owned(),
+    };
+    format!(
+        "attention {}/{} heads of {}, {window}, {positions}",
+        attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
+    )
+}
+
+fn describe_mlp(mlp: &Mlp) -> String {
+    match mlp {
+        Mlp::Gated(mlp) => format!("gated {} of {}", lower(&mlp.activation), mlp.intermediate_size),
+        Mlp::Plain(mlp) => format!("plain {} of {}", lower(&mlp.activation), mlp.intermediate_size),
+        Mlp::Moe(moe) => format!(
+            "{} of {} experts, {} of {}{}",
+            moe.num_experts_per_tok,
+            moe.num_experts,
+            lower(&moe.expert.activation),
+            moe.expert.intermediate_size,
+            moe.shared_expert.as_ref().map(|shared| format!(", shared {}", shared.mlp.intermediate_size)).unwrap_or_default()
+        ),
+    }
+}
+
+fn lower(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}

@@ -1,0 +1,2 @@
+//! The `automodel` command.
+fn main() {}

@@ -1,0 +1,136 @@
+//! Keys that cannot change what a causal language model computes at inference, reviewed, with the reason.
+//!
+//! A key that carries mathematics must not be here, even if its usual value switches the mathematics off: the family
+//! that knows it reads it.
+
+use serde_json::Value;
+
+/// A reason and the keys that it excuses.
+struct Group {
+    reason: &'static str,
+    keys: &'static [&'static str],
+}
+
+#[rustfmt::skip]
+const GROUPS: &[Group] = &[
+    Group {
+        reason: "dropout: the identity at inference",
+        keys: &[
+            "attention_dropout", "attn_dropout", "attn_pdrop", "classifier_dropout", "dropout", "embd_pdrop",
+            "embedding_dropout", "ffn_dropout", "hidden_dropout", "residual_dropout", "resid_pdrop",
+            "summary_first_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob", "activation_dropout",
+            "layerdrop",
+        ],
+    },
+    Group {
+        reason: "initial values of weights that are then loaded",
+        keys: &["initializer_range", "initializer_factor", "init_std", "init_method", "rescale_prenorm_residual"],
+    },
+    Group {
+        reason: "losses, noise and memory savings of training",
+        keys: &[
+            "router_aux_loss_coef", "aux_loss_alpha", "aux_loss_coef", "aux_loss_type", "seq_aux",
+            "router_z_loss_coef", "router_jitter_noise", "output_router_logits", "gradient_checkpointing",
+        ],
+    },
+    Group { reason: "tensor parallelism of the pre-training, ignored by transformers 5", keys: &["pretraining_tp"] },
+    Group {
+        reason: "heads that predict several tokens ahead; the ordinary forward pass does not run them",
+        keys: &[
+            "num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers", "mtp_layer_types",
+            "mtp_mlp_layer_types",
+        ],
+    },
+    Group {
+        reason: "bookkeeping: who wrote the file, with what, and where the code is",
+        keys: &[
+            "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "auto_map", "custom_pipelines",
+            "unsloth_version", "unsloth_fixed", "tokenizer_class", "processor_class",
+            "_diffusers_version", "_from_model_config", "transformers.js_config",
+        ],
+    },
+    Group {
+        reason: "read by accessors of their own, at other stages of loading",
+        keys: &["model_type", "architectures", "dtype", "torch_dtype", "quantization_config"],
+    },
+    Group {
+        reason: "what the forward pass returns and caches, not what it computes",
+        keys: &[
+            "use_cache", "output_attentions", "output_hidden_states", "return_dict", "use_return_dict",
+            "torchscript", "chunk_size_feed_forward", "cache_implementation", "return_dict_in_generate",
+            "output_scores", "output_logits", "num_logits_to_keep", "keys_to_ignore_at_inference",
+        ],
+    },
+    Group {
+        reason: "which kernel computes attention or experts, and in which order it rounds; same mathematics",
+        keys: &[
+            "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
+            "_attn_implementation_internal", "_experts_implementation", "experts_implementation",
+            "_experts_implementation_internal", "_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention",
+            "use_flash_attention_2", "flash_attn", "use_xformers", "reorder_and_upcast_attn", "use_bfloat16",
+        ],
+    },
+    Group {
+        reason: "special tokens: text in and out, not what the model computes",
+        keys: &[
+            "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id",
+            "mask_token_id", "decoder_start_token_id", "bos_token", "eos_token", "pad_token", "prefix",
+        ],
+    },
+    Group {
+        reason: "generation settings, which transformers 5 drops from config.json",
+        keys: &[
+            "max_length", "max_new_tokens", "min_length", "min_new_tokens", "do_sample", "early_stopping",
+            "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "min_p",
+            "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
+            "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "forced_bos_token_id",
+            "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
+            "begin_suppress_tokens", "epsilon_cutoff", "eta_cutoff", "encoder_repetition_penalty",
+            "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold",
+            "assistant_lookbehind", "target_lookbehind",
+        ],
+    },
+    Group {
+        reason: "classification heads and tasks other than causal language modelling",
+        keys: &[
+            "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
+            "summary_activation", "summary_proj_to_labels", "summary_type", "summary_use_proj", "classifier_bias",
+            "classifier_activation", "classifier_pooling",
+        ],
+    },
+    Group {
+        reason: "left from encoder-decoder and TensorFlow times; nothing in a decoder reads them",
+        keys: &[
+            "tie_encoder_decoder", "cross_attention_hidden_size", "tf_legacy_loss", "pruned_heads", "n_ctx",
+            "is_decoder",
+        ],
+    },
+];
+
+/// Keys that are harmless at one value only, and why.
+const HARMLESS_WHEN: &[(&str, bool, &str)] = &[
+    ("add_cross_attention", false, "no cross-attention; true would add layers"),
+    ("is_encoder_decoder", false, "no encoder; true would add one"),
+];
+
+/// Why a top-level key with this value cannot change what a causal language model computes at inference; `None` if it
+/// can, or nobody has reviewed it.
+///
+/// ```
+/// use automodel_config::harmless_reason;
+/// use serde_json::json;
+///
+/// assert!(harmless_reason("attention_dropout", &json!(0.1)).is_some());
+/// assert!(harmless_reason("attention_bias", &json!(false)).is_none());
+/// ```
+pub fn harmless_reason(key: &str, value: &Value) -> Option<&'static str> {
+    let listed = GROUPS.iter().find(|group| group.keys.contains(&key)).map(|group| group.reason);
+    let at_this_value = |(name, harmless, _): &&(&str, bool, &str)| *name == key && value.as_bool() == Some(*harmless);
+    listed.or_else(|| HARMLESS_WHEN.iter().find(at_this_value).map(|(_, _, reason)| *reason))
+}
+
+/// All names of the list.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    let conditional = HARMLESS_WHEN.iter().map(|(name, _, _)| *name);
+    GROUPS.iter().flat_map(|group| group.keys.iter().copied()).chain(conditional)
+}

@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod defaults;
+mod dtype;
+mod error;
+mod generation;
+mod harmless;
+mod json;
+mod known;
+mod merge;
+mod origin;
+mod overrides;
+mod raw;
+mod resolve;
+mod resolved;
+mod rope;
+mod typed;
+mod unread;
+mod warning;
+
+pub use defaults::{ClassDefaults, DefaultValue};
+pub use dtype::FloatType;
+pub use error::{ConfigError, UnreadKey};
+pub use generation::GenerationConfig;
+pub use harmless::harmless_reason;
+pub use origin::Origin;
+pub use overrides::Overrides;
+pub use raw::{FILE_SIZE_LIMIT, RawConfig};
+pub use resolved::ResolvedConfig;
+pub use rope::{RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+pub use warning::ConfigWarning;

@@ -1,0 +1,227 @@
+//! The config as the author wrote it.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    ClassDefaults, ConfigError, ConfigWarning, Overrides, ResolvedConfig,
+    json::{self, NESTING_LIMIT, ParseError},
+    merge, resolve,
+};
+
+/// Largest config file that is read, in bytes.
+pub const FILE_SIZE_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Keys under which wrappers keep their text model (`PreTrainedConfig.get_text_config` of transformers).
+pub(crate) const TEXT_CONFIG_KEYS: [&str; 4] = ["text_config", "decoder", "generator", "text_encoder"];
+
+/// A config.json, parsed and otherwise untouched.
+///
+/// ```
+/// use automodel_config::RawConfig;
+///
+/// let raw = RawConfig::from_str(r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#)?;
+/// assert_eq!(raw.model_type()?, "llama");
+/// assert_eq!(raw.architectures(), ["LlamaForCausalLM"]);
+/// # Ok::<(), automodel_config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RawConfig {
+    /// The keys in force: those of the text model once it is unwrapped.
+    pub(crate) values: Map<String, Value>,
+    /// The wrapper and the key under which it kept the text model.
+    pub(crate) wrapper: Option<(&'static str, Map<String, Value>)>,
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) warnings: Vec<ConfigWarning>,
+}
+
+impl RawConfig {
+    /// Reads a file; a directory stands for its `config.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than [`FILE_SIZE_LIMIT`], is not UTF-8, is not JSON as Python reads it, nests
+    /// too deep, or is not an object.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+        let (values, warnings) = read_object(&path)?;
+        Ok(Self { values, wrapper: None, path: Some(path), warnings })
+    }
+
+    /// Parses a text.
+    ///
+    /// # Errors
+    /// The text is larger than [`FILE_SIZE_LIMIT`], is not JSON as Python reads it, nests too deep, or is not an object.
+    #[expect(clippy::should_implement_trait, reason = "reads like `from_file` and `from_value`")]
+    pub fn from_str(json: &str) -> Result<Self, ConfigError> {
+        let (values, warnings) = parse_object(json.as_bytes(), &location(None))?;
+        Ok(Self { values, wrapper: None, path: None, warnings })
+    }
+
+    /// Takes a value that is already parsed.
+    ///
+    /// # Errors
+    /// The value is not an object or nests too deep.
+    pub fn from_value(value: Value) -> Result<Self, ConfigError> {
+        if !json::is_shallow(&value) {
+            return Err(ConfigError::ExcessiveNesting { location: location(None), limit: NESTING_LIMIT });
+        }
+        let values = expect_object(value, &location(None))?;
+        Ok(Self { values, wrapper: None, path: None, warnings: Vec::new() })
+    }
+
+    /// The file that was read, if it was one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// `model_type` of the text model, which decides the architecture. For a wrapper whose text model has none, that of
+    /// the wrapper.
+    ///
+    /// # Errors
+    /// No `model_type` anywhere, or one that is not a string.
+    pub fn model_type(&self) -> Result<&str, ConfigError> {
+        let text = self.text_config_key().and_then(|key| self.values.get(key)).and_then(Value::as_object);
+        let outer = self.wrapper.as_ref().map(|(_, outer)| outer);
+        let found = [text, Some(&self.values), outer]
+            .into_iter()
+            .flatten()
+            .find_map(|map| map.get("model_type").filter(|value| !value.is_null()));
+        match found {
+            Some(Value::String(name)) if !name.is_empty() => Ok(name),
+            Some(value) if !value.is_string() => Err(ConfigError::InvalidValue {
+                key: "model_type".into(),
+                value: resolve::shorten(value),
+                origin: crate::Origin::File,
+                expected: "a string".into(),
+                location: location(self.path()),
+            }),
+            _ => Err(ConfigError::MissingModelType { location: location(self.path()) }),
+        }
+    }
+
+    /// `architectures` of the outermost config; empty when missing or null. Entries that are not strings are left out.
+    pub fn architectures(&self) -> Vec<String> {
+        let outer = self.wrapper.as_ref().map_or(&self.values, |(_, outer)| outer);
+        match outer.get("architectures") {
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Some(Value::String(name)) => vec![name.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The value at a dotted key, `null` included.
+    pub fn get(&self, dotted: &str) -> Option<&Value> {
+        merge::get(&self.values, dotted)
+    }
+
+    /// The wrapper's value at a dotted key, once the text model is unwrapped; before, and without wrapper, as
+    /// [`get`](Self::get).
+    pub fn get_outer(&self, dotted: &str) -> Option<&Value> {
+        merge::get(self.wrapper.as_ref().map_or(&self.values, |(_, outer)| outer), dotted)
+    }
+
+    /// The key under which a text model is still wrapped (`text_config`, `decoder`, `generator` or `text_encoder`).
+    ///
+    /// `None` without wrapper, when already unwrapped, and when several candidates make the choice ambiguous
+    /// ([`resolve`](Self::resolve) then refuses).
+    pub fn text_config_key(&self) -> Option<&'static str> {
+        match self.text_config_candidates().as_slice() {
+            [key] => Some(key),
+            _ => None,
+        }
+    }
+
+    fn text_config_candidates(&self) -> Vec<&'static str> {
+        let is_wrapped = |key: &&str| self.wrapper.is_none() && self.values.get(*key).is_some_and(Value::is_object);
+        TEXT_CONFIG_KEYS.into_iter().filter(is_wrapped).collect()
+    }
+
+    /// The text model's keys in place of its wrapper's; a config without wrapper stays as it is.
+    ///
+    /// A `quantization_config` of the wrapper that is not null takes the place of the text model's (`auto_factory.py`
+    /// of transformers 5.23 does so), and its `dtype` is taken when the text model has none.
+    pub fn unwrap_text_config(mut self) -> Self {
+        let Some(key) = self.text_config_key() else { return self };
+        let Some(Value::Object(mut text)) = self.values.get(key).cloned() else { return self };
+        let non_null = |map: &Map<String, Value>, key: &str| map.get(key).filter(|value| !value.is_null()).cloned();
+        if let Some(quantization) = non_null(&self.values, "quantization_config") {
+            text.insert("quantization_config".into(), quantization);
+        }
+        if non_null(&text, "dtype").or_else(|| non_null(&text, "torch_dtype")).is_none()
+            && let Some(dtype) = non_null(&self.values, "dtype").or_else(|| non_null(&self.values, "torch_dtype"))
+        {
+            text.remove("torch_dtype");
+            text.insert("dtype".into(), dtype);
+        }
+        let outer = std::mem::replace(&mut self.values, text);
+        self.wrapper = Some((key, outer));
+        self
+    }
+
+    /// Applies overrides, then aliases, then class defaults. A wrapped text model is unwrapped first.
+    ///
+    /// # Errors
+    /// Several candidates for the text model, an override of an unknown key, a class default that is not JSON, or no
+    /// `model_type`.
+    pub fn resolve(self, defaults: &ClassDefaults, overrides: &Overrides) -> Result<ResolvedConfig, ConfigError> {
+        let candidates = self.text_config_candidates();
+        if candidates.len() > 1 {
+            let keys = candidates.into_iter().map(str::to_owned).collect();
+            return Err(ConfigError::AmbiguousTextConfig { location: location(self.path()), keys });
+        }
+        resolve::resolve(self.unwrap_text_config(), defaults, overrides)
+    }
+}
+
+/// Words for where a config came from.
+pub(crate) fn location(path: Option<&Path>) -> String {
+    path.map_or_else(|| "the config".to_owned(), |path| path.display().to_string())
+}
+
+/// Reads a file that holds one object.
+pub(crate) fn read_object(path: &Path) -> Result<(Map<String, Value>, Vec<ConfigWarning>), ConfigError> {
+    let unreadable = |source| ConfigError::UnreadableFile { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    parse_object(&bytes, &location(Some(path)))
+}
+
+/// Parses bytes that hold one object.
+pub(crate) fn parse_object(
+    bytes: &[u8],
+    location: &str,
+) -> Result<(Map<String, Value>, Vec<ConfigWarning>), ConfigError> {
+    if bytes.len() as u64 > FILE_SIZE_LIMIT {
+        return Err(ConfigError::OversizedFile { location: location.to_owned(), limit: FILE_SIZE_LIMIT });
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| ConfigError::InvalidEncoding { location: location.to_owned(), offset: error.valid_up_to() })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let parsed = json::parse(text).map_err(|error| match error {
+        ParseError::TooDeep => ConfigError::ExcessiveNesting { location: location.to_owned(), limit: NESTING_LIMIT },
+        ParseError::Syntax { offset, problem } => {
+            let (line, column) = json::line_and_column(text, offset);
+            ConfigError::InvalidJson { location: location.to_owned(), line, column, problem }
+        }
+    })?;
+    let warnings = parsed.repeated_keys.into_iter().map(|key| ConfigWarning::RepeatedKey { key }).collect();
+    Ok((expect_object(parsed.value, location)?, warnings))
+}
+
+fn expect_object(value: Value, location: &str) -> Result<Map<String, Value>, ConfigError> {
+    let found = match value {
+        Value::Object(map) => return Ok(map),
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+    };
+    Err(ConfigError::NotAnObject { location: location.to_owned(), found })
+}

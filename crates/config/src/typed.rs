@@ -1,0 +1,218 @@
+//! Typed reading of values.
+
+use serde_json::Value;
+
+use crate::{ConfigError, ConfigWarning, Origin, ResolvedConfig, json, resolve};
+
+/// Sizes and counts must stay below this; more is a damaged or hostile file.
+pub(crate) const SIZE_LIMIT: usize = 1 << 31;
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Names that older configs use for layer types (`remap_legacy_layer_types` of transformers 5.23).
+const LEGACY_LAYER_TYPES: [(&str, &str); 4] = [
+    ("mamba", "linear_attention"),
+    ("attention", "full_attention"),
+    ("deepseek_sparse_attention", "indexed_attention"),
+    ("qwen_sparse_attention", "indexed_attention"),
+];
+
+/// Readers. All take a dotted key under its canonical name and mark it as read. All fail with
+/// [`ConfigError::MissingKey`] when a needed key is absent and with [`ConfigError::InvalidValue`], which names key, value
+/// and origin, when the value is of the wrong kind or out of range. The `_or_null` readers take null and absent as `None`.
+impl ResolvedConfig {
+    /// A size: an integer of at least 1 and below 2³¹. Integral floats (`4096.0`, `1e6`) are accepted.
+    pub fn usize(&self, key: &str) -> Result<usize> {
+        self.required(key, "an integer of at least 1 and below 2147483648", size)
+    }
+
+    /// A size, or `None` when null or absent.
+    pub fn usize_or_null(&self, key: &str) -> Result<Option<usize>> {
+        self.optional(key, "an integer of at least 1 and below 2147483648, or null", size)
+    }
+
+    /// A count: an integer of at least 0 and below 2³¹. Integral floats are accepted.
+    pub fn count(&self, key: &str) -> Result<usize> {
+        self.required(key, "an integer of at least 0 and below 2147483648", count)
+    }
+
+    /// A count, or `None` when null or absent.
+    pub fn count_or_null(&self, key: &str) -> Result<Option<usize>> {
+        self.optional(key, "an integer of at least 0 and below 2147483648, or null", count)
+    }
+
+    /// A finite number.
+    pub fn f64(&self, key: &str) -> Result<f64> {
+        self.required(key, "a finite number", finite)
+    }
+
+    /// A finite number, or `None` when null or absent.
+    pub fn f64_or_null(&self, key: &str) -> Result<Option<f64>> {
+        self.optional(key, "a finite number or null", finite)
+    }
+
+    /// A truth value; null is false.
+    pub fn bool(&self, key: &str) -> Result<bool> {
+        self.required(key, "true or false", |value| if value.is_null() { Some(false) } else { value.as_bool() })
+    }
+
+    /// A truth value, or `None` when null or absent.
+    pub fn bool_or_null(&self, key: &str) -> Result<Option<bool>> {
+        self.optional(key, "true, false or null", Value::as_bool)
+    }
+
+    /// A string.
+    pub fn str(&self, key: &str) -> Result<&str> {
+        self.required(key, "a string", Value::as_str)
+    }
+
+    /// A string, or `None` when null or absent.
+    pub fn str_or_null(&self, key: &str) -> Result<Option<&str>> {
+        self.optional(key, "a string or null", Value::as_str)
+    }
+
+    /// A list of counts (0 allowed).
+    pub fn list_usize(&self, key: &str) -> Result<Vec<usize>> {
+        self.required(key, "a list of integers of at least 0 and below 2147483648", |value| list(value, count))
+    }
+
+    /// A list of counts, or `None` when null or absent.
+    pub fn list_usize_or_null(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.optional(key, "a list of integers of at least 0 and below 2147483648, or null", |value| list(value, count))
+    }
+
+    /// A list of numbers; infinities are allowed (limits are written so), NaN is not.
+    pub fn list_f64(&self, key: &str) -> Result<Vec<f64>> {
+        self.required(key, "a list of numbers", |value| list(value, number))
+    }
+
+    /// A list of numbers, or `None` when null or absent.
+    pub fn list_f64_or_null(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.optional(key, "a list of numbers or null", |value| list(value, number))
+    }
+
+    /// A list of truth values.
+    pub fn list_bool(&self, key: &str) -> Result<Vec<bool>> {
+        self.required(key, "a list of true and false", |value| list(value, Value::as_bool))
+    }
+
+    /// A list of truth values, or `None` when null or absent.
+    pub fn list_bool_or_null(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        self.optional(key, "a list of true and false, or null", |value| list(value, Value::as_bool))
+    }
+
+    /// A list of strings.
+    pub fn list_str(&self, key: &str) -> Result<Vec<String>> {
+        self.required(key, "a list of strings", |value| list(value, string))
+    }
+
+    /// A list of strings, or `None` when null or absent.
+    pub fn list_str_or_null(&self, key: &str) -> Result<Option<Vec<String>>> {
+        self.optional(key, "a list of strings or null", |value| list(value, string))
+    }
+
+    /// `layer_types`, one per layer, under the current names of transformers; `None` when null or absent.
+    ///
+    /// A list longer than `num_hidden_layers` is cut to its prefix, with a warning that gives both lengths.
+    ///
+    /// # Errors
+    /// Not a list of strings, or shorter than `num_hidden_layers` ([`ConfigError::ShortLayerTypes`]).
+    pub fn layer_types(&self, num_hidden_layers: usize) -> Result<Option<Vec<String>>> {
+        let Some(mut names) = self.list_str_or_null("layer_types")? else { return Ok(None) };
+        let given = names.len();
+        if given < num_hidden_layers {
+            return Err(ConfigError::ShortLayerTypes { given, num_hidden_layers, location: self.location() });
+        }
+        if given > num_hidden_layers {
+            self.warn(ConfigWarning::LayerTypesCut { given, num_hidden_layers });
+            names.truncate(num_hidden_layers);
+        }
+        Ok(Some(names.into_iter().map(current_layer_type).collect()))
+    }
+
+    /// `quantization_config`, unless it is null or absent.
+    pub fn quantization_config(&self) -> Option<&Value> {
+        self.value("quantization_config").filter(|value| !value.is_null())
+    }
+
+    /// Reads a value that must be there.
+    pub(crate) fn required<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<T> {
+        let value = self
+            .value(key)
+            .ok_or_else(|| ConfigError::MissingKey { key: self.shown_key(key), location: self.location() })?;
+        read(value).ok_or_else(|| self.invalid(key, value, expected))
+    }
+
+    /// Reads a value that may be null or absent.
+    pub(crate) fn optional<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.value(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.invalid(key, value, expected)),
+        }
+    }
+
+    /// The error for a value of the wrong kind; also for callers that check more than this crate does.
+    pub fn invalid(&self, key: &str, value: &Value, expected: &str) -> ConfigError {
+        ConfigError::InvalidValue {
+            key: self.shown_key(key),
+            value: resolve::shorten(value),
+            origin: self.origin(key).copied().unwrap_or(Origin::File),
+            expected: expected.to_owned(),
+            location: self.location(),
+        }
+    }
+
+    fn shown_key(&self, key: &str) -> String {
+        match self.parts().file_names.get(key) {
+            Some(alias) => format!("{key} ({alias} in the file)"),
+            None => key.to_owned(),
+        }
+    }
+}
+
+fn current_layer_type(name: String) -> String {
+    let current = LEGACY_LAYER_TYPES.iter().find(|(legacy, _)| *legacy == name).map(|(_, current)| *current);
+    current.map_or(name, str::to_owned)
+}
+
+pub(crate) fn count(value: &Value) -> Option<usize> {
+    let whole = match value.as_u64() {
+        Some(whole) => whole,
+        None => {
+            let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+            // The range check comes first, so the conversion is exact.
+            (0.0..SIZE_LIMIT as f64).contains(&number).then_some(number as u64)?
+        }
+    };
+    usize::try_from(whole).ok().filter(|whole| *whole < SIZE_LIMIT)
+}
+
+pub(crate) fn size(value: &Value) -> Option<usize> {
+    count(value).filter(|size| *size > 0)
+}
+
+pub(crate) fn number(value: &Value) -> Option<f64> {
+    json::as_float(value).filter(|number| !number.is_nan())
+}
+
+pub(crate) fn finite(value: &Value) -> Option<f64> {
+    json::as_float(value).filter(|number| number.is_finite())
+}
+
+fn string(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+pub(crate) fn list<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+    value.as_array()?.iter().map(read).collect()
+}

@@ -1,0 +1,77 @@
+//! One message of a conversation.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Names under which a message's reasoning is passed, the standard one first
+/// (`_REASONING_FIELDS` in transformers' `chat_template_utils.py`).
+const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// One message of a conversation: an object with a `role`, mostly a `content`, and whatever else a template reads
+/// (`tool_calls`, `reasoning_content`, ...).
+///
+/// ```
+/// use automodel_generation::ChatMessage;
+///
+/// let message = ChatMessage::new("tool", "24 °C").with("name", "temperature");
+/// assert_eq!(serde_json::to_string(&message)?, r#"{"role":"tool","content":"24 °C","name":"temperature"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChatMessage {
+    fields: Map<String, Value>,
+}
+
+impl ChatMessage {
+    /// A message of `role` that says `content`: a text, or a list of parts such as `{"type": "text", "text": ".."}`.
+    pub fn new(role: impl Into<String>, content: impl Into<Value>) -> Self {
+        let role = Value::String(role.into());
+        Self { fields: Map::from_iter([("role".to_owned(), role), ("content".to_owned(), content.into())]) }
+    }
+
+    /// A message of the user.
+    pub fn user(content: impl Into<Value>) -> Self {
+        Self::new("user", content)
+    }
+
+    /// A message of the model.
+    pub fn assistant(content: impl Into<Value>) -> Self {
+        Self::new("assistant", content)
+    }
+
+    /// Instructions before the conversation.
+    pub fn system(content: impl Into<Value>) -> Self {
+        Self::new("system", content)
+    }
+
+    /// With one more field, or another value for one.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.fields.insert(name.into(), value.into());
+        self
+    }
+
+    /// The fields, in the order in which they were given.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
+    /// What a template sees: no null fields, and reasoning under its standard name and under `thinking`
+    /// (`apply_chat_template` and `_alias_reasoning_fields` in transformers).
+    pub(super) fn for_template(&self) -> Value {
+        let mut fields: Map<String, Value> =
+            self.fields.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        if let Some(reasoning) = REASONING_FIELDS.iter().find_map(|name| fields.get(*name)).cloned() {
+            fields.entry("thinking").or_insert_with(|| reasoning.clone());
+            fields.insert("reasoning_content".to_owned(), reasoning);
+        }
+        Value::Object(fields)
+    }
+}
+
+impl From<Map<String, Value>> for ChatMessage {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self { fields }
+    }
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+mod chat;
+mod error;
+mod forward;
+mod generator;
+mod options;
+mod plan;
+mod report;
+mod row;
+mod sampling;
+mod stop;
+mod stream;
+mod tokenizer;
+mod unsupported;
+
+pub use chat::{ChatLimits, ChatMessage, ChatOptions, ChatTemplate};
+pub use error::{BoxedError, GenerationError};
+pub use generator::{Generator, Prompt};
+pub use options::GenerationOptions;
+pub use report::{FinishReason, GeneratedText, GenerationEvent, GenerationReport, GenerationTimings};
+pub use sampling::{Candidates, Sampler, SamplingOptions};
+pub use stop::StopStrings;
+pub use stream::TextStream;
+pub use tokenizer::{SpecialTokens, TextTokenizer};

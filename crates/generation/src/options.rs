@@ -1,0 +1,75 @@
+//! What the caller asks for.
+
+
+/// What the caller asks for. Whatever is left open is taken from the checkpoint's
+/// [`GenerationConfig`](automodel_config::GenerationConfig), and then from transformers.
+///
+/// ```
+/// use automodel_generation::GenerationOptions;
+///
+/// let options = GenerationOptions { max_new_tokens: Some(64), temperature: Some(0.7), ..GenerationOptions::default() };
+/// assert!(options.add_special_tokens);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationOptions {
+    /// Most tokens to generate for each prompt; at least 1. If nobody says: 20, as in transformers, or fewer where the
+    /// model's positions end.
+    pub max_new_tokens: Option<usize>,
+    /// See [`SamplingOptions::do_sample`](crate::SamplingOptions::do_sample).
+    pub do_sample: Option<bool>,
+    /// See [`SamplingOptions::temperature`](crate::SamplingOptions::temperature).
+    pub temperature: Option<f64>,
+    /// See [`SamplingOptions::top_k`](crate::SamplingOptions::top_k).
+    pub top_k: Option<usize>,
+    /// See [`SamplingOptions::top_p`](crate::SamplingOptions::top_p).
+    pub top_p: Option<f64>,
+    /// See [`SamplingOptions::min_p`](crate::SamplingOptions::min_p).
+    pub min_p: Option<f64>,
+    /// See [`SamplingOptions::repetition_penalty`](crate::SamplingOptions::repetition_penalty).
+    pub repetition_penalty: Option<f64>,
+    /// See [`SamplingOptions::seed`](crate::SamplingOptions::seed). `None` draws one, which the report names.
+    pub seed: Option<u64>,
+    /// Tokens that end a text, instead of the checkpoint's.
+    pub eos_token_ids: Option<Vec<u32>>,
+    /// Go on after the tokens that end a text, as benchmarks do.
+    pub ignore_eos: bool,
+    /// Strings that end a text, instead of the checkpoint's; they are cut from it.
+    pub stop_strings: Option<Vec<String>>,
+    /// Let the tokenizer add its special tokens to text prompts. Turn it off for prompts of a chat template.
+    pub add_special_tokens: bool,
+    /// Leave special tokens out of the text.
+    pub skip_special_tokens: bool,
+    /// Most positions of the prompts to run at once; bounds the memory of long ones. `None` runs them whole.
+    pub prefill_chunk: Option<usize>,
+    /// Allocate the cache for all positions at the start rather than as it grows.
+    pub preallocate_cache: bool,
+    /// Go beyond the positions that the model was made for.
+    pub allow_long_sequences: bool,
+    /// Go on without the settings of the checkpoint's generation config that are not implemented, such as beam search.
+    pub allow_unsupported: bool,
+}
+
+impl Default for GenerationOptions {
+    /// Everything left open, with special tokens added to prompts and left out of texts.
+    fn default() -> Self {
+        Self {
+            max_new_tokens: None,
+            do_sample: None,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: None,
+            seed: None,
+            eos_token_ids: None,
+            ignore_eos: false,
+            stop_strings: None,
+            add_special_tokens: true,
+            skip_special_tokens: true,
+            prefill_chunk: None,
+            preallocate_cache: false,
+            allow_long_sequences: false,
+            allow_unsupported: false,
+        }
+    }
+}

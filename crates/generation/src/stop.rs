@@ -1,0 +1,117 @@
+//! Strings that end a text, found while the text arrives in pieces.
+
+/// Looks for stop strings in a text that arrives in pieces, and holds back what may still become one.
+///
+/// The first stop string to be *complete* ends the text, of several complete at one place the longest, so the result
+/// does not depend on where the pieces were cut.
+///
+/// ```
+/// use automodel_generation::StopStrings;
+///
+/// let mut stop = StopStrings::new(["\nUser:"]);
+/// assert_eq!(stop.push("75\nUs"), "75");
+/// assert_eq!(stop.push("ually"), "\nUsually");
+/// assert_eq!(stop.push(" so\nUser: more"), " so");
+/// assert!(stop.matched());
+/// assert_eq!(stop.push("never seen"), "");
+/// ```
+#[derive(Clone, Debug)]
+pub struct StopStrings {
+    stops: Vec<String>,
+    held: String,
+    matched: bool,
+}
+
+impl StopStrings {
+    /// Looks for any of `stops`; empty ones are left out.
+    pub fn new<S: Into<String>>(stops: impl IntoIterator<Item = S>) -> Self {
+        let stops = stops.into_iter().map(Into::into).filter(|stop: &String| !stop.is_empty()).collect();
+        Self { stops, held: String::new(), matched: false }
+    }
+
+    /// Adds a piece and returns what is certain to belong to the text, up to the stop string if there is one.
+    pub fn push(&mut self, piece: &str) -> String {
+        if self.matched {
+            return String::new();
+        }
+        self.held.push_str(piece);
+        let certain = match self.first_match() {
+            Some(start) => {
+                self.matched = true;
+                start
+            }
+            None => self.held.len() - self.longest_beginning(),
+        };
+        let rest = self.held.split_off(certain);
+        let text = std::mem::replace(&mut self.held, rest);
+        if self.matched {
+            self.held.clear();
+        }
+        text
+    }
+
+    /// Ends the text: returns what was held back.
+    pub fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Whether a stop string was found.
+    pub fn matched(&self) -> bool {
+        self.matched
+    }
+
+    /// Where the stop string begins that ends first.
+    fn first_match(&self) -> Option<usize> {
+        let ends = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|start| (start + stop.len(), start)));
+        ends.min().map(|(_, start)| start)
+    }
+
+    /// Length of the longest end of `held` with which a stop string begins.
+    fn longest_beginning(&self) -> usize {
+        let begins = |tail: &str| self.stops.iter().any(|stop| stop.starts_with(tail));
+        self.held.char_indices().map(|(at, _)| &self.held[at..]).find(|tail| begins(tail)).map_or(0, str::len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The definition, letter by letter.
+    fn cut(text: &str, stops: &[String]) -> (String, bool) {
+        for end in 1..=text.len() {
+            let longest = stops.iter().filter(|stop| !stop.is_empty() && text[..end].ends_with(stop.as_str())).map(String::len).max();
+            if let Some(length) = longest {
+                return (text[..end - length].to_owned(), true);
+            }
+        }
+        (text.to_owned(), false)
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_change_the_cut(
+            pieces in prop::collection::vec("[abc]{0,4}", 0..8),
+            stops in prop::collection::vec("[abc]{0,4}", 0..4),
+        ) {
+            let mut stop = StopStrings::new(stops.clone());
+            let mut text = String::new();
+            for piece in &pieces {
+                text += &stop.push(piece);
+            }
+            text += &stop.finish();
+            prop_assert_eq!((text, stop.matched()), cut(&pieces.concat(), &stops));
+        }
+    }
+
+    #[test]
+    fn holds_back_no_more_than_a_beginning() {
+        let mut stop = StopStrings::new(["</s>", "<|end|>"]);
+        assert_eq!(stop.push("a < b"), "a < b");
+        assert_eq!(stop.push("<|en"), "");
+        assert_eq!(stop.push("é"), "<|ené");
+        assert_eq!(stop.push("<"), "");
+        assert_eq!(stop.finish(), "<");
+    }
+}

@@ -1,0 +1,159 @@
+//! Text to token ids and back.
+
+mod files;
+mod special;
+mod templates;
+
+pub use special::SpecialTokens;
+
+use crate::{ChatMessage, ChatOptions, ChatTemplate, GenerationError};
+use files::{read_json, read_tokenizer};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use tokenizers::Tokenizer;
+
+/// The tokenizer of a checkpoint, with its special tokens and chat templates.
+///
+/// Text is encoded and decoded as `tokenizer.json` says. As in transformers 5.23, `add_bos_token` of
+/// `tokenizer_config.json` is not read, since the post-processor in `tokenizer.json` already holds what to add.
+#[derive(Clone, Debug)]
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    special_tokens: SpecialTokens,
+    chat_templates: BTreeMap<String, String>,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` from `directory`, and if there are any `tokenizer_config.json`,
+    /// `special_tokens_map.json`, `chat_template.jinja`, `additional_chat_templates/*.jinja` and `chat_template.json`.
+    ///
+    /// # Errors
+    /// [`GenerationError::MissingTokenizerFile`]; [`GenerationError::UnconvertedTokenizer`] where there is only a
+    /// sentencepiece, tekken, tiktoken or `vocab.json` vocabulary; and what is wrong with a file.
+    pub fn from_dir(directory: impl AsRef<Path>) -> Result<Self, GenerationError> {
+        let directory = directory.as_ref();
+        let tokenizer = read_tokenizer(directory)?;
+        let config = read_json(&directory.join("tokenizer_config.json"))?;
+        let special_tokens_map = read_json(&directory.join("special_tokens_map.json"))?;
+        let chat_templates = templates::read(directory, &config)?;
+        let special_tokens = SpecialTokens::from_files(&config, &special_tokens_map);
+        let added = special::added_tokens(&config, &special_tokens_map);
+        let mut read = Self::new(tokenizer, special_tokens);
+        read.add_missing(added)?;
+        read.chat_templates = chat_templates;
+        Ok(read)
+    }
+
+    /// Wraps a tokenizer that is already there. Its padding and truncation are switched off.
+    pub fn new(mut tokenizer: Tokenizer, special_tokens: SpecialTokens) -> Self {
+        tokenizer.with_padding(None);
+        // Switching truncation off cannot fail: only a stride longer than the length can.
+        let _ = tokenizer.with_truncation(None);
+        Self { tokenizer, special_tokens, chat_templates: BTreeMap::new() }
+    }
+
+    /// With one more chat template; the one named `default` is used unless the caller names another.
+    #[must_use]
+    pub fn with_chat_template(mut self, name: impl Into<String>, source: impl Into<String>) -> Self {
+        self.chat_templates.insert(name.into(), source.into());
+        self
+    }
+
+    /// Token ids of `text`; with `add_special_tokens` the beginning-of-sequence token and others that the
+    /// post-processor adds.
+    ///
+    /// # Errors
+    /// [`GenerationError::Tokenizer`].
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, GenerationError> {
+        let encoding = guard("encode a text", || self.tokenizer.encode_fast(text, add_special_tokens))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`. Ids that the tokenizer does not have are left out, and special tokens with
+    /// `skip_special_tokens`.
+    ///
+    /// # Errors
+    /// [`GenerationError::Tokenizer`].
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, GenerationError> {
+        guard("decode token ids", || self.tokenizer.decode(ids, skip_special_tokens))
+    }
+
+    /// The id of a token, written as in the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The token of an id, written as in the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    /// Whether `token` is left out of text by `skip_special_tokens`.
+    pub fn is_special(&self, token: &str) -> bool {
+        self.tokenizer.get_added_vocabulary().is_special_token(token)
+    }
+
+    /// Number of tokens, added ones included. A model's vocabulary may be padded beyond it.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// `bos_token`, `eos_token` and their like.
+    pub fn special_tokens(&self) -> &SpecialTokens {
+        &self.special_tokens
+    }
+
+    /// Names of the chat templates.
+    pub fn chat_template_names(&self) -> impl Iterator<Item = &str> {
+        self.chat_templates.keys().map(String::as_str)
+    }
+
+    /// Compiles the chat template `name`; without a name `tool_use` if `with_tools` and there is one, else `default`.
+    ///
+    /// # Errors
+    /// [`GenerationError::MissingChatTemplate`], [`GenerationError::MalformedChatTemplate`].
+    pub fn chat_template(&self, name: Option<&str>, with_tools: bool) -> Result<ChatTemplate, GenerationError> {
+        let tool_use = with_tools && self.chat_templates.contains_key("tool_use");
+        let chosen = name.unwrap_or(if tool_use { "tool_use" } else { "default" });
+        let source = self.chat_templates.get(chosen).ok_or_else(|| GenerationError::MissingChatTemplate {
+            name: name.map(str::to_owned),
+            available: self.chat_templates.keys().cloned().collect(),
+        })?;
+        ChatTemplate::new(source.clone(), self.special_tokens.clone())
+    }
+
+    /// The prompt for `messages` as the default chat template writes it. It already holds the special tokens: encode it
+    /// without adding any.
+    ///
+    /// # Errors
+    /// As [`chat_template`](Self::chat_template) and [`ChatTemplate::render`].
+    pub fn render_chat(&self, messages: &[ChatMessage], options: &ChatOptions) -> Result<String, GenerationError> {
+        self.chat_template(None, options.tools.is_some())?.render(messages, options)
+    }
+
+    /// Adds what `tokenizer_config.json` knows and `tokenizer.json` does not, as transformers does.
+    fn add_missing(&mut self, mut added: Vec<tokenizers::AddedToken>) -> Result<(), GenerationError> {
+        let known = self.tokenizer.get_added_tokens_decoder();
+        added.retain(|token| !token.content.is_empty() && !known.values().any(|other| other.content == token.content));
+        guard("add the tokens of tokenizer_config.json", || self.tokenizer.add_tokens(added)).map(|_| ())
+    }
+}
+
+/// Runs a function of the tokenizers library. A hostile `tokenizer.json` can make it panic (vocabularies and regular
+/// expressions that contradict each other), which is reported like its errors.
+pub(crate) fn guard<T>(
+    action: &'static str,
+    run: impl FnOnce() -> tokenizers::Result<T>,
+) -> Result<T, GenerationError> {
+    let source = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            format!("the tokenizers library panicked: {}", text.as_deref().unwrap_or("for no stated reason")).into()
+        }
+    };
+    Err(GenerationError::Tokenizer { action, source })
+}

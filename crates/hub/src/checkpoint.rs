@@ -1,0 +1,107 @@
+//! A located checkpoint: a directory that is known to hold a `config.json`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{HubError, ModelSource, file_name::is_contained, hints};
+
+/// The file that makes a directory a checkpoint.
+const CONFIG: &str = "config.json";
+/// Extensions of the files that a causal language model is made of: configuration, templates, weights and tokenizers.
+const RELEVANT: [&str; 6] = ["json", "jinja", "model", "safetensors", "tiktoken", "txt"];
+
+/// A directory with the files of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// The directory; for a repo, the snapshot of one commit in the cache.
+    pub dir: PathBuf,
+    /// What the directory was found from.
+    pub source: ModelSource,
+    /// The commit that a repo is pinned to, 40 hexadecimal digits; `None` for a directory.
+    pub commit: Option<String>,
+}
+
+impl Checkpoint {
+    /// The checkpoint in `dir`, which must hold a `config.json`.
+    ///
+    /// # Errors
+    /// [`HubError::MissingConfig`], [`HubError::DanglingLink`] if there is only a link that leads nowhere, or
+    /// [`HubError::Unreadable`].
+    pub(crate) fn open(dir: PathBuf, source: ModelSource, commit: Option<String>) -> Result<Self, HubError> {
+        let checkpoint = Self { dir, source, commit };
+        let config = checkpoint.config_file();
+        match fs::metadata(&config) {
+            Ok(metadata) if metadata.is_file() => Ok(checkpoint),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(HubError::Unreadable { path: config, source })
+            }
+            _ => Err(checkpoint.without_config(config)),
+        }
+    }
+
+    fn without_config(self, config: PathBuf) -> HubError {
+        match fs::read_link(&config) {
+            Ok(target) => HubError::DanglingLink { link: config, target },
+            Err(_) => {
+                let found = hints::first_few(hints::names_in(&self.dir));
+                HubError::MissingConfig { directory: self.dir, found }
+            }
+        }
+    }
+
+    /// Path of the `config.json`.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join(CONFIG)
+    }
+
+    /// Path of the file called `name`, or `None` if there is none.
+    ///
+    /// `name` may come from outside: it is relative with `/` between its parts, and a name that would leave the directory
+    /// under the rules of POSIX or of Windows (`..`, an absolute path, a drive, a share, a device, NUL) is never found.
+    pub fn file(&self, name: &str) -> Option<PathBuf> {
+        if !is_contained(name) {
+            return None;
+        }
+        let path = self.dir.join(name);
+        path.is_file().then_some(path)
+    }
+
+    /// The files of the checkpoint's own directory that matter to a language model, sorted by name: configuration, weights,
+    /// tokenizer and templates, told by extension. Links that lead nowhere are left out.
+    ///
+    /// # Errors
+    /// [`HubError::Unreadable`] if the directory or one of its entries cannot be read.
+    pub fn list(&self) -> Result<Vec<CheckpointFile>, HubError> {
+        let unreadable = |source| HubError::Unreadable { path: self.dir.clone(), source };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            files.extend(relevant_file(path));
+        }
+        files.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(files)
+    }
+}
+
+/// One file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckpointFile {
+    /// Name in the checkpoint's directory.
+    pub name: String,
+    /// Where the file is.
+    pub path: PathBuf,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+fn relevant_file(path: PathBuf) -> Option<CheckpointFile> {
+    let name = path.file_name()?.to_str()?.to_owned();
+    let extension = Path::new(&name).extension()?.to_str()?;
+    let metadata = fs::metadata(&path).ok()?;
+    let is_relevant = metadata.is_file() && RELEVANT.contains(&extension) && is_contained(&name);
+    is_relevant.then_some(CheckpointFile { name, path, bytes: metadata.len() })
+}

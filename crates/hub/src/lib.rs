@@ -1,0 +1,42 @@
+//! Turn a Hugging Face repo id or a path into a pinned local directory of checkpoint files.
+//!
+//! [`resolve()`] takes what a user types (a directory, `ORG/NAME`, or `NAME`) and returns a [`Checkpoint`]: a directory that
+//! is known to hold a `config.json`, and for a repo the commit it was pinned to. Repos are looked up in the local Hugging
+//! Face cache, in the layout that `hf download` and `transformers` write. Nothing here uses the network.
+//!
+//! ```
+//! use automodel_hub::{HubOptions, resolve};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! std::fs::write(directory.path().join("config.json"), "{}")?;
+//!
+//! let model = directory.path().to_str().ok_or("not UTF-8")?;
+//! let checkpoint = resolve(model, &HubOptions::default())?;
+//! assert_eq!(checkpoint.config_file(), directory.path().join("config.json"));
+//! assert_eq!(checkpoint.commit, None);
+//! assert_eq!(checkpoint.file("../secret.json"), None);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cache;
+mod checkpoint;
+mod environment;
+mod error;
+mod file_name;
+mod hints;
+mod resolve;
+mod revision;
+mod source;
+
+pub use checkpoint::{Checkpoint, CheckpointFile};
+pub use environment::Environment;
+pub use error::HubError;
+pub use resolve::{HubOptions, resolve, resolve_with};
+pub use source::{ModelSource, RepoId};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,0 +1,209 @@
+//! Between the four float types, straight from bytes.
+
+use bytemuck::Pod;
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+
+/// Elements that are converted and then searched while they are in the cache.
+const BLOCK: usize = 2048;
+
+/// A float type that parameters are stored or computed in.
+pub(crate) trait Float: Pod + Send + Sync {
+    const ZERO: Self;
+
+    /// Neither NaN nor infinite.
+    fn finite(self) -> bool;
+}
+
+/// Conversion from `S`, rounded to nearest even as torch does. From a type to itself all bits are kept.
+pub(crate) trait FromFloat<S: Float>: Float {
+    fn from_float(value: S) -> Self;
+
+    /// Converts as many elements as both slices have.
+    fn from_slice(source: &[S], target: &mut [Self]) {
+        for (target, source) in target.iter_mut().zip(source) {
+            *target = Self::from_float(*source);
+        }
+    }
+}
+
+macro_rules! float {
+    ($($type:ty: $zero:expr, $finite:expr;)*) => {$(
+        impl Float for $type {
+            const ZERO: Self = $zero;
+
+            #[inline(always)]
+            fn finite(self) -> bool {
+                let finite: fn(Self) -> bool = $finite;
+                finite(self)
+            }
+        }
+
+        impl FromFloat<$type> for $type {
+            #[inline(always)]
+            fn from_float(value: $type) -> Self {
+                value
+            }
+
+            fn from_slice(source: &[$type], target: &mut [Self]) {
+                let length = source.len().min(target.len());
+                target[..length].copy_from_slice(&source[..length]);
+            }
+        }
+    )*};
+}
+
+float! {
+    f64: 0.0, |value| value.is_finite();
+    f32: 0.0, |value| value.is_finite();
+    f16: f16::ZERO, |value| value.to_bits() & 0x7C00 != 0x7C00;
+    bf16: bf16::ZERO, |value| value.to_bits() & 0x7F80 != 0x7F80;
+}
+
+macro_rules! conversion {
+    ($($source:ty => $target:ty: $convert:expr $(, $slice:expr)?;)*) => {$(
+        impl FromFloat<$source> for $target {
+            #[inline(always)]
+            fn from_float(value: $source) -> Self {
+                let convert: fn($source) -> $target = $convert;
+                convert(value)
+            }
+
+            $(fn from_slice(source: &[$source], target: &mut [Self]) {
+                let length = source.len().min(target.len());
+                let convert: fn(&[$source], &mut [$target]) = $slice;
+                convert(&source[..length], &mut target[..length]);
+            })?
+        }
+    )*};
+}
+
+conversion! {
+    f64 => f32: |value| value as f32;
+    f64 => f16: |value| f16::from_f32(value as f32);
+    f64 => bf16: |value| bf16::from_f32(value as f32);
+    f32 => f64: f64::from;
+    f32 => f16: f16::from_f32, |source, target| target.convert_from_f32_slice(source);
+    f32 => bf16: bf16::from_f32;
+    f16 => f64: f16::to_f64;
+    f16 => f32: f16::to_f32, |source, target| source.convert_to_f32_slice(target);
+    f16 => bf16: |value| bf16::from_f32(value.to_f32());
+    bf16 => f64: bf16::to_f64;
+    bf16 => f32: |value| f32::from_bits(u32::from(value.to_bits()) << 16);
+    bf16 => f16: |value| f16::from_f32(value.to_f32());
+}
+
+/// Converts the elements in `source`, which need not be aligned, and counts those that are not finite afterwards. `at` is
+/// the position of the first one in the parameter.
+pub(crate) fn convert_bytes<S: Float, T: FromFloat<S>>(source: &[u8], target: &mut [T], at: u64) -> NonFiniteCount {
+    let size = size_of::<S>();
+    let mut found = NonFiniteCount::default();
+    let mut scratch = Vec::new();
+    for (block, (source, target)) in source.chunks(BLOCK * size).zip(target.chunks_mut(BLOCK)).enumerate() {
+        match bytemuck::try_cast_slice::<u8, S>(source) {
+            Ok(elements) => T::from_slice(elements, target),
+            Err(_) => {
+                scratch.resize(target.len(), S::ZERO);
+                bytemuck::cast_slice_mut::<S, u8>(&mut scratch).copy_from_slice(source);
+                T::from_slice(&scratch, target);
+            }
+        }
+        found.search(target, at + (block * BLOCK) as u64);
+    }
+    found
+}
+
+/// Counts elements that are not finite in `source`, which need not be aligned.
+pub(crate) fn search_bytes<S: Float>(source: &[u8], at: u64) -> NonFiniteCount {
+    let size = size_of::<S>();
+    let mut found = NonFiniteCount::default();
+    for (block, source) in source.chunks(BLOCK * size).enumerate() {
+        let first = at + (block * BLOCK) as u64;
+        match bytemuck::try_cast_slice::<u8, S>(source) {
+            Ok(elements) => found.search(elements, first),
+            Err(_) => {
+                let elements: Vec<S> = source.chunks_exact(size).map(bytemuck::pod_read_unaligned).collect();
+                found.search(&elements, first);
+            }
+        }
+    }
+    found
+}
+
+/// How many elements are NaN or infinite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NonFiniteCount {
+    pub count: u64,
+    /// Position of the first one in the parameter.
+    pub first: Option<u64>,
+}
+
+impl NonFiniteCount {
+    pub fn search<T: Float>(&mut self, elements: &[T], at: u64) {
+        let count = elements.iter().filter(|value| !value.finite()).count() as u64;
+        if count > 0 {
+            let first = elements.iter().position(|value| !value.finite()).map(|position| at + position as u64);
+            *self = self.and(Self { count, first });
+        }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        let first = match (self.first, other.first) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self { count: self.count + other.count, first }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted<S: Float, T: FromFloat<S>>(values: &[S]) -> (Vec<T>, NonFiniteCount) {
+        let mut target = vec![T::ZERO; values.len()];
+        let found = convert_bytes::<S, T>(bytemuck::cast_slice(values), &mut target, 0);
+        // One byte further on, no element is aligned.
+        let mut shifted = vec![0u8];
+        shifted.extend_from_slice(bytemuck::cast_slice(values));
+        let mut again = vec![T::ZERO; values.len()];
+        assert_eq!(convert_bytes::<S, T>(&shifted[1..], &mut again, 0), found);
+        let bits = |values: &[T]| bytemuck::cast_slice::<T, u8>(values).to_vec();
+        assert!(bits(&target) == bits(&again));
+        (target, found)
+    }
+
+    #[test]
+    fn bfloat16_becomes_float32_exactly() {
+        let values: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        let (wide, found) = converted::<bf16, f32>(&values);
+        assert!(values.iter().zip(&wide).all(|(a, b)| u32::from(a.to_bits()) << 16 == b.to_bits()));
+        assert_eq!(found, NonFiniteCount { count: 256, first: Some(0x7F80) });
+    }
+
+    #[test]
+    fn float16_becomes_float32_exactly() {
+        let values: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let (wide, found) = converted::<f16, f32>(&values);
+        assert!(values.iter().zip(&wide).all(|(a, b)| a.is_nan() && b.is_nan() || a.to_f64() == f64::from(*b)));
+        assert_eq!(found.count, 2048);
+    }
+
+    #[test]
+    fn narrowing_rounds_to_nearest_even_and_counts_overflow() {
+        let values = [1.0f32, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 70000.0];
+        let (narrow, found) = converted::<f32, bf16>(&values);
+        assert_eq!(narrow.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), [1.0, 1.0, 1.015625, 70144.0]);
+        assert_eq!(found.count, 0);
+        let (_, found) = converted::<f32, f16>(&values);
+        assert_eq!(found, NonFiniteCount { count: 1, first: Some(3) });
+    }
+
+    #[test]
+    fn the_same_type_keeps_every_bit() {
+        let values = [f32::from_bits(0x7FC0_1234), -0.0];
+        let (same, found) = converted::<f32, f32>(&values);
+        assert_eq!(same[0].to_bits(), 0x7FC0_1234);
+        assert_eq!(found, NonFiniteCount { count: 1, first: Some(0) });
+        assert_eq!(search_bytes::<f32>(bytemuck::cast_slice(&values), 5), NonFiniteCount { count: 1, first: Some(5) });
+    }
+}

@@ -1,0 +1,109 @@
+//! Parameters that were loaded, of any rank.
+
+use super::inconsistent;
+use crate::{LoadError, PlanRow, plan::MAX_RANK};
+use burn::tensor::{Bytes, DType, Device, DispatchTensor, FloatDType, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+/// A loaded parameter. Clones share its storage.
+#[derive(Clone, Debug)]
+pub struct LoadedTensor {
+    /// The float tensor, whatever its rank.
+    pub tensor: DispatchTensor,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Its dtype.
+    pub dtype: FloatDType,
+}
+
+impl LoadedTensor {
+    /// Puts `bytes` on the device. `in_place`: the device computes in host memory and takes the bytes as they are.
+    pub(super) fn new(row: &PlanRow, bytes: Bytes, device: &Device, in_place: bool) -> Result<Self, LoadError> {
+        let dtype = DType::from(row.target);
+        let data = TensorData::try_from_bytes(bytes, row.shape.clone(), dtype).map_err(|_| inconsistent(row))?;
+        let create = |data: TensorData| from_data(data, device, dtype);
+        // Weights live as long as the model: pools for short-lived tensors would round them up.
+        let tensor = if in_place { create(data) } else { device.memory_persistent_allocations(data, create) };
+        let tensor = tensor.ok_or_else(|| inconsistent(row))?;
+        Ok(Self { tensor, shape: row.shape.clone(), dtype: row.target })
+    }
+
+    /// As a tensor of rank `D`; `None` if it has another rank.
+    pub fn tensor<const D: usize>(self) -> Option<Tensor<D>> {
+        (self.shape.len() == D).then(|| Tensor::from_dispatch(self.tensor))
+    }
+}
+
+/// Creates a tensor of the rank that the data has. The dtype is named because Burn converts to the device's default dtype
+/// otherwise.
+fn from_data(data: TensorData, device: &Device, dtype: DType) -> Option<DispatchTensor> {
+    macro_rules! of_rank {
+        ($($rank:literal)*) => {
+            match data.shape().num_dims() {
+                $($rank => Some(Tensor::<$rank>::from_data(data, (device, dtype)).into_dispatch()),)*
+                _ => None,
+            }
+        };
+    }
+    const { assert!(MAX_RANK == 8) };
+    of_rank!(1 2 3 4 5 6 7 8)
+}
+
+/// Parameters by their path in the module.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedParameters {
+    tensors: BTreeMap<String, LoadedTensor>,
+    tied: Vec<(String, String)>,
+}
+
+impl LoadedParameters {
+    pub(super) fn insert(&mut self, path: &str, tensor: LoadedTensor) {
+        self.tensors.insert(path.to_owned(), tensor);
+    }
+
+    pub(super) fn share(&mut self, path: &str, to: &str) {
+        if let Some(tensor) = self.tensors.get(to).cloned() {
+            self.insert(path, tensor);
+            self.tied.push((path.to_owned(), to.to_owned()));
+        }
+    }
+
+    /// Hands over a parameter. Tied parameters are there under each of their paths and share storage.
+    pub fn take(&mut self, path: &str) -> Option<LoadedTensor> {
+        self.tensors.remove(path)
+    }
+
+    /// Looks at a parameter.
+    pub fn get(&self, path: &str) -> Option<&LoadedTensor> {
+        self.tensors.get(path)
+    }
+
+    /// Paths of all parameters that were not taken yet, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Parameters that share the storage of another: (path, the path it shares).
+    pub fn tied(&self) -> &[(String, String)] {
+        &self.tied
+    }
+
+    /// How many parameters were not taken yet.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether all parameters were taken.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+}
+
+impl IntoIterator for LoadedParameters {
+    type Item = (String, LoadedTensor);
+    type IntoIter = std::collections::btree_map::IntoIter<String, LoadedTensor>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.tensors.into_iter()
+    }
+}

@@ -1,0 +1,90 @@
+//! Shards as mapped memory, mapped when first needed.
+
+use crate::{CheckpointFiles, LoadError, PlanSource};
+use bytes::Bytes;
+use memmap2::Mmap;
+use std::{fs::File, ops::Range, sync::Arc};
+
+/// The shards of a checkpoint.
+pub(super) struct Maps<'a> {
+    files: &'a CheckpointFiles,
+    shards: Vec<Option<MappedShard>>,
+}
+
+/// One mapped file. Clones share the mapping, which lives as long as the last of them.
+#[derive(Clone)]
+pub(super) struct MappedShard {
+    map: SharedMap,
+    bytes: Bytes,
+}
+
+#[derive(Clone)]
+struct SharedMap(Arc<Mmap>);
+
+impl AsRef<[u8]> for SharedMap {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<'a> Maps<'a> {
+    pub fn new(files: &'a CheckpointFiles) -> Self {
+        Self { files, shards: vec![None; files.shards().len()] }
+    }
+
+    /// The shard of that number, mapped.
+    pub fn shard(&mut self, number: usize) -> Result<MappedShard, LoadError> {
+        let stale = || LoadError::StalePlan {
+            planned: format!("a checkpoint with more than {number} shard(s)"),
+            given: self.files.directory().display().to_string(),
+        };
+        if let Some(mapped) = self.shards.get(number).ok_or_else(stale)? {
+            return Ok(mapped.clone());
+        }
+        let shard = self.files.shards().get(number).ok_or_else(stale)?;
+        let file = File::open(&shard.path).map_err(|source| LoadError::io("open", &shard.path, source))?;
+        let found = file.metadata().map_err(|source| LoadError::io("open", &shard.path, source))?.len();
+        if found != shard.length {
+            return Err(LoadError::ShardChanged { file: shard.path.clone(), expected: shard.length, found });
+        }
+        // SAFETY: The mapping is read-only. That nobody changes the file meanwhile cannot be enforced by any system call; the
+        // documentation of `execute` asks it of the caller, and the length was just checked against the header.
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| LoadError::io("map", &shard.path, source))?;
+        if map.len() as u64 != shard.length {
+            let (expected, found) = (shard.length, map.len() as u64);
+            return Err(LoadError::ShardChanged { file: shard.path.clone(), expected, found });
+        }
+        let map = SharedMap(Arc::new(map));
+        let mapped = MappedShard { bytes: Bytes::from_owner(map.clone()), map };
+        self.shards[number] = Some(mapped.clone());
+        Ok(mapped)
+    }
+}
+
+impl MappedShard {
+    /// All bytes of a source's tensor; `None` if the range is not in the file, which the header check rules out.
+    pub fn tensor(&self, source: &PlanSource) -> Option<Bytes> {
+        let start = usize::try_from(source.range.start).ok()?;
+        let end = usize::try_from(source.range.end).ok()?;
+        (start <= end && end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+
+    /// Gives back the pages of `range`, counted from the start of the file. They are read again if they are needed again.
+    pub fn release(&self, range: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
+            && start < end
+            && end <= self.map.0.len()
+        {
+            // SAFETY: On Linux MADV_DONTNEED on a shared mapping of a file drops page table entries only: the next access
+            // reads the same bytes from the file again, so references into the mapping stay valid.
+            let advised =
+                unsafe { self.map.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+            if let Err(error) = advised {
+                tracing::debug!(%error, "pages of a mapped shard were not given back");
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (range, &self.map);
+    }
+}

@@ -1,0 +1,222 @@
+//! The weight files of a checkpoint: found, checked, headers parsed, nothing else read.
+
+mod header;
+mod index;
+
+use crate::{LoadError, StoredDtype};
+use header::Header;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// The one file of an unsharded checkpoint.
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
+/// The index of a sharded checkpoint.
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// The safetensors files of one checkpoint and what their headers say. Weights are not read.
+#[derive(Clone, Debug)]
+pub struct CheckpointFiles {
+    directory: PathBuf,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, TensorInfo>,
+    unindexed: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// One safetensors file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shard {
+    /// Name relative to the directory, as the index has it.
+    pub name: String,
+    /// Where it is.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Length of the file in bytes.
+    pub length: u64,
+    /// The header's `__metadata__`, `format` = `pt` for instance.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A tensor as the header describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: StoredDtype,
+    /// Dimensions; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Number of the shard in [`CheckpointFiles::shards`].
+    pub shard: usize,
+    /// Bytes in that file, counted from its start.
+    pub range: Range<u64>,
+}
+
+impl CheckpointFiles {
+    /// Finds `model.safetensors` or `model.safetensors.index.json` in `directory`, in this order as transformers does,
+    /// and parses the header of each shard once.
+    ///
+    /// # Errors
+    /// [`LoadError::NoWeights`] and [`LoadError::PyTorchWeights`] if neither file is there; otherwise one of the
+    /// variants about an index, a shard or a header, each of which names the file.
+    pub fn open(directory: &Path) -> Result<Self, LoadError> {
+        let single = directory.join(SINGLE_FILE).exists();
+        let indexed = directory.join(INDEX_FILE).exists();
+        let name = match (single, indexed) {
+            (true, _) => SINGLE_FILE,
+            (false, true) => INDEX_FILE,
+            (false, false) => return Err(no_weights(directory)),
+        };
+        let mut files = Self::open_named(directory, name)?;
+        if single && indexed {
+            files.warnings.push(format!(
+                "{} has both {SINGLE_FILE} and {INDEX_FILE}; {SINGLE_FILE} is used, as transformers does",
+                directory.display()
+            ));
+        }
+        Ok(files)
+    }
+
+    /// Opens the file that a config names as `transformers_weights`: a `.safetensors` file or a `.safetensors.index.json`
+    /// file in `directory`.
+    ///
+    /// # Errors
+    /// As [`CheckpointFiles::open`], and [`LoadError::ShardName`] if `name` leaves the directory.
+    pub fn open_named(directory: &Path, name: &str) -> Result<Self, LoadError> {
+        index::check_name(name).map_err(|reason| LoadError::ShardName {
+            file: "transformers_weights".into(),
+            name: name.into(),
+            reason,
+        })?;
+        if name.ends_with(".safetensors.index.json") {
+            return Self::open_index(directory, name);
+        }
+        let path = index::resolve(directory, name, "config.json")?;
+        let mut files = Self::empty(directory);
+        files.add_shard(name.to_owned(), path)?;
+        Ok(files)
+    }
+
+    fn open_index(directory: &Path, index_name: &str) -> Result<Self, LoadError> {
+        let weight_map = index::read(directory, index_name)?;
+        let mut files = Self::empty(directory);
+        let shard_names: BTreeSet<&String> = weight_map.values().collect();
+        for name in &shard_names {
+            files.add_shard((*name).clone(), index::resolve(directory, name, index_name)?)?;
+        }
+        let numbers: BTreeMap<&String, usize> =
+            shard_names.into_iter().enumerate().map(|(n, name)| (name, n)).collect();
+        for (tensor, shard) in &weight_map {
+            if files.tensors.get(tensor).map(|info| info.shard) != numbers.get(shard).copied() {
+                let held_by = files.tensors.get(tensor).and_then(|info| files.shards.get(info.shard));
+                return Err(LoadError::TensorNotInShard {
+                    index: directory.join(index_name),
+                    tensor: tensor.clone(),
+                    shard: shard.clone(),
+                    held_by: held_by.map(|shard| shard.name.clone()),
+                });
+            }
+        }
+        files.unindexed = files.tensors.keys().filter(|name| !weight_map.contains_key(*name)).cloned().collect();
+        if let Some(first) = files.unindexed.first() {
+            files.warnings.push(format!(
+                "{} tensor(s) of the shards are not in {index_name}, `{first}` first; they count as part of the checkpoint",
+                files.unindexed.len()
+            ));
+        }
+        Ok(files)
+    }
+
+    fn empty(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            unindexed: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn add_shard(&mut self, name: String, path: PathBuf) -> Result<(), LoadError> {
+        let number = self.shards.len();
+        let Header { length, metadata, tensors } = header::read(&path)?;
+        for tensor in tensors {
+            match self.tensors.entry(tensor.name) {
+                Entry::Occupied(taken) => {
+                    let first = self.shards.get(taken.get().shard).map_or_else(|| name.clone(), |s| s.name.clone());
+                    return Err(LoadError::DuplicateTensor { tensor: taken.key().clone(), first, second: name });
+                }
+                Entry::Vacant(free) => {
+                    free.insert(TensorInfo {
+                        dtype: tensor.dtype,
+                        shape: tensor.shape,
+                        shard: number,
+                        range: tensor.range,
+                    });
+                }
+            }
+        }
+        self.shards.push(Shard { name, path, length, metadata });
+        Ok(())
+    }
+
+    /// The directory they are in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// All shards, in the order of their names.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// All tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+        &self.tensors
+    }
+
+    /// The `__metadata__` of the first shard that has any.
+    pub fn metadata(&self) -> Option<&BTreeMap<String, String>> {
+        self.shards.iter().map(|shard| &shard.metadata).find(|metadata| !metadata.is_empty())
+    }
+
+    /// Tensors that a shard holds and the index does not name. They are part of [`CheckpointFiles::tensors`].
+    pub fn unindexed(&self) -> &[String] {
+        &self.unindexed
+    }
+
+    /// What was odd but no error.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Bytes of all tensors.
+    pub fn stored_bytes(&self) -> u64 {
+        self.tensors.values().fold(0, |sum, info| sum.saturating_add(info.range.end - info.range.start))
+    }
+}
+
+/// The error for a directory without safetensors files, by what it has instead.
+fn no_weights(directory: &Path) -> LoadError {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(source) => return LoadError::io("list", directory, source),
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).take(10_000).collect();
+    names.sort();
+    let pytorch = |name: &&String| {
+        name.ends_with(".bin.index.json") || [".bin", ".pt", ".pth"].iter().any(|suffix| name.ends_with(suffix))
+    };
+    let safetensors = |name: &&String| name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+    if let Some(name) = names.iter().find(safetensors) {
+        return LoadError::NoWeights { directory: directory.to_owned(), found: Some(name.clone()) };
+    }
+    match names.iter().find(pytorch) {
+        Some(name) => LoadError::PyTorchWeights { file: directory.join(name) },
+        None => LoadError::NoWeights { directory: directory.to_owned(), found: None },
+    }
+}

@@ -1,0 +1,281 @@
+//! From headers and weight map to a plan.
+
+use super::{
+    LoadOptions, LoadPlan, PlanRow, PlanSource,
+    names::Names,
+    policy::{self, DeviceTraits, DtypePolicy},
+    ties::{self, Ties},
+};
+use crate::{
+    CheckpointFiles, LoadError, MissingTensor, Problems, ShapeMismatch, StoredDtype, UnusableDtype, WeightMapFault,
+    dtype::{float_name, float_size},
+    problems::suggest_names,
+    strided::Walk,
+};
+use automodel_registry::weights::{ParameterSlot, SourcePiece, WeightMap};
+use burn::tensor::FloatDType;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// Burn has no tensors of rank 0; more axes than this are in no model.
+pub(crate) const MAX_RANK: usize = 8;
+
+pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptions) -> Result<LoadPlan, LoadError> {
+    let device = DeviceTraits::of(&options.device);
+    check_request(options, &device)?;
+    let names = Names::new(files.tensors(), map);
+    let mut ties = Ties::decide(map, &names);
+    let mut builder =
+        Builder { names: &names, options, device: &device, problems: Problems::default(), read: HashSet::new() };
+
+    builder.check_map(map, &ties);
+    let rows: Vec<PlanRow> = map.parameters.iter().filter_map(|slot| builder.row(slot, &ties)).collect();
+    let Builder { mut problems, read, .. } = builder;
+    let (ignored, unexpected) = unread(files, map, &names, &read);
+    let unread_names: Vec<&str> = unexpected.iter().map(String::as_str).collect();
+    suggest_names(&mut problems.missing, &unread_names);
+    let missing = if options.allow_missing { std::mem::take(&mut problems.missing) } else { Vec::new() };
+    if !problems.is_empty() {
+        problems.unexpected = unexpected.len();
+        return Err(LoadError::Mismatch { directory: files.directory().to_owned(), problems: Box::new(problems) });
+    }
+
+    let rows = ties::fill_shared(rows, map, &ties);
+    ties.compare_rows(&rows);
+    let mut plan = LoadPlan {
+        device: options.device.clone(),
+        dtype: options.dtype,
+        shards: files.shards().iter().map(|shard| shard.name.clone()).collect(),
+        renamed: names.renamed,
+        stored_bytes: stored_bytes(&rows),
+        target_bytes: rows.iter().map(|row| row.bytes).sum(),
+        mapped_bytes: rows.iter().filter(|row| row.mapped).map(|row| row.bytes).sum(),
+        peak_bytes: 0,
+        rows,
+        ties: ties.planned,
+        missing,
+        ignored,
+        unexpected,
+        max_bytes_in_flight: options.max_bytes_in_flight,
+        check_finite: options.check_finite,
+        warnings: files.warnings().to_vec(),
+    };
+    plan.peak_bytes = predicted_peak(&plan, &device);
+    warn(&mut plan, &device);
+    Ok(plan)
+}
+
+fn check_request(options: &LoadOptions, device: &DeviceTraits) -> Result<(), LoadError> {
+    match options.dtype {
+        DtypePolicy::Explicit(dtype) | DtypePolicy::Exact(dtype) if !device.supports(dtype) => {
+            Err(LoadError::DeviceDtype {
+                device: super::table::device_label(&options.device),
+                dtype: float_name(dtype),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Builder<'a> {
+    names: &'a Names<'a>,
+    options: &'a LoadOptions,
+    device: &'a DeviceTraits,
+    problems: Problems,
+    /// Names in the files of all tensors that are read.
+    read: HashSet<&'a str>,
+}
+
+impl<'a> Builder<'a> {
+    /// Looks for contradictions between slots.
+    fn check_map(&mut self, map: &WeightMap, ties: &Ties) {
+        let mut shapes: HashMap<&str, &[usize]> = HashMap::new();
+        for slot in &map.parameters {
+            if shapes.insert(&slot.path, &slot.shape).is_some() {
+                self.fault::<()>(slot, "it is listed twice".into());
+            }
+        }
+        for slot in &map.parameters {
+            let Some(to) = ties.shared.get(&slot.path) else { continue };
+            if shapes.get(to.as_str()).is_some_and(|shape| *shape != slot.shape) {
+                self.fault::<()>(slot, format!("it is tied to `{to}`, which has another shape"));
+            }
+        }
+    }
+
+    /// The row of one parameter; `None` if something is wrong with it, which is then among the problems, or if it will
+    /// share another parameter's storage.
+    fn row(&mut self, slot: &ParameterSlot, ties: &Ties) -> Option<PlanRow> {
+        if ties.shared.contains_key(&slot.path) {
+            return None;
+        }
+        let sources: Vec<PlanSource> = slot.pieces.iter().filter_map(|piece| self.source(slot, piece, ties)).collect();
+        if sources.len() < slot.pieces.len() {
+            return None;
+        }
+        let elements = self.check_elements(slot, &sources)?;
+        let stored = policy::widest(sources.iter().map(|source| source.stored))?;
+        let (target, reason) = policy::target(self.options.dtype, slot, stored.float()?, self.device);
+        let Some(bytes) = elements.checked_mul(float_size(target)) else {
+            return self.fault(slot, format!("its size in bytes overflows for shape {:?}", slot.shape));
+        };
+        let mapped = self.options.zero_copy && self.device.cpu && stays_in_file(&sources, target);
+        Some(PlanRow {
+            parameter: slot.path.clone(),
+            shape: slot.shape.clone(),
+            role: slot.role,
+            sources,
+            stored,
+            target,
+            reason,
+            bytes: bytes as u64,
+            mapped,
+            tied_to: None,
+        })
+    }
+
+    fn source(&mut self, slot: &ParameterSlot, piece: &SourcePiece, ties: &Ties) -> Option<PlanSource> {
+        let (parameter, tensor) = (slot.path.clone(), piece.tensor.clone());
+        let Some((name, info)) = self.names.resolve(&piece.tensor) else {
+            let note = ties.note(&slot.path);
+            self.problems.missing.push(MissingTensor { tensor, parameter, nearest: Vec::new(), note });
+            return None;
+        };
+        let first_use = self.read.insert(name);
+        let tensor = name.to_owned();
+        if info.shape != piece.tensor_shape {
+            if first_use {
+                let (expected, found) = (piece.tensor_shape.clone(), info.shape.clone());
+                self.problems.shapes.push(ShapeMismatch { tensor, parameter, expected, found });
+            }
+            return None;
+        }
+        if info.dtype.float().is_none() {
+            if first_use {
+                self.problems.dtypes.push(UnusableDtype { tensor, parameter, found: info.dtype });
+            }
+            return None;
+        }
+        // The shape is that of the file and was checked against overflow there.
+        let view = match piece.strided() {
+            Ok(view) => view,
+            Err(error) => return self.fault(slot, error.to_string()),
+        };
+        Some(PlanSource {
+            tensor,
+            shard: info.shard,
+            range: info.range.clone(),
+            stored: info.dtype,
+            ops: piece.ops.clone(),
+            walk: Walk::new(&view),
+        })
+    }
+
+    /// Number of elements of the parameter, if its pieces add up to it.
+    fn check_elements(&mut self, slot: &ParameterSlot, sources: &[PlanSource]) -> Option<usize> {
+        if slot.shape.is_empty() || slot.shape.len() > MAX_RANK {
+            return self.fault(slot, format!("shape {:?} has no axis, or more than {MAX_RANK}", slot.shape));
+        }
+        let wanted = slot.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        let given = sources.iter().try_fold(0usize, |sum, source| sum.checked_add(source.walk.numel()));
+        match (wanted, given) {
+            (Some(wanted), Some(given)) if wanted == given && !sources.is_empty() => Some(wanted),
+            _ => {
+                let given = given.map_or("too many".into(), |given| given.to_string());
+                self.fault(
+                    slot,
+                    format!("its pieces have {given} elements, its shape {:?} has another number", slot.shape),
+                )
+            }
+        }
+    }
+
+    fn fault<T>(&mut self, slot: &ParameterSlot, reason: String) -> Option<T> {
+        self.problems.map.push(WeightMapFault { parameter: slot.path.clone(), reason });
+        None
+    }
+}
+
+/// Whether a parameter is exactly a range of a file that can be used in place: contiguous, of the target dtype, aligned.
+/// Mappings start at a page, so the position in the file decides the alignment.
+fn stays_in_file(sources: &[PlanSource], target: FloatDType) -> bool {
+    let [source] = sources else { return false };
+    let Some(elements) = source.walk.contiguous().filter(|elements| !elements.is_empty()) else { return false };
+    let size = float_size(target) as u64;
+    let start = (elements.start as u64).checked_mul(size).and_then(|skipped| source.range.start.checked_add(skipped));
+    source.stored.float() == Some(target) && start.is_some_and(|start| start.is_multiple_of(size))
+}
+
+/// Tensors of the files that no parameter reads: those that are ignored, with the reason, and the others.
+fn unread(
+    files: &CheckpointFiles,
+    map: &WeightMap,
+    names: &Names<'_>,
+    read: &HashSet<&str>,
+) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut ignored, mut unexpected) = (Vec::new(), Vec::new());
+    for tensor in files.tensors().keys().filter(|tensor| !read.contains(tensor.as_str())) {
+        let aliases = names.known_as(tensor);
+        match map.ignored.iter().find(|rule| aliases.iter().any(|alias| rule.matches(alias))) {
+            Some(rule) => ignored.push((tensor.clone(), rule.reason.clone())),
+            None => unexpected.push(tensor.clone()),
+        }
+    }
+    (ignored, unexpected)
+}
+
+/// Bytes of all tensors that are read, each counted once.
+fn stored_bytes(rows: &[PlanRow]) -> u64 {
+    let ranges: BTreeSet<(usize, u64, u64)> =
+        rows.iter().flat_map(|row| &row.sources).map(|s| (s.shard, s.range.start, s.range.end)).collect();
+    ranges.iter().map(|(_, start, end)| end - start).sum()
+}
+
+fn predicted_peak(plan: &LoadPlan, device: &DeviceTraits) -> u64 {
+    let copied = || plan.rows.iter().filter(|row| !row.mapped);
+    let window =
+        copied().flat_map(|row| &row.sources).map(|source| largest_window(source, plan.max_bytes_in_flight)).max();
+    let window = window.unwrap_or(0);
+    if device.cpu {
+        return plan.target_bytes.saturating_add(window);
+    }
+    let largest = copied().map(|row| row.bytes).max().unwrap_or(0);
+    let staged = plan.target_bytes.min(plan.max_bytes_in_flight.max(largest));
+    staged.saturating_add(window)
+}
+
+/// Bytes of the file that are in memory at once while this source is read.
+fn largest_window(source: &PlanSource, max_bytes_in_flight: u64) -> u64 {
+    let size = source.stored.bits() / 8;
+    let limit = window_elements(max_bytes_in_flight, source.stored);
+    (source.walk.largest_window(limit) as u64).saturating_mul(size)
+}
+
+/// Elements per window. Windows below a mebibyte would only cost time.
+pub(crate) fn window_elements(max_bytes_in_flight: u64, stored: StoredDtype) -> usize {
+    let bytes = max_bytes_in_flight.max(1 << 20);
+    usize::try_from(bytes / (stored.bits() / 8).max(1)).unwrap_or(usize::MAX)
+}
+
+fn warn(plan: &mut LoadPlan, device: &DeviceTraits) {
+    let mut by_target: BTreeMap<FloatDType, (usize, u64)> = BTreeMap::new();
+    for row in plan.rows.iter().filter(|row| row.tied_to.is_none()) {
+        let entry = by_target.entry(row.target).or_default();
+        *entry = (entry.0 + 1, entry.1 + row.bytes);
+    }
+    if device.cpu && by_target.contains_key(&FloatDType::BF16) {
+        plan.warnings.push(
+            "bfloat16 on the CPU: Burn converts both operands of every product, some 100 times slower than float32"
+                .into(),
+        );
+    }
+    if by_target.len() > 1 {
+        let parts = by_target
+            .iter()
+            .map(|(dtype, (count, bytes))| format!("{count} parameter(s), {bytes} bytes, in {}", float_name(*dtype)));
+        plan.warnings.push(format!("parameters of several dtypes: {}", parts.collect::<Vec<_>>().join("; ")));
+    }
+    if let Some(first) = plan.unexpected.first() {
+        let count = plan.unexpected.len();
+        plan.warnings.push(format!("{count} tensor(s) of the checkpoint are read by nothing, `{first}` first"));
+    }
+}

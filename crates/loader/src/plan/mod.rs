@@ -1,0 +1,187 @@
+//! What will be read, converted and kept, decided from headers alone.
+
+mod build;
+mod identity;
+mod names;
+mod policy;
+mod table;
+mod ties;
+
+pub(crate) use build::{MAX_RANK, window_elements};
+pub use identity::identity_map;
+pub use policy::DtypePolicy;
+pub(crate) use table::device_label;
+pub(crate) use ties::same_bytes_possible;
+
+use crate::{CheckpointFiles, LoadError, MissingTensor, StoredDtype, strided::Walk};
+use automodel_registry::weights::{ParameterRole, ViewOp, WeightMap};
+use burn::tensor::{Device, FloatDType};
+use serde::Serialize;
+use std::ops::Range;
+
+/// Bytes in flight unless the caller says otherwise: large enough to keep a disk busy.
+const DEFAULT_MAX_BYTES_IN_FLIGHT: u64 = 256 << 20;
+
+/// How a checkpoint is to be loaded.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Where the parameters go.
+    pub device: Device,
+    /// The dtype they get there.
+    pub dtype: DtypePolicy,
+    /// Bound in bytes on what is read but not yet dropped or handed to the device. A parameter larger than this is still
+    /// loaded, alone.
+    pub max_bytes_in_flight: u64,
+    /// Look for NaN and infinity also in parameters that stay in the mapped file, which reads them all.
+    pub check_finite: bool,
+    /// Leave parameters without a value, and list them, instead of refusing the checkpoint.
+    pub allow_missing: bool,
+    /// Let parameters on the CPU stay in the mapped file where nothing has to be changed. The file must then not be changed
+    /// while they live, see [`crate::execute`].
+    pub zero_copy: bool,
+}
+
+impl LoadOptions {
+    /// Everything as usual, on `device`.
+    pub fn new(device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            dtype: DtypePolicy::Auto,
+            max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
+            check_finite: false,
+            allow_missing: false,
+            zero_copy: true,
+        }
+    }
+
+    /// With another dtype policy.
+    pub fn with_dtype(mut self, dtype: DtypePolicy) -> Self {
+        self.dtype = dtype;
+        self
+    }
+}
+
+/// What will be read, converted and kept. `Display` prints it as a table.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadPlan {
+    /// Where the parameters go.
+    #[serde(serialize_with = "table::device_name")]
+    pub device: Device,
+    /// The policy that decided the target dtypes.
+    pub dtype: DtypePolicy,
+    /// Names of the shards; sources refer to them by number.
+    pub shards: Vec<String>,
+    /// Prefixes that this checkpoint spells in another way than the weight map: (map, files).
+    pub renamed: Vec<(String, String)>,
+    /// One row for each parameter, in module order.
+    pub rows: Vec<PlanRow>,
+    /// Ties that are in force or have to be decided by comparing bytes.
+    pub ties: Vec<PlannedTie>,
+    /// Parameters that will have no value, only with [`LoadOptions::allow_missing`].
+    pub missing: Vec<MissingTensor>,
+    /// Tensors that stay unread on purpose: (tensor, reason).
+    pub ignored: Vec<(String, String)>,
+    /// Tensors that nothing reads.
+    pub unexpected: Vec<String>,
+    /// Bytes of all sources in the files.
+    pub stored_bytes: u64,
+    /// Bytes of all parameters on the device. Parameters that will be compared before they are tied count in full.
+    pub target_bytes: u64,
+    /// Of these, bytes that stay in the mapped files.
+    pub mapped_bytes: u64,
+    /// Predicted peak of host memory in bytes: on the CPU all parameters and the largest window in flight, mapped parameters
+    /// counted as if all their pages were in memory; on another device what is in flight alone.
+    pub peak_bytes: u64,
+    /// Bound on bytes in flight.
+    pub max_bytes_in_flight: u64,
+    /// Whether mapped parameters are searched for NaN and infinity.
+    pub check_finite: bool,
+    /// What is odd but no error.
+    pub warnings: Vec<String>,
+}
+
+/// How one parameter gets its values.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanRow {
+    /// Path in the module.
+    pub parameter: String,
+    /// Shape in the module.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: ParameterRole,
+    /// Tensors that fill it one after another; empty if it shares another parameter's storage.
+    pub sources: Vec<PlanSource>,
+    /// Dtype in the files, the widest of the sources.
+    pub stored: StoredDtype,
+    /// Dtype on the device.
+    pub target: FloatDType,
+    /// Why it has that dtype.
+    pub reason: &'static str,
+    /// Bytes on the device; 0 if it shares another parameter's storage.
+    pub bytes: u64,
+    /// Whether it stays in the mapped file.
+    pub mapped: bool,
+    /// The parameter whose storage it shares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tied_to: Option<String>,
+}
+
+/// A part of a parameter.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanSource {
+    /// The tensor, as the files call it.
+    pub tensor: String,
+    /// Number of its shard in [`LoadPlan::shards`].
+    pub shard: usize,
+    /// Bytes of the whole tensor in that file, counted from its start.
+    pub range: Range<u64>,
+    /// Its dtype.
+    pub stored: StoredDtype,
+    /// Operations on it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ops: Vec<ViewOp>,
+    /// The elements that are read, in order.
+    #[serde(skip)]
+    pub(crate) walk: Walk,
+}
+
+/// A tie between two parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedTie {
+    /// The parameter that follows.
+    pub parameter: String,
+    /// The parameter whose storage it shares.
+    pub to: String,
+    /// What was decided.
+    pub decision: TieDecision,
+}
+
+/// What can be said of a tie before weights are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TieDecision {
+    /// The files have only one of the two: they share it.
+    Share,
+    /// The files have both: they share one if their bytes are equal.
+    ToCompare,
+    /// The files have both, in shapes or dtypes that cannot be equal: they stay apart.
+    Apart,
+}
+
+impl LoadPlan {
+    /// Plans the loading of `files` into the parameters of `map`. Reads no weight.
+    ///
+    /// # Errors
+    /// [`LoadError::Mismatch`] with everything that is missing, of a wrong shape or of a dtype that cannot become floats;
+    /// [`LoadError::DeviceDtype`] if the device does not support the dtype asked for.
+    pub fn new(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptions) -> Result<Self, LoadError> {
+        build::plan(files, map, options)
+    }
+
+    /// The row of a parameter.
+    pub fn row(&self, parameter: &str) -> Option<&PlanRow> {
+        self.rows.iter().find(|row| row.parameter == parameter)
+    }
+}

@@ -1,0 +1,120 @@
+//! Names of the weight map to names of the files.
+
+use crate::TensorInfo;
+use automodel_registry::weights::WeightMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Finds tensors under their own names or under a prefix that the whole checkpoint uses.
+pub(crate) struct Names<'a> {
+    tensors: &'a BTreeMap<String, TensorInfo>,
+    /// Renamings in force: `from` at the start of a name is `to` in this checkpoint.
+    pub renamed: Vec<(String, String)>,
+}
+
+impl<'a> Names<'a> {
+    /// Decides for each `from` among the map's prefixes, once, which spelling most names of the checkpoint have. Without a
+    /// majority for another, names stay as they are.
+    pub fn new(tensors: &'a BTreeMap<String, TensorInfo>, map: &WeightMap) -> Self {
+        let wanted: BTreeSet<&str> =
+            map.parameters.iter().flat_map(|slot| &slot.pieces).map(|piece| piece.tensor.as_str()).collect();
+        let mut spellings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (from, to) in &map.prefixes {
+            spellings.entry(from).or_default().push(to);
+        }
+        let mut renamed = Vec::new();
+        for (from, spellings) in spellings {
+            let count = |to: &str| {
+                let rests = wanted.iter().filter_map(|name| name.strip_prefix(from));
+                rests.filter(|rest| tensors.contains_key(&format!("{to}{rest}"))).count()
+            };
+            let (mut best, mut most) = (from, count(from));
+            for to in spellings {
+                let found = count(to);
+                if found > most {
+                    (best, most) = (to, found);
+                }
+            }
+            if best != from {
+                renamed.push((from.to_owned(), best.to_owned()));
+            }
+        }
+        // The longest prefix is the most specific one.
+        renamed.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
+        Self { tensors, renamed }
+    }
+
+    /// The name in this checkpoint of the tensor that the map calls `name`.
+    pub fn resolve(&self, name: &str) -> Option<(&'a str, &'a TensorInfo)> {
+        let renamed = self.renamed.iter().find_map(|(from, to)| {
+            let rest = name.strip_prefix(from.as_str())?;
+            self.tensors.get_key_value(&format!("{to}{rest}"))
+        });
+        renamed.or_else(|| self.tensors.get_key_value(name)).map(|(name, info)| (name.as_str(), info))
+    }
+
+    /// Names that the map may have for the tensor that is called `stored` here.
+    pub fn known_as(&self, stored: &str) -> Vec<String> {
+        let renamed =
+            self.renamed.iter().filter_map(|(from, to)| Some(format!("{from}{}", stored.strip_prefix(to.as_str())?)));
+        std::iter::once(stored.to_owned()).chain(renamed).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StoredDtype;
+    use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece};
+
+    fn tensors(names: &[&str]) -> BTreeMap<String, TensorInfo> {
+        let info = TensorInfo { dtype: StoredDtype::F32, shape: vec![1], shard: 0, range: 0..4 };
+        names.iter().map(|name| (name.to_string(), info.clone())).collect()
+    }
+
+    fn map(names: &[&str], prefixes: &[(&str, &str)]) -> WeightMap {
+        let slot = |name: &&str| ParameterSlot {
+            path: name.to_string(),
+            shape: vec![1],
+            role: ParameterRole::Other,
+            keep_float32: false,
+            pieces: vec![SourcePiece::whole(*name, &[1])],
+        };
+        WeightMap {
+            parameters: names.iter().map(slot).collect(),
+            prefixes: prefixes.iter().map(|(from, to)| (from.to_string(), to.to_string())).collect(),
+            ..WeightMap::default()
+        }
+    }
+
+    #[test]
+    fn a_bare_base_model_is_found_without_its_prefix() {
+        let stored = tensors(&["h.0.w", "h.1.w", "wte.weight", "lm_head.weight"]);
+        let names = ["transformer.h.0.w", "transformer.h.1.w", "transformer.wte.weight", "lm_head.weight"];
+        let names = Names::new(&stored, &map(&names, &[("transformer.", "")]));
+        assert_eq!(names.resolve("transformer.h.1.w").unwrap().0, "h.1.w");
+        assert_eq!(names.resolve("lm_head.weight").unwrap().0, "lm_head.weight");
+        assert!(names.resolve("transformer.h.2.w").is_none());
+        assert!(names.known_as("h.0.attn.bias").contains(&"transformer.h.0.attn.bias".to_owned()));
+    }
+
+    #[test]
+    fn one_stray_tensor_does_not_rename_the_checkpoint() {
+        let stored = tensors(&["model.a", "model.b", "model.language_model.a"]);
+        let names = Names::new(&stored, &map(&["model.a", "model.b"], &[("model.", "model.language_model.")]));
+        assert!(names.renamed.is_empty());
+        assert_eq!(names.resolve("model.a").unwrap().0, "model.a");
+    }
+
+    #[test]
+    fn each_part_of_a_wrapper_may_have_its_own_prefix() {
+        let stored = tensors(&["language_model.model.a", "language_model.lm_head.weight"]);
+        let prefixes = [
+            ("model.", "model.language_model."),
+            ("model.", "language_model.model."),
+            ("lm_head.", "language_model.lm_head."),
+        ];
+        let names = Names::new(&stored, &map(&["model.a", "lm_head.weight"], &prefixes));
+        assert_eq!(names.resolve("model.a").unwrap().0, "language_model.model.a");
+        assert_eq!(names.resolve("lm_head.weight").unwrap().0, "language_model.lm_head.weight");
+    }
+}

@@ -1,0 +1,114 @@
+//! The plan as text.
+
+use super::{LoadPlan, PlanRow};
+use burn::tensor::Device;
+use serde::Serializer;
+use std::fmt;
+
+impl fmt::Display for LoadPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = ["parameter", "shape", "stored", "target", "bytes", "how", "source"].map(str::to_owned);
+        let rows: Vec<[String; 7]> =
+            std::iter::once(header).chain(self.rows.iter().map(|row| cells(self, row))).collect();
+        let mut widths = [0; 7];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for row in &rows {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(widths)
+                .enumerate()
+                .map(
+                    |(column, (cell, width))| {
+                        if column == 4 { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                    },
+                )
+                .collect();
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
+        }
+        self.summary(f)
+    }
+}
+
+impl LoadPlan {
+    fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        writeln!(
+            f,
+            "{} parameters on {}: {} stored in {} file(s), {} loaded, of which {} stay in the mapped files; peak {}",
+            self.rows.len(),
+            device_label(&self.device),
+            human(self.stored_bytes),
+            self.shards.len(),
+            human(self.target_bytes),
+            human(self.mapped_bytes),
+            human(self.peak_bytes),
+        )?;
+        let mut reasons: Vec<(&str, usize)> = Vec::new();
+        for row in &self.rows {
+            match reasons.iter_mut().find(|(reason, _)| *reason == row.reason) {
+                Some((_, count)) => *count += 1,
+                None => reasons.push((row.reason, 1)),
+            }
+        }
+        for (reason, count) in reasons {
+            writeln!(f, "dtype of {count}: {reason}")?;
+        }
+        for (from, to) in &self.renamed {
+            writeln!(f, "names: `{from}` is `{to}` in these files")?;
+        }
+        for (tensor, reason) in &self.ignored {
+            writeln!(f, "ignored: {tensor} ({reason})")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
+    let how = match (&row.tied_to, row.mapped, row.sources.as_slice()) {
+        (Some(_), ..) => "tied".to_owned(),
+        (None, true, _) => "mapped".to_owned(),
+        (None, false, [source]) if source.walk.contiguous().is_none() => "gathered".to_owned(),
+        (None, false, [_]) if row.stored.float() == Some(row.target) => "copied".to_owned(),
+        (None, false, [_]) => "converted".to_owned(),
+        (None, false, sources) => format!("joined from {}", sources.len()),
+    };
+    let source = match (&row.tied_to, row.sources.first()) {
+        (Some(to), _) => to.clone(),
+        (None, Some(source)) => {
+            let shard = plan.shards.get(source.shard).map_or("", String::as_str);
+            format!("{}[{}..{}] {}", shard, source.range.start, source.range.end, source.tensor)
+        }
+        (None, None) => String::new(),
+    };
+    let target = crate::dtype::float_name(row.target).to_owned();
+    let (shape, stored) = (format!("{:?}", row.shape), row.stored.to_string());
+    [row.parameter.clone(), shape, stored, target, row.bytes.to_string(), how, source]
+}
+
+/// `1.5 GiB`.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// `Flex` for `Device<Flex>`.
+pub(crate) fn device_label(device: &Device) -> String {
+    let text = format!("{device:?}");
+    text.strip_prefix("Device<").and_then(|text| text.strip_suffix('>')).unwrap_or(&text).to_owned()
+}
+
+pub(super) fn device_name<S: Serializer>(device: &Device, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&device_label(device))
+}

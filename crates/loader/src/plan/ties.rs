@@ -1,0 +1,133 @@
+//! Which parameters share storage.
+
+use super::{PlanRow, PlanSource, PlannedTie, TieDecision, names::Names};
+use automodel_registry::weights::{ParameterSlot, WeightMap};
+use std::collections::HashMap;
+
+/// Decisions on all ties of a map.
+pub(super) struct Ties {
+    pub planned: Vec<PlannedTie>,
+    /// Parameters without values of their own, and the parameter that they share.
+    pub shared: HashMap<String, String>,
+    /// Heads that the files lack although nothing asks for a tie: what to say about them.
+    notes: HashMap<String, String>,
+}
+
+impl Ties {
+    /// Decides by what the files have: one of the two, then both share it, whichever it is; both, then their bytes decide;
+    /// neither, then the tie holds and the followed one is reported missing.
+    pub fn decide(map: &WeightMap, names: &Names<'_>) -> Self {
+        let slots: HashMap<&str, &ParameterSlot> =
+            map.parameters.iter().map(|slot| (slot.path.as_str(), slot)).collect();
+        let present = |path: &str| {
+            slots.get(path).is_some_and(|slot| slot.pieces.iter().any(|piece| names.resolve(&piece.tensor).is_some()))
+        };
+        let mut ties = Self { planned: Vec::new(), shared: HashMap::new(), notes: HashMap::new() };
+        for tie in &map.ties {
+            if !slots.contains_key(tie.parameter.as_str()) || !slots.contains_key(tie.to.as_str()) {
+                continue;
+            }
+            let (parameter, to) = (tie.parameter.clone(), tie.to.clone());
+            match (tie.requested, present(&parameter), present(&to)) {
+                (true, true, true) => {
+                    ties.planned.push(PlannedTie { parameter, to, decision: TieDecision::ToCompare });
+                }
+                (true, true, false) => ties.share(to, parameter),
+                (true, false, true) => ties.share(parameter, to),
+                (true, false, false) => {
+                    ties.notes.insert(to.clone(), format!("`{parameter}`, which is tied to it, is missing too"));
+                    ties.share(parameter, to);
+                }
+                (false, false, true) => {
+                    let note = format!(
+                        "the config does not tie it to `{to}`: if the checkpoint means that, override `tie_word_embeddings` \
+                         with true"
+                    );
+                    ties.notes.insert(parameter, note);
+                }
+                (false, ..) => {}
+            }
+        }
+        ties.flatten(map);
+        ties
+    }
+
+    fn share(&mut self, parameter: String, to: String) {
+        // A tie back to where one came from would leave both without values.
+        if self.root(&to) != parameter && !self.shared.contains_key(&parameter) {
+            self.shared.insert(parameter, to);
+        }
+    }
+
+    /// The parameter at the end of a chain of ties.
+    fn root<'a>(&'a self, mut path: &'a str) -> &'a str {
+        while let Some(next) = self.shared.get(path) {
+            path = next;
+        }
+        path
+    }
+
+    /// Lets every tied parameter point to the one that has values, in the order of the map's parameters.
+    fn flatten(&mut self, map: &WeightMap) {
+        let roots: HashMap<String, String> =
+            self.shared.keys().map(|parameter| (parameter.clone(), self.root(parameter).to_owned())).collect();
+        for slot in &map.parameters {
+            if let Some(to) = roots.get(&slot.path) {
+                let (parameter, to) = (slot.path.clone(), to.clone());
+                self.planned.push(PlannedTie { parameter, to, decision: TieDecision::Share });
+            }
+        }
+        self.shared = roots;
+    }
+
+    pub fn note(&self, parameter: &str) -> Option<String> {
+        self.notes.get(parameter).cloned()
+    }
+
+    /// Sets apart the pairs that cannot be equal.
+    pub fn compare_rows(&mut self, rows: &[PlanRow]) {
+        let row = |path: &str| rows.iter().find(|row| row.parameter == path);
+        for tie in self.planned.iter_mut().filter(|tie| tie.decision == TieDecision::ToCompare) {
+            let comparable = match (row(&tie.parameter), row(&tie.to)) {
+                (Some(a), Some(b)) => same_bytes_possible(a, b),
+                _ => false,
+            };
+            if !comparable {
+                tie.decision = TieDecision::Apart;
+            }
+        }
+    }
+}
+
+/// Whether two parameters are read in the same way from tensors of the same size, so that equal bytes mean equal values.
+pub(crate) fn same_bytes_possible(a: &PlanRow, b: &PlanRow) -> bool {
+    let alike = |(a, b): (&PlanSource, &PlanSource)| {
+        a.stored == b.stored && a.walk == b.walk && a.range.end - a.range.start == b.range.end - b.range.start
+    };
+    a.shape == b.shape && a.sources.len() == b.sources.len() && a.sources.iter().zip(&b.sources).all(alike)
+}
+
+/// Adds the rows of parameters without values of their own, in module order.
+pub(super) fn fill_shared(rows: Vec<PlanRow>, map: &WeightMap, ties: &Ties) -> Vec<PlanRow> {
+    if ties.shared.is_empty() {
+        return rows;
+    }
+    let dtypes: HashMap<String, _> = rows.iter().map(|row| (row.parameter.clone(), (row.stored, row.target))).collect();
+    let mut own: HashMap<String, PlanRow> = rows.into_iter().map(|row| (row.parameter.clone(), row)).collect();
+    let row = |slot: &ParameterSlot| match ties.shared.get(&slot.path) {
+        None => own.remove(&slot.path),
+        Some(to) => dtypes.get(to).map(|&(stored, target)| PlanRow {
+            parameter: slot.path.clone(),
+            shape: slot.shape.clone(),
+            role: slot.role,
+            sources: Vec::new(),
+            stored,
+            target,
+            reason: "shares the storage of the parameter it is tied to",
+            bytes: 0,
+            mapped: false,
+            tied_to: Some(to.clone()),
+        }),
+    };
+    map.parameters.iter().filter_map(row).collect()
+}

@@ -1,0 +1,83 @@
+//! What happened while a plan was executed.
+
+use crate::StoredDtype;
+use burn::tensor::FloatDType;
+use serde::Serialize;
+
+/// What happened while a plan was executed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LoadReport {
+    /// Parameters without a value, only with [`crate::LoadOptions::allow_missing`].
+    pub missing: Vec<String>,
+    /// Tensors of the files that nothing read.
+    pub unexpected: Vec<String>,
+    /// Tensors that were left unread on purpose.
+    pub ignored: Vec<String>,
+    /// What became of each tie.
+    pub tied: Vec<TieReport>,
+    /// Bytes by stored dtype and dtype on the device.
+    pub dtypes: Vec<DtypeBytes>,
+    /// What was odd but no error.
+    pub warnings: Vec<String>,
+    /// Parameters with values that are NaN or infinite. Parameters that stayed in the mapped file are looked at only with
+    /// [`crate::LoadOptions::check_finite`].
+    pub non_finite: Vec<NonFinite>,
+    /// Predicted peak of host memory in bytes.
+    pub planned_peak_bytes: u64,
+    /// How far the process's resident memory rose above what it had at the start, in bytes; Linux only.
+    pub measured_peak_bytes: Option<u64>,
+    /// Bytes of parameters that stayed in the mapped files.
+    pub mapped_bytes: u64,
+    /// Bytes of parameters that were copied or converted.
+    pub copied_bytes: u64,
+    /// Time taken in seconds.
+    pub seconds: f64,
+}
+
+/// Bytes that went from one dtype to another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DtypeBytes {
+    /// In the file.
+    pub stored: StoredDtype,
+    /// On the device.
+    pub target: FloatDType,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Bytes on the device.
+    pub bytes: u64,
+}
+
+/// A parameter with values that are NaN or infinite.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NonFinite {
+    /// The parameter.
+    pub parameter: String,
+    /// How many of its values.
+    pub count: u64,
+    /// Row-major index of the first of them in the parameter.
+    pub first_index: u64,
+}
+
+/// What became of a tie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TieReport {
+    /// The parameter that follows.
+    pub parameter: String,
+    /// The parameter whose storage it shares, or would have.
+    pub to: String,
+    /// What became of it.
+    pub outcome: TieOutcome,
+}
+
+/// Why two parameters share storage, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TieOutcome {
+    /// The checkpoint has only one of them.
+    Shared,
+    /// The checkpoint has both, and they are equal.
+    EqualAndShared,
+    /// The checkpoint has both, and they differ: not tied.
+    DifferentAndApart,
+}

@@ -1,0 +1,291 @@
+//! Parameters in, one after another; a checkpoint out.
+
+use super::{
+    SaveFiles, SaveOptions, SaveReport,
+    directory::{Staging, check_carried},
+    layout::{Layout, ParameterPlace, Place},
+    pending::Pending,
+    shards::{Shards, Written},
+};
+use crate::{
+    LoadError,
+    dtype::{float_name, float_size},
+    execute::{FromFloat, convert_bytes, with_float},
+    problems::nearest_names,
+};
+use automodel_registry::weights::{Tie, WeightMap};
+use burn::tensor::{DType, FloatDType, TensorData};
+use half::{bf16, f16};
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, Read, Write},
+    path::Path,
+};
+
+/// Bytes that are converted at a time; a multiple of every element size.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Writes a checkpoint parameter by parameter. Until [`CheckpointWriter::finish`] nothing is visible under its name, and a
+/// writer that is dropped removes what it wrote.
+pub struct CheckpointWriter {
+    staging: Staging,
+    shards: Shards,
+    layout: Layout,
+    ties: Vec<Tie>,
+    dtype: Option<FloatDType>,
+    given: HashSet<String>,
+    /// Tied parameters that came before the one they follow.
+    held: HashMap<String, TensorData>,
+    /// Tensors that several parameters fill, by number.
+    pending: HashMap<usize, Pending>,
+    report: SaveReport,
+}
+
+impl CheckpointWriter {
+    /// Prepares to write the parameters of `map` to `directory`.
+    ///
+    /// # Errors
+    /// [`LoadError::OutputExists`] if something is in the way; [`LoadError::Placement`] if the map contradicts itself.
+    pub fn new(directory: &Path, map: &WeightMap, options: &SaveOptions) -> Result<Self, LoadError> {
+        let layout = Layout::new(map)?;
+        let staging = Staging::new(directory, options.overwrite)?;
+        let tensors = layout.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()));
+        let shards = Shards::new(staging.path(), options.max_shard_bytes, tensors);
+        Ok(Self {
+            staging,
+            shards,
+            ties: map.ties.iter().filter(|tie| tie.requested).cloned().collect(),
+            layout,
+            dtype: options.dtype,
+            given: HashSet::new(),
+            held: HashMap::new(),
+            pending: HashMap::new(),
+            report: SaveReport::default(),
+        })
+    }
+
+    /// Writes the values of the parameter at `path`. A parameter that is tied and equal to the one it follows is not
+    /// written; one that is tied and differs is, with a warning.
+    ///
+    /// # Errors
+    /// [`LoadError::UnknownParameter`], [`LoadError::RepeatedParameter`], [`LoadError::ParameterShape`],
+    /// [`LoadError::ParameterDtype`], [`LoadError::Placement`] and [`LoadError::ConflictingParameters`] by what is wrong
+    /// with it; [`LoadError::Io`] if it cannot be written.
+    pub fn write(&mut self, path: &str, values: &TensorData) -> Result<(), LoadError> {
+        self.check(path, values)?;
+        let followed = self.ties.iter().find(|tie| tie.parameter == path).map(|tie| tie.to.clone());
+        match followed {
+            Some(to) if !self.given.contains(&to) => {
+                self.held.insert(path.to_owned(), values.clone());
+            }
+            Some(to) => self.write_tied(path, values, &to)?,
+            None => self.place(path, values)?,
+        }
+        self.given.insert(path.to_owned());
+        let followers: Vec<String> =
+            self.ties.iter().filter(|tie| tie.to == path).map(|tie| tie.parameter.clone()).collect();
+        for follower in followers {
+            if let Some(values) = self.held.remove(&follower) {
+                self.write_tied(&follower, &values, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes index, config and the other files, and lets the directory appear.
+    ///
+    /// # Errors
+    /// [`LoadError::UncoveredTensor`] if parameters are missing; [`LoadError::CarriedFile`] for a file that cannot be
+    /// carried; [`LoadError::Io`] if something cannot be written.
+    pub fn finish(mut self, files: &SaveFiles) -> Result<SaveReport, LoadError> {
+        check_carried(files)?;
+        let held: Vec<(String, TensorData)> = self.held.drain().collect();
+        for (path, values) in held {
+            self.place(&path, &values)?;
+        }
+        self.check_complete()?;
+        let Self { staging, shards, mut report, .. } = self;
+        (report.shards, report.total_bytes, report.tensors) = shards.finish()?;
+        staging.add(files)?;
+        staging.commit()?;
+        Ok(report)
+    }
+
+    fn check(&self, path: &str, values: &TensorData) -> Result<(), LoadError> {
+        let parameter = path.to_owned();
+        let Some(place) = self.layout.parameters.get(path) else {
+            let known: Vec<&str> = self.layout.parameters.keys().map(String::as_str).collect();
+            return Err(LoadError::UnknownParameter { parameter, nearest: nearest_names(path, &known) });
+        };
+        if self.given.contains(path) {
+            return Err(LoadError::RepeatedParameter { parameter });
+        }
+        if values.shape().as_slice() != place.shape {
+            let (expected, found) = (place.shape.clone(), values.shape().to_vec());
+            return Err(LoadError::ParameterShape { parameter, expected, found });
+        }
+        match values.dtype() {
+            DType::F64 | DType::F32 | DType::Flex32 | DType::F16 | DType::BF16 => Ok(()),
+            other => Err(LoadError::ParameterDtype { parameter, dtype: other.name() }),
+        }
+    }
+
+    /// Dtype of the values and dtype in the file.
+    fn dtypes(&self, place: &ParameterPlace, values: &TensorData) -> (FloatDType, FloatDType) {
+        let from = FloatDType::from(values.dtype());
+        let to = self.dtype.unwrap_or(from);
+        let narrowed = float_size(to) < float_size(FloatDType::F32) && float_size(from) >= float_size(FloatDType::F32);
+        (from, if place.keep_float32 && narrowed { FloatDType::F32 } else { to })
+    }
+
+    fn place(&mut self, path: &str, values: &TensorData) -> Result<(), LoadError> {
+        let Some(place) = self.layout.parameters.get(path) else { return Ok(()) };
+        let (from, to) = self.dtypes(place, values);
+        let bytes: &[u8] = values.bytes();
+        for piece in &place.pieces {
+            let part = &bytes[piece.start * float_size(from)..(piece.start + piece.walk.numel()) * float_size(from)];
+            let tensor = &self.layout.tensors[piece.tensor];
+            if self.layout.is_whole(piece) {
+                let length = (tensor.elements * float_size(to)) as u64;
+                self.shards.append(&tensor.name, to, &tensor.shape, length, |file| {
+                    for_each_block(part, from, to, |block| file.write_all(block))
+                })?;
+            } else {
+                scatter(&mut self.pending, path, piece, tensor, part, from, to)?;
+                if self.pending.get(&piece.tensor).is_some_and(|pending| pending.covered == tensor.elements as u64)
+                    && let Some(pending) = self.pending.remove(&piece.tensor)
+                {
+                    let length = pending.bytes.len() as u64;
+                    let write = |file: &mut dyn Write| file.write_all(&pending.bytes);
+                    self.shards.append(&tensor.name, pending.dtype, &tensor.shape, length, write)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a tied parameter only if it differs from what was written for the one it follows.
+    fn write_tied(&mut self, path: &str, values: &TensorData, to: &str) -> Result<(), LoadError> {
+        if let Some(written) = self.whole_tensor_of(to)
+            && self.equals(path, values, written)?
+        {
+            self.report.tied.push((path.to_owned(), to.to_owned()));
+            return Ok(());
+        }
+        self.report.warnings.push(format!(
+            "`{path}` is tied to `{to}` but has other values: both are written, and readers will not tie them"
+        ));
+        self.place(path, values)
+    }
+
+    /// Where the tensor was written that a parameter is, if it is one as it is.
+    fn whole_tensor_of(&self, path: &str) -> Option<Written> {
+        let place = self.layout.parameters.get(path)?;
+        let [piece] = place.pieces.as_slice() else { return None };
+        if !self.layout.is_whole(piece) {
+            return None;
+        }
+        self.shards.written(&self.layout.tensors[piece.tensor].name)
+    }
+
+    fn equals(&mut self, path: &str, values: &TensorData, written: Written) -> Result<bool, LoadError> {
+        let Some(place) = self.layout.parameters.get(path) else { return Ok(false) };
+        let (from, to) = self.dtypes(place, values);
+        if to != written.dtype {
+            return Ok(false);
+        }
+        let mut saved = self.shards.read_back(written)?;
+        let (mut other, mut equal) = (Vec::new(), true);
+        let compared = for_each_block(values.bytes(), from, to, |block| {
+            other.resize(block.len(), 0);
+            saved.read_exact(&mut other)?;
+            equal &= block == other.as_slice();
+            Ok(())
+        });
+        match compared {
+            // Fewer bytes were written than the parameter has.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(source) => Err(LoadError::io("read", self.staging.path(), source)),
+            Ok(()) => Ok(equal && saved.read(&mut [0; 1]).is_ok_and(|more| more == 0)),
+        }
+    }
+
+    /// Every tensor must have been written, except those of tied parameters that were left out.
+    fn check_complete(&mut self) -> Result<(), LoadError> {
+        let mut left_out: HashSet<usize> = HashSet::new();
+        for tie in &self.ties {
+            let absent = !self.given.contains(&tie.parameter) && self.given.contains(&tie.to);
+            if absent {
+                self.report.tied.push((tie.parameter.clone(), tie.to.clone()));
+            }
+        }
+        for (parameter, _) in &self.report.tied {
+            left_out.extend(self.layout.parameters.get(parameter).iter().flat_map(|p| &p.pieces).map(|p| p.tensor));
+        }
+        let open = |number: &usize| self.shards.written(&self.layout.tensors[*number].name).is_none();
+        let mut uncovered = (0..self.layout.tensors.len()).filter(|number| open(number) && !left_out.contains(number));
+        let Some(first) = uncovered.next() else { return Ok(()) };
+        let tensor = &self.layout.tensors[first];
+        Err(LoadError::UncoveredTensor {
+            tensor: tensor.name.clone(),
+            covered: self.pending.get(&first).map_or(0, |pending| pending.covered),
+            elements: tensor.elements as u64,
+            others: uncovered.count(),
+        })
+    }
+}
+
+/// Puts one piece of a parameter into the tensor that it shares with others.
+fn scatter(
+    pending: &mut HashMap<usize, Pending>,
+    path: &str,
+    piece: &Place,
+    tensor: &super::layout::TensorPlace,
+    part: &[u8],
+    from: FloatDType,
+    to: FloatDType,
+) -> Result<(), LoadError> {
+    let size = float_size(to);
+    let entry = pending.entry(piece.tensor).or_insert_with(|| Pending::new(to, tensor.elements, size));
+    if entry.dtype != to {
+        let reason = format!(
+            "it is to be saved in {}, and an earlier parameter of the same tensor in {}; ask for one dtype",
+            float_name(to),
+            float_name(entry.dtype)
+        );
+        return Err(LoadError::Placement { parameter: path.to_owned(), tensor: tensor.name.clone(), reason });
+    }
+    let mut values = Vec::with_capacity(piece.walk.numel() * size);
+    // Appending to a vector cannot fail.
+    let _ = for_each_block(part, from, to, |block| {
+        values.extend_from_slice(block);
+        Ok(())
+    });
+    entry
+        .scatter(&piece.walk, &values, size)
+        .map_err(|_| LoadError::ConflictingParameters { parameter: path.to_owned(), tensor: tensor.name.clone() })
+}
+
+/// Converts `bytes` from one dtype to another, block by block.
+fn for_each_block(
+    bytes: &[u8],
+    from: FloatDType,
+    to: FloatDType,
+    mut visit: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    if from == to {
+        return bytes.chunks(BLOCK_BYTES).try_for_each(visit);
+    }
+    bytes
+        .chunks(BLOCK_BYTES)
+        .try_for_each(|block| with_float!(to, T => visit(bytemuck::cast_slice(&converted::<T>(block, from)))))
+}
+
+fn converted<T>(bytes: &[u8], from: FloatDType) -> Vec<T>
+where
+    T: FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16>,
+{
+    let mut target = vec![T::ZERO; bytes.len() / float_size(from)];
+    with_float!(from, S => convert_bytes::<S, T>(bytes, &mut target, 0));
+    target
+}

@@ -1,0 +1,90 @@
+//! What decoding keeps between calls.
+
+use automodel_attention::LayerCache;
+use std::any::Any;
+
+/// State of every layer and the length of what was seen.
+#[derive(Debug)]
+pub struct DecodeCache {
+    /// One state per layer.
+    pub layers: Vec<LayerState>,
+    batch_size: usize,
+    length: usize,
+    padding: Vec<usize>,
+}
+
+/// State of one layer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LayerState {
+    /// Keys and values of an attention layer.
+    Attention(LayerCache),
+    /// State of a dedicated implementation.
+    Custom(Box<dyn CustomState>),
+}
+
+/// State that only its own implementation understands.
+pub trait CustomState: Any + Send + std::fmt::Debug {}
+impl<T: Any + Send + std::fmt::Debug> CustomState for T {}
+
+impl DecodeCache {
+    /// An empty cache.
+    pub fn new(batch_size: usize, layers: Vec<LayerState>) -> Self {
+        Self { layers, batch_size, length: 0, padding: vec![0; batch_size] }
+    }
+
+    /// Number of sequences.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Positions seen so far, padding included.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Padded positions at the start of each sequence.
+    pub fn padding(&self) -> &[usize] {
+        &self.padding
+    }
+
+    /// Bytes that keys and values occupy.
+    pub fn bytes(&self) -> usize {
+        self.layers
+            .iter()
+            .map(|layer| match layer {
+                LayerState::Attention(cache) => cache.bytes(),
+                LayerState::Custom(_) => 0,
+            })
+            .sum()
+    }
+
+    /// Records that `batch` was seen. Called by implementations at the end of a forward pass.
+    ///
+    /// # Errors
+    /// [`ModelError::CacheBatchSize`](crate::ModelError::CacheBatchSize) and
+    /// [`ModelError::PaddingAfterStart`](crate::ModelError::PaddingAfterStart); see [`check`](Self::check).
+    pub fn advance(&mut self, batch: &crate::TokenBatch) -> Result<(), crate::ModelError> {
+        self.check(batch)?;
+        if self.length == 0 {
+            self.padding = batch.padding().to_vec();
+        }
+        self.length += batch.length();
+        Ok(())
+    }
+
+    /// Checks that `batch` can continue this cache.
+    ///
+    /// # Errors
+    /// [`ModelError::CacheBatchSize`](crate::ModelError::CacheBatchSize) for another number of sequences,
+    /// [`ModelError::PaddingAfterStart`](crate::ModelError::PaddingAfterStart) for padding after the first batch.
+    pub fn check(&self, batch: &crate::TokenBatch) -> Result<(), crate::ModelError> {
+        if batch.batch_size() != self.batch_size {
+            return Err(crate::ModelError::CacheBatchSize { batch: batch.batch_size(), cache: self.batch_size });
+        }
+        if self.length > 0 && batch.padding().iter().any(|&padding| padding > 0) {
+            return Err(crate::ModelError::PaddingAfterStart);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! What every implementation fulfils: tokens in, logits out, with a cache between calls.
+
+use crate::{DecodeCache, ModelError, TokenBatch, parameters::ParameterTensor};
+use burn::tensor::{Device, Tensor};
+use std::fmt::Debug;
+
+/// A causal language model that can be filled with weights and run.
+///
+/// Object-safe: the generic decoder and dedicated implementations are used through `Box<dyn CausalLm>`.
+pub trait CausalLm: Debug + Send {
+    /// Number of logits per position; token ids are below it.
+    fn vocab_size(&self) -> usize;
+
+    /// Longest sequence that the model was made for, if it has one.
+    fn max_position_embeddings(&self) -> Option<usize>;
+
+    /// Where the parameters are.
+    fn device(&self) -> Device;
+
+    /// An empty cache for `options.batch_size` sequences.
+    fn new_cache(&self, options: &CacheOptions) -> DecodeCache;
+
+    /// Runs `batch` after what `cache` already holds and appends it to the cache.
+    ///
+    /// Returns logits `[batch, length, vocab_size]`, or `[batch, 1, vocab_size]` for [`LogitsFor::Last`], in float32.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the batch does not fit the cache, the vocabulary or the learned positions.
+    fn forward(&self, batch: &TokenBatch, logits: LogitsFor, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError>;
+
+    /// Calls `visit` with the path and shape of every parameter, in module order; allocates nothing.
+    fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize]));
+
+    /// Replaces every parameter for which `provide` has a value; the others stay as they are.
+    ///
+    /// # Errors
+    /// [`ModelError::ParameterShape`] if a value has another shape than its parameter.
+    fn assign_parameters(
+        &mut self,
+        provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>,
+    ) -> Result<(), ModelError>;
+
+    /// Calls `read` with the path and value of every parameter, in module order. Fails in the caller's closure, not here.
+    fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor));
+}
+
+/// Which positions logits are computed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitsFor {
+    /// Every position of the batch.
+    All,
+    /// The last position alone: all that decoding needs, and for long prompts most of the memory.
+    Last,
+}
+
+/// How a cache is laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Number of sequences.
+    pub batch_size: usize,
+    /// Number of positions to allocate at once; `None` grows as needed.
+    pub capacity: Option<usize>,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self { batch_size: 1, capacity: None }
+    }
+}

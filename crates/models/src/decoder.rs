@@ -1,0 +1,233 @@
+//! The generic decoder: any [`ModelSpec`], as a Burn module.
+
+use crate::attention::PassContext;
+use crate::parameters::{self, ParameterTensor};
+use crate::{
+    CacheOptions, CausalLm, DecodeCache, DecoderLayer, LayerState, Linear, LogitsFor, ModelError, Norm, TokenBatch, convert,
+};
+use automodel_attention::{Positions, Rope, SdpaBackend};
+use automodel_registry::spec::{EmbeddingSpec, HeadSpec, Mixer, ModelSpec};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use std::sync::Arc;
+
+/// A decoder-only language model built from a [`ModelSpec`].
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// Everything before the head.
+    pub model: DecoderModel,
+    /// `[vocab_size, hidden_size]`; shares the embedding's storage when tied.
+    pub lm_head: Linear,
+    #[module(skip)]
+    ropes: Arc<Vec<Rope>>,
+    #[module(skip)]
+    facts: Facts,
+}
+
+/// Everything before the head.
+#[derive(Module, Debug)]
+pub struct DecoderModel {
+    /// `[vocab_size, hidden_size]`
+    pub embed_tokens: Embedding,
+    /// `[positions, hidden_size]`
+    pub embed_positions: Option<Embedding>,
+    /// The layers.
+    pub layers: Vec<DecoderLayer>,
+    /// The norm after them.
+    pub norm: Norm,
+}
+
+/// A table of vectors.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[rows, hidden_size]`
+    pub weight: Param<Tensor<2>>,
+}
+
+/// How a decoder runs, besides its mathematics.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderOptions {
+    /// How attention is computed.
+    pub attention: SdpaBackend,
+}
+
+/// What a forward pass needs to know besides parameters.
+#[derive(Clone, Debug)]
+struct Facts {
+    vocab_size: usize,
+    max_position_embeddings: Option<usize>,
+    embedding: EmbeddingSpec,
+    head: HeadSpec,
+    options: DecoderOptions,
+}
+
+impl Decoder {
+    /// A decoder without values: allocates no weights.
+    ///
+    /// # Errors
+    /// [`ModelError::UnsupportedSpec`] for a spec that contradicts itself or a rotary embedding that makes no sense.
+    pub fn new(spec: &ModelSpec, options: DecoderOptions, device: &Device) -> Result<Self, ModelError> {
+        spec.validate().map_err(|reason| ModelError::UnsupportedSpec { reason })?;
+        let (ropes, rope_of_layer) = distinct_ropes(spec)?;
+        let layers = spec.layers.iter().zip(rope_of_layer);
+        let table = |rows| Embedding { weight: parameters::empty([rows, spec.hidden_size], device) };
+        Ok(Self {
+            model: DecoderModel {
+                embed_tokens: table(spec.vocab_size),
+                embed_positions: spec.embedding.learned_positions.as_ref().map(|positions| table(positions.rows)),
+                layers: layers
+                    .map(|(layer, rope)| DecoderLayer::new(spec.hidden_size, layer, rope, device))
+                    .collect(),
+                norm: Norm::new(spec.final_norm, [spec.hidden_size], device),
+            },
+            lm_head: Linear::new(spec.hidden_size, spec.vocab_size, spec.head.bias, device),
+            ropes: Arc::new(ropes),
+            facts: Facts {
+                vocab_size: spec.vocab_size,
+                max_position_embeddings: spec.max_position_embeddings,
+                embedding: spec.embedding.clone(),
+                head: spec.head.clone(),
+                options,
+            },
+        })
+    }
+
+    /// The residual stream `[batch, length, hidden_size]` after the final norm, before the head.
+    ///
+    /// # Errors
+    /// As [`CausalLm::forward`].
+    pub fn hidden_states(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        cache.check(batch)?;
+        let padding = if cache.length() == 0 { batch.padding() } else { cache.padding() }.to_vec();
+        let positions = Positions { query_start: cache.length(), key_start: 0, padding };
+        let mut x = self.embed(batch, &positions)?;
+        let total_length = cache.length() + batch.length();
+        let device = x.device();
+        let rows = positions.rotary(batch.length());
+        let tables = self.ropes.iter().map(|rope| rope.tables(&rows, total_length, &device));
+        let rope_tables = tables.collect::<Result<Vec<_>, _>>().map_err(|source| ModelError::Attention { layer: 0, source })?;
+        let context = PassContext { positions, rope_tables: &rope_tables, backend: self.facts.options.attention };
+        for (index, layer) in self.model.layers.iter().enumerate() {
+            let state = cache.layers.get_mut(index).ok_or(ModelError::ForeignCache { layer: index })?;
+            x = layer.forward(x, index, state, &context)?;
+        }
+        cache.advance(batch)?;
+        Ok(self.model.norm.forward(x))
+    }
+
+    fn embed(&self, batch: &TokenBatch, positions: &Positions) -> Result<Tensor<3>, ModelError> {
+        let shape = [batch.batch_size(), batch.length()];
+        if let Some((position, &token)) =
+            batch.ids().iter().enumerate().find(|&(_, &id)| id as usize >= self.facts.vocab_size)
+        {
+            let (row, position) = (position / batch.length(), position % batch.length());
+            return Err(ModelError::TokenOutOfVocabulary { token, row, position, vocab_size: self.facts.vocab_size });
+        }
+        let mut x = self.model.embed_tokens.lookup(batch.ids().iter().map(|&id| i64::from(id)), shape);
+        if let Some(scale) = self.facts.embedding.scale {
+            x = x * scale;
+        }
+        if let (Some(learned), Some(table)) = (&self.facts.embedding.learned_positions, &self.model.embed_positions) {
+            let end = positions.query_start + batch.length();
+            let limit = learned.rows.saturating_sub(learned.offset);
+            if end > limit {
+                return Err(ModelError::TooManyPositions { length: end, limit });
+            }
+            let rows = positions.rotary(batch.length());
+            // One row stands for all where nothing is padded.
+            let rows = rows.iter().cycle().take(batch.batch_size());
+            let ids = rows.flatten().map(|&position| (position + learned.offset) as i64);
+            x = x + table.lookup(ids, shape);
+        }
+        Ok(x)
+    }
+
+    fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let mut logits = self.lm_head.forward_sequence(hidden).cast(DType::F32);
+        if let Some(scale) = self.facts.head.logit_scale {
+            logits = logits * scale;
+        }
+        match self.facts.head.logit_softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+}
+
+impl CausalLm for Decoder {
+    fn vocab_size(&self) -> usize {
+        self.facts.vocab_size
+    }
+
+    fn max_position_embeddings(&self) -> Option<usize> {
+        self.facts.max_position_embeddings
+    }
+
+    fn device(&self) -> Device {
+        self.model.embed_tokens.weight.lazy_device()
+    }
+
+    fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
+        let layers: Vec<LayerState> = self.model.layers.iter().map(|layer| layer.new_cache(options)).collect();
+        DecodeCache::new(options.batch_size, layers)
+    }
+
+    fn forward(&self, batch: &TokenBatch, logits: LogitsFor, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        let hidden = self.hidden_states(batch, cache)?;
+        let hidden = match logits {
+            LogitsFor::All => hidden,
+            LogitsFor::Last => {
+                let last = batch.length() - 1;
+                hidden.slice_dim(1, last..last + 1)
+            }
+        };
+        Ok(self.logits(hidden))
+    }
+
+    fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize])) {
+        parameters::visit(self, visit);
+    }
+
+    fn assign_parameters(
+        &mut self,
+        provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>,
+    ) -> Result<(), ModelError> {
+        let (filled, outcome) = parameters::assign(self.clone(), provide);
+        *self = filled;
+        outcome
+    }
+
+    fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor)) {
+        parameters::read(self, read);
+    }
+}
+
+impl Embedding {
+    fn lookup(&self, ids: impl Iterator<Item = i64>, [batch, length]: [usize; 2]) -> Tensor<3> {
+        let weight = self.weight.val();
+        let ids = TensorData::new(ids.collect::<Vec<i64>>(), [batch * length]);
+        let ids = Tensor::<1, Int>::from_data(ids, &weight.device());
+        let rows = weight.select(0, ids);
+        let width = rows.dims()[1];
+        rows.reshape([batch, length, width])
+    }
+}
+
+/// Each distinct rotary embedding once, and for each layer which one it uses.
+fn distinct_ropes(spec: &ModelSpec) -> Result<(Vec<Rope>, Vec<Option<usize>>), ModelError> {
+    let mut configs = Vec::new();
+    let mut of_layer = Vec::with_capacity(spec.layers.len());
+    for layer in &spec.layers {
+        let Mixer::Attention(attention) = &layer.mixer;
+        of_layer.push(attention.rope.as_ref().map(|rope| {
+            let config = convert::rope(attention.head_dim, rope);
+            configs.iter().position(|known| *known == config).unwrap_or_else(|| {
+                configs.push(config);
+                configs.len() - 1
+            })
+        }));
+    }
+    let ropes = configs.into_iter().map(Rope::new).collect::<Result<_, _>>();
+    let ropes = ropes.map_err(|source| ModelError::UnsupportedSpec { reason: source.to_string() })?;
+    Ok((ropes, of_layer))
+}

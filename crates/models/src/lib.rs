@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+
+mod attention;
+mod batch;
+mod cache;
+mod causal_lm;
+mod convert;
+mod decoder;
+mod error;
+mod factory;
+mod init;
+mod layer;
+mod linear;
+mod mlp;
+mod moe;
+mod norm;
+pub mod parameters;
+pub mod scope;
+
+pub use attention::Attention;
+pub use batch::TokenBatch;
+pub use cache::{CustomState, DecodeCache, LayerState};
+pub use causal_lm::{CacheOptions, CausalLm, LogitsFor};
+pub use decoder::{Decoder, DecoderModel, DecoderOptions};
+pub use error::ModelError;
+pub use factory::{BuildContext, ModelFactories, ModelFactory};
+pub use init::initialize_random;
+pub use layer::{DecoderLayer, FeedForward, MixerModule};
+pub use linear::Linear;
+pub use mlp::{GatedMlp, PlainMlp};
+pub use moe::{Router, SparseMoe};
+pub use norm::Norm;

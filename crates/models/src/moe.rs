@@ -1,0 +1,142 @@
+//! Sparse mixtures of experts.
+
+use crate::{GatedMlp, Linear};
+use automodel_registry::spec::{MoeSpec, RouterScore, RouterSpec, SharedExpert};
+use burn::module::Module;
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
+
+/// Scores experts and chooses some for each token.
+#[derive(Module, Debug)]
+pub struct Router {
+    /// The projection `[num_experts, hidden_size]`; its fields stand directly under the router's name.
+    pub weight: burn::module::Param<Tensor<2>>,
+    /// `[num_experts]`
+    pub bias: Option<burn::module::Param<Tensor<1>>>,
+    #[module(skip)]
+    spec: RouterSpec,
+    #[module(skip)]
+    num_experts_per_tok: usize,
+}
+
+/// The experts that one token is sent to, with their weights.
+type Choice = Vec<(usize, f32)>;
+
+impl Router {
+    fn new(hidden_size: usize, spec: &MoeSpec, device: &Device) -> Self {
+        let Linear { weight, bias } = Linear::new(hidden_size, spec.num_experts, spec.router.bias, device);
+        Self { weight, bias, spec: spec.router.clone(), num_experts_per_tok: spec.num_experts_per_tok }
+    }
+
+    /// For each row of `x` `[tokens, hidden_size]` the chosen experts, best first.
+    ///
+    /// The scores are read back to the host, where the choice is made.
+    fn choose(&self, x: Tensor<2>) -> Vec<Choice> {
+        let logits = Linear { weight: self.weight.clone(), bias: self.bias.clone() }.forward(x).cast(DType::F32);
+        let [_, num_experts] = logits.dims();
+        let scores = match self.spec.score {
+            RouterScore::Softmax => activation::softmax(logits, 1),
+            RouterScore::Sigmoid => activation::sigmoid(logits),
+            RouterScore::TopkSoftmax => logits,
+        };
+        let scores = scores.into_data().try_into_vec::<f32>().expect("scores were cast to float32");
+        scores.chunks_exact(num_experts).map(|row| self.choose_for(row)).collect()
+    }
+
+    fn choose_for(&self, scores: &[f32]) -> Choice {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        order.truncate(self.num_experts_per_tok);
+        let mut weights: Vec<f32> = order.iter().map(|&expert| scores[expert]).collect();
+        if self.spec.score == RouterScore::TopkSoftmax {
+            let largest = weights.first().copied().unwrap_or(0.0);
+            weights.iter_mut().for_each(|weight| *weight = (*weight - largest).exp());
+        }
+        if self.spec.normalize || self.spec.score == RouterScore::TopkSoftmax {
+            let sum: f32 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        if let Some(scale) = self.spec.scale {
+            weights.iter_mut().for_each(|weight| *weight *= scale as f32);
+        }
+        order.into_iter().zip(weights).collect()
+    }
+}
+
+/// Experts, their router and a shared expert.
+#[derive(Module, Debug)]
+pub struct SparseMoe {
+    /// The router.
+    pub gate: Router,
+    /// The experts.
+    pub experts: Vec<GatedMlp>,
+    /// Sees every token.
+    pub shared_expert: Option<GatedMlp>,
+    /// `[1, hidden_size]`: `sigmoid` of it weights the shared expert.
+    pub shared_expert_gate: Option<Linear>,
+}
+
+impl SparseMoe {
+    /// A mixture without values.
+    pub fn new(hidden_size: usize, spec: &MoeSpec, device: &Device) -> Self {
+        let expert = |_| GatedMlp::new(hidden_size, &spec.expert, device);
+        let shared = spec.shared_expert.as_ref();
+        Self {
+            gate: Router::new(hidden_size, spec, device),
+            experts: (0..spec.num_experts).map(expert).collect(),
+            shared_expert: shared.map(|SharedExpert { mlp, .. }| GatedMlp::new(hidden_size, mlp, device)),
+            shared_expert_gate: shared
+                .filter(|shared| shared.gate)
+                .map(|_| Linear::new(hidden_size, 1, false, device)),
+        }
+    }
+
+    /// `[tokens, hidden_size]` to the same.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let choices = self.gate.choose(x.clone());
+        let routed = match choices.as_slice() {
+            [only] => self.for_one_token(x.clone(), only),
+            _ => self.for_tokens(x.clone(), &choices),
+        };
+        match &self.shared_expert {
+            Some(shared) => {
+                let y = shared.forward(x.clone());
+                routed
+                    + match &self.shared_expert_gate {
+                        Some(gate) => activation::sigmoid(gate.forward(x)) * y,
+                        None => y,
+                    }
+            }
+            None => routed,
+        }
+    }
+
+    fn for_one_token(&self, x: Tensor<2>, choice: &Choice) -> Tensor<2> {
+        let weighted = choice.iter().map(|&(expert, weight)| self.experts[expert].forward(x.clone()) * weight);
+        weighted.reduce(|sum, y| sum + y).unwrap_or_else(|| x.zeros_like())
+    }
+
+    /// Each expert runs once over the tokens that were sent to it.
+    fn for_tokens(&self, x: Tensor<2>, choices: &[Choice]) -> Tensor<2> {
+        let device = x.device();
+        let mut tokens_of = vec![(Vec::new(), Vec::new()); self.experts.len()];
+        for (token, choice) in choices.iter().enumerate() {
+            for &(expert, weight) in choice {
+                tokens_of[expert].0.push(token as i64);
+                tokens_of[expert].1.push(weight);
+            }
+        }
+        let mut sum = x.zeros_like();
+        for (expert, (tokens, weights)) in self.experts.iter().zip(tokens_of) {
+            let count = tokens.len();
+            if count == 0 {
+                continue;
+            }
+            let rows = Tensor::<1, Int>::from_data(TensorData::new(tokens, [count]), &device);
+            let weights = Tensor::<2>::from_data(TensorData::new(weights, [count, 1]), (&device, DType::F32));
+            let y = expert.forward(x.clone().select(0, rows.clone()));
+            let weighted = y.clone() * weights.cast(y.dtype());
+            sum = sum.select_assign(0, rows, weighted, IndexingUpdateOp::Add);
+        }
+        sum
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong between a config and a specification.
+
+use automodel_config::ConfigError;
+use thiserror::Error;
+
+/// What can go wrong between a config and a specification.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// A config that no family and no custom implementation serves.
+    #[error(
+        "model type `{model_type}`{} is not supported{}{}",
+        with_architectures(.architectures),
+        of_checkpoint(.checkpoint),
+        nearest_hint(.nearest)
+    )]
+    UnsupportedArchitecture {
+        /// `model_type` of the config.
+        model_type: String,
+        /// `architectures` of the config.
+        architectures: Vec<String>,
+        /// The checkpoint, if known.
+        checkpoint: Option<String>,
+        /// Supported model types with similar names.
+        nearest: Vec<String>,
+    },
+    /// A second registration under one name.
+    #[error("{what} `{name}` is registered already: ask for replacement, or choose another name")]
+    DuplicateRegistration {
+        /// What was registered.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The config could not be read.
+    #[error("the config of model type `{model_type}` cannot be used")]
+    Config {
+        /// `model_type` of the config.
+        model_type: String,
+        /// The cause.
+        #[source]
+        source: ConfigError,
+    },
+    /// A value that contradicts another.
+    #[error("config of model type `{model_type}`: {problem}")]
+    InconsistentConfig {
+        /// `model_type` of the config.
+        model_type: String,
+        /// What contradicts what, and what to do.
+        problem: String,
+    },
+    /// A setting whose mathematics is not implemented.
+    #[error("`{key}` = {value} of model type `{model_type}` is not supported: {reason}")]
+    UnsupportedSetting {
+        /// `model_type` of the config.
+        model_type: String,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// Why, and what would be.
+        reason: String,
+    },
+    /// Options that neither the config nor the implementation knows.
+    #[error("unknown option{} {}", if .options.len() == 1 { "" } else { "s" }, unknown_options(.options))]
+    UnknownOptions {
+        /// Each option with known names that resemble it.
+        options: Vec<(String, Vec<String>)>,
+    },
+    /// A custom implementation without a way to lower its config.
+    #[error("the custom implementation `{implementation}` cannot lower this config: {reason}")]
+    CustomLowering {
+        /// Its name.
+        implementation: String,
+        /// What it said.
+        reason: String,
+    },
+}
+
+fn with_architectures(architectures: &[String]) -> String {
+    if architectures.is_empty() { String::new() } else { format!(" (architectures: {})", architectures.join(", ")) }
+}
+
+fn of_checkpoint(checkpoint: &Option<String>) -> String {
+    checkpoint.as_ref().map(|checkpoint| format!(", which `{checkpoint}` asks for")).unwrap_or_default()
+}
+
+fn nearest_hint(nearest: &[String]) -> String {
+    let register = "register a family or a custom implementation for it, or see `automodel architectures`";
+    if nearest.is_empty() {
+        format!(": {register}")
+    } else {
+        format!("; the nearest supported are {}: {register}", nearest.join(", "))
+    }
+}
+
+fn unknown_options(options: &[(String, Vec<String>)]) -> String {
+    let each = options.iter().map(|(option, near)| match near.as_slice() {
+        [] => format!("`{option}`"),
+        near => format!("`{option}` (did you mean {}?)", near.join(" or ")),
+    });
+    each.collect::<Vec<_>>().join(", ") + ": neither the config nor the implementation reads it"
+}

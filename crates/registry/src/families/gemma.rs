@@ -1,0 +1,48 @@
+//! Gemma: scaled embeddings, norms with an offset of one, tanh-GELU.
+
+use super::prelude::*;
+
+/// Gemma: scaled embeddings, norms with an offset of one, tanh-GELU.
+pub static FAMILY: Family = Family {
+    model_type: "gemma",
+    architectures: &["GemmaForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(256_000)),
+        ("hidden_size", Int(3072)),
+        ("intermediate_size", Int(24_576)),
+        ("num_hidden_layers", Int(28)),
+        ("num_attention_heads", Int(16)),
+        ("num_key_value_heads", Int(16)),
+        ("hidden_act", Str("gelu_pytorch_tanh")),
+        ("max_position_embeddings", Int(8192)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(true)),
+        ("head_dim", Int(256)),
+        ("attention_bias", Bool(false)),
+        ("use_bidirectional_attention", Null),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    refuse_bidirectional(config)?;
+    let mut template = Template::llama(config)?.with_gemma_embedding_and_norms();
+    let bias = config.bool("attention_bias").in_config(config)?;
+    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    // The first releases say "gelu" and mean its tanh approximation (transformers, configuration_gemma.py).
+    if let Some(mlp) = template.dense_mlp()
+        && mlp.activation == Activation::Gelu
+    {
+        mlp.activation = Activation::GeluTanh;
+    }
+    template.build_uniform()
+}

@@ -1,0 +1,51 @@
+//! Gemma 2: norms around both branches, soft-capped scores and logits, a window on every other layer.
+
+use super::prelude::*;
+
+/// Gemma 2: norms around both branches, soft-capped scores and logits, a window on every other layer.
+pub static FAMILY: Family = Family {
+    model_type: "gemma2",
+    architectures: &["Gemma2ForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &["hidden_act"],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(256_000)),
+        ("hidden_size", Int(2304)),
+        ("intermediate_size", Int(9216)),
+        ("num_hidden_layers", Int(26)),
+        ("num_attention_heads", Int(8)),
+        ("num_key_value_heads", Int(4)),
+        ("max_position_embeddings", Int(8192)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(true)),
+        ("head_dim", Int(256)),
+        ("attention_bias", Bool(false)),
+        ("query_pre_attn_scalar", Int(256)),
+        ("sliding_window", Int(4096)),
+        ("layer_types", Null),
+        ("final_logit_softcapping", Float(30.0)),
+        ("attn_logit_softcapping", Float(50.0)),
+        ("use_bidirectional_attention", Null),
+        ("hidden_activation", Str("gelu_pytorch_tanh")),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    refuse_bidirectional(config)?;
+    let template = Template::gemma2(config)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?;
+    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let alternate = |index: usize| if index % 2 == 0 { "sliding_attention" } else { "full_attention" };
+    let types = layer_types(config, template.num_hidden_layers, alternate)?;
+    template.build(|index, layer| {
+        layer.attention_mut().mask = mask_of(config, &types[index], window)?;
+        Ok(())
+    })
+}

@@ -1,0 +1,93 @@
+//! GPT-2: learned positions, layer norms, fused and transposed projections.
+
+use super::prelude::*;
+
+/// GPT-2: learned positions, layer norms, fused and transposed projections.
+pub static FAMILY: Family = Family {
+    model_type: "gpt2",
+    architectures: &["GPT2LMHeadModel"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(50_257)),
+        ("max_position_embeddings", Int(1024)),
+        ("hidden_size", Int(768)),
+        ("num_hidden_layers", Int(12)),
+        ("num_attention_heads", Int(12)),
+        ("n_inner", Null),
+        ("activation_function", Str("gelu_new")),
+        ("layer_norm_epsilon", Float(1e-05)),
+        ("scale_attn_weights", Bool(true)),
+        ("scale_attn_by_inverse_layer_idx", Bool(false)),
+        ("reorder_and_upcast_attn", Bool(false)),
+        ("add_cross_attention", Bool(false)),
+        ("tie_word_embeddings", Bool(true)),
+    ],
+    aliases: &[
+        ("n_embd", "hidden_size"),
+        ("n_head", "num_attention_heads"),
+        ("n_layer", "num_hidden_layers"),
+        ("n_positions", "max_position_embeddings"),
+    ],
+};
+
+const LAYOUT: Layout = Layout {
+    renames: &[
+        ("model.embed_tokens", "transformer.wte"),
+        ("model.embed_positions", "transformer.wpe"),
+        ("model.layers.", "transformer.h."),
+        ("model.norm.", "transformer.ln_f."),
+        ("self_attn.o_proj", "attn.c_proj"),
+        ("mlp.up_proj", "mlp.c_fc"),
+        ("mlp.down_proj", "mlp.c_proj"),
+        ("input_layernorm", "ln_1"),
+        ("post_attention_layernorm", "ln_2"),
+    ],
+    fused: &[fused_qkv("attn.c_attn", FusedOrder::Rows)],
+    transposed_projections: true,
+    prefixes: &[("transformer.", "")],
+    ignored: &[
+        ("*h.*.attn.bias", "the causal mask, which is computed"),
+        ("*h.*.attn.masked_bias", "the mask's value, which is a constant"),
+    ],
+    ..Layout::LLAMA
+};
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let hidden_size = config.usize("hidden_size").in_config(config)?;
+    let inner = config.usize_or_null("n_inner").in_config(config)?.unwrap_or(4 * hidden_size);
+    let keys = Keys {
+        norm_eps: "layer_norm_epsilon",
+        activation: "activation_function",
+        intermediate_size: "hidden_size",
+        head_dim: None,
+    };
+    let mut template = Template::read(config, &keys)?.with_plain_mlp(true);
+    if let Some(mlp) = template.dense_mlp() {
+        mlp.intermediate_size = inner;
+    }
+    if config.bool("add_cross_attention").in_config(config)? {
+        return Err(unsupported(config, "add_cross_attention", "a decoder alone has nothing to attend across to"));
+    }
+    // Reordering the products and computing scores in float32 changes rounding in half precision alone.
+    config.bool("reorder_and_upcast_attn").in_config(config)?;
+    template.norm.kind = NormKind::LayerNorm { bias: true };
+    template.attention.bias = AttentionBias::qkv_o(true, true);
+    if !config.bool("scale_attn_weights").in_config(config)? {
+        template.attention.scale = 1.0;
+    }
+    let by_depth = config.bool("scale_attn_by_inverse_layer_idx").in_config(config)?;
+    template.embedding.learned_positions =
+        template.max_position_embeddings.map(|rows| LearnedPositions { rows, offset: 0 });
+    template.build(|index, layer| {
+        if by_depth {
+            layer.attention_mut().scale /= (index + 1) as f64;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,62 @@
+//! GPT-NeoX and Pythia: parallel branches with a norm each, partial rotation, fused projections by head.
+
+use super::prelude::*;
+
+/// GPT-NeoX and Pythia: parallel branches with a norm each, partial rotation, fused projections by head.
+pub static FAMILY: Family = Family {
+    model_type: "gpt_neox",
+    architectures: &["GPTNeoXForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(50_432)),
+        ("hidden_size", Int(6144)),
+        ("intermediate_size", Int(24_576)),
+        ("num_hidden_layers", Int(44)),
+        ("num_attention_heads", Int(64)),
+        ("hidden_act", Str("gelu")),
+        ("max_position_embeddings", Int(2048)),
+        ("layer_norm_eps", Float(1e-05)),
+        ("tie_word_embeddings", Bool(false)),
+        ("use_parallel_residual", Bool(true)),
+        ("attention_bias", Bool(true)),
+    ],
+    aliases: &[("rotary_emb_base", "rope_theta"), ("rotary_pct", "partial_rotary_factor")],
+};
+
+const LAYOUT: Layout = Layout {
+    renames: &[
+        ("model.embed_tokens", "gpt_neox.embed_in"),
+        ("model.layers.", "gpt_neox.layers."),
+        ("model.norm.", "gpt_neox.final_layer_norm."),
+        ("lm_head.", "embed_out."),
+        ("self_attn.o_proj", "attention.dense"),
+        ("mlp.up_proj", "mlp.dense_h_to_4h"),
+        ("mlp.down_proj", "mlp.dense_4h_to_h"),
+    ],
+    fused: &[fused_qkv("attention.query_key_value", FusedOrder::HeadMajor)],
+    prefixes: &[("embed_out.", "lm_head."), ("gpt_neox.", "")],
+    ignored: &[
+        ("*.attention.bias", "the causal mask, which is computed"),
+        ("*.attention.masked_bias", "the mask's value, which is a constant"),
+    ],
+    ..Layout::LLAMA
+};
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let keys = Keys { norm_eps: "layer_norm_eps", head_dim: None, ..Keys::LLAMA };
+    let defaults = RopeDefaults { partial_rotary_factor: 0.25, ..RopeDefaults::default() };
+    let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
+    template.norm.kind = NormKind::LayerNorm { bias: true };
+    if config.bool("use_parallel_residual").in_config(config)? {
+        template.placement = NormPlacement::ParallelSplit;
+    }
+    let bias = config.bool("attention_bias").in_config(config)?;
+    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.with_plain_mlp(true).build_uniform()
+}

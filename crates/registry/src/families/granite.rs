@@ -1,0 +1,48 @@
+//! Granite: Llama with factors on embeddings, scores, branches and logits.
+
+use super::prelude::*;
+
+/// Granite: Llama with factors on embeddings, scores, branches and logits.
+pub static FAMILY: Family = Family {
+    model_type: "granite",
+    architectures: &["GraniteForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(32_000)),
+        ("hidden_size", Int(4096)),
+        ("intermediate_size", Int(11_008)),
+        ("num_hidden_layers", Int(32)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Null),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(2048)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(false)),
+        ("attention_bias", Bool(false)),
+        ("mlp_bias", Bool(false)),
+        ("embedding_multiplier", Float(1.0)),
+        ("logits_scaling", Float(1.0)),
+        ("residual_multiplier", Float(1.0)),
+        ("attention_multiplier", Float(1.0)),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let mut template = Template::llama(config)?;
+    let bias = config.bool("attention_bias").in_config(config)?;
+    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.attention.scale = config.f64("attention_multiplier").in_config(config)?;
+    template.embedding.scale = Some(config.f64("embedding_multiplier").in_config(config)?);
+    template.residual_scale = Some(config.f64("residual_multiplier").in_config(config)?);
+    template.head.logit_scale = Some(1.0 / config.f64("logits_scaling").in_config(config)?);
+    template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
+}

@@ -1,0 +1,41 @@
+//! Llama, and everything published in its layout (Yi, DeepSeek-LLM, TinyLlama, ...).
+
+use super::prelude::*;
+
+/// Llama, and everything published in its layout (Yi, DeepSeek-LLM, TinyLlama, ...).
+pub static FAMILY: Family = Family {
+    model_type: "llama",
+    architectures: &["LlamaForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(32_000)),
+        ("hidden_size", Int(4096)),
+        ("intermediate_size", Int(11_008)),
+        ("num_hidden_layers", Int(32)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Null),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(2048)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(false)),
+        ("head_dim", Null),
+        ("attention_bias", Bool(false)),
+        ("mlp_bias", Bool(false)),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let mut template = Template::llama(config)?;
+    let bias = config.bool("attention_bias").in_config(config)?;
+    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
+}

@@ -1,0 +1,39 @@
+//! Mistral: Llama with a sliding window.
+
+use super::prelude::*;
+
+/// Mistral: Llama with a sliding window.
+pub static FAMILY: Family = Family {
+    model_type: "mistral",
+    architectures: &["MistralForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(32_000)),
+        ("hidden_size", Int(4096)),
+        ("intermediate_size", Int(14_336)),
+        ("num_hidden_layers", Int(32)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Int(8)),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(131_072)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(false)),
+        ("head_dim", Null),
+        ("sliding_window", Int(4096)),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let mut template = Template::llama(config)?;
+    template.attention.mask = uniform_window(config)?;
+    template.build_uniform()
+}

@@ -1,0 +1,56 @@
+//! Phi-1 to Phi-2: one layer norm for both branches, partial rotation, biases everywhere.
+
+use super::prelude::*;
+
+/// Phi-1 to Phi-2: one layer norm for both branches, partial rotation, biases everywhere.
+pub static FAMILY: Family = Family {
+    model_type: "phi",
+    architectures: &["PhiForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(51_200)),
+        ("hidden_size", Int(2048)),
+        ("intermediate_size", Int(8192)),
+        ("num_hidden_layers", Int(24)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Null),
+        ("hidden_act", Str("gelu_new")),
+        ("max_position_embeddings", Int(2048)),
+        ("layer_norm_eps", Float(1e-05)),
+        ("tie_word_embeddings", Bool(false)),
+        ("qk_layernorm", Bool(false)),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout {
+    renames: &[
+        ("self_attn.o_proj", "self_attn.dense"),
+        ("self_attn.q_norm", "self_attn.q_layernorm"),
+        ("self_attn.k_norm", "self_attn.k_layernorm"),
+        ("mlp.up_proj", "mlp.fc1"),
+        ("mlp.down_proj", "mlp.fc2"),
+        ("model.norm.", "model.final_layernorm."),
+    ],
+    ..Layout::LLAMA
+};
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
+    let defaults = RopeDefaults { partial_rotary_factor: 0.5, ..RopeDefaults::default() };
+    let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
+    template.norm.kind = NormKind::LayerNorm { bias: true };
+    template.placement = NormPlacement::ParallelShared;
+    template.attention.bias = AttentionBias::qkv_o(true, true);
+    template.head.bias = true;
+    if config.bool("qk_layernorm").in_config(config)? {
+        template = template.with_qk_norm(QkNormExtent::Head);
+    }
+    template.with_plain_mlp(true).build_uniform()
+}

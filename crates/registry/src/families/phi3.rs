@@ -1,0 +1,46 @@
+//! Phi-3 and Phi-4: fused projections, LongRoPE, partial rotation in Phi-4-mini.
+
+use super::prelude::*;
+
+/// Phi-3 and Phi-4: fused projections, LongRoPE, partial rotation in Phi-4-mini.
+pub static FAMILY: Family = Family {
+    model_type: "phi3",
+    architectures: &["Phi3ForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(32_064)),
+        ("hidden_size", Int(3072)),
+        ("intermediate_size", Int(8192)),
+        ("num_hidden_layers", Int(32)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Null),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(4096)),
+        ("rms_norm_eps", Float(1e-05)),
+        ("tie_word_embeddings", Bool(false)),
+        ("original_max_position_embeddings", Int(4096)),
+        ("sliding_window", Null),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout {
+    fused: &[fused_qkv("self_attn.qkv_proj", FusedOrder::Rows), FUSED_GATE_UP],
+    ..Layout::LLAMA
+};
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    // The first releases say "su" or "yarn" and mean LongRoPE (transformers, configuration_phi3.py).
+    let options = RopeOptions { type_aliases: &[("su", "longrope"), ("yarn", "longrope")], ..RopeOptions::default() };
+    let mut template = Template::read(config, &Keys::LLAMA)?;
+    let rope = RopeByLayerType::read_with(config, &options, template.attention.head_dim, RopePairing::HalfSplit)?;
+    template.attention.rope = Some(rope.uniform()?.clone());
+    template.attention.mask = uniform_window(config)?;
+    template.build_uniform()
+}

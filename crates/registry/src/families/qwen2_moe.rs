@@ -1,0 +1,68 @@
+//! Qwen2-MoE: routed experts and a gated shared expert.
+
+use super::prelude::*;
+
+/// Qwen2-MoE: routed experts and a gated shared expert.
+pub static FAMILY: Family = Family {
+    model_type: "qwen2_moe",
+    architectures: &["Qwen2MoeForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(151_936)),
+        ("hidden_size", Int(2048)),
+        ("intermediate_size", Int(5632)),
+        ("num_hidden_layers", Int(24)),
+        ("num_attention_heads", Int(16)),
+        ("num_key_value_heads", Int(16)),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(32_768)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(false)),
+        ("head_dim", Null),
+        ("use_sliding_window", Bool(false)),
+        ("sliding_window", Int(4096)),
+        ("max_window_layers", Int(28)),
+        ("decoder_sparse_step", Int(1)),
+        ("moe_intermediate_size", Int(1408)),
+        ("shared_expert_intermediate_size", Int(5632)),
+        ("num_experts_per_tok", Int(4)),
+        ("num_experts", Int(60)),
+        ("norm_topk_prob", Bool(false)),
+        ("mlp_only_layers", Null),
+        ("qkv_bias", Bool(true)),
+        ("layer_types", Null),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let mut template = Template::llama(config)?;
+    template.attention.bias = AttentionBias::qkv_o(config.bool("qkv_bias").in_config(config)?, false);
+    let mut moe = qwen_moe(config, "num_experts")?;
+    let shared = config.usize("shared_expert_intermediate_size").in_config(config)?;
+    let mlp = MlpSpec { intermediate_size: shared, ..moe.expert.clone() };
+    moe.shared_expert = Some(SharedExpert { mlp, gate: true });
+    let sparse = SparseLayers::read(config)?;
+    let windowed = config.bool("use_sliding_window").in_config(config)?;
+    let window = config.count_or_null("sliding_window").in_config(config)?.filter(|&window| windowed && window > 0);
+    let below = config.count("max_window_layers").in_config(config)?;
+    let default_type = |index: usize| {
+        if index % 2 == 0 && index < below && windowed { "sliding_attention" } else { "full_attention" }
+    };
+    let types = layer_types(config, template.num_hidden_layers, default_type)?;
+    template.build(|index, layer| {
+        layer.attention_mut().mask = mask_of(config, &types[index], window)?;
+        if sparse.contains(index) {
+            layer.mlp = Mlp::Moe(moe.clone());
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,44 @@
+//! Qwen3: a norm on each head of queries and keys.
+
+use super::prelude::*;
+
+/// Qwen3: a norm on each head of queries and keys.
+pub static FAMILY: Family = Family {
+    model_type: "qwen3",
+    architectures: &["Qwen3ForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(151_936)),
+        ("hidden_size", Int(4096)),
+        ("intermediate_size", Int(22_016)),
+        ("num_hidden_layers", Int(32)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Int(32)),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(32_768)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(false)),
+        ("head_dim", Int(128)),
+        ("attention_bias", Bool(false)),
+        ("use_sliding_window", Bool(false)),
+        ("sliding_window", Int(4096)),
+        ("max_window_layers", Int(28)),
+        ("layer_types", Null),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);
+    let bias = config.bool("attention_bias").in_config(config)?;
+    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    build_with_upper_windows(config, template)
+}

@@ -1,0 +1,60 @@
+//! Qwen3-MoE: Qwen3 with routed experts.
+
+use super::prelude::*;
+
+/// Qwen3-MoE: Qwen3 with routed experts.
+pub static FAMILY: Family = Family {
+    model_type: "qwen3_moe",
+    architectures: &["Qwen3MoeForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(151_936)),
+        ("hidden_size", Int(2048)),
+        ("intermediate_size", Int(6144)),
+        ("num_hidden_layers", Int(24)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Int(4)),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(32_768)),
+        ("rms_norm_eps", Float(1e-06)),
+        ("tie_word_embeddings", Bool(false)),
+        ("head_dim", Null),
+        ("attention_bias", Bool(false)),
+        ("use_sliding_window", Bool(false)),
+        ("sliding_window", Int(4096)),
+        ("decoder_sparse_step", Int(1)),
+        ("moe_intermediate_size", Int(768)),
+        ("num_experts_per_tok", Int(8)),
+        ("num_experts", Int(128)),
+        ("norm_topk_prob", Bool(false)),
+        ("mlp_only_layers", Null),
+    ],
+    aliases: &[("num_local_experts", "num_experts")],
+};
+
+const LAYOUT: Layout = Layout::LLAMA;
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);
+    let bias = config.bool("attention_bias").in_config(config)?;
+    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    let windowed = config.bool("use_sliding_window").in_config(config)?;
+    let window = uniform_window(config)?;
+    if windowed {
+        template.attention.mask = window;
+    }
+    let moe = qwen_moe(config, "num_experts")?;
+    let sparse = SparseLayers::read(config)?;
+    template.build(|index, layer| {
+        if sparse.contains(index) {
+            layer.mlp = Mlp::Moe(moe.clone());
+        }
+        Ok(())
+    })
+}

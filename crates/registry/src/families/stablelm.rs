@@ -1,0 +1,55 @@
+//! StableLM: layer norms, partial rotation, optional parallel branches and norms on heads.
+
+use super::prelude::*;
+
+/// StableLM: layer norms, partial rotation, optional parallel branches and norms on heads.
+pub static FAMILY: Family = Family {
+    model_type: "stablelm",
+    architectures: &["StableLmForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &[],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(50_304)),
+        ("hidden_size", Int(2560)),
+        ("intermediate_size", Int(6912)),
+        ("num_hidden_layers", Int(32)),
+        ("num_attention_heads", Int(32)),
+        ("num_key_value_heads", Int(32)),
+        ("hidden_act", Str("silu")),
+        ("max_position_embeddings", Int(4096)),
+        ("layer_norm_eps", Float(1e-05)),
+        ("tie_word_embeddings", Bool(false)),
+        ("use_qkv_bias", Bool(false)),
+        ("qk_layernorm", Bool(false)),
+        ("use_parallel_residual", Bool(false)),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout {
+    renames: &[("self_attn.q_norm", "self_attn.q_layernorm"), ("self_attn.k_norm", "self_attn.k_layernorm")],
+    qk_norm_per_head_tensors: true,
+    ..Layout::LLAMA
+};
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let keys = Keys { norm_eps: "layer_norm_eps", head_dim: None, ..Keys::LLAMA };
+    let defaults = RopeDefaults { partial_rotary_factor: 0.25, ..RopeDefaults::default() };
+    let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
+    template.norm.kind = NormKind::LayerNorm { bias: true };
+    if config.bool("use_parallel_residual").in_config(config)? {
+        template.placement = NormPlacement::ParallelShared;
+    }
+    template.attention.bias = AttentionBias::qkv_o(config.bool("use_qkv_bias").in_config(config)?, false);
+    if config.bool("qk_layernorm").in_config(config)? {
+        let norm = NormSpec { kind: NormKind::LayerNorm { bias: false }, eps: template.norm.eps };
+        let extent = QkNormExtent::HeadOwnWeight;
+        template.attention.qk_norm = Some(QkNorm { norm, extent, after_rope: false });
+    }
+    template.build_uniform()
+}

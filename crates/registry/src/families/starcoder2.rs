@@ -1,0 +1,47 @@
+//! StarCoder 2: layer norms, biases everywhere, a plain MLP.
+
+use super::prelude::*;
+
+/// StarCoder 2: layer norms, biases everywhere, a plain MLP.
+pub static FAMILY: Family = Family {
+    model_type: "starcoder2",
+    architectures: &["Starcoder2ForCausalLM"],
+    defaults: &DEFAULTS,
+    lower,
+    ignored_keys: &["mlp_type", "norm_type", "hidden_activation"],
+    layout: LAYOUT,
+};
+
+static DEFAULTS: ClassDefaults = ClassDefaults {
+    values: &[
+        ("vocab_size", Int(49_152)),
+        ("hidden_size", Int(3072)),
+        ("intermediate_size", Int(12_288)),
+        ("num_hidden_layers", Int(30)),
+        ("num_attention_heads", Int(24)),
+        ("num_key_value_heads", Int(2)),
+        ("hidden_act", Str("gelu_pytorch_tanh")),
+        ("max_position_embeddings", Int(4096)),
+        ("norm_epsilon", Float(1e-05)),
+        ("tie_word_embeddings", Bool(true)),
+        ("sliding_window", Null),
+        ("use_bias", Bool(true)),
+    ],
+    aliases: &[],
+};
+
+const LAYOUT: Layout = Layout {
+    renames: &[("mlp.up_proj", "mlp.c_fc"), ("mlp.down_proj", "mlp.c_proj")],
+    ..Layout::LLAMA
+};
+
+fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+    let keys = Keys { norm_eps: "norm_epsilon", ..Keys::LLAMA };
+    let mut template =
+        Template::read(config, &keys)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?;
+    let bias = config.bool("use_bias").in_config(config)?;
+    template.norm.kind = NormKind::LayerNorm { bias: true };
+    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.attention.mask = uniform_window(config)?;
+    template.with_plain_mlp(bias).build_uniform()
+}

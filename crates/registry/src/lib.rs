@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod custom;
+mod error;
+mod families;
+mod family;
+mod nearest;
+mod options;
+mod registry;
+mod resolution;
+pub mod rope;
+pub mod spec;
+pub mod template;
+pub mod weights;
+
+pub use custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation};
+pub use error::RegistryError;
+pub use family::Family;
+pub use options::{SplitOptions, split_options};
+pub use registry::{Lowered, Registration, Registry};
+pub use resolution::{Considered, Implementation, Resolution, ResolveOptions};

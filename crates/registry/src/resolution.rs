@@ -1,0 +1,50 @@
+//! Which implementation serves a config, and why.
+
+use serde::Serialize;
+
+/// What the caller asks of a resolution.
+#[derive(Clone, Debug, Default)]
+pub struct ResolveOptions {
+    /// Use the generic implementation even where a custom one is compatible.
+    pub force_generic: bool,
+}
+
+/// Which implementation serves a config, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resolution {
+    /// `architectures[0]`, if there is one.
+    pub architecture: Option<String>,
+    /// `model_type`.
+    pub model_type: String,
+    /// What was chosen.
+    pub implementation: Implementation,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// Every custom implementation that was looked at.
+    pub considered: Vec<Considered>,
+}
+
+/// What serves a config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum Implementation {
+    /// A dedicated implementation.
+    Custom {
+        /// Its name.
+        name: String,
+    },
+    /// The decoder that is built from a spec.
+    Generic {
+        /// The family that lowers the config.
+        family: String,
+    },
+}
+
+/// A custom implementation that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Considered {
+    /// Its name.
+    pub name: String,
+    /// Chosen, or why not.
+    pub verdict: String,
+}

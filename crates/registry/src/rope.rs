@@ -1,0 +1,194 @@
+//! Rotary embeddings: from what the config says to specifications.
+
+use crate::RegistryError;
+use crate::spec::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
+use crate::template::InConfig;
+use automodel_config::{ResolvedConfig, RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+use std::collections::BTreeMap;
+
+/// The rotary embeddings of a model, by layer type or one for all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeByLayerType {
+    model_type: String,
+    ropes: Ropes,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Ropes {
+    Uniform(RopeSpec),
+    PerLayerType(BTreeMap<String, Option<RopeSpec>>),
+}
+
+/// Bases of families that have one rotary embedding for full layers and one for windowed layers.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerTypeThetas {
+    /// Default base of full layers.
+    pub full: f64,
+    /// Default base of windowed layers.
+    pub sliding: f64,
+    /// Top-level key of the windowed layers' base in configs of transformers v4.
+    pub sliding_key: Option<&'static str>,
+}
+
+impl RopeByLayerType {
+    /// Reads the config's rope parameters.
+    ///
+    /// # Errors
+    /// Parameters that are missing or make no sense.
+    pub fn read(
+        config: &ResolvedConfig,
+        defaults: RopeDefaults,
+        head_dim: usize,
+        pairing: RopePairing,
+    ) -> Result<Self, RegistryError> {
+        Self::read_with(config, &RopeOptions::from(defaults), head_dim, pairing)
+    }
+
+    /// [`read`](Self::read) for families that rename rope types.
+    ///
+    /// # Errors
+    /// Parameters that are missing or make no sense.
+    pub fn read_with(
+        config: &ResolvedConfig,
+        options: &RopeOptions,
+        head_dim: usize,
+        pairing: RopePairing,
+    ) -> Result<Self, RegistryError> {
+        let spec = |parameters: RopeParameters| rope_spec(config, &parameters, head_dim, pairing);
+        let ropes = match config.rope_parameters_with(options).in_config(config)? {
+            RopeConfig::Uniform(parameters) => Ropes::Uniform(spec(parameters)?),
+            RopeConfig::PerLayerType(by_type) => Ropes::PerLayerType(
+                by_type
+                    .into_iter()
+                    .map(|(layer_type, parameters)| Ok((layer_type, parameters.map(spec).transpose()?)))
+                    .collect::<Result<_, RegistryError>>()?,
+            ),
+        };
+        Ok(Self { model_type: config.model_type().to_owned(), ropes })
+    }
+
+    /// Reads the rope parameters of families whose full and windowed layers always differ (Gemma 3, OLMo 3): a v4
+    /// `rope_theta` and `rope_scaling` belong to the full layers.
+    ///
+    /// # Errors
+    /// Parameters that are missing or make no sense.
+    pub fn full_and_sliding(
+        config: &ResolvedConfig,
+        thetas: &LayerTypeThetas,
+        head_dim: usize,
+    ) -> Result<Self, RegistryError> {
+        let layer = |layer_type, theta, theta_key, takes_rope_scaling| {
+            let defaults = RopeDefaults { theta, ..RopeDefaults::default() };
+            RopeLayer { layer_type, defaults, theta_key, takes_rope_scaling }
+        };
+        let layers = [
+            layer("full_attention", thetas.full, Some("rope_theta"), true),
+            layer("sliding_attention", thetas.sliding, thetas.sliding_key, false),
+        ];
+        let by_type = config.rope_parameters_by_layer_type(&layers, &RopeOptions::default()).in_config(config)?;
+        let ropes = by_type
+            .into_iter()
+            .map(|(layer_type, parameters)| {
+                Ok((layer_type, Some(rope_spec(config, &parameters, head_dim, RopePairing::HalfSplit)?)))
+            })
+            .collect::<Result<_, RegistryError>>()?;
+        Ok(Self { model_type: config.model_type().to_owned(), ropes: Ropes::PerLayerType(ropes) })
+    }
+
+    /// The one rotary embedding of all layers.
+    ///
+    /// # Errors
+    /// If they differ by layer type.
+    pub fn uniform(&self) -> Result<&RopeSpec, RegistryError> {
+        match &self.ropes {
+            Ropes::Uniform(rope) => Ok(rope),
+            Ropes::PerLayerType(_) => Err(RegistryError::InconsistentConfig {
+                model_type: self.model_type.clone(),
+                problem: "rope_parameters are nested by layer type, but this family has one rotary embedding for all layers: \
+                          give one set of parameters"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// The rotary embedding of a layer type; `None` for layers without.
+    ///
+    /// # Errors
+    /// If rope parameters are given by layer type and none for this one.
+    pub fn of(&self, layer_type: &str) -> Result<Option<RopeSpec>, RegistryError> {
+        match &self.ropes {
+            Ropes::Uniform(rope) => Ok(Some(rope.clone())),
+            Ropes::PerLayerType(by_type) => {
+                by_type.get(layer_type).cloned().ok_or_else(|| RegistryError::InconsistentConfig {
+                    model_type: self.model_type.clone(),
+                    problem: format!(
+                        "rope_parameters has no entry for layer type `{layer_type}`, only for {}: add one",
+                        by_type.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+                    ),
+                })
+            }
+        }
+    }
+}
+
+fn rope_spec(
+    config: &ResolvedConfig,
+    parameters: &RopeParameters,
+    head_dim: usize,
+    pairing: RopePairing,
+) -> Result<RopeSpec, RegistryError> {
+    // Proportional frequencies span the whole head; their zeros leave the rest unrotated.
+    let proportional = matches!(parameters.rope_type, RopeType::Proportional { .. });
+    let factor = if proportional { 1.0 } else { parameters.partial_rotary_factor };
+    let rotary_dim = (head_dim as f64 * factor) as usize;
+    let attention_factor = parameters.rope_type.attention_factor();
+    let scaling = match parameters.rope_type.clone() {
+        RopeType::Default => RopeScaling::Default,
+        RopeType::Linear { factor } => RopeScaling::Linear { factor },
+        RopeType::Dynamic { factor, original_max_position_embeddings } => {
+            RopeScaling::Dynamic { factor, original_max_position_embeddings }
+        }
+        RopeType::Yarn { factor, beta_fast, beta_slow, truncate, original_max_position_embeddings, .. } => {
+            RopeScaling::Yarn(YarnRope {
+                factor,
+                beta_fast,
+                beta_slow,
+                original_max_position_embeddings,
+                attention_factor,
+                truncate,
+            })
+        }
+        RopeType::LongRope { short_factor, long_factor, original_max_position_embeddings, .. } => {
+            for (name, factors) in [("short_factor", &short_factor), ("long_factor", &long_factor)] {
+                if factors.len() != rotary_dim / 2 {
+                    let problem = format!(
+                        "{name} has {} entries, but {} pairs of a head rotate: they must be as many",
+                        factors.len(),
+                        rotary_dim / 2
+                    );
+                    let model_type = config.model_type().to_owned();
+                    return Err(RegistryError::InconsistentConfig { model_type, problem });
+                }
+            }
+            RopeScaling::LongRope(LongRope {
+                short_factor,
+                long_factor,
+                original_max_position_embeddings,
+                attention_factor,
+            })
+        }
+        RopeType::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }
+        }
+        RopeType::Proportional { factor } => RopeScaling::Proportional { factor, head_dim },
+        other => {
+            return Err(RegistryError::UnsupportedSetting {
+                model_type: config.model_type().to_owned(),
+                key: "rope_type".to_owned(),
+                value: format!("\"{}\"", other.name()),
+                reason: "this registry does not know it".to_owned(),
+            });
+        }
+    };
+    Ok(RopeSpec { theta: parameters.theta, rotary_dim, pairing, scaling })
+}

@@ -1,0 +1,101 @@
+//! Softmax attention: heads, biases, norms, masks.
+
+use super::{NormSpec, RopeSpec};
+use serde::Serialize;
+
+/// Multi-head attention with grouped key-value heads.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AttentionSpec {
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key-value heads; divides `num_attention_heads`.
+    pub num_key_value_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Which projections carry a bias.
+    pub bias: AttentionBias,
+    /// Norms on queries and keys.
+    pub qk_norm: Option<QkNorm>,
+    /// Factor on the scores, usually `head_dim^-0.5`.
+    pub scale: f64,
+    /// `cap * tanh(scores / cap)` before the mask (Gemma 2).
+    pub softcap: Option<f64>,
+    /// Which keys a query sees.
+    pub mask: AttentionMask,
+    /// Rotary position embedding; `None` for layers without positions (NoPE).
+    pub rope: Option<RopeSpec>,
+    /// One learned logit per head that joins the softmax and attends to nothing (gpt-oss).
+    pub sinks: bool,
+    /// Bound on the absolute value of the projected queries, keys and values (OLMo, OLMoE).
+    pub clip_qkv: Option<f64>,
+    /// Position-dependent factor on the queries.
+    pub query_temperature: Option<QueryTemperature>,
+}
+
+/// Biases of the four projections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AttentionBias {
+    /// `q_proj.bias`
+    pub q: bool,
+    /// `k_proj.bias`
+    pub k: bool,
+    /// `v_proj.bias`
+    pub v: bool,
+    /// `o_proj.bias`
+    pub o: bool,
+}
+
+impl AttentionBias {
+    /// Queries, keys and values carry one bias flag, the output another.
+    pub const fn qkv_o(qkv: bool, o: bool) -> Self {
+        Self { q: qkv, k: qkv, v: qkv, o }
+    }
+}
+
+/// Norms on projected queries and keys.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QkNorm {
+    /// Kind and epsilon.
+    pub norm: NormSpec,
+    /// What one norm runs over and how its weights are laid out.
+    pub extent: QkNormExtent,
+    /// `true`: after the rotary embedding (HunYuan); `false`: before it.
+    pub after_rope: bool,
+}
+
+/// What one query or key norm runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum QkNormExtent {
+    /// Over each head; all heads share a weight `[head_dim]`.
+    Head,
+    /// Over each head; each head has its own weight: `[heads, head_dim]`.
+    HeadOwnWeight,
+    /// Over all heads at once: weight `[heads * head_dim]`.
+    Projection,
+}
+
+/// Which keys a query sees. All are causal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum AttentionMask {
+    /// All earlier positions.
+    Full,
+    /// The last `window` positions, the query's own included.
+    Sliding {
+        /// Number of positions.
+        window: usize,
+    },
+    /// Earlier positions in the query's own chunk of `size` positions (Llama 4).
+    Chunked {
+        /// Number of positions.
+        size: usize,
+    },
+}
+
+/// `1 + scale * ln(1 + floor((position + 1) / floor_scale))` on the queries (Llama 4, Ministral 3).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct QueryTemperature {
+    /// Factor on the logarithm.
+    pub scale: f64,
+    /// Positions per step.
+    pub floor_scale: f64,
+}

@@ -1,0 +1,301 @@
+//! The common ground of decoder families: Llama's mathematics read from a config, from which families deviate.
+
+use crate::RegistryError;
+use crate::rope::RopeByLayerType;
+use crate::spec::*;
+use automodel_config::{ConfigError, ResolvedConfig, RopeDefaults};
+
+/// Names under which a family's config keeps common values.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// Epsilon of the norms.
+    pub norm_eps: &'static str,
+    /// Activation of the MLP.
+    pub activation: &'static str,
+    /// Width of the MLP.
+    pub intermediate_size: &'static str,
+    /// Width of a head, where the family has such a key.
+    pub head_dim: Option<&'static str>,
+}
+
+impl Keys {
+    /// Llama's names.
+    pub const LLAMA: Self = Self {
+        norm_eps: "rms_norm_eps",
+        activation: "hidden_act",
+        intermediate_size: "intermediate_size",
+        head_dim: Some("head_dim"),
+    };
+}
+
+/// A decoder whose layers are all alike but for what [`build`](Self::build) changes.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// `model_type`, for messages.
+    pub model_type: String,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Longest sequence.
+    pub max_position_embeddings: Option<usize>,
+    /// What is done to embedded tokens.
+    pub embedding: EmbeddingSpec,
+    /// What makes logits.
+    pub head: HeadSpec,
+    /// All norms.
+    pub norm: NormSpec,
+    /// Where layer norms stand.
+    pub placement: NormPlacement,
+    /// The attention of every layer.
+    pub attention: AttentionSpec,
+    /// The MLP of every layer.
+    pub mlp: Mlp,
+    /// Factor on both branches.
+    pub residual_scale: Option<f64>,
+}
+
+impl Template {
+    /// Reads sizes, activation, norm and head of a Llama-like config; no biases, full attention, no positions.
+    ///
+    /// # Errors
+    /// A value that is missing, of the wrong kind, absurd, or contradicts another.
+    pub fn read(config: &ResolvedConfig, keys: &Keys) -> Result<Self, RegistryError> {
+        let model_type = config.model_type().to_owned();
+        let at = |source| RegistryError::Config { model_type: model_type.clone(), source };
+        let hidden_size = config.usize("hidden_size").map_err(at)?;
+        let heads = config.usize("num_attention_heads").map_err(at)?;
+        let key_value_heads = config.usize_or_null("num_key_value_heads").map_err(at)?.unwrap_or(heads);
+        let head_dim = keys.head_dim.map(|key| config.usize_or_null(key)).transpose().map_err(at)?.flatten();
+        let head_dim = match head_dim {
+            Some(head_dim) => head_dim,
+            None if hidden_size % heads == 0 => hidden_size / heads,
+            None => {
+                let problem = format!(
+                    "hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}: correct one of them, \
+                     or give head_dim"
+                );
+                return Err(RegistryError::InconsistentConfig { model_type, problem });
+            }
+        };
+        let activation = activation(config, keys.activation)?;
+        let mlp = MlpSpec {
+            intermediate_size: config.usize(keys.intermediate_size).map_err(at)?,
+            activation,
+            bias: false,
+        };
+        Ok(Self {
+            num_hidden_layers: config.usize("num_hidden_layers").map_err(at)?,
+            vocab_size: config.usize("vocab_size").map_err(at)?,
+            hidden_size,
+            max_position_embeddings: config.usize_or_null("max_position_embeddings").map_err(at)?,
+            embedding: EmbeddingSpec { scale: None, learned_positions: None },
+            head: HeadSpec {
+                tied: config.bool("tie_word_embeddings").map_err(at)?,
+                bias: false,
+                logit_scale: None,
+                logit_softcap: None,
+            },
+            norm: NormSpec { kind: NormKind::Rms, eps: config.f64(keys.norm_eps).map_err(at)? },
+            placement: NormPlacement::Pre,
+            attention: AttentionSpec {
+                num_attention_heads: heads,
+                num_key_value_heads: key_value_heads,
+                head_dim,
+                bias: AttentionBias::default(),
+                qk_norm: None,
+                scale: (head_dim as f64).powf(-0.5),
+                softcap: None,
+                mask: AttentionMask::Full,
+                rope: None,
+                sinks: false,
+                clip_qkv: None,
+                query_temperature: None,
+            },
+            mlp: Mlp::Gated(mlp),
+            residual_scale: None,
+            model_type,
+        })
+    }
+
+    /// [`read`](Self::read) with Llama's names, and one rotary embedding for all layers.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and rope parameters that make no sense.
+    pub fn llama(config: &ResolvedConfig) -> Result<Self, RegistryError> {
+        Self::read(config, &Keys::LLAMA)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)
+    }
+
+    /// Gives all layers one rotary embedding.
+    ///
+    /// # Errors
+    /// Rope parameters that make no sense, or that differ by layer type.
+    pub fn with_rope(
+        mut self,
+        config: &ResolvedConfig,
+        defaults: RopeDefaults,
+        pairing: RopePairing,
+    ) -> Result<Self, RegistryError> {
+        let rope = RopeByLayerType::read(config, defaults, self.attention.head_dim, pairing)?;
+        self.attention.rope = Some(rope.uniform()?.clone());
+        Ok(self)
+    }
+
+    /// The norm on queries and keys, of the kind of the other norms.
+    pub fn with_qk_norm(mut self, extent: QkNormExtent) -> Self {
+        self.attention.qk_norm = Some(QkNorm { norm: self.norm, extent, after_rope: false });
+        self
+    }
+
+    /// The dense MLP, to change it.
+    pub fn dense_mlp(&mut self) -> Option<&mut MlpSpec> {
+        match &mut self.mlp {
+            Mlp::Gated(mlp) | Mlp::Plain(mlp) => Some(mlp),
+            Mlp::Moe(_) => None,
+        }
+    }
+
+    /// Makes the MLP `down(activation(up(x)))`.
+    pub fn with_plain_mlp(mut self, bias: bool) -> Self {
+        if let Mlp::Gated(mlp) | Mlp::Plain(mlp) = self.mlp.clone() {
+            self.mlp = Mlp::Plain(MlpSpec { bias, ..mlp });
+        }
+        self
+    }
+
+    /// The specification; `change` adapts each layer.
+    ///
+    /// # Errors
+    /// What `change` returns, and a specification that contradicts itself.
+    pub fn build(
+        self,
+        mut change: impl FnMut(usize, &mut LayerSpec) -> Result<(), RegistryError>,
+    ) -> Result<ModelSpec, RegistryError> {
+        let layer = LayerSpec {
+            mixer: Mixer::Attention(self.attention),
+            mlp: self.mlp,
+            placement: self.placement,
+            norm: self.norm,
+            residual_scale: self.residual_scale,
+        };
+        check_layer_count(&self.model_type, self.num_hidden_layers)?;
+        let mut layers = vec![layer; self.num_hidden_layers];
+        for (index, layer) in layers.iter_mut().enumerate() {
+            change(index, layer)?;
+        }
+        let spec = ModelSpec {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            max_position_embeddings: self.max_position_embeddings,
+            embedding: self.embedding,
+            layers,
+            final_norm: self.norm,
+            head: self.head,
+        };
+        spec.validate().map_err(|problem| RegistryError::InconsistentConfig { model_type: self.model_type, problem })?;
+        Ok(spec)
+    }
+
+    /// [`build`](Self::build) with all layers alike.
+    ///
+    /// # Errors
+    /// A specification that contradicts itself.
+    pub fn build_uniform(self) -> Result<ModelSpec, RegistryError> {
+        self.build(|_, _| Ok(()))
+    }
+}
+
+/// More layers than this are a mistake in the config, not a model.
+const MAX_LAYERS: usize = 4096;
+
+fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryError> {
+    if layers <= MAX_LAYERS {
+        return Ok(());
+    }
+    let problem = format!("num_hidden_layers is {layers}, more than any model's ({MAX_LAYERS}): correct it");
+    Err(RegistryError::InconsistentConfig { model_type: model_type.to_owned(), problem })
+}
+
+impl LayerSpec {
+    /// The attention of this layer.
+    pub fn attention_mut(&mut self) -> &mut AttentionSpec {
+        let Mixer::Attention(attention) = &mut self.mixer;
+        attention
+    }
+}
+
+/// The activation that a config names under `key`, by transformers' names.
+///
+/// # Errors
+/// A name that is not supported.
+pub fn activation(config: &ResolvedConfig, key: &str) -> Result<Activation, RegistryError> {
+    let name = config.str(key).in_config(config)?;
+    Ok(match name {
+        "silu" | "swish" => Activation::Silu,
+        "gelu" => Activation::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" => Activation::GeluTanh,
+        "quick_gelu" => Activation::QuickGelu,
+        "relu" => Activation::Relu,
+        "relu2" => Activation::Relu2,
+        _ => {
+            return Err(RegistryError::UnsupportedSetting {
+                model_type: config.model_type().to_owned(),
+                key: key.to_owned(),
+                value: format!("\"{name}\""),
+                reason: "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu and relu2".to_owned(),
+            });
+        }
+    })
+}
+
+/// The mask of a layer type; `window` is what `sliding_window` says.
+///
+/// # Errors
+/// An unknown layer type, or a sliding layer without a window.
+pub fn mask_of(config: &ResolvedConfig, layer_type: &str, window: Option<usize>) -> Result<AttentionMask, RegistryError> {
+    match (layer_type, window) {
+        ("full_attention", _) => Ok(AttentionMask::Full),
+        ("sliding_attention", Some(window)) => Ok(AttentionMask::Sliding { window }),
+        ("sliding_attention", None) => Err(RegistryError::InconsistentConfig {
+            model_type: config.model_type().to_owned(),
+            problem: "layer_types has sliding_attention but sliding_window is null: give a window".to_owned(),
+        }),
+        _ => Err(RegistryError::UnsupportedSetting {
+            model_type: config.model_type().to_owned(),
+            key: "layer_types".to_owned(),
+            value: format!("\"{layer_type}\""),
+            reason: "this family has full_attention and sliding_attention layers".to_owned(),
+        }),
+    }
+}
+
+/// The config's `layer_types`, or what `otherwise` says of each layer.
+///
+/// # Errors
+/// Fewer types than layers.
+pub fn layer_types(
+    config: &ResolvedConfig,
+    layers: usize,
+    otherwise: impl FnMut(usize) -> &'static str,
+) -> Result<Vec<String>, RegistryError> {
+    check_layer_count(config.model_type(), layers)?;
+    let given = config.layer_types(layers).in_config(config)?;
+    Ok(given.unwrap_or_else(|| (0..layers).map(otherwise).map(str::to_owned).collect()))
+}
+
+/// Adds the config's model type to errors.
+pub trait InConfig<T> {
+    /// Adds the config's model type.
+    ///
+    /// # Errors
+    /// The error that it adds to.
+    fn in_config(self, config: &ResolvedConfig) -> Result<T, RegistryError>;
+}
+
+impl<T> InConfig<T> for Result<T, ConfigError> {
+    fn in_config(self, config: &ResolvedConfig) -> Result<T, RegistryError> {
+        self.map_err(|source| RegistryError::Config { model_type: config.model_type().to_owned(), source })
+    }
+}

@@ -1,0 +1,97 @@
+//! The weight map of one model.
+
+use super::SourcePiece;
+use serde::Serialize;
+
+/// For each parameter of a model: where in the checkpoint its values are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WeightMap {
+    /// Every parameter, in module order.
+    pub parameters: Vec<ParameterSlot>,
+    /// Parameters that may share storage.
+    pub ties: Vec<Tie>,
+    /// Renamings of whole checkpoints: if a tensor is not found under its name, the name with `from` at its start replaced
+    /// by `to` is looked up (`transformer.` -> `` for files saved from the bare base model,
+    /// `model.` -> `model.language_model.` for text models inside a wrapper).
+    pub prefixes: Vec<(String, String)>,
+    /// Checkpoint tensors that are left unread on purpose.
+    pub ignored: Vec<IgnoredTensors>,
+}
+
+/// One parameter of a module.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ParameterSlot {
+    /// Path in the module: `model.layers.0.self_attn.q_proj.weight`.
+    pub path: String,
+    /// Shape in the module. Projections are `[out_features, in_features]`.
+    pub shape: Vec<usize>,
+    /// What the parameter is for.
+    pub role: ParameterRole,
+    /// Stays float32 where the checkpoint stores it so, whatever dtype is asked for.
+    pub keep_float32: bool,
+    /// Pieces that fill the parameter one after another in row-major order. One piece: a rename or a view; several: a
+    /// concatenation along the first axis, or a stack.
+    pub pieces: Vec<SourcePiece>,
+}
+
+/// What a parameter is for; decides dtype and quantisation policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[non_exhaustive]
+pub enum ParameterRole {
+    /// Token embedding.
+    Embedding,
+    /// Learned positions.
+    PositionEmbedding,
+    /// A projection inside a mixer or MLP.
+    Projection,
+    /// A projection inside an expert.
+    ExpertProjection,
+    /// Router weights and biases.
+    Router,
+    /// Norm weights and biases.
+    Norm,
+    /// Bias of a projection.
+    Bias,
+    /// Output head.
+    OutputHead,
+    /// Anything else, sinks for instance.
+    Other,
+}
+
+/// Two parameters that share storage if config and checkpoint agree.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tie {
+    /// The parameter that follows: `lm_head.weight`.
+    pub parameter: String,
+    /// The parameter it follows: `model.embed_tokens.weight`.
+    pub to: String,
+    /// Whether the config asks for it. The architecture can, or there would be no `Tie`.
+    pub requested: bool,
+}
+
+/// Checkpoint tensors that are left unread on purpose, matched by name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IgnoredTensors {
+    /// `*` stands for any run of characters.
+    pub pattern: String,
+    /// Why they are not needed.
+    pub reason: String,
+}
+
+impl IgnoredTensors {
+    /// Whether `name` is one of them.
+    pub fn matches(&self, name: &str) -> bool {
+        let mut parts = self.pattern.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+        let mut open_end = false;
+        for part in parts {
+            open_end = part.is_empty();
+            match rest.find(part) {
+                Some(_) if part.is_empty() => {}
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.is_empty() || open_end || (self.pattern.contains('*') && name.ends_with(self.pattern.rsplit('*').next().unwrap_or("")))
+    }
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask ci`: the checks that come after the tests, stopping at the first that fails.
+
+use std::{env, process::Command, time::Instant};
+
+use crate::{Result, tidy, workspace_root};
+
+/// A cargo command: its arguments and the variables that it needs.
+struct Step {
+    arguments: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
+}
+
+const STEPS: [Step; 3] = [
+    Step { arguments: &["fmt", "--all", "--check"], variables: &[] },
+    Step { arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], variables: &[] },
+    Step { arguments: &["doc", "--workspace", "--no-deps"], variables: &[("RUSTDOCFLAGS", "-Dwarnings")] },
+];
+
+pub fn run() -> Result<()> {
+    for step in &STEPS {
+        timed(&step.to_string(), || step.run())?;
+    }
+    timed("cargo xtask tidy", tidy::run)
+}
+
+fn timed(heading: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("\n=== {heading}");
+    let start = Instant::now();
+    let result = step();
+    let outcome = if result.is_ok() { "ok" } else { "FAILED" };
+    eprintln!("=== {outcome} after {:.1} s: {heading}", start.elapsed().as_secs_f64());
+    result.map_err(|error| format!("`{heading}` failed: {error}").into())
+}
+
+impl Step {
+    fn run(&self) -> Result<()> {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(self.arguments).envs(self.variables.iter().copied()).current_dir(workspace_root());
+        let status = command.status()?;
+        if status.success() { Ok(()) } else { Err(status.to_string().into()) }
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (name, value) in self.variables {
+            write!(formatter, "{name}={value} ")?;
+        }
+        write!(formatter, "cargo {}", self.arguments.join(" "))
+    }
+}

@@ -1,0 +1,59 @@
+//! Development tasks of the workspace: `cargo xtask --help`.
+
+mod arrows;
+mod ci;
+mod fixtures;
+mod make_checkpoint;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development tasks of the workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check format, lints, documentation and the structure of the workspace; stop at the first failure.
+    Ci,
+    /// Check the structure of the workspace: who imports whom, and what every crate must have.
+    Tidy,
+    /// Write a random checkpoint of any size in Hugging Face layout.
+    ///
+    /// For large ones, build with optimisation: `cargo run --release -p xtask -- make-checkpoint ...`.
+    MakeCheckpoint(make_checkpoint::Arguments),
+    /// Make the test fixtures again with transformers, or say how.
+    Fixtures(fixtures::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Ci => ci::run(),
+        Task::Tidy => tidy::run(),
+        Task::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments),
+        Task::Fixtures(arguments) => fixtures::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The directory of the workspace's `Cargo.toml`.
+fn workspace_root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_owned()
+}

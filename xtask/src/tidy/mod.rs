@@ -1,0 +1,40 @@
+//! `cargo xtask tidy`: the structure of the workspace, checked from `cargo metadata` and the files themselves.
+
+mod architecture;
+mod files;
+mod imports;
+mod words;
+mod workspace;
+
+use std::fs;
+
+use crate::{Result, workspace_root};
+use workspace::Workspace;
+
+/// The public description of the crates, below the root of the workspace.
+const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
+
+pub fn run() -> Result<()> {
+    let root = workspace_root();
+    let workspace = Workspace::read(&root)?;
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    let architecture = fs::read_to_string(root.join(ARCHITECTURE)).unwrap_or_default();
+
+    let mut findings = imports::check(&workspace);
+    findings.extend(files::check_workspace_lints(&manifest));
+    findings.extend(architecture::check(&workspace, &architecture));
+    for member in workspace.published() {
+        findings.extend(files::check_crate(member)?);
+    }
+    report(&findings)
+}
+
+fn report(findings: &[String]) -> Result<()> {
+    for finding in findings {
+        eprintln!("tidy: {finding}");
+    }
+    match findings.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} findings").into()),
+    }
+}
