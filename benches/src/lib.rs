@@ -1,1 +1,1 @@
-//! Benchmarks.
+//! Benchmarks of the workspace; see `benches/`.

@@ -48,13 +48,12 @@ impl DefaultValue {
             DefaultValue::Int(value) => json!(value),
             DefaultValue::Float(value) => crate::json::float_value(value),
             DefaultValue::Str(value) => json!(value),
-            DefaultValue::Json(text) => {
-                serde_json::from_str(text).map_err(|source| ConfigError::InvalidClassDefault {
-                    key: key.to_owned(),
-                    json: text.to_owned(),
-                    source: Box::new(source),
-                })?
-            }
+            DefaultValue::Json(text) => match crate::json::parse(text) {
+                Ok(parsed) => parsed.value,
+                Err(_) => {
+                    return Err(ConfigError::InvalidClassDefault { key: key.to_owned(), json: text.to_owned() });
+                }
+            },
         })
     }
 }

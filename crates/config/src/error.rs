@@ -91,11 +91,14 @@ pub enum ConfigError {
     },
     /// A value is of the wrong kind or out of range.
     #[error(
-        "`{key}` is {value} in {location} ({origin}), but must be {expected}: correct it, or override it with {key}=VALUE"
+        "`{key}`{} is {value} in {location} ({origin}), but must be {expected}: correct the file or override the value",
+        written(alias)
     )]
     InvalidValue {
         /// Dotted key.
         key: String,
+        /// Name of the key in the file, where that is an alias.
+        alias: Option<String>,
         /// The value as JSON, shortened.
         value: String,
         /// Where the value came from.
@@ -160,15 +163,12 @@ pub enum ConfigError {
         location: String,
     },
     /// A default written in a program is not JSON.
-    #[error("the class default of `{key}` is not JSON: {json}")]
+    #[error("the class default of `{key}` is not JSON, correct the family's `ClassDefaults`: {json}")]
     InvalidClassDefault {
         /// The key.
         key: String,
         /// The text of the default.
         json: String,
-        /// The cause.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -179,6 +179,10 @@ pub struct UnreadKey {
     pub key: String,
     /// Known names that are spelled nearly the same, best first.
     pub nearest: Vec<String>,
+}
+
+fn written(alias: &Option<String>) -> String {
+    alias.as_ref().map(|alias| format!(" (`{alias}` in the file)")).unwrap_or_default()
 }
 
 fn near(names: &[String]) -> String {

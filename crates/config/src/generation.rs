@@ -189,6 +189,7 @@ impl Reader {
             None | Some(Value::Null) => Ok(None),
             Some(value) => read(&value).map(Some).ok_or_else(|| ConfigError::InvalidValue {
                 key: key.to_owned(),
+                alias: None,
                 value: resolve::shorten(&value),
                 origin: Origin::File,
                 expected: expected.to_owned(),

@@ -225,17 +225,37 @@ impl<'a> Parser<'a> {
         let rest = self.rest();
         let length = rest.find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')).unwrap_or(rest.len());
         let digits = rest.get(..length).unwrap_or("");
-        let value = match serde_json::from_str::<Number>(digits) {
-            Ok(number) => Value::Number(number),
-            // Python reads 1e400 as infinity; serde_json refuses it although it is well formed.
-            Err(error) if error.to_string().contains("out of range") => {
-                float_value(digits.parse::<f64>().unwrap_or(f64::NAN))
-            }
-            Err(_) => return Err(self.error("not a number")),
+        if !is_number(digits) {
+            return Err(self.error("not a number"));
+        }
+        let is_integer = !digits.contains(['.', 'e', 'E']);
+        let value = match digits.parse::<Number>() {
+            Ok(number) if is_integer => Value::Number(number),
+            // The parser of the standard library rounds correctly, as Python does; that of serde_json may be off by one
+            // unit, and refuses 1e400, which Python reads as infinity.
+            _ => float_value(digits.parse().unwrap_or(f64::NAN)),
         };
         self.offset += length;
         Ok(value)
     }
+}
+
+/// The grammar of JSON, which is stricter than that of the standard library.
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (mantissa, None),
+    };
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(is_digits)
+        && exponent.is_none_or(is_digits)
 }
 
 #[cfg(test)]
@@ -284,6 +304,19 @@ mod tests {
                 Err(ParseError::Syntax { offset, .. }) => assert_eq!(line_and_column(text, offset), position, "{text}"),
                 other => panic!("{text}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_python() {
+        for (text, expected) in [("4.0879033814964316e+93", 4.0879033814964316e+93), ("1e-6", 1e-6), ("-0.5E+1", -5.0)]
+        {
+            assert_eq!(value(text).as_f64(), Some(expected));
+        }
+        assert_eq!(value("18446744073709551615").as_u64(), Some(u64::MAX));
+        assert_eq!(value("18446744073709551616").as_f64(), Some(18446744073709551616.0));
+        for text in ["00", "1.", ".5", "+1", "1e", "1e+", "--1", "1-1", "0x1", "-", "1e5.0"] {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 

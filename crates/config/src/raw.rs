@@ -95,6 +95,7 @@ impl RawConfig {
             Some(Value::String(name)) if !name.is_empty() => Ok(name),
             Some(value) if !value.is_string() => Err(ConfigError::InvalidValue {
                 key: "model_type".into(),
+                alias: None,
                 value: resolve::shorten(value),
                 origin: crate::Origin::File,
                 expected: "a string".into(),

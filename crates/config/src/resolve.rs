@@ -137,8 +137,9 @@ fn canonical_path(dotted: &str, defaults: &ClassDefaults) -> String {
 fn rename_to_file_names(
     file: &Map<String, Value>,
     defaults: &ClassDefaults,
-    patch: Map<String, Value>,
+    mut patch: Map<String, Value>,
 ) -> Map<String, Value> {
+    join_rope_objects(&mut patch);
     let mut renamed = Map::new();
     for (key, value) in patch {
         for name in names_to_write(&key, &value, file, &renamed, defaults) {
@@ -150,6 +151,18 @@ fn rename_to_file_names(
     renamed
 }
 
+/// Puts overrides of both rope objects under the name of the earlier one.
+fn join_rope_objects(patch: &mut Map<String, Value>) {
+    let given: Vec<String> = patch.keys().filter(|key| ROPE_OBJECTS.contains(&key.as_str())).cloned().collect();
+    if let [earlier, later] = given.as_slice()
+        && let Some(value) = patch.shift_remove(later)
+    {
+        let mut entry = Map::new();
+        entry.insert(earlier.clone(), value);
+        merge::merge(patch, &entry);
+    }
+}
+
 fn names_to_write(
     key: &str,
     value: &Value,
@@ -159,6 +172,9 @@ fn names_to_write(
 ) -> Vec<String> {
     let mut names: Vec<&str> = Vec::new();
     if ROPE_OBJECTS.contains(&key) {
+        if value.as_object().is_some_and(Map::is_empty) {
+            return Vec::new();
+        }
         // An object merges with the one in force; null does away with both.
         let in_force = |name: &&str| file.get(*name).is_some_and(is_truthy);
         names.extend(
@@ -167,9 +183,6 @@ fn names_to_write(
                 .filter(|name| if value.is_object() { in_force(name) } else { file.contains_key(**name) }),
         );
         names.truncate(if value.is_object() { 1 } else { ROPE_OBJECTS.len() });
-        if names.is_empty() {
-            names.extend(ROPE_OBJECTS.iter().filter(|name| renamed.contains_key(**name)).take(1));
-        }
     } else if key == "torch_dtype" {
         // `dtype` wins over `torch_dtype`, so an override of either is written as `dtype`.
         names.push("dtype");
@@ -187,7 +200,14 @@ fn names_to_write(
 
 /// Python's truth of a value that should be an object.
 pub(crate) fn is_truthy(value: &Value) -> bool {
-    !matches!(value, Value::Null | Value::Bool(false)) && !value.as_object().is_some_and(Map::is_empty)
+    match value {
+        Value::Null => false,
+        Value::Bool(truth) => *truth,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
 }
 
 /// Writes overrides of the top-level `rope_theta` and `partial_rotary_factor` into the rope object where it has the key

@@ -144,7 +144,7 @@ impl ResolvedConfig {
     ) -> Result<T> {
         let value = self
             .value(key)
-            .ok_or_else(|| ConfigError::MissingKey { key: self.shown_key(key), location: self.location() })?;
+            .ok_or_else(|| ConfigError::MissingKey { key: key.to_owned(), location: self.location() })?;
         read(value).ok_or_else(|| self.invalid(key, value, expected))
     }
 
@@ -164,18 +164,12 @@ impl ResolvedConfig {
     /// The error for a value of the wrong kind; also for callers that check more than this crate does.
     pub fn invalid(&self, key: &str, value: &Value, expected: &str) -> ConfigError {
         ConfigError::InvalidValue {
-            key: self.shown_key(key),
+            key: key.to_owned(),
+            alias: self.parts().file_names.get(key).cloned(),
             value: resolve::shorten(value),
             origin: self.origin(key).copied().unwrap_or(Origin::File),
             expected: expected.to_owned(),
             location: self.location(),
-        }
-    }
-
-    fn shown_key(&self, key: &str) -> String {
-        match self.parts().file_names.get(key) {
-            Some(alias) => format!("{key} ({alias} in the file)"),
-            None => key.to_owned(),
         }
     }
 }

@@ -47,7 +47,7 @@ fn texts_that_are_not_a_config_are_refused() {
     insta::assert_snapshot!(message(read(b"{\"a\": 1,\n \"b\" 2}")), @r"DIR/config.json, line 2, column 6: not JSON: expected `:` after a key (found '2')");
     insta::assert_snapshot!(message(read(b"")), @"DIR/config.json, line 1, column 1: not JSON: expected a value (found the end of the text)");
     insta::assert_snapshot!(message(read(b"[1]")), @"DIR/config.json holds a list where an object with the keys of a config is needed");
-    insta::assert_snapshot!(message(read(b"NaN")), @"");
+    insta::assert_snapshot!(message(read(b"3")), @"DIR/config.json holds a number where an object with the keys of a config is needed");
     insta::assert_snapshot!(message(read(b"{\"a\": \"\xff\"}")), @"DIR/config.json is not UTF-8 text (first bad byte at offset 7): save it again as UTF-8");
     insta::assert_snapshot!(message(read("[".repeat(1000).as_bytes())), @"DIR/config.json nests objects and lists deeper than 100 levels, which no config does");
     insta::assert_snapshot!(message(RawConfig::from_str("nul")), @"the config, line 1, column 1: not JSON: expected a value (found 'n')");

@@ -56,7 +56,18 @@ fn every_value_knows_its_origin() {
     assert_eq!(config.usize("head_dim").expect("derived"), 4);
     let rows: Vec<String> =
         config.describe().iter().map(|(key, value, origin)| format!("{key} = {value} ({origin})")).collect();
-    insta::assert_snapshot!(rows.join("\n"), @r#""#);
+    insta::assert_snapshot!(rows.join("\n"), @r#"
+    attention_bias = true (from an override)
+    head_dim = 4 (derived: hidden_size / num_attention_heads)
+    hidden_act = "silu" (from the class default)
+    hidden_size = 8 (from the file)
+    mlp_only_layers = [] (from the class default)
+    model_type = "example" (from the file)
+    num_key_value_heads = 8 (from the class default)
+    rms_norm_eps = 1e-6 (from the class default)
+    rope_parameters.factor = 4.0 (from an override)
+    rope_parameters.rope_type = "linear" (from the file)
+    "#);
 }
 
 #[test]
@@ -104,12 +115,12 @@ fn messages_name_key_value_origin_and_remedy() {
     let overrides = Overrides::new().set("vocab_size", "many");
     let config = resolve_with(json!({"n_embd": -64}), &overrides).expect("resolves");
     let message = |key: &str| config.usize(key).expect_err(key).to_string();
-    insta::assert_snapshot!(message("hidden_size"), @"");
-    insta::assert_snapshot!(message("vocab_size"), @"");
-    insta::assert_snapshot!(message("num_hidden_layers"), @"");
-    insta::assert_snapshot!(resolve_with(json!({}), &Overrides::new().set("num_hiden_layers", 2)).expect_err("unknown"), @"");
+    insta::assert_snapshot!(message("hidden_size"), @r#"`hidden_size` (`n_embd` in the file) is -64 in the config (from the file), but must be an integer of at least 1 and below 2147483648: correct the file or override the value"#);
+    insta::assert_snapshot!(message("vocab_size"), @r#"`vocab_size` is "many" in the config (from an override), but must be an integer of at least 1 and below 2147483648: correct the file or override the value"#);
+    insta::assert_snapshot!(message("num_hidden_layers"), @r#"the config has no `num_hidden_layers`, and the config class assumes no value for it: add it to the file or override it with num_hidden_layers=VALUE"#);
+    insta::assert_snapshot!(resolve_with(json!({}), &Overrides::new().set("num_hiden_layers", 2)).expect_err("unknown"), @r#"override of unknown key `num_hiden_layers` (near names: num_hidden_layers, num_heads, num_layers): check the spelling; a key can be overridden if the file, its class or transformers knows it"#);
     insta::assert_snapshot!(config.check_all_read(&[]).map(|()| "read").unwrap_or("unread"), @"read");
-    insta::assert_snapshot!(resolve(json!({"hidden_acts": "gelu", "novelty": 1})).check_all_read(&[]).expect_err("unread"), @"");
+    insta::assert_snapshot!(resolve(json!({"hidden_acts": "gelu", "novelty": 1})).check_all_read(&[]).expect_err("unread"), @r#"nothing reads `hidden_acts` (near names: hidden_act, hidden_activation, hidden_size), `novelty` of the config, which may change what the model computes: if you know that it does not, pass the name in the list of allowed keys"#);
 }
 
 #[test]

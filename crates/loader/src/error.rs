@@ -240,7 +240,7 @@ pub enum LoadError {
         dtype: &'static str,
     },
     /// A device that failed.
-    #[error("the device {device} failed while it took the weights: it may be out of memory")]
+    #[error("the device {device} failed while weights were moved: it may be out of memory")]
     Device {
         /// The device.
         device: String,

@@ -106,14 +106,14 @@ fn powers(base: f64, dim: usize, denominator: usize) -> impl Iterator<Item = f32
     (0..dim).step_by(2).map(move |i| base.powf(f64::from(i as f32 / denominator as f32)) as f32)
 }
 
-/// The base grown for a length above the original one; in float32, since the length is a tensor there.
+/// The base grown for a length above the original one; in float32 but for the exponent, since the length is a tensor
+/// there.
 fn dynamic_base(theta: f64, factor: f64, original: usize, dim: usize, total_length: usize) -> f64 {
     if total_length <= original {
         return theta;
     }
     let growth = factor as f32 * total_length as f32 / original as f32 - (factor - 1.0) as f32;
-    let exponent = (dim as f64 / (dim as f64 - 2.0)) as f32;
-    let power = f64::from(growth).powf(f64::from(exponent)) as f32;
+    let power = f64::from(growth).powf(dim as f64 / (dim as f64 - 2.0)) as f32;
     f64::from(theta as f32 * power)
 }
 

@@ -1,8 +1,9 @@
 //! Every backend against plain loops.
 
 use crate::reference::Case;
-use automodel_attention::{AttentionParams, CausalMask, Positions, SdpaBackend};
-use burn::tensor::{DType, Device};
+use crate::reference::numbers;
+use automodel_attention::{AttentionParams, CausalMask, Positions, SdpaBackend, attention};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 
 const BACKENDS: [SdpaBackend; 3] = [SdpaBackend::Math, SdpaBackend::EfficientAttention, SdpaBackend::FlashAttention];
@@ -112,7 +113,35 @@ fn large_scores() {
     }
 }
 
-/// A value of -0.0 or a tiny negative window edge must not matter: a window beyond the sequence is full attention.
+/// Tiles are differentiable where the tensors are tracked, and the cache's plain keys may meet tracked queries.
+#[test]
+fn gradients_of_all_backends_agree() {
+    let (plain, tracked) = (Device::flex(), Device::flex().autodiff());
+    let tensor = |heads: usize, device: &Device| {
+        let values = numbers(20 * heads, heads as u64);
+        Tensor::<4>::from_data(TensorData::new(values, [1, heads, 5, 4]), (device, DType::F32))
+    };
+    let gradient = |backend, keys: &Device| {
+        let q = tensor(4, &tracked).require_grad();
+        let params = AttentionParams { scale: 0.5, softcap: Some(2.0), mask: CausalMask::Sliding { window: 3 } };
+        let (k, v) = (tensor(2, keys), tensor(2, keys));
+        let output = attention(backend, q.clone(), k, v, None, &params, &Positions::default());
+        let gradients = output.expect("valid shapes").powi_scalar(2).sum().backward();
+        let gradient = q.grad(&gradients).expect("queries are tracked");
+        gradient.into_data().try_to_vec::<f32>().expect("float32")
+    };
+    let expected = gradient(SdpaBackend::Math, &tracked);
+    assert!(expected.iter().any(|x| x.abs() > 0.1));
+    for backend in BACKENDS {
+        for keys in [&tracked, &plain] {
+            let found = gradient(backend, keys);
+            let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(close, "{backend}: {found:?}, expected {expected:?}");
+        }
+    }
+}
+
+/// A window beyond the sequence is full attention.
 #[test]
 fn a_window_beyond_the_sequence_is_full_attention() {
     let of = |mask| {

@@ -75,14 +75,14 @@ fn frequencies_and_tables_of_every_type() {
             let expected = floats(&call["inverse_frequencies"]);
             assert_eq!(found.len(), expected.len(), "{name}");
             for (i, (&found, &expected)) in found.iter().zip(&expected).enumerate() {
-                // Two units in the last place of float32.
-                let close = (f64::from(found) - expected).abs() <= 2.4e-7 * expected;
+                // One unit in the last place of float32: the powers of PyTorch are not always correctly rounded.
+                let close = (f64::from(found) - expected).abs() <= 1.2e-7 * expected;
                 assert!(close, "{name} at {total_length}: frequency {i} is {found:e}, expected {expected:e}");
             }
 
             let positions: Vec<usize> = call["positions"].as_array().expect("a list").iter().map(width).collect();
             // The angle inherits the last bits of its frequency.
-            let tolerance = 1e-6 + 2.4e-7 * total_length as f64;
+            let tolerance = 1e-6 + 1.2e-7 * total_length as f64;
             let tables = rope.tables(&[positions], total_length, &Device::flex()).expect("valid positions");
             for (table, key) in [(tables.cos(), "cos"), (tables.sin(), "sin")] {
                 let expected: Vec<f64> = call[key].as_array().expect("a list").iter().flat_map(floats).collect();

@@ -5,6 +5,23 @@ use crate::{LoadError, PlanRow, plan::MAX_RANK};
 use burn::tensor::{Bytes, DType, Device, DispatchTensor, FloatDType, Tensor, TensorData};
 use std::collections::BTreeMap;
 
+/// Runs `$body` with `$d` being the rank, as far as ranks go here.
+macro_rules! with_rank {
+    ($rank:expr, $d:ident => $body:expr) => {
+        with_rank!(@arms $rank, $d, $body, 1 2 3 4 5 6 7 8)
+    };
+    (@arms $rank:expr, $d:ident, $body:expr, $($known:literal)*) => {
+        match $rank {
+            $($known => {
+                const $d: usize = $known;
+                Some($body)
+            })*
+            _ => None,
+        }
+    };
+}
+const _: () = assert!(MAX_RANK == 8);
+
 /// A loaded parameter. Clones share its storage.
 #[derive(Clone, Debug)]
 pub struct LoadedTensor {
@@ -32,21 +49,24 @@ impl LoadedTensor {
     pub fn tensor<const D: usize>(self) -> Option<Tensor<D>> {
         (self.shape.len() == D).then(|| Tensor::from_dispatch(self.tensor))
     }
+
+    /// Its values in host memory.
+    ///
+    /// # Errors
+    /// [`LoadError::Device`] if the device cannot deliver them.
+    pub fn try_into_data(self) -> Result<TensorData, LoadError> {
+        let Self { tensor, shape, .. } = self;
+        let data = with_rank!(shape.len(), D => Tensor::<D>::from_dispatch(tensor).try_into_data());
+        let failed = |source| LoadError::Device { device: "of a parameter".into(), source };
+        data.ok_or_else(|| failed(format!("no tensor has the shape {shape:?}").into()))?
+            .map_err(|source| failed(source.into()))
+    }
 }
 
 /// Creates a tensor of the rank that the data has. The dtype is named because Burn converts to the device's default dtype
 /// otherwise.
 fn from_data(data: TensorData, device: &Device, dtype: DType) -> Option<DispatchTensor> {
-    macro_rules! of_rank {
-        ($($rank:literal)*) => {
-            match data.shape().num_dims() {
-                $($rank => Some(Tensor::<$rank>::from_data(data, (device, dtype)).into_dispatch()),)*
-                _ => None,
-            }
-        };
-    }
-    const { assert!(MAX_RANK == 8) };
-    of_rank!(1 2 3 4 5 6 7 8)
+    with_rank!(data.shape().num_dims(), D => Tensor::<D>::from_data(data, (device, dtype)).into_dispatch())
 }
 
 /// Parameters by their path in the module.

@@ -8,6 +8,8 @@ pub(super) struct Pending {
     pub dtype: FloatDType,
     pub bytes: Vec<u8>,
     pub covered: u64,
+    /// How many pieces came so far.
+    pub pieces: usize,
     filled: Vec<u64>,
 }
 
@@ -16,12 +18,13 @@ pub(super) struct Conflict;
 
 impl Pending {
     pub fn new(dtype: FloatDType, elements: usize, size: usize) -> Self {
-        Self { dtype, bytes: vec![0; elements * size], covered: 0, filled: vec![0; elements.div_ceil(64)] }
+        Self { dtype, bytes: vec![0; elements * size], covered: 0, pieces: 0, filled: vec![0; elements.div_ceil(64)] }
     }
 
     /// Puts `values`, elements of `size` bytes in the order of `walk`, in their places. Filling a place twice with the same
     /// bits is allowed.
     pub fn scatter(&mut self, walk: &Walk, values: &[u8], size: usize) -> Result<(), Conflict> {
+        self.pieces += 1;
         let mut rest = values;
         walk.for_each_run(&mut |first, length| {
             let (run, behind) = rest.split_at_checked(length * size).ok_or(Conflict)?;

@@ -165,7 +165,6 @@ impl OpenShard {
         self.file.write_all(&room.to_le_bytes())?;
         self.file.write_all(&text)?;
         self.file.flush()?;
-        // A checkpoint without tensors would end before the room for its header does otherwise.
         self.file.get_ref().sync_all()
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     SaveFiles, SaveOptions, SaveReport,
     directory::{Staging, check_carried},
-    layout::{Layout, ParameterPlace, Place},
+    layout::{Layout, ParameterPlace, Place, TensorPlace},
     pending::Pending,
     shards::{Shards, Written},
 };
@@ -103,6 +103,9 @@ impl CheckpointWriter {
         for (path, values) in held {
             self.place(&path, &values)?;
         }
+        for (number, tensor) in self.layout.tensors.iter().enumerate() {
+            append_pending(&mut self.pending, &mut self.shards, number, tensor)?;
+        }
         self.check_complete()?;
         let Self { staging, shards, mut report, .. } = self;
         (report.shards, report.total_bytes, report.tensors) = shards.finish()?;
@@ -152,12 +155,8 @@ impl CheckpointWriter {
                 })?;
             } else {
                 scatter(&mut self.pending, path, piece, tensor, part, from, to)?;
-                if self.pending.get(&piece.tensor).is_some_and(|pending| pending.covered == tensor.elements as u64)
-                    && let Some(pending) = self.pending.remove(&piece.tensor)
-                {
-                    let length = pending.bytes.len() as u64;
-                    let write = |file: &mut dyn Write| file.write_all(&pending.bytes);
-                    self.shards.append(&tensor.name, pending.dtype, &tensor.shape, length, write)?;
+                if self.pending.get(&piece.tensor).is_some_and(|pending| pending.pieces == tensor.pieces) {
+                    append_pending(&mut self.pending, &mut self.shards, piece.tensor, tensor)?;
                 }
             }
         }
@@ -235,12 +234,27 @@ impl CheckpointWriter {
     }
 }
 
+/// Writes a tensor that several parameters fill, if they filled all of it.
+fn append_pending(
+    pending: &mut HashMap<usize, Pending>,
+    shards: &mut Shards,
+    number: usize,
+    tensor: &TensorPlace,
+) -> Result<(), LoadError> {
+    if pending.get(&number).is_some_and(|pending| pending.covered < tensor.elements as u64) {
+        return Ok(());
+    }
+    let Some(complete) = pending.remove(&number) else { return Ok(()) };
+    let write = |file: &mut dyn Write| file.write_all(&complete.bytes);
+    shards.append(&tensor.name, complete.dtype, &tensor.shape, complete.bytes.len() as u64, write)
+}
+
 /// Puts one piece of a parameter into the tensor that it shares with others.
 fn scatter(
     pending: &mut HashMap<usize, Pending>,
     path: &str,
     piece: &Place,
-    tensor: &super::layout::TensorPlace,
+    tensor: &TensorPlace,
     part: &[u8],
     from: FloatDType,
     to: FloatDType,
