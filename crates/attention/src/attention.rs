@@ -1,4 +1,14 @@
 //! Softmax attention over grouped heads.
+//!
+//! Milliseconds per call on two shared, busy cores of an AMD EPYC (`examples/measure.rs`; float32, `head_dim` 64, keys
+//! and values as views of a cache):
+//!
+//! | | `efficient_attention` | `math` | Burn's fused operator |
+//! |---|---|---|---|
+//! | decode at 1024, 32 heads over 4 | 0.50 | 1.45 | 9.6 |
+//! | decode at 1024, 32 heads over 32 | 1.2 | 8.0 | 15 |
+//! | prompt of 512, 32 heads over 4 | 87 | 330 | 243 |
+//! | prompt of 2048, window of 256 | 285 | 3390 | 3150 |
 
 use crate::mask::CallMask;
 use crate::{AttentionError, CausalMask, Positions, SdpaBackend, flex, math, tiled};

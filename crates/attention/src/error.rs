@@ -31,7 +31,7 @@ pub enum AttentionError {
         available: Vec<SdpaBackend>,
     },
     /// A tensor whose shape does not fit the others.
-    #[error("attention: {tensor} has shape {found:?}, expected {expected}")]
+    #[error("attention: the shape of the {tensor} is {found:?}, expected {expected}")]
     Shape {
         /// Which tensor.
         tensor: &'static str,
@@ -41,7 +41,7 @@ pub enum AttentionError {
         found: Vec<usize>,
     },
     /// Tensors of one call with different dtypes, or a dtype that attention cannot compute with.
-    #[error("attention: {tensor} is {found:?}, expected {expected}: cast it before the call")]
+    #[error("attention: the dtype of the {tensor} is {found:?}, expected {expected}: cast before the call")]
     Dtype {
         /// Which tensor.
         tensor: &'static str,
@@ -51,7 +51,7 @@ pub enum AttentionError {
         found: DType,
     },
     /// Tensors of one call on different devices.
-    #[error("attention: {tensor} is on {found}, the queries are on {expected}: move it before the call")]
+    #[error("attention: the {tensor} are on {found}, the queries are on {expected}: move them before the call")]
     DeviceMismatch {
         /// Which tensor.
         tensor: &'static str,
@@ -109,7 +109,7 @@ pub enum AttentionError {
         found: usize,
     },
     /// Keys or values that do not continue what the cache holds.
-    #[error("cache: {tensor} has shape {found:?}, expected {expected}: reset the cache before another batch")]
+    #[error("cache: the shape of the {tensor} is {found:?}, expected {expected}; reset the cache before another batch")]
     CacheShape {
         /// `keys` or `values`.
         tensor: &'static str,
@@ -119,7 +119,7 @@ pub enum AttentionError {
         found: Vec<usize>,
     },
     /// Keys or values of another dtype or on another device than what the cache holds.
-    #[error("cache: {tensor} are {found}, the cache holds {expected}: reset the cache before changing")]
+    #[error("cache: the {tensor} are {found}, expected {expected}; reset the cache before another kind")]
     CacheKind {
         /// `keys` or `values`.
         tensor: &'static str,

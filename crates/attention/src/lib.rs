@@ -47,3 +47,7 @@ pub use error::AttentionError;
 pub use mask::{CausalMask, Positions};
 pub use rope::{Rope, RopeConfig, RopePairing, RopeScaling, RopeTables};
 pub use sdpa::{SdpaBackend, SdpaChoice, SdpaConstraints, SdpaMethod, resolve_sdpa_method, select_backend};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

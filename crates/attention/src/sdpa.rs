@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | `math` | the full score matrix and one softmax, in tensor operations | the same |
 //! | `efficient_attention` | tiles of queries and keys with an online softmax: the score matrix never exists, keys that no query of a tile sees are skipped; a kernel of this crate, run in parallel | the same tiles, in tensor operations |
-//! | `flash_attention` | Burn's fused operator; with sinks, which it lacks, `efficient_attention` | not available: Burn 0.22's autotuned kernel gives wrong results with grouped heads |
+//! | `flash_attention` | the same kernel as `efficient_attention`: its tiles are the algorithm of FlashAttention, and Burn's fused operator was slower at every shape measured and has no sinks | not available: Burn 0.22's autotuned kernel gives wrong results with grouped heads |
 //! | `cudnn_attention` | not available | not available: Burn has no binding to cuDNN |
 //!
-//! Without a preference the CPU takes `efficient_attention` (see the measurements in
-//! [`attention`](mod@crate::attention)), and so does every other device.
+//! Without a preference every device takes `efficient_attention`; for the CPU, [`attention`](mod@crate::attention)
+//! has the measurements. Tensors that track gradients, and float64, take the tensor operations on the CPU too.
 
 use crate::AttentionError;
 use burn::tensor::Device;
@@ -206,7 +206,7 @@ pub fn select_backend(preference: Option<&[SdpaBackend]>, device: &Device) -> Re
     let Some(preference) = preference else {
         return Ok(SdpaChoice {
             backend: SdpaBackend::EfficientAttention,
-            reason: format!("the default on {}: bounded memory, the fastest measured", describe(device)),
+            reason: format!("the default on {}: tiles, so that memory stays bounded", describe(device)),
             skipped: Vec::new(),
         });
     };
@@ -218,10 +218,12 @@ pub fn select_backend(preference: Option<&[SdpaBackend]>, device: &Device) -> Re
         match unavailable(backend, device) {
             Some(reason) => skipped.push((backend, reason.to_owned())),
             None => {
-                let reason = if skipped.is_empty() {
-                    format!("requested, and available on {}", describe(device))
-                } else {
-                    format!("the first requested backend that runs on {}", describe(device))
+                let reason = match (backend, skipped.is_empty()) {
+                    (SdpaBackend::FlashAttention, _) => {
+                        format!("requested; on {} it is the kernel of efficient_attention", describe(device))
+                    }
+                    (_, true) => format!("requested, and available on {}", describe(device)),
+                    (_, false) => format!("the first requested backend that runs on {}", describe(device)),
                 };
                 return Ok(SdpaChoice { backend, reason, skipped });
             }

@@ -58,7 +58,7 @@ fn portable_exp_sum(row: &mut [f32], max: f32) -> f32 {
 fn exp(x: f32) -> f32 {
     /// Adding it rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
 
     let x = if x < -87.0 { -87.0 } else { x };

@@ -61,7 +61,7 @@ impl Call<'_> {
         let device = q.device();
         let sizes = Sizes { queries: queries.len(), ..*self.sizes };
         let rows = group_queries(q, self.params, &sizes, self.compute);
-        let mut state = self.sinks.clone().map(|sinks| self.from_sinks(sinks, &sizes, &rows));
+        let mut state = self.sinks.clone().map(|sinks| self.sinks_alone(sinks, &sizes, &rows));
 
         let seen = self.mask.union(0..self.mask.rows(), queries.clone());
         for start in seen.clone().step_by(KEY_TILE) {
@@ -87,7 +87,7 @@ impl Call<'_> {
     }
 
     /// A softmax that so far holds the sinks alone.
-    fn from_sinks(&self, sinks: Tensor<1>, sizes: &Sizes, rows: &Tensor<4>) -> Online {
+    fn sinks_alone(&self, sinks: Tensor<1>, sizes: &Sizes, rows: &Tensor<4>) -> Online {
         let [batch, kv_heads, height, _] = rows.dims();
         let options = (&rows.device(), self.compute);
         let max = sink_column(sinks, kv_heads, sizes.queries, self.compute).expand([batch, kv_heads, height, 1]);

@@ -203,7 +203,8 @@ impl FromPretrained {
     fn prepare(&self) -> Result<(Checkpoint, Prepared), AutoModelError> {
         let checkpoint = automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?;
         let raw = RawConfig::from_file(&checkpoint.config_file())?;
-        let prepared = Prepared::new(raw, &self.options).map_err(|error| error.of_checkpoint(&self.model))?;
+        let prepared = Prepared::new(raw.clone(), &self.options).map_err(|error| error.of_checkpoint(&self.model))?;
+        prepared.refuse_flipped_tie(raw, &self.options)?;
         Ok((checkpoint, prepared))
     }
 }

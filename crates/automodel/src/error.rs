@@ -40,6 +40,21 @@ pub enum AutoModelError {
     /// Text was asked for from a checkpoint that has no tokenizer.
     #[error("this checkpoint has no tokenizer: give token ids, or put its tokenizer.json into the directory")]
     NoTokenizer,
+    /// An override that would tie or untie the weights of a checkpoint.
+    #[error(
+        "tie_word_embeddings is {in_checkpoint} in this checkpoint and cannot be overridden: its head and embedding were \
+         trained that way; leave the override out"
+    )]
+    FlippedTie {
+        /// What the checkpoint says.
+        in_checkpoint: bool,
+    },
+    /// A parameter that the device does not hand back.
+    #[error("parameter `{parameter}` cannot be read from the device: it has more dimensions than any weight, or the device failed")]
+    UnreadableParameter {
+        /// Its path.
+        parameter: String,
+    },
     /// The generic implementation without a spec.
     #[error("the resolution chose the generic decoder without a specification: this is a mistake in the registry")]
     NoSpec,

@@ -7,6 +7,7 @@ mod from_config;
 mod model;
 mod options;
 mod prepared;
+mod save;
 mod summary;
 
 pub use auto::{AutoModelForCausalLM, FromPretrained};

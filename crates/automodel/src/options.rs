@@ -26,11 +26,16 @@ pub enum Dtype {
 
 impl Dtype {
     pub(crate) fn policy(self) -> DtypePolicy {
+        self.float().map_or(DtypePolicy::Auto, DtypePolicy::Explicit)
+    }
+
+    /// The dtype as Burn and [`SaveOptions`](automodel_loader::SaveOptions) name it; `None` for [`Auto`](Self::Auto).
+    pub fn float(self) -> Option<FloatDType> {
         match self {
-            Self::Auto => DtypePolicy::Auto,
-            Self::Float32 => DtypePolicy::Explicit(FloatDType::F32),
-            Self::Float16 => DtypePolicy::Explicit(FloatDType::F16),
-            Self::BFloat16 => DtypePolicy::Explicit(FloatDType::BF16),
+            Self::Auto => None,
+            Self::Float32 => Some(FloatDType::F32),
+            Self::Float16 => Some(FloatDType::F16),
+            Self::BFloat16 => Some(FloatDType::BF16),
         }
     }
 }

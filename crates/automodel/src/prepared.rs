@@ -2,7 +2,7 @@
 
 use crate::{AutoModelError, options::Options};
 use automodel_attention::{SdpaChoice, resolve_sdpa_method, select_backend};
-use automodel_config::{RawConfig, ResolvedConfig};
+use automodel_config::{Origin, Overrides, RawConfig, ResolvedConfig};
 use automodel_models::{BuildContext, CausalLm, Decoder, DecoderOptions};
 use automodel_quant::CheckpointQuantization;
 use automodel_registry::{Implementation, Lowered, Resolution, split_options};
@@ -47,6 +47,18 @@ impl Prepared {
         let preference = resolve_sdpa_method(options.attention.as_deref(), &options.constraints)?;
         let attention = select_backend(preference.as_deref(), &options.load.device)?;
         Ok(Self { config, resolution, lowered, attention, implementation_options: split.implementation })
+    }
+
+    /// A checkpoint's weights were made tied or untied; an override cannot change that.
+    pub(crate) fn refuse_flipped_tie(&self, raw: RawConfig, options: &Options) -> Result<(), AutoModelError> {
+        const KEY: &str = "tie_word_embeddings";
+        if self.config.origin(KEY) != Some(&Origin::Override) {
+            return Ok(());
+        }
+        let raw = raw.unwrap_text_config();
+        let untouched = raw.clone().resolve(options.registry.class_defaults(&raw)?, &Overrides::new())?;
+        let (in_checkpoint, requested) = (untouched.bool(KEY)?, self.config.bool(KEY)?);
+        if in_checkpoint == requested { Ok(()) } else { Err(AutoModelError::FlippedTie { in_checkpoint }) }
     }
 
     /// The module without values: allocates no weights.

@@ -4,7 +4,9 @@ use crate::Prepared;
 use automodel_hub::Checkpoint;
 use automodel_loader::{CheckpointFiles, LoadPlan};
 use automodel_registry::Resolution;
-use automodel_registry::spec::{AttentionMask, Mixer, Mlp, ModelSpec};
+use automodel_registry::spec::{AttentionMask, AttentionSpec, Mixer, Mlp, ModelSpec};
+use automodel_registry::weights::ParameterRole;
+use burn::tensor::DType;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,7 +34,7 @@ pub struct Summary {
     pub mapped_bytes: u64,
     /// Predicted peak of host memory while loading, in bytes.
     pub peak_bytes: u64,
-    /// Bytes that keys and values take for each token of context beyond any window, float32.
+    /// Bytes that keys and values take for each token of context beyond any window, in the dtype of the activations.
     pub cache_bytes_per_token: Option<u64>,
     /// Why weights get another dtype than they are stored in.
     pub dtype_reasons: Vec<String>,
@@ -94,7 +96,7 @@ impl Summary {
             target_bytes,
             mapped_bytes: plan.mapped_bytes,
             peak_bytes: plan.peak_bytes,
-            cache_bytes_per_token: spec.map(cache_bytes_per_token),
+            cache_bytes_per_token: spec.map(|spec| cache_bytes_per_token(spec, activation_bytes(&plan))),
             dtype_reasons: reasons.into_iter().map(|(change, count)| format!("{count} parameters, {change}")).collect(),
             layers: spec.map(layers).unwrap_or_default(),
             warnings,
@@ -104,16 +106,52 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// Bytes that keys and values take at a context of `positions`, in the dtype of the activations: layers with a window
+    /// keep no more than that. `None` where a custom implementation keeps its mathematics to itself.
+    ///
+    /// ```
+    /// let summary = automodel::AutoModelForCausalLM::from_pretrained("demo").inspect()?;
+    /// // 3 layers, keys and values, 2 heads of 32, float32.
+    /// assert_eq!(summary.cache_bytes(10), Some(3 * 2 * 2 * 32 * 4 * 10));
+    /// # Ok::<(), automodel::AutoModelError>(())
+    /// ```
+    pub fn cache_bytes(&self, positions: usize) -> Option<u64> {
+        let spec = self.prepared.lowered.spec.as_ref()?;
+        let size = activation_bytes(&self.plan);
+        let bytes = |mixer: &Mixer| {
+            let Mixer::Attention(attention) = mixer;
+            let kept = match attention.mask {
+                AttentionMask::Sliding { window } => positions.min(window),
+                _ => positions,
+            };
+            position_bytes(attention, size).saturating_mul(kept as u64)
+        };
+        Some(spec.layers.iter().map(|layer| bytes(&layer.mixer)).fold(0, u64::saturating_add))
+    }
+}
+
+/// Bytes of one activation: the residual stream has the dtype of the token embedding.
+fn activation_bytes(plan: &LoadPlan) -> u64 {
+    let embedding = plan.rows.iter().find(|row| row.role == ParameterRole::Embedding);
+    embedding.map_or(size_of::<f32>(), |row| DType::from(row.target).size()) as u64
+}
+
+/// Bytes of one position's keys and values in one layer.
+fn position_bytes(attention: &AttentionSpec, size: u64) -> u64 {
+    (attention.num_key_value_heads as u64).saturating_mul(attention.head_dim as u64).saturating_mul(2 * size)
+}
+
 /// Layers with a window stop growing and are not counted.
-fn cache_bytes_per_token(spec: &ModelSpec) -> u64 {
+fn cache_bytes_per_token(spec: &ModelSpec, size: u64) -> u64 {
     let bytes = |mixer: &Mixer| {
         let Mixer::Attention(attention) = mixer;
         match attention.mask {
             AttentionMask::Sliding { .. } => 0,
-            _ => (2 * attention.num_key_value_heads * attention.head_dim * size_of::<f32>()) as u64,
+            _ => position_bytes(attention, size),
         }
     };
-    spec.layers.iter().map(|layer| bytes(&layer.mixer)).sum()
+    spec.layers.iter().map(|layer| bytes(&layer.mixer)).fold(0, u64::saturating_add)
 }
 
 fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {

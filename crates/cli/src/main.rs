@@ -1,2 +1,68 @@
 //! The `automodel` command.
-fn main() {}
+//!
+//! `cli` describes the arguments, `commands` has one file for each command. Results go to standard output; progress, timings,
+//! warnings and errors go to standard error. Exit codes: 0 for success, 1 for an error, 2 for wrong usage.
+
+mod cli;
+mod commands;
+mod error;
+mod failure;
+mod hints;
+mod model_args;
+mod output;
+mod prompts;
+mod sampling_args;
+mod units;
+mod values;
+mod weight_bytes;
+mod wrap;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use error::CliError;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    log_to_stderr(cli.verbose);
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough.
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, cli.json),
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), CliError> {
+    match &cli.command {
+        Command::Generate(args) => commands::generate::run(args, cli.json),
+        Command::Chat(args) => commands::chat::run(args, cli.json),
+        Command::Inspect(args) => commands::inspect::run(args, cli.json),
+        Command::Plan(args) => commands::plan::run(args, cli.json),
+        Command::Architectures => commands::architectures::run(cli.json),
+        Command::Bench(args) => commands::bench::run(args, cli.json),
+        Command::Save(args) => commands::save::run(args, cli.json),
+        Command::Logits(args) => commands::logits::run(args, cli.json),
+    }
+}
+
+/// Sends what the crates trace to standard error: nothing, `-v` timings, `-vv` details, `-vvv` everything.
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => "automodel=info",
+        2 => "automodel=debug",
+        _ => "automodel=trace",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(verbose > 1)
+        .log_internal_errors(false)
+        .without_time()
+        .init();
+}

@@ -100,13 +100,13 @@ pub enum ConfigError {
         /// Name of the key in the file, where that is an alias.
         alias: Option<String>,
         /// The value as JSON, shortened.
-        value: String,
+        value: Box<str>,
         /// Where the value came from.
         origin: Origin,
         /// What is accepted, in words.
-        expected: String,
+        expected: Box<str>,
         /// The file, or words for a text that came from elsewhere.
-        location: String,
+        location: Box<str>,
     },
     /// An override could not be understood.
     #[error("override `{text}` {problem}: write it as key=value or key.subkey=value")]

@@ -190,10 +190,10 @@ impl Reader {
             Some(value) => read(&value).map(Some).ok_or_else(|| ConfigError::InvalidValue {
                 key: key.to_owned(),
                 alias: None,
-                value: resolve::shorten(&value),
+                value: resolve::shorten(&value).into(),
                 origin: Origin::File,
-                expected: expected.to_owned(),
-                location: location(self.path.as_deref()),
+                expected: expected.into(),
+                location: location(self.path.as_deref()).into(),
             }),
         }
     }

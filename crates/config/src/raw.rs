@@ -96,10 +96,10 @@ impl RawConfig {
             Some(value) if !value.is_string() => Err(ConfigError::InvalidValue {
                 key: "model_type".into(),
                 alias: None,
-                value: resolve::shorten(value),
+                value: resolve::shorten(value).into(),
                 origin: crate::Origin::File,
                 expected: "a string".into(),
-                location: location(self.path()),
+                location: location(self.path()).into(),
             }),
             _ => Err(ConfigError::MissingModelType { location: location(self.path()) }),
         }

@@ -166,10 +166,10 @@ impl ResolvedConfig {
         ConfigError::InvalidValue {
             key: key.to_owned(),
             alias: self.parts().file_names.get(key).cloned(),
-            value: resolve::shorten(value),
+            value: resolve::shorten(value).into(),
             origin: self.origin(key).copied().unwrap_or(Origin::File),
-            expected: expected.to_owned(),
-            location: self.location(),
+            expected: expected.into(),
+            location: self.location().into(),
         }
     }
 }

@@ -108,7 +108,9 @@ pub enum GenerationError {
         source: BoxedError,
     },
     /// A chat template that ran for too long, or wrote or created too much.
-    #[error("the chat template went over its limit of {limit} {resource}: do you trust it? `ChatLimits` raises the limit")]
+    #[error(
+        "the chat template went over its limit of {limit} {resource}: do you trust it? `ChatLimits` raises the limit"
+    )]
     ChatTemplateLimit {
         /// What it used up: `steps`, `bytes of output`, ...
         resource: &'static str,
@@ -203,7 +205,9 @@ pub enum GenerationError {
         value: f32,
     },
     /// Logits of an unexpected shape.
-    #[error("the model returned logits of shape {found:?} where {expected:?} was expected: its implementation is wrong")]
+    #[error(
+        "the model returned logits of shape {found:?} where {expected:?} was expected: its implementation is wrong"
+    )]
     LogitsShape {
         /// `[batch, 1, vocab_size]`.
         expected: Vec<usize>,

@@ -4,8 +4,8 @@ use crate::forward::Forward;
 use crate::plan::{GenerationPlan, LongestPrompt, ModelLimits};
 use crate::row::Row;
 use crate::{
-    FinishReason, GenerationError, GenerationEvent, GenerationOptions, GenerationReport,
-    GenerationTimings, TextTokenizer,
+    FinishReason, GenerationError, GenerationEvent, GenerationOptions, GenerationReport, GenerationTimings,
+    TextTokenizer,
 };
 use automodel_config::GenerationConfig;
 use automodel_models::CausalLm;
@@ -172,7 +172,9 @@ fn step(
     for ((row, logits), next) in rows.iter_mut().zip(logits.chunks_exact(vocab_size)).zip(&mut next) {
         if !row.is_finished() && !cancelled {
             let event = row.step(logits, plan)?;
-            *next = event.token;
+            if event.finish_reason.is_none() {
+                *next = event.token;
+            }
             cancelled = on_event(event).is_break();
         }
     }

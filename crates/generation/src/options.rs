@@ -1,6 +1,5 @@
 //! What the caller asks for.
 
-
 /// What the caller asks for. Whatever is left open is taken from the checkpoint's
 /// [`GenerationConfig`](automodel_config::GenerationConfig), and then from transformers.
 ///

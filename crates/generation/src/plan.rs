@@ -68,7 +68,11 @@ fn check(options: &GenerationOptions) -> Result<(), GenerationError> {
     at_least_one("prefill_chunk", options.prefill_chunk)?;
     if options.stop_strings.iter().flatten().any(String::is_empty) {
         let value = "an empty string".to_owned();
-        return Err(GenerationError::InvalidOption { option: "stop_strings", value, expected: "text of at least one letter" });
+        return Err(GenerationError::InvalidOption {
+            option: "stop_strings",
+            value,
+            expected: "text of at least one letter",
+        });
     }
     Ok(())
 }
@@ -81,7 +85,10 @@ fn sampling(options: &GenerationOptions, config: &GenerationConfig) -> SamplingO
         top_k: options.top_k.or(config.top_k).unwrap_or(fallback.top_k),
         top_p: options.top_p.or(config.top_p).unwrap_or(fallback.top_p),
         min_p: options.min_p.or(config.min_p).unwrap_or(fallback.min_p),
-        repetition_penalty: options.repetition_penalty.or(config.repetition_penalty).unwrap_or(fallback.repetition_penalty),
+        repetition_penalty: options
+            .repetition_penalty
+            .or(config.repetition_penalty)
+            .unwrap_or(fallback.repetition_penalty),
         seed: options.seed.unwrap_or_else(random_seed),
     }
 }
@@ -100,7 +107,8 @@ fn max_new_tokens(
     limit: Option<usize>,
 ) -> Result<usize, GenerationError> {
     let LongestPrompt { row, tokens } = longest;
-    let too_long = |max_new_tokens, limit| GenerationError::SequenceTooLong { row, prompt_tokens: tokens, max_new_tokens, limit };
+    let too_long =
+        |max_new_tokens, limit| GenerationError::SequenceTooLong { row, prompt_tokens: tokens, max_new_tokens, limit };
     let room = limit.map(|limit| (limit, limit.saturating_sub(tokens)));
     if let Some(asked) = options.max_new_tokens {
         return match room {
@@ -127,7 +135,11 @@ fn max_new_tokens(
 mod tests {
     use super::*;
 
-    fn plan(options: &GenerationOptions, config: &GenerationConfig, limit: Option<usize>) -> Result<GenerationPlan, GenerationError> {
+    fn plan(
+        options: &GenerationOptions,
+        config: &GenerationConfig,
+        limit: Option<usize>,
+    ) -> Result<GenerationPlan, GenerationError> {
         let limits = ModelLimits { vocab_size: 100, max_position_embeddings: limit };
         GenerationPlan::new(options, config, LongestPrompt { row: 3, tokens: 10 }, limits)
     }
@@ -159,7 +171,8 @@ mod tests {
         let short = GenerationConfig { max_length: Some(10), ..GenerationConfig::default() };
         assert!(new_tokens(None, short, None).unwrap_err().contains("max_length"));
         assert!(new_tokens(Some(0), GenerationConfig::default(), None).unwrap_err().contains("max_new_tokens"));
-        let allowed = GenerationOptions { max_new_tokens: Some(7), allow_long_sequences: true, ..GenerationOptions::default() };
+        let allowed =
+            GenerationOptions { max_new_tokens: Some(7), allow_long_sequences: true, ..GenerationOptions::default() };
         assert_eq!(plan(&allowed, &GenerationConfig::default(), Some(16)).unwrap().max_new_tokens, 7);
     }
 

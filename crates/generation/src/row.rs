@@ -1,7 +1,10 @@
 //! One prompt on its way to a text.
 
 use crate::plan::GenerationPlan;
-use crate::{FinishReason, GeneratedText, GenerationError, GenerationEvent, GenerationOptions, Sampler, StopStrings, TextStream, TextTokenizer};
+use crate::{
+    FinishReason, GeneratedText, GenerationError, GenerationEvent, GenerationOptions, Sampler, StopStrings, TextStream,
+    TextTokenizer,
+};
 
 /// The state of one row of a batch.
 pub(crate) struct Row<'t> {
@@ -48,7 +51,11 @@ impl<'t> Row<'t> {
     }
 
     /// Chooses the next token for `logits` (`[vocab_size]`) and says what it added.
-    pub(crate) fn step(&mut self, logits: &[f32], plan: &GenerationPlan) -> Result<GenerationEvent<'_>, GenerationError> {
+    pub(crate) fn step(
+        &mut self,
+        logits: &[f32],
+        plan: &GenerationPlan,
+    ) -> Result<GenerationEvent<'_>, GenerationError> {
         let token = self.sampler.next_token(logits)?;
         self.token_ids.push(token);
         let known = self.text.len();

@@ -62,7 +62,8 @@ impl StopStrings {
 
     /// Where the stop string begins that ends first.
     fn first_match(&self) -> Option<usize> {
-        let ends = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|start| (start + stop.len(), start)));
+        let ends =
+            self.stops.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|start| (start + stop.len(), start)));
         ends.min().map(|(_, start)| start)
     }
 
@@ -81,7 +82,11 @@ mod tests {
     /// The definition, letter by letter.
     fn cut(text: &str, stops: &[String]) -> (String, bool) {
         for end in 1..=text.len() {
-            let longest = stops.iter().filter(|stop| !stop.is_empty() && text[..end].ends_with(stop.as_str())).map(String::len).max();
+            let longest = stops
+                .iter()
+                .filter(|stop| !stop.is_empty() && text[..end].ends_with(stop.as_str()))
+                .map(String::len)
+                .max();
             if let Some(length) = longest {
                 return (text[..end - length].to_owned(), true);
             }

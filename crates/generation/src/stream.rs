@@ -25,7 +25,15 @@ pub struct TextStream<'t> {
 impl<'t> TextStream<'t> {
     /// An empty stream; special tokens become no text with `skip_special_tokens`.
     pub fn new(tokenizer: &'t TextTokenizer, skip_special_tokens: bool) -> Self {
-        Self { tokenizer, skip_special_tokens, ids: Vec::new(), previous: 0, pending: 0, returned: 0, ends_in_byte: false }
+        Self {
+            tokenizer,
+            skip_special_tokens,
+            ids: Vec::new(),
+            previous: 0,
+            pending: 0,
+            returned: 0,
+            ends_in_byte: false,
+        }
     }
 
     /// Adds a token and returns the text that is certain now, which may be empty.

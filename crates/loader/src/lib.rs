@@ -24,7 +24,7 @@
 //! println!("{plan}");
 //! let (mut parameters, report) = execute(&plan, &files, &device, &mut |_| {})?;
 //! let weight: Tensor<2> = parameters.take("weight").and_then(|weight| weight.tensor()).ok_or("no such matrix")?;
-//! assert_eq!(weight.into_data().to_vec::<f32>()?, [1.0, 2.0, 3.0, 4.0]);
+//! assert_eq!(weight.into_data().try_to_vec::<f32>()?, [1.0, 2.0, 3.0, 4.0]);
 //! assert_eq!(report.mapped_bytes, 16);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -50,3 +50,7 @@ pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedT
 pub use problems::{MissingTensor, Problems, ShapeMismatch, UnusableDtype, WeightMapFault};
 pub use report::{DtypeBytes, LoadReport, NonFinite, TieOutcome, TieReport};
 pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, save_pretrained};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

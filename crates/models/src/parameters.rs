@@ -3,7 +3,7 @@
 use crate::{ModelError, scope};
 use burn::backend::{DispatchTensor, TensorMetadata};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
 /// The value of one parameter, of any rank.
 #[derive(Clone, Debug)]
@@ -28,6 +28,17 @@ impl ParameterTensor {
     /// Its element type.
     pub fn dtype(&self) -> DType {
         self.0.dtype()
+    }
+
+    /// Its values on the host, in its dtype; `None` if it has more than four dimensions or the device fails.
+    pub fn into_data(self) -> Option<TensorData> {
+        match self.0.shape().num_dims() {
+            1 => self.tensor::<1>()?.try_into_data().ok(),
+            2 => self.tensor::<2>()?.try_into_data().ok(),
+            3 => self.tensor::<3>()?.try_into_data().ok(),
+            4 => self.tensor::<4>()?.try_into_data().ok(),
+            _ => None,
+        }
     }
 
     /// As a tensor of rank `D`; `None` if it has another rank or is not floating.

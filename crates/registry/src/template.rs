@@ -234,8 +234,8 @@ pub fn activation(config: &ResolvedConfig, key: &str) -> Result<Activation, Regi
     let name = config.str(key).in_config(config)?;
     Ok(match name {
         "silu" | "swish" => Activation::Silu,
-        "gelu" => Activation::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" => Activation::GeluTanh,
+        "gelu" | "gelu_python" => Activation::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" | "gelu_accurate" => Activation::GeluTanh,
         "quick_gelu" => Activation::QuickGelu,
         "relu" => Activation::Relu,
         "relu2" => Activation::Relu2,

@@ -56,7 +56,10 @@ fn mixed_dtypes() {
     assert!(matches!(result, Err(AttentionError::Dtype { tensor: "keys", found: DType::F16, .. })));
     let result = call(q, k.clone(), k.cast(DType::BF16), &PARAMS, &Positions::default());
     let message = result.expect_err("bfloat16 values").to_string();
-    assert_eq!(message, "attention: values is BF16, expected F32 like the queries: cast it before the call");
+    assert_eq!(
+        message,
+        "attention: the dtype of the values is BF16, expected F32 like the queries: cast before the call"
+    );
 }
 
 #[test]

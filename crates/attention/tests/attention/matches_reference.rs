@@ -64,13 +64,13 @@ fn several_tiles() {
         check_everywhere(&Case {
             batch: 2,
             group: 2,
-            queries: 300,
-            keys: 700,
+            queries: 140,
+            keys: 600,
             head_dim: 4,
             value_dim: 3,
             sinks,
             params: AttentionParams { scale: 0.5, softcap: None, mask },
-            positions: Positions { query_start: 400, key_start: 0, padding: vec![0, 520] },
+            positions: Positions { query_start: 460, key_start: 0, padding: vec![0, 520] },
             ..Case::default()
         });
     }
@@ -103,7 +103,7 @@ fn half_precision_is_rounded_only_at_the_ends() {
     }
 }
 
-/// Scores in the hundreds, which half precision or an unshifted softmax would not survive.
+/// Scores in the thousands, which half precision or an unshifted softmax would not survive.
 #[test]
 fn large_scores() {
     let params = AttentionParams { scale: 100.0, softcap: None, mask: CausalMask::Full };
@@ -186,7 +186,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn random_calls(case in any_case()) {

@@ -1,6 +1,6 @@
 """Writes rope.json: inverse frequencies, attention scaling and cosines and sines of every rope type of transformers.
 
-Pinned: transformers==5.23.0 and torch (any 2.x, CPU). Run with
+Pinned: transformers==5.23.0; made with torch 2.15.0+cu132 on a CPU. Run with
     python crates/attention/tests/rope_reference/generate.py
 """
 
@@ -9,10 +9,10 @@ import pathlib
 
 import torch
 import transformers
-from transformers import Gemma4TextConfig, LlamaConfig, Phi3Config
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers import LlamaConfig, StableLmConfig
+from transformers.models.cohere.modeling_cohere import rotate_half as rotate_every_two
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, rotate_half
-from transformers.models.cohere.modeling_cohere import CohereRotaryEmbedding, rotate_half as rotate_every_two
+from transformers.models.stablelm.modeling_stablelm import StableLmRotaryEmbedding
 
 assert transformers.__version__ == "5.23.0", transformers.__version__
 HEAD_DIM = 32
@@ -76,10 +76,6 @@ def config_of(parameters):
     )
 
 
-def default_frequencies(embedding_class, config):
-    return embedding_class.compute_default_rope_parameters(config)
-
-
 def probe_positions(length):
     return sorted({0, length // 3, length - 1})
 
@@ -94,8 +90,6 @@ def case(name, parameters):
         config = config_of(parameters)
         if parameters["rope_type"] == "default" and "partial_rotary_factor" in parameters:
             # Llama's own default ignores the partial factor; StableLm's does not.
-            from transformers import StableLmConfig
-            from transformers.models.stablelm.modeling_stablelm import StableLmRotaryEmbedding
             config = StableLmConfig(
                 hidden_size=2 * HEAD_DIM, num_attention_heads=2, max_position_embeddings=MAX_POSITION_EMBEDDINGS,
                 rope_parameters=dict(parameters),

@@ -1,6 +1,6 @@
 //! The filter `tojson`, which in transformers is Python's `json.dumps(x, ensure_ascii=False, ..)`.
 
-use super::python::{self, Paid, check_depth};
+use super::python::{self, Paid};
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
@@ -46,9 +46,12 @@ impl Style {
             (Some(text), _) => Some(text.to_owned()),
             (_, Some(width)) => Some(" ".repeat(width.min(INDENT_LIMIT))),
             _ if indent.is_none() || indent.is_undefined() => None,
-            _ => return Err(Error::new(ErrorKind::InvalidOperation, "the indent of tojson must be a number or a text")),
+            _ => {
+                return Err(Error::new(ErrorKind::InvalidOperation, "the indent of tojson must be a number or a text"));
+            }
         };
-        let (mut item_separator, mut key_separator) = (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned());
+        let (mut item_separator, mut key_separator) =
+            (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned());
         if !(separators.is_none() || separators.is_undefined()) {
             item_separator = separators.get_item_by_index(0)?.to_string();
             key_separator = separators.get_item_by_index(1)?.to_string();
@@ -58,7 +61,7 @@ impl Style {
 }
 
 fn write(out: &mut Paid<'_, '_, '_>, value: &Value, style: &Style, depth: usize) -> Result<(), Error> {
-    check_depth(depth)?;
+    out.visit(depth)?;
     match value.kind() {
         ValueKind::None => out.push("null"),
         ValueKind::Bool => out.push(if value.is_true() { "true" } else { "false" }),

@@ -6,6 +6,7 @@ mod json;
 mod message;
 mod methods;
 mod python;
+mod stack;
 mod template;
 
 pub use message::ChatMessage;

@@ -4,7 +4,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
 /// How deep lists and objects may be nested when they are written.
-pub(super) const DEPTH_LIMIT: usize = 128;
+const DEPTH_LIMIT: usize = 128;
 
 /// A text that costs fuel while it grows, so that values that share their parts cannot grow it without end.
 pub(super) struct Paid<'s, 'a, 'b> {
@@ -29,6 +29,15 @@ impl<'s, 'a, 'b> Paid<'s, 'a, 'b> {
         Ok(())
     }
 
+    /// Pays for a look at a value at `depth`, which must not be too deep.
+    pub(super) fn visit(&self, depth: usize) -> Result<(), Error> {
+        if depth >= DEPTH_LIMIT {
+            let detail = format!("a value is nested deeper than {DEPTH_LIMIT} levels");
+            return Err(Error::new(ErrorKind::InvalidOperation, detail));
+        }
+        self.state.consume_fuel(1)
+    }
+
     pub(super) fn finish(self) -> String {
         self.text
     }
@@ -45,7 +54,7 @@ pub(super) fn str(state: &State<'_, '_>, value: &Value) -> Result<String, Error>
 }
 
 fn repr(out: &mut Paid<'_, '_, '_>, value: &Value, depth: usize) -> Result<(), Error> {
-    check_depth(depth)?;
+    out.visit(depth)?;
     match value.kind() {
         ValueKind::String => out.push(&quoted(value.as_str().unwrap_or_default())),
         ValueKind::Number => out.push(&number(value)),
@@ -75,13 +84,6 @@ fn repr(out: &mut Paid<'_, '_, '_>, value: &Value, depth: usize) -> Result<(), E
     }
 }
 
-pub(super) fn check_depth(depth: usize) -> Result<(), Error> {
-    if depth < DEPTH_LIMIT {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::InvalidOperation, format!("a value is nested deeper than {DEPTH_LIMIT} levels")))
-}
-
 /// An integer, or a float as Python writes it.
 pub(super) fn number(value: &Value) -> String {
     match f64::try_from(value.clone()) {
@@ -93,7 +95,14 @@ pub(super) fn number(value: &Value) -> String {
 /// `repr(float)`: the shortest digits, with an exponent below 1e-4 and from 1e16 on.
 pub(super) fn float(value: f64) -> String {
     if !value.is_finite() {
-        return if value.is_nan() { "nan" } else if value > 0.0 { "inf" } else { "-inf" }.to_owned();
+        return if value.is_nan() {
+            "nan"
+        } else if value > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .to_owned();
     }
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

@@ -1,5 +1,6 @@
 //! A compiled chat template.
 
+use super::stack::{FUEL_LIMIT, SOURCE_LIMIT, with_large_stack};
 use super::{ChatMessage, date, generation_tags, json, methods, python};
 use crate::{GenerationError, SpecialTokens};
 use minijinja::syntax::SyntaxConfig;
@@ -66,7 +67,8 @@ impl Default for ChatOptions {
 /// How much a template may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChatLimits {
-    /// Steps: about one for an instruction and one for 64 bytes of data, so this bounds memory as well.
+    /// Steps: about one for an instruction and one for 64 bytes of data, so this bounds memory as well. No more than 4
+    /// million are granted.
     pub fuel: u64,
     /// Bytes of output.
     pub output_bytes: usize,
@@ -80,22 +82,19 @@ impl Default for ChatLimits {
 }
 
 impl ChatTemplate {
-    /// Compiles `source`.
+    /// Compiles `source`, of at most 128 KiB.
     ///
     /// # Errors
-    /// [`GenerationError::MalformedChatTemplate`].
+    /// [`GenerationError::MalformedChatTemplate`], [`GenerationError::ChatTemplateLimit`].
     pub fn new(source: impl Into<String>, special_tokens: SpecialTokens) -> Result<Self, GenerationError> {
-        let malformed =
-            |error: Error| GenerationError::MalformedChatTemplate { line: error.line(), source: Box::new(error) };
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(malformed)?;
-        let mut environment = Environment::new();
-        environment.set_syntax(syntax);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_formatter(write_value);
-        environment.set_unknown_method_callback(methods::call);
-        environment.add_filter("tojson", json::tojson);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_template_owned(NAME, generation_tags::replace(&source.into())).map_err(malformed)?;
+        let source = source.into();
+        if source.len() > SOURCE_LIMIT {
+            return Err(GenerationError::ChatTemplateLimit { resource: "bytes of source", limit: SOURCE_LIMIT as u64 });
+        }
+        let compiled = with_large_stack(|| compile(&source))
+            .map_err(|error| GenerationError::ChatTemplate { line: None, source: Box::new(error) })?;
+        let environment = compiled
+            .map_err(|error| GenerationError::MalformedChatTemplate { line: error.line(), source: Box::new(error) })?;
         Ok(Self { environment, special_tokens })
     }
 
@@ -108,8 +107,14 @@ impl ChatTemplate {
         if messages.is_empty() {
             return Err(GenerationError::EmptyConversation);
         }
+        with_large_stack(|| self.render_here(messages, options))
+            .map_err(|error| GenerationError::ChatTemplate { line: None, source: Box::new(error) })?
+    }
+
+    fn render_here(&self, messages: &[ChatMessage], options: &ChatOptions) -> Result<String, GenerationError> {
+        let fuel = options.limits.fuel.min(FUEL_LIMIT);
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(options.limits.fuel));
+        environment.set_fuel(Some(fuel));
         let mut output = LimitedOutput { bytes: Vec::new(), limit: options.limits.output_bytes, exceeded: false };
         let context = self.context(messages, options);
         let rendered = environment
@@ -121,7 +126,7 @@ impl ChatTemplate {
                 resource: "bytes of output",
                 limit: options.limits.output_bytes as u64,
             }),
-            Err(error) => Err(failure(error, options.limits.fuel)),
+            Err(error) => Err(failure(error, fuel)),
         }
     }
 
@@ -141,6 +146,23 @@ impl ChatTemplate {
         ];
         Value::from_pairs(tokens.chain(variables).chain(given))
     }
+}
+
+fn compile(source: &str) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(write_value);
+    environment.set_unknown_method_callback(methods::call);
+    environment.add_filter("tojson", json::tojson);
+    environment.add_filter("string", |state: &State<'_, '_>, value: &Value| python::str(state, value));
+    environment.add_function("raise_exception", raise_exception);
+    // Debugging aids that show the context, and that errors would carry out of the thread with the large stack.
+    environment.remove_global("debug");
+    environment.remove_filter("pprint");
+    environment.set_debug(false);
+    environment.add_template_owned(NAME, generation_tags::replace(source))?;
+    Ok(environment)
 }
 
 /// `{{ value }}`, as Python's `str` writes it.

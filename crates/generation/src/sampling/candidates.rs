@@ -29,7 +29,9 @@ impl Candidates {
     /// # Errors
     /// [`GenerationError::NonFiniteLogits`] for a NaN, for plus infinity, or if no token is left.
     pub fn new(logits: &[f32]) -> Result<Self, GenerationError> {
-        if let Some((token, &value)) = logits.iter().enumerate().find(|(_, value)| value.is_nan() || **value == f32::INFINITY) {
+        if let Some((token, &value)) =
+            logits.iter().enumerate().find(|(_, value)| value.is_nan() || **value == f32::INFINITY)
+        {
             return Err(GenerationError::NonFiniteLogits { token, value });
         }
         let allowed = (0u32..).zip(logits.iter().copied()).filter(|(_, score)| *score > f32::NEG_INFINITY);
@@ -128,7 +130,11 @@ impl Candidates {
             }
         }
         // Rounding left the target a hair above the sum: the last token with any weight.
-        self.tokens.iter().zip(&weights).rfind(|(_, weight)| **weight > 0.0).map_or_else(|| self.argmax(), |(&token, _)| token)
+        self.tokens
+            .iter()
+            .zip(&weights)
+            .rfind(|(_, weight)| **weight > 0.0)
+            .map_or_else(|| self.argmax(), |(&token, _)| token)
     }
 
     fn highest(&self) -> f32 {

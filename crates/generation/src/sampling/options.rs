@@ -53,7 +53,12 @@ impl SamplingOptions {
         check("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "in 0..=1")?;
         check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "in 0..=1")?;
         let penalty = self.repetition_penalty;
-        check("repetition_penalty", penalty, penalty > 0.0 && penalty.is_finite(), "a finite number above 0 (1 does nothing)")
+        check(
+            "repetition_penalty",
+            penalty,
+            penalty > 0.0 && penalty.is_finite(),
+            "a finite number above 0 (1 does nothing)",
+        )
     }
 }
 
@@ -85,7 +90,10 @@ mod tests {
             assert_eq!(rejected_option(penalised), Some("repetition_penalty"));
         }
         assert_eq!(rejected_option(SamplingOptions { top_p: 1.01, ..sampling.clone() }), Some("top_p"));
-        assert_eq!(rejected_option(SamplingOptions { repetition_penalty: 0.0, ..sampling }), Some("repetition_penalty"));
+        assert_eq!(
+            rejected_option(SamplingOptions { repetition_penalty: 0.0, ..sampling }),
+            Some("repetition_penalty")
+        );
     }
 
     #[test]

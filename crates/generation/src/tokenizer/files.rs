@@ -16,7 +16,8 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 const TEMPLATE_LIMIT: u64 = 1 << 20;
 
 /// Vocabularies that transformers can convert, each with the file that shows it.
-const UNCONVERTED: [&str; 6] = ["tokenizer.model", "tekken.json", "tiktoken.model", "spiece.model", "vocab.json", "vocab.txt"];
+const UNCONVERTED: [&str; 6] =
+    ["tokenizer.model", "tekken.json", "tiktoken.model", "spiece.model", "vocab.json", "vocab.txt"];
 
 pub(super) fn read_tokenizer(directory: &Path) -> Result<Tokenizer, GenerationError> {
     let path = directory.join("tokenizer.json");
@@ -58,7 +59,8 @@ pub(super) fn read_template(path: &Path) -> Result<Option<String>, GenerationErr
 }
 
 fn read_optional(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, GenerationError> {
-    let unreadable = |source: std::io::Error| GenerationError::UnreadableFile { path: path.to_owned(), source: Box::new(source) };
+    let unreadable =
+        |source: std::io::Error| GenerationError::UnreadableFile { path: path.to_owned(), source: Box::new(source) };
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(unreadable)?,

@@ -13,10 +13,7 @@ const TEMPLATES_LIMIT: usize = 64;
 
 /// Template sources by name. Template files go before `tokenizer_config.json`, as in transformers; the
 /// `chat_template.json` of processors comes last.
-pub(super) fn read(
-    directory: &Path,
-    config: &Map<String, Value>,
-) -> Result<BTreeMap<String, String>, GenerationError> {
+pub(super) fn read(directory: &Path, config: &Map<String, Value>) -> Result<BTreeMap<String, String>, GenerationError> {
     let files = from_files(directory)?;
     if !files.is_empty() {
         return Ok(files);

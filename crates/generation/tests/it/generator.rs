@@ -2,9 +2,7 @@
 
 use crate::support::{RuleModel, byte_level, tokenizer};
 use automodel_config::GenerationConfig;
-use automodel_generation::{
-    FinishReason, GenerationError, GenerationOptions, GenerationReport, Generator, Prompt,
-};
+use automodel_generation::{FinishReason, GenerationError, GenerationOptions, GenerationReport, Generator, Prompt};
 use std::ops::ControlFlow;
 
 fn silent() -> impl FnMut(automodel_generation::GenerationEvent<'_>) -> ControlFlow<()> {
@@ -12,7 +10,11 @@ fn silent() -> impl FnMut(automodel_generation::GenerationEvent<'_>) -> ControlF
 }
 
 fn options(max_new_tokens: usize) -> GenerationOptions {
-    GenerationOptions { max_new_tokens: Some(max_new_tokens), add_special_tokens: false, ..GenerationOptions::default() }
+    GenerationOptions {
+        max_new_tokens: Some(max_new_tokens),
+        add_special_tokens: false,
+        ..GenerationOptions::default()
+    }
 }
 
 fn ending() -> GenerationConfig {
@@ -42,8 +44,13 @@ fn run(model: &RuleModel, prompts: &[&str], options: &GenerationOptions) -> Resu
 fn rows_of_a_batch_end_on_their_own() {
     let model = RuleModel::alphabet();
     let report = run(&model, &["x", "abc", "mnop"], &options(4)).unwrap();
-    let texts: Vec<_> = report.texts.iter().map(|text| (text.text.as_str(), text.finish_reason, text.prompt_tokens)).collect();
-    let expected = [("yz", FinishReason::Eos, 1), ("defg", FinishReason::MaxNewTokens, 3), ("qrst", FinishReason::MaxNewTokens, 4)];
+    let texts: Vec<_> =
+        report.texts.iter().map(|text| (text.text.as_str(), text.finish_reason, text.prompt_tokens)).collect();
+    let expected = [
+        ("yz", FinishReason::Eos, 1),
+        ("defg", FinishReason::MaxNewTokens, 3),
+        ("qrst", FinishReason::MaxNewTokens, 4),
+    ];
     assert_eq!(texts, expected);
     assert_eq!(report.texts[0].token_ids, [u32::from(b'y'), u32::from(b'z'), 257]);
     let timings = report.timings;
@@ -70,7 +77,8 @@ fn chunks_of_the_prompt_change_nothing() {
         assert_eq!(model.batches.lock().unwrap().iter().map(|batch| batch.length()).collect::<Vec<_>>(), lengths);
     }
     let model = RuleModel::alphabet();
-    let report = run(&model, &["abcdefgh", "ijklmn"], &GenerationOptions { prefill_chunk: Some(2), ..options(2) }).unwrap();
+    let report =
+        run(&model, &["abcdefgh", "ijklmn"], &GenerationOptions { prefill_chunk: Some(2), ..options(2) }).unwrap();
     assert_eq!(report.texts.iter().map(|text| text.text.as_str()).collect::<Vec<_>>(), ["ij", "op"]);
     let lengths: Vec<usize> = model.batches.lock().unwrap().iter().map(|batch| batch.length()).collect();
     assert_eq!(lengths, [3, 2, 2, 1, 1]);
@@ -104,7 +112,10 @@ fn the_end_of_a_text_can_be_chosen() {
     let wrapping = RuleModel::new(258, |seen, logits| logits[(*seen.last().unwrap() as usize + 160) % 258] = 1.0);
     let ignored = GenerationOptions { ignore_eos: true, ..options(3) };
     let report = run(&wrapping, &["a"], &ignored).unwrap();
-    assert_eq!((report.texts[0].token_ids.as_slice(), report.texts[0].finish_reason), ([257, 159, 61].as_slice(), FinishReason::MaxNewTokens));
+    assert_eq!(
+        (report.texts[0].token_ids.as_slice(), report.texts[0].finish_reason),
+        ([257, 159, 61].as_slice(), FinishReason::MaxNewTokens)
+    );
 }
 
 #[test]
@@ -197,7 +208,9 @@ fn bad_prompts_are_refused_before_anything_runs() {
 #[test]
 fn the_cache_is_sized_on_demand() {
     let model = RuleModel::alphabet();
-    let run = |options: &GenerationOptions| Generator::new(&model).generate(&[vec![97; 5].into()], options, &mut silent()).unwrap();
+    let run = |options: &GenerationOptions| {
+        Generator::new(&model).generate(&[vec![97; 5].into()], options, &mut silent()).unwrap()
+    };
     run(&options(2));
     run(&GenerationOptions { preallocate_cache: true, ..options(2) });
     assert_eq!(*model.capacities.lock().unwrap(), [None, Some(7)]);

@@ -63,7 +63,8 @@ pub fn byte_fallback() -> Value {
 
 /// `tokenizer.json` of whole words without a decoder, which joins them with spaces.
 pub fn word_level(words: &[&str]) -> Value {
-    let vocab: serde_json::Map<String, Value> = words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
+    let vocab: serde_json::Map<String, Value> =
+        words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
@@ -92,13 +93,7 @@ pub struct RuleModel {
 
 impl RuleModel {
     pub fn new(vocab_size: usize, rule: fn(&[u32], &mut [f32])) -> Self {
-        Self {
-            vocab_size,
-            max_position_embeddings: None,
-            rule,
-            batches: Arc::default(),
-            capacities: Arc::default(),
-        }
+        Self { vocab_size, max_position_embeddings: None, rule, batches: Arc::default(), capacities: Arc::default() }
     }
 
     /// Continues with the letter after the last one, byte by byte, then `</s>` after `z`.

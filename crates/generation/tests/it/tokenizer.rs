@@ -67,7 +67,8 @@ fn the_older_special_tokens_map_speaks_where_nothing_newer_does() {
 #[test]
 fn chat_templates_are_found_where_checkpoints_keep_them() {
     let words = word_level(&["<unk>"]).to_string();
-    let named = json!({"chat_template": [{"name": "default", "template": "list"}, {"name": "tool_use", "template": "tools"}]});
+    let named =
+        json!({"chat_template": [{"name": "default", "template": "list"}, {"name": "tool_use", "template": "tools"}]});
     let named = named.to_string();
     let render = |files: &[(&str, &str)], options: &ChatOptions| {
         let files = [files, &[("tokenizer.json", words.as_str())]].concat();

@@ -103,8 +103,11 @@ fn human(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// `Flex` for `Device<Flex>`.
+/// A device's name: `CPU (Flex)`, or what Burn calls it.
 pub(crate) fn device_label(device: &Device) -> String {
+    if *device == Device::flex() {
+        return "CPU (Flex)".into();
+    }
     let text = format!("{device:?}");
     text.strip_prefix("Device<").and_then(|text| text.strip_suffix('>')).unwrap_or(&text).to_owned()
 }

@@ -1,7 +1,8 @@
 //! Files that are missing, damaged or malicious: each a clear error, none a panic.
 
-use crate::common::{checkpoint, f32s, message, sharded, write_file, write_index};
-use automodel_loader::{CheckpointFiles, LoadError};
+use crate::common::{checkpoint, f32s, load, message, options, sharded, write_file, write_index};
+use automodel_loader::{CheckpointFiles, LoadError, identity_map};
+use proptest::prelude::*;
 use std::{fs, path::Path};
 
 /// A file whose header is `header` and which has `data` bytes behind it.
@@ -232,4 +233,34 @@ fn a_single_file_wins_over_an_index_as_in_transformers() {
     let files = CheckpointFiles::open(directory.path()).unwrap();
     assert!(files.tensors().contains_key("y") && !files.tensors().contains_key("x"));
     assert_eq!(files.warnings().len(), 1);
+}
+
+proptest! {
+    /// Damage anywhere in a header is an error or harmless, never a panic.
+    #[test]
+    fn damaged_headers_never_panic(changes in proptest::collection::vec((0usize..400, any::<u8>()), 1..4), cut in 0usize..600) {
+        let directory = checkpoint(&[f32s("model.a", &[2, 3], &[1.0; 6]), f32s("model.b", &[5], &[2.0; 5])]);
+        let path = directory.path().join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        for (position, value) in changes {
+            let position = position % bytes.len();
+            bytes[position] = value;
+        }
+        bytes.truncate(bytes.len().min(cut + 8));
+        fs::write(&path, &bytes).unwrap();
+        if let Ok(files) = CheckpointFiles::open(directory.path()) {
+            let map = identity_map(&files);
+            if let Ok((parameters, _)) = load(directory.path(), &map, &options()) {
+                prop_assert_eq!(parameters.len(), map.parameters.len());
+            }
+        }
+    }
+
+    /// As is damage anywhere in an index.
+    #[test]
+    fn damaged_indexes_never_panic(text in r#"[{}"]?(\{"weight_map":)?[{"]*[a-z./:\\"]{0,20}[}"]*"#) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("model.safetensors.index.json"), text).unwrap();
+        prop_assert!(CheckpointFiles::open(directory.path()).is_err());
+    }
 }

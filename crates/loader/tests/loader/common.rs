@@ -102,7 +102,7 @@ pub fn load(
 
 pub fn values(parameters: &LoadedParameters, path: &str) -> Vec<f32> {
     let data = parameters.get(path).unwrap().clone().try_into_data().unwrap();
-    data.try_cast_as::<f32>().unwrap().to_vec::<f32>().unwrap()
+    data.try_cast_as::<f32>().unwrap().try_to_vec::<f32>().unwrap()
 }
 
 /// The message of an error with its causes.

@@ -130,12 +130,12 @@ fn bytes_are_counted_for_files_device_and_peak() {
     assert_eq!(plan.peak_bytes, plan.target_bytes + 16);
     assert_eq!(plan.rows.iter().map(|row| row.mapped).collect::<Vec<_>>(), [true, true, false]);
     let table = plan.to_string();
-    for part in ["parameter", "q ", "mapped", "converted", "a.safetensors[", "warning: 1 tensor(s)", "on Flex"] {
+    for part in ["parameter", "q ", "mapped", "converted", "a.safetensors[", "warning: 1 tensor(s)", "on CPU (Flex)"] {
         assert!(table.contains(part), "{part:?} in\n{table}");
     }
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json["rows"][2]["stored"], "BF16");
-    assert_eq!(json["device"], "Flex");
+    assert_eq!(json["device"], "CPU (Flex)");
 }
 
 #[test]

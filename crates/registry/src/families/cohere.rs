@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     architectures: &["CohereForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    ignored_keys: &["model_max_length"],
     layout: LAYOUT,
 };
 

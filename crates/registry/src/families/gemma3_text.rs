@@ -40,7 +40,9 @@ const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     refuse_bidirectional(config)?;
-    let template = Template::gemma2(config)?.with_qk_norm(QkNormExtent::Head);
+    let mut template = Template::gemma2(config)?.with_qk_norm(QkNormExtent::Head);
+    // The class has `attn_logit_softcapping`, but the attention does not use it (transformers, modeling_gemma3.py).
+    template.attention.softcap = None;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
     let pattern = sliding_window_pattern(config, 6)?;
     let every_nth = |index: usize| if (index + 1) % pattern == 0 { "full_attention" } else { "sliding_attention" };

@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     architectures: &["Phi3ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    ignored_keys: &["attention_bias", "mlp_bias", "lm_head_bias", "full_attn_mod", "interpolate_factor"],
     layout: LAYOUT,
 };
 

@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     architectures: &["Qwen2ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    ignored_keys: &["use_mrope"],
     layout: LAYOUT,
 };
 

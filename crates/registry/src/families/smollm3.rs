@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     architectures: &["SmolLM3ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    ignored_keys: &["max_window_layers"],
     layout: LAYOUT,
 };
 

@@ -8,7 +8,17 @@ pub static FAMILY: Family = Family {
     architectures: &["Starcoder2ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &["mlp_type", "norm_type", "hidden_activation"],
+    ignored_keys: &[
+        "mlp_type",
+        "norm_type",
+        "hidden_activation",
+        // Left from GPT-BigCode, whose configs the published file was written after.
+        "activation_function",
+        "attention_softmax_in_fp32",
+        "layer_norm_epsilon",
+        "scale_attention_softmax_in_fp32",
+        "scale_attn_weights",
+    ],
     layout: LAYOUT,
 };
 

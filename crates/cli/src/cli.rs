@@ -1,0 +1,66 @@
+//! The arguments of the command.
+
+use crate::commands::{bench, chat, generate, inspect, logits, plan, save};
+use clap::{ArgAction, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+MODEL is a directory in Hugging Face layout, a repo id in the local Hugging Face cache, or `demo`, a small model that adds \
+two numbers and comes with this program.
+
+Example: automodel generate demo --prompt \"27+48=\"";
+
+/// Point it at a Hugging Face checkpoint, get a running model.
+#[derive(Debug, Parser)]
+#[command(name = "automodel", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Write results, and errors, as JSON
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Say more on standard error: -v timings, -vv details
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Continue prompts
+    Generate(generate::Args),
+    /// Talk to a model, line by line
+    Chat(chat::Args),
+    /// Show what would be loaded, and why
+    Inspect(inspect::Args),
+    /// Show the load plan: where each parameter comes from and what it becomes
+    Plan(plan::Args),
+    /// List the supported architectures
+    #[command(after_help = "Example: automodel architectures --json")]
+    Architectures,
+    /// Measure loading, prompt processing and decoding
+    Bench(bench::Args),
+    /// Write a checkpoint that transformers reads back
+    Save(save::Args),
+    /// Compute the logits of a sequence of token ids
+    Logits(logits::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for mut command in Cli::command().get_subcommands().cloned() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example: automodel "), "{help}");
+        }
+    }
+}

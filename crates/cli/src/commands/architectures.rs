@@ -1,0 +1,96 @@
+//! `automodel architectures`: what is supported.
+
+use crate::{error::CliError, output};
+use automodel::config::{ClassDefaults, DefaultValue};
+use automodel::registry::{BUILTIN_RULES, CompatibilityRule, CustomImplementation, Family, Registry};
+use serde_json::{Map, Value, json};
+
+/// Runs the command.
+pub fn run(json: bool) -> Result<(), CliError> {
+    let registry = Registry::builtin();
+    if json { output::print_json(&as_json(&registry)) } else { output::print(&as_text(&registry)) }
+}
+
+fn as_json(registry: &Registry) -> Value {
+    json!({
+        "families": registry.families().map(family).collect::<Vec<_>>(),
+        "custom_implementations": registry.custom_implementations().map(custom).collect::<Vec<_>>(),
+        "rules": BUILTIN_RULES.iter().map(rule).collect::<Vec<_>>(),
+    })
+}
+
+fn family(family: &Family) -> Value {
+    json!({
+        "model_type": family.model_type,
+        "architectures": family.architectures,
+        "defaults": defaults(family.defaults),
+        "aliases": family.defaults.aliases.iter().copied().collect::<Vec<_>>(),
+    })
+}
+
+fn custom(implementation: &CustomImplementation) -> Value {
+    json!({
+        "name": implementation.name,
+        "architecture": implementation.architecture,
+        "model_type": implementation.model_type,
+        "options": implementation.options.names(),
+        "tags": implementation.tags,
+    })
+}
+
+fn rule(rule: &CompatibilityRule) -> Value {
+    json!({ "architecture": rule.architecture, "any_of": rule.any_of, "reason": rule.reason })
+}
+
+fn defaults(defaults: &ClassDefaults) -> Map<String, Value> {
+    let value = |value: DefaultValue| match value {
+        DefaultValue::Null => Value::Null,
+        DefaultValue::Bool(value) => json!(value),
+        DefaultValue::Int(value) => json!(value),
+        DefaultValue::Float(value) => json!(value),
+        DefaultValue::Str(value) => json!(value),
+        DefaultValue::Json(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+    };
+    defaults.values.iter().map(|&(key, default)| (key.to_owned(), value(default))).collect()
+}
+
+fn as_text(registry: &Registry) -> String {
+    let header = ["model_type", "architectures", "without further config"].map(str::to_owned).to_vec();
+    let families = registry
+        .families()
+        .map(|family| vec![family.model_type.to_owned(), family.architectures.join(", "), summary(family.defaults)]);
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(families).collect();
+    let mut text = output::table(&rows, &[]);
+
+    text.push_str("\nCustom implementations, which go before the generic decoder:\n");
+    let mut none = true;
+    for implementation in registry.custom_implementations() {
+        none = false;
+        text.push_str(&format!("  {}: {}\n", implementation.name, implementation.architecture));
+    }
+    if none {
+        text.push_str("  none is built in; a program registers its own\n");
+    }
+
+    text.push_str("\nWhich configs fit a custom implementation:\n");
+    for rule in BUILTIN_RULES {
+        text.push_str(&format!("  {}: with {}\n    {}\n", rule.architecture, rule.any_of.join(" or "), rule.reason));
+    }
+    text
+}
+
+/// The sizes of a model whose config says nothing but its type.
+fn summary(defaults: &ClassDefaults) -> String {
+    let size = |key: &str| match defaults.values.iter().find(|(name, _)| *name == key) {
+        Some((_, DefaultValue::Int(size))) => Some(size.to_string()),
+        _ => None,
+    };
+    let parts = [
+        ("layers", "num_hidden_layers"),
+        ("hidden", "hidden_size"),
+        ("heads", "num_attention_heads"),
+        ("vocabulary", "vocab_size"),
+    ];
+    let parts = parts.iter().filter_map(|(word, key)| Some(format!("{word} {}", size(key)?)));
+    parts.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,178 @@
+//! `automodel inspect`: what would be loaded, and why.
+
+use crate::{error::CliError, model_args::ModelArgs, output, units};
+use automodel::Summary;
+use automodel::config::{Origin, ResolvedConfig};
+use automodel::registry::Implementation;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Contexts for which the size of the cache is shown.
+const CONTEXTS: [(&str, usize); 3] = [("4k", 4 << 10), ("32k", 32 << 10), ("128k", 128 << 10)];
+
+/// Show what would be loaded, and why: implementation, sizes, memory, layers. Reads config and headers, no weights.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: automodel inspect demo --config")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Show each value of the config and where it comes from
+    #[arg(long)]
+    config: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
+    let summary = args.model.builder().inspect()?;
+    if json {
+        return output::print_json(&as_json(&summary, args.config)?);
+    }
+    let mut text = as_text(&args.model.model, &summary);
+    if args.config {
+        text.push_str("\nConfig\n");
+        text.push_str(&indented(&config_table(&summary.prepared.config)));
+    }
+    output::print(&text)
+}
+
+/// What is the same whatever the device and the dtype.
+struct Memory {
+    float32: u64,
+    bfloat16: u64,
+    on_device: u64,
+}
+
+impl Memory {
+    fn of(summary: &Summary) -> Self {
+        Self {
+            float32: summary.parameters.saturating_mul(4),
+            bfloat16: summary.parameters.saturating_mul(2),
+            on_device: summary.target_bytes.values().copied().fold(0, u64::saturating_add),
+        }
+    }
+}
+
+fn as_json(summary: &Summary, with_config: bool) -> Result<Value, CliError> {
+    let mut value = serde_json::to_value(summary).map_err(|source| CliError::Json { source })?;
+    let memory = Memory::of(summary);
+    let cache: Map<String, Value> =
+        CONTEXTS.iter().map(|(name, positions)| ((*name).to_owned(), json!(summary.cache_bytes(*positions)))).collect();
+    if let Some(object) = value.as_object_mut() {
+        let memory = json!({
+            "weights_float32_bytes": memory.float32,
+            "weights_bfloat16_bytes": memory.bfloat16,
+            "weights_on_device_bytes": memory.on_device,
+            "load_peak_bytes": summary.peak_bytes,
+            "cache_bytes_per_token": summary.cache_bytes_per_token,
+            "cache_bytes": cache,
+        });
+        object.insert("memory".to_owned(), memory);
+        if with_config {
+            object.insert("config".to_owned(), config_json(&summary.prepared.config));
+        }
+    }
+    Ok(value)
+}
+
+fn config_json(config: &ResolvedConfig) -> Value {
+    let rows = config.describe().into_iter();
+    rows.map(|(key, value, origin)| json!({ "key": key, "value": value, "origin": origin.to_string() })).collect()
+}
+
+fn as_text(model: &str, summary: &Summary) -> String {
+    let mut text = output::table(&facts(model, summary), &[]);
+    text.push_str("\nMemory\n");
+    text.push_str(&indented(&output::table(&memory_rows(summary), &[1])));
+    text.push_str("\nLayers\n");
+    text.push_str(&indented(&layer_table(summary)));
+    if !summary.warnings.is_empty() {
+        text.push_str("\nWarnings\n");
+        summary.warnings.iter().for_each(|warning| text.push_str(&format!("  {warning}\n")));
+    }
+    text
+}
+
+fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
+    let resolution = &summary.resolution;
+    let implementation = match &resolution.implementation {
+        Implementation::Generic { family } => format!("generic decoder, family {family}"),
+        Implementation::Custom { name } => format!("custom, {name}"),
+        other => format!("{other:?}"),
+    };
+    let architecture = resolution.architecture.as_deref().unwrap_or("not named");
+    let mut rows = vec![
+        ("model", model.to_owned()),
+        ("directory", summary.directory.display().to_string()),
+        ("architecture", format!("{architecture}, model type {}", resolution.model_type)),
+        ("implementation", implementation),
+        ("", resolution.reason.clone()),
+        ("attention", format!("{}: {}", summary.attention, summary.attention_reason)),
+        ("parameters", units::count(summary.parameters)),
+        ("stored", by_dtype(&summary.stored_bytes)),
+        (
+            "on cpu",
+            format!(
+                "{}, of which {} stay in the mapped files",
+                by_dtype(&summary.target_bytes),
+                units::bytes(summary.mapped_bytes)
+            ),
+        ),
+    ];
+    rows.extend(summary.dtype_reasons.iter().map(|reason| ("dtype", reason.clone())));
+    if let Some(commit) = &summary.commit {
+        rows.insert(2, ("commit", commit.clone()));
+    }
+    rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
+}
+
+fn by_dtype(bytes: &BTreeMap<String, u64>) -> String {
+    let parts = bytes.iter().map(|(dtype, bytes)| format!("{dtype} {}", units::bytes(*bytes)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn memory_rows(summary: &Summary) -> Vec<Vec<String>> {
+    let memory = Memory::of(summary);
+    let mut rows = vec![
+        ("weights in float32".to_owned(), units::bytes(memory.float32)),
+        ("weights in bfloat16".to_owned(), units::bytes(memory.bfloat16)),
+        ("weights on cpu, as planned".to_owned(), units::bytes(memory.on_device)),
+        ("peak while loading".to_owned(), units::bytes(summary.peak_bytes)),
+    ];
+    if let Some(bytes) = summary.cache_bytes_per_token {
+        rows.push(("keys and values, a token".to_owned(), units::bytes(bytes)));
+    }
+    for (name, positions) in CONTEXTS {
+        if let Some(bytes) = summary.cache_bytes(positions) {
+            rows.push((format!("keys and values, {name} tokens"), units::bytes(bytes)));
+        }
+    }
+    rows.into_iter().map(|(name, value)| vec![name, value]).collect()
+}
+
+fn layer_table(summary: &Summary) -> String {
+    if summary.layers.is_empty() {
+        return "known to the custom implementation alone\n".to_owned();
+    }
+    let rows = summary.layers.iter().map(|run| {
+        let range = if run.first == run.last { run.first.to_string() } else { format!("{}-{}", run.first, run.last) };
+        vec![range, run.mixer.clone(), run.mlp.clone(), run.norms.clone()]
+    });
+    output::table(&rows.collect::<Vec<_>>(), &[])
+}
+
+fn config_table(config: &ResolvedConfig) -> String {
+    let rows = config.describe().into_iter().map(|(key, value, origin)| {
+        let origin = match origin {
+            Origin::File => "file".to_owned(),
+            Origin::Override => "override".to_owned(),
+            Origin::ClassDefault => "class default".to_owned(),
+            Origin::Derived(why) => format!("derived: {why}"),
+        };
+        vec![key, output::shorten(&value.to_string(), 60), origin]
+    });
+    output::table(&rows.collect::<Vec<_>>(), &[])
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}

@@ -1,0 +1,10 @@
+//! One file for each command. Each has its arguments, `Args`, and `run`.
+
+pub mod architectures;
+pub mod bench;
+pub mod chat;
+pub mod generate;
+pub mod inspect;
+pub mod logits;
+pub mod plan;
+pub mod save;

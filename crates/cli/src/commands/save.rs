@@ -1,0 +1,69 @@
+//! `automodel save`: write a checkpoint that transformers reads back.
+
+use crate::{error::CliError, model_args, model_args::ModelArgs, output, units, values};
+use automodel::loader::{CheckpointWriter, SaveOptions};
+use automodel::{AutoModelError, Dtype, Summary};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Write a checkpoint that transformers reads back: config with its overrides, weights, tokenizer. Without --dtype, weights
+/// keep the dtype they are stored in. The directory appears at the end, whole.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: automodel save demo --out copy --dtype bfloat16")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Directory to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Start another file before one exceeds this size
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = values::byte_size)]
+    max_shard_size: u64,
+    /// Replace the directory if it holds a checkpoint
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
+    let mut options = SaveOptions::default();
+    options.max_shard_bytes = args.max_shard_size;
+    options.overwrite = args.overwrite;
+    options.dtype = args.model.dtype.float();
+
+    // What is in the way is found before anything is loaded; dropping the writer leaves nothing behind.
+    let summary = args.model.builder().dtype(Dtype::Auto).inspect()?;
+    let probe = CheckpointWriter::new(&args.out, &summary.prepared.lowered.weights, &options);
+    drop(probe.map_err(AutoModelError::from)?);
+
+    let model = model_args::load(args.model.builder().dtype(as_stored(&summary)), json)?.model;
+    let report = model.save_pretrained(&args.out, &options)?;
+    if json {
+        return output::print_json(&json!({ "directory": args.out, "report": report }));
+    }
+    let mut text = format!(
+        "{} tensors, {} in {} to {}\n",
+        report.tensors,
+        units::bytes(report.total_bytes),
+        report.shards.join(", "),
+        args.out.display()
+    );
+    for (parameter, to) in &report.tied {
+        text.push_str(&format!("{parameter} is tied to {to} and not written\n"));
+    }
+    for warning in &report.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    output::print(&text)
+}
+
+/// The dtype to load with so that values stay what they are in the files, half precision included.
+fn as_stored(summary: &Summary) -> Dtype {
+    let stored = |name: &str| summary.plan.rows.iter().any(|row| row.stored.name() == name);
+    match (stored("BF16"), stored("F16")) {
+        (true, true) => Dtype::Float32,
+        (true, false) => Dtype::BFloat16,
+        (false, true) => Dtype::Float16,
+        (false, false) => Dtype::Auto,
+    }
+}

@@ -1,0 +1,152 @@
+//! Which model, and how it is to be loaded.
+
+use crate::{
+    error::CliError,
+    failure,
+    values::{self, DeviceName},
+};
+use automodel::attention::SdpaBackend;
+use automodel::config::Overrides;
+use automodel::loader::{LoadReport, Progress};
+use automodel::{AutoModel, AutoModelForCausalLM, Device, Dtype, FromPretrained};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Which model, and how it is to be loaded.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// Directory, repo id in the local Hugging Face cache, or `demo`
+    pub model: String,
+    /// Branch, tag or commit of a repo
+    #[arg(long, help_heading = "Model")]
+    pub revision: Option<String>,
+    /// Directory of the Hugging Face cache, instead of the environment's
+    #[arg(long, value_name = "DIR", help_heading = "Model")]
+    pub cache_dir: Option<PathBuf>,
+    /// Dtype of the weights: auto (as stored; on the CPU float32 for half precision), float32, float16 or bfloat16
+    #[arg(long, default_value = "auto", help_heading = "Model")]
+    pub dtype: Dtype,
+    /// Change a value of the config, dotted keys go into objects; may be repeated
+    #[arg(long = "override", value_name = "KEY=VALUE", value_parser = values::config_override, help_heading = "Model")]
+    pub overrides: Vec<Overrides>,
+    /// Attention backends in order of preference, with commas between them: math, efficient_attention, flash_attention
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
+    pub attention: Vec<SdpaBackend>,
+    /// Use the generic decoder even where a custom implementation fits
+    #[arg(long, help_heading = "Model")]
+    pub force_generic: bool,
+    /// Let the config have a key that nothing reads; may be repeated
+    #[arg(long, value_name = "KEY", help_heading = "Model")]
+    pub allow_unread_key: Vec<String>,
+    /// Look for NaN and infinity in all weights
+    #[arg(long, help_heading = "Model")]
+    pub check_finite: bool,
+    /// Where the model runs: cpu
+    #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
+    pub device: DeviceName,
+}
+
+/// A model with what its loading showed.
+pub struct Loaded {
+    /// The model.
+    pub model: AutoModel,
+    /// Time taken, in seconds.
+    pub seconds: f64,
+    /// What was odd but no error.
+    pub warnings: Vec<String>,
+}
+
+impl ModelArgs {
+    /// The model, not loaded yet.
+    pub fn builder(&self) -> FromPretrained {
+        let DeviceName::Cpu = self.device;
+        let overrides = self.overrides.iter().fold(Overrides::new(), |all, one| all.merged_with(one));
+        let mut builder = AutoModelForCausalLM::from_pretrained(&self.model)
+            .device(Device::flex())
+            .dtype(self.dtype)
+            .config_overrides(&overrides)
+            .force_generic(self.force_generic)
+            .check_finite(self.check_finite);
+        if let Some(revision) = &self.revision {
+            builder = builder.revision(revision);
+        }
+        if let Some(directory) = &self.cache_dir {
+            builder = builder.cache_dir(directory);
+        }
+        if !self.attention.is_empty() {
+            builder = builder.attention(self.attention.iter().copied());
+        }
+        self.allow_unread_key.iter().fold(builder, |builder, key| builder.allow_unread_key(key))
+    }
+
+    /// Loads the model with a progress bar on a terminal; prints warnings unless results are JSON, which hold them.
+    pub fn load(&self, json: bool) -> Result<Loaded, CliError> {
+        load(self.builder(), json)
+    }
+}
+
+/// Loads what `builder` describes, as [`ModelArgs::load`].
+pub fn load(builder: FromPretrained, json: bool) -> Result<Loaded, CliError> {
+    let bar = progress_bar();
+    let shown = bar.clone();
+    let start = Instant::now();
+    let model = builder.progress(move |progress| show(&shown, progress)).load();
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let model = model?;
+    let warnings = warnings(&model);
+    if !json {
+        warnings.iter().for_each(|warning| failure::warn(warning));
+    }
+    log_load(&model, seconds);
+    Ok(Loaded { model, seconds, warnings })
+}
+
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("loading [{bar:30}] {bytes}/{total_bytes} {msg}");
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+}
+
+fn show(bar: &ProgressBar, progress: Progress<'_>) {
+    bar.set_length(progress.bytes_total);
+    bar.set_position(progress.bytes_done);
+    bar.set_message(progress.parameter.to_owned());
+}
+
+fn warnings(model: &AutoModel) -> Vec<String> {
+    let mut warnings: Vec<String> = model.prepared().config.warnings().iter().map(ToString::to_string).collect();
+    if let Some(report) = model.report() {
+        warnings.extend(report.warnings.iter().cloned());
+        warnings.extend(non_finite(report));
+    }
+    warnings
+}
+
+/// One warning for all parameters with NaN or infinity.
+fn non_finite(report: &LoadReport) -> Option<String> {
+    let first = report.non_finite.first()?;
+    let others = report.non_finite.len() - 1;
+    let more = if others == 0 { String::new() } else { format!(", and so have {others} more parameter(s)") };
+    Some(format!(
+        "parameter `{}` has {} value(s) that are NaN or infinite, the first at index {}{more}: the checkpoint may be damaged",
+        first.parameter, first.count, first.first_index
+    ))
+}
+
+fn log_load(model: &AutoModel, seconds: f64) {
+    let Some(report) = model.report() else { return };
+    tracing::info!(
+        "loaded in {}: {} copied or converted, {} left in the mapped files",
+        crate::units::seconds(seconds),
+        crate::units::bytes(report.copied_bytes),
+        crate::units::bytes(report.mapped_bytes),
+    );
+    tracing::debug!("{}", model.prepared().resolution.reason);
+    tracing::debug!("attention: {}", model.prepared().attention.reason);
+}

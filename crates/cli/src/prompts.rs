@@ -1,0 +1,79 @@
+//! Prompts from files and from standard input.
+
+use crate::error::CliError;
+use std::fs::File;
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+
+/// Most bytes of a prompt: some sixteen million tokens, longer than the context of any model.
+const LIMIT: u64 = 64 << 20;
+const STDIN: &str = "standard input";
+
+/// The text of a file, without the line break at its end.
+pub fn from_file(path: &Path) -> Result<String, CliError> {
+    let origin = path.display().to_string();
+    match File::open(path) {
+        Ok(file) => read(file, origin),
+        Err(source) => Err(CliError::UnreadablePrompt { origin, source }),
+    }
+}
+
+/// All of standard input, without the line break at its end.
+pub fn from_stdin() -> Result<String, CliError> {
+    read(io::stdin().lock(), STDIN.to_owned())
+}
+
+/// The next line of standard input, without its line break; `None` at the end.
+pub fn line_from_stdin() -> Result<Option<String>, CliError> {
+    let mut bytes = Vec::new();
+    let origin = || STDIN.to_owned();
+    let mut line = io::stdin().lock().take(LIMIT + 1);
+    match line.read_until(b'\n', &mut bytes) {
+        Ok(0) => Ok(None),
+        Ok(_) => text(bytes, origin()).map(Some),
+        Err(source) => Err(CliError::UnreadablePrompt { origin: origin(), source }),
+    }
+}
+
+fn read(reader: impl Read, origin: String) -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    match reader.take(LIMIT + 1).read_to_end(&mut bytes) {
+        Ok(_) => text(bytes, origin),
+        Err(source) => Err(CliError::UnreadablePrompt { origin, source }),
+    }
+}
+
+fn text(bytes: Vec<u8>, origin: String) -> Result<String, CliError> {
+    if bytes.len() as u64 > LIMIT {
+        return Err(CliError::PromptTooLarge { origin, limit: LIMIT });
+    }
+    let mut text = String::from_utf8(bytes)
+        .map_err(|error| CliError::PromptEncoding { origin, offset: error.utf8_error().valid_up_to() })?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_break_at_the_end_is_dropped() {
+        for (bytes, expected) in [("27+48=\n", "27+48="), ("a\r\n", "a"), ("a\n\n", "a\n"), ("", "")] {
+            assert_eq!(read(bytes.as_bytes(), String::new()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn bad_bytes_are_located_and_endless_files_end() {
+        let error = read(&b"ab\xff"[..], "FILE".to_owned()).unwrap_err();
+        assert!(matches!(error, CliError::PromptEncoding { offset: 2, .. }), "{error}");
+        let error = read(io::repeat(b'a'), "FILE".to_owned()).unwrap_err();
+        assert!(matches!(error, CliError::PromptTooLarge { .. }), "{error}");
+    }
+}

@@ -1,0 +1,75 @@
+//! How new tokens are chosen, and when to stop.
+
+use automodel::generation::GenerationOptions;
+
+/// How new tokens are chosen, and when to stop. What is not said is taken from the checkpoint's generation config.
+#[derive(Debug, clap::Args)]
+pub struct SamplingArgs {
+    /// Most tokens to generate [default: the checkpoint's]
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    pub max_new_tokens: Option<usize>,
+    /// Take the most likely token each time
+    #[arg(long, conflicts_with_all = ["sample", "temperature", "top_k", "top_p", "min_p"], help_heading = "Generation")]
+    pub greedy: bool,
+    /// Draw from the distribution; --temperature, --top-k, --top-p and --min-p say so too
+    #[arg(long, help_heading = "Generation")]
+    pub sample: bool,
+    /// Divide the logits by this before drawing
+    #[arg(long, value_name = "X", help_heading = "Generation")]
+    pub temperature: Option<f64>,
+    /// Draw from the N most likely tokens; 0 for all
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    pub top_k: Option<usize>,
+    /// Draw from the most likely tokens that together reach this probability
+    #[arg(long, value_name = "P", help_heading = "Generation")]
+    pub top_p: Option<f64>,
+    /// Draw from tokens of at least this share of the highest probability
+    #[arg(long, value_name = "P", help_heading = "Generation")]
+    pub min_p: Option<f64>,
+    /// Make tokens that occurred less likely; 1 does nothing
+    #[arg(long, value_name = "X", help_heading = "Generation")]
+    pub repetition_penalty: Option<f64>,
+    /// Seed of the random numbers; the same seed gives the same text
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    pub seed: Option<u64>,
+    /// End the text before this string; may be repeated
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true, help_heading = "Generation")]
+    pub stop: Vec<String>,
+    /// Go on after the tokens that end a text
+    #[arg(long, help_heading = "Generation")]
+    pub ignore_eos: bool,
+    /// Go beyond the positions that the model was made for
+    #[arg(long, help_heading = "Generation")]
+    pub allow_long_sequences: bool,
+    /// Go on without settings of the checkpoint's generation config that are not implemented
+    #[arg(long, help_heading = "Generation")]
+    pub allow_unsupported: bool,
+}
+
+impl SamplingArgs {
+    /// As options of the library.
+    pub fn options(&self) -> GenerationOptions {
+        let narrowed =
+            self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let do_sample = match (self.greedy, self.sample || narrowed) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        };
+        GenerationOptions {
+            max_new_tokens: self.max_new_tokens,
+            do_sample,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            stop_strings: (!self.stop.is_empty()).then(|| self.stop.clone()),
+            ignore_eos: self.ignore_eos,
+            allow_long_sequences: self.allow_long_sequences,
+            allow_unsupported: self.allow_unsupported,
+            ..GenerationOptions::default()
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Values of options that clap does not know by itself.
+
+use automodel::config::{ConfigError, Overrides};
+
+/// A device by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The CPU.
+    Cpu,
+}
+
+/// Reads the name of a device.
+pub fn device(name: &str) -> Result<DeviceName, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "cpu" => Ok(DeviceName::Cpu),
+        _ => Err(format!("this build of automodel has no device `{name}`, only `cpu`")),
+    }
+}
+
+/// Reads `KEY=VALUE`.
+pub fn config_override(text: &str) -> Result<Overrides, ConfigError> {
+    Overrides::parse([text])
+}
+
+/// Token ids, as the option `--tokens` takes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens(pub Vec<u32>);
+
+/// Reads `1,2,3`.
+pub fn tokens(text: &str) -> Result<Tokens, String> {
+    let token = |(index, part): (usize, &str)| {
+        let part = part.trim();
+        let number = part.parse().map_err(|_| format!("entry {} is `{part}`, which is no token id", index + 1));
+        number.map_err(|problem| format!("{problem}; write ids of at least 0 with commas between them: 1,2,3"))
+    };
+    text.split(',').enumerate().map(token).collect::<Result<_, _>>().map(Tokens)
+}
+
+/// Reads a size in bytes: `5GB`, `512MiB`, `1000000`. Decimal units as transformers has them, and binary ones.
+pub fn byte_size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 11] = [
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("tib", 1 << 40),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+        ("b", 1),
+        ("g", 1_000_000_000),
+        ("m", 1_000_000),
+    ];
+    let lower = text.trim().to_ascii_lowercase();
+    let (number, unit) =
+        UNITS.iter().find_map(|(name, unit)| Some((lower.strip_suffix(name)?, *unit))).unwrap_or((lower.as_str(), 1));
+    let number: u64 =
+        number.trim().parse().map_err(|_| "write a whole number and a unit: 5GB, 500MB, 2GiB".to_owned())?;
+    match number.checked_mul(unit) {
+        Some(0) => Err("a size must be at least 1 byte".to_owned()),
+        Some(bytes) => Ok(bytes),
+        None => Err("that is more than any disk holds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_decimal_and_binary_units() {
+        let sizes = [("5GB", 5_000_000_000), (" 2 GiB ", 2 << 30), ("500mb", 500_000_000), ("7", 7), ("7b", 7)];
+        for (text, expected) in sizes {
+            assert_eq!(byte_size(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "GB", "1.5GB", "-1", "0", "99999999999TB", "5PB"] {
+            assert!(byte_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_named_where_they_are_wrong() {
+        assert_eq!(tokens("1, 2,3"), Ok(Tokens(vec![1, 2, 3])));
+        for (bad, entry) in [("1,,3", 2), ("", 1), ("1,-2", 2), ("1,2,x", 3), ("4294967296", 1)] {
+            let problem = tokens(bad).unwrap_err();
+            assert!(problem.contains(&format!("entry {entry} ")), "{problem}");
+        }
+    }
+
+    #[test]
+    fn there_is_one_device() {
+        assert_eq!(device("CPU"), Ok(DeviceName::Cpu));
+        assert!(device("cuda:0").unwrap_err().contains("cuda:0"));
+    }
+}

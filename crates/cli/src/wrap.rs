@@ -1,0 +1,75 @@
+//! Paragraphs in the width of the terminal.
+
+use std::io::IsTerminal;
+
+/// Columns of a terminal that does not say.
+const USUAL_COLUMNS: usize = 80;
+const FEWEST_COLUMNS: usize = 30;
+
+/// `label` and `text` as they go to standard error: wrapped on a terminal, one line elsewhere, where programs read it.
+pub fn for_stderr(label: &str, text: &str) -> String {
+    let text = format!("{label}{text}");
+    match columns() {
+        Some(columns) => paragraph(&text, columns, label.len()),
+        None => text,
+    }
+}
+
+/// Width to wrap at: `COLUMNS`, or the usual width on a terminal.
+fn columns() -> Option<usize> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse::<usize>().ok());
+    Some(told.unwrap_or(USUAL_COLUMNS).max(FEWEST_COLUMNS))
+}
+
+/// Breaks `text` between words so that no line is longer than `columns` characters, unless a word is; later lines start with
+/// `indent` spaces. Line breaks in `text` stay.
+fn paragraph(text: &str, columns: usize, indent: usize) -> String {
+    let mut wrapped = String::new();
+    let mut length = 0;
+    for (number, line) in text.lines().enumerate() {
+        if number > 0 {
+            wrapped.push('\n');
+            wrapped.push_str(&" ".repeat(indent));
+            length = indent;
+        }
+        for (position, word) in line.split(' ').enumerate() {
+            let width = word.chars().count();
+            if position > 0 && length + 1 + width > columns {
+                wrapped.push('\n');
+                wrapped.push_str(&" ".repeat(indent));
+                length = indent;
+            } else if position > 0 {
+                wrapped.push(' ');
+                length += 1;
+            }
+            wrapped.push_str(word);
+            length += width;
+        }
+    }
+    wrapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_between_words() {
+        let wrapped = paragraph("error: the directory does not exist", 20, 7);
+        assert_eq!(wrapped, "error: the directory\n       does not\n       exist");
+        assert!(wrapped.lines().all(|line| line.chars().count() <= 20));
+    }
+
+    #[test]
+    fn long_words_and_line_breaks_stay_whole() {
+        assert_eq!(
+            paragraph("a /very/long/path/that/is/one/word b", 10, 2),
+            "a\n  /very/long/path/that/is/one/word\n  b"
+        );
+        assert_eq!(paragraph("one\ntwo", 10, 2), "one\n  two");
+        assert_eq!(paragraph("", 10, 2), "");
+    }
+}

@@ -1,0 +1,190 @@
+//! Config files of well-known checkpoints, and the defaults of each family: what is concluded from them against what
+//! transformers concludes.
+
+use crate::support::{check_all, fixture};
+use automodel::config::{Overrides, RawConfig, ResolvedConfig};
+use automodel::registry::spec::{
+    Activation, AttentionMask, AttentionSpec, LayerSpec, Mixer, Mlp, ModelSpec, RopeScaling, RopeSpec,
+};
+use automodel::registry::{Registry, ResolveOptions};
+use serde_json::Value;
+use std::fmt;
+use std::fs;
+
+/// A line of `expected.jsonl`.
+struct Expected(Value);
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text("file"))
+    }
+}
+
+impl Expected {
+    fn text(&self, key: &str) -> &str {
+        self.0[key].as_str().unwrap()
+    }
+
+    fn size(&self, key: &str) -> usize {
+        self.0[key].as_u64().unwrap() as usize
+    }
+
+    /// 0 and null both mean that there is no window.
+    fn window(&self) -> Option<usize> {
+        self.0["sliding_window"].as_u64().filter(|&window| window > 0).map(|window| window as usize)
+    }
+
+    fn layer_type(&self, layer: usize) -> Option<&str> {
+        self.0["layer_types"].as_array().map(|types| types[layer].as_str().unwrap())
+    }
+
+    /// The rope parameters of one layer.
+    fn rope(&self, layer: usize) -> Option<&Value> {
+        let parameters = &self.0["rope_parameters"];
+        match self.layer_type(layer).and_then(|layer_type| parameters.get(layer_type)) {
+            Some(nested) => Some(nested),
+            None => (!parameters.is_null()).then_some(parameters),
+        }
+    }
+}
+
+#[test]
+fn conclusions_are_those_of_transformers() {
+    let lines = fs::read_to_string(fixture("configs/expected.jsonl")).unwrap();
+    let expected: Vec<Expected> = lines.lines().map(|line| Expected(serde_json::from_str(line).unwrap())).collect();
+    let files = fs::read_dir(fixture("configs")).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(expected.len(), files.filter(|path| path.extension().is_some_and(|end| end == "json")).count());
+    check_all(&expected, |expected| {
+        let (config, spec) = lower(expected)?;
+        let mut found = Differences(Vec::new());
+        compare_sizes(&mut found, expected, &config, &spec);
+        for (index, layer) in spec.layers.iter().enumerate() {
+            compare_layer(&mut found, expected, index, layer);
+        }
+        found.0.dedup();
+        if found.0.is_empty() { Ok(()) } else { Err(found.0.join("; ")) }
+    });
+}
+
+fn lower(expected: &Expected) -> Result<(ResolvedConfig, ModelSpec), String> {
+    let failed = |error: &dyn std::error::Error| crate::support::message(error);
+    let raw = RawConfig::from_file(&fixture("configs").join(expected.text("file"))).map_err(|error| failed(&error))?;
+    let registry = Registry::builtin();
+    let defaults = registry.class_defaults(&raw).map_err(|error| failed(&error))?;
+    let config = raw.resolve(defaults, &Overrides::new()).map_err(|error| failed(&error))?;
+    let resolution = registry.resolve(&config, &ResolveOptions::default()).map_err(|error| failed(&error))?;
+    let spec = registry.lower(&config, &resolution).map_err(|error| failed(&error))?.spec.unwrap();
+    config.check_all_read(&[]).map_err(|error| failed(&error))?;
+    Ok((config, spec))
+}
+
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn compare<T: PartialEq + fmt::Debug>(&mut self, what: &str, expected: T, found: T) {
+        if expected != found {
+            self.0.push(format!("{what} is {found:?} instead of {expected:?}"));
+        }
+    }
+}
+
+fn compare_sizes(found: &mut Differences, expected: &Expected, config: &ResolvedConfig, spec: &ModelSpec) {
+    found.compare("model_type", expected.text("model_type"), config.model_type());
+    found.compare("hidden_size", expected.size("hidden_size"), spec.hidden_size);
+    found.compare("vocab_size", expected.size("vocab_size"), spec.vocab_size);
+    found.compare("num_hidden_layers", expected.size("num_hidden_layers"), spec.layers.len());
+    let positions = Some(expected.size("max_position_embeddings"));
+    found.compare("max_position_embeddings", positions, spec.max_position_embeddings);
+    found.compare("tie_word_embeddings", expected.0["tie_word_embeddings"].as_bool().unwrap(), spec.head.tied);
+    found.compare("norm_eps", expected.0["norm_eps"].as_f64().unwrap(), spec.final_norm.eps);
+}
+
+fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, layer: &LayerSpec) {
+    let Mixer::Attention(attention) = &layer.mixer;
+    found.compare("heads", expected.size("num_attention_heads"), attention.num_attention_heads);
+    found.compare("key-value heads", expected.size("num_key_value_heads"), attention.num_key_value_heads);
+    found.compare("head_dim", expected.size("head_dim"), attention.head_dim);
+    found.compare("norm_eps of layers", expected.0["norm_eps"].as_f64().unwrap(), layer.norm.eps);
+    compare_mlp(found, expected, &layer.mlp);
+    found.compare(&format!("mask of layer {index}"), expected_mask(expected, index), attention.mask);
+    compare_positions(found, expected, index, attention);
+}
+
+fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &Mlp) {
+    let dense = match mlp {
+        Mlp::Gated(mlp) | Mlp::Plain(mlp) => mlp,
+        Mlp::Moe(moe) => &moe.expert,
+    };
+    found.compare("activation", activation(expected.text("activation")), dense.activation);
+    // Qwen's experts have a width of their own, for which the reference has no column.
+    if !expected.text("model_type").starts_with("qwen") || matches!(mlp, Mlp::Gated(_)) {
+        found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
+    }
+}
+
+fn activation(name: &str) -> Activation {
+    match name {
+        "silu" => Activation::Silu,
+        "gelu" => Activation::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        other => panic!("no fixture has activation {other}"),
+    }
+}
+
+/// Families without layer types have one window for all layers, or none.
+fn expected_mask(expected: &Expected, layer: usize) -> AttentionMask {
+    match (expected.layer_type(layer), expected.window()) {
+        (None | Some("sliding_attention"), Some(window)) => AttentionMask::Sliding { window },
+        (None, None) | (Some("full_attention"), _) => AttentionMask::Full,
+        (layer_type, window) => panic!("no fixture has {layer_type:?} with window {window:?}"),
+    }
+}
+
+fn compare_positions(found: &mut Differences, expected: &Expected, index: usize, attention: &AttentionSpec) {
+    let rotates = match expected.text("model_type") {
+        "gpt2" => false,
+        // `no_rope_layer_interval` is 4 in both files.
+        "smollm3" => (index + 1) % 4 != 0,
+        "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
+        _ => true,
+    };
+    found.compare(&format!("rotation of layer {index}"), rotates, attention.rope.is_some());
+    if let (true, Some(rope)) = (rotates, &attention.rope) {
+        let parameters = expected.rope(index).unwrap_or_else(|| panic!("{expected} has no rope parameters"));
+        compare_rope(found, expected, parameters, rope);
+    }
+}
+
+fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value, rope: &RopeSpec) {
+    let number = |key: &str| parameters[key].as_f64().unwrap_or(f64::NAN);
+    let length = || parameters["original_max_position_embeddings"].as_u64().unwrap_or(0) as usize;
+    let factors = |key: &str| -> Vec<f64> { parameters[key].as_array().unwrap().iter().map(|f| f.as_f64().unwrap()).collect() };
+    // This JSON parser may miss the last bit of a number.
+    if (number("rope_theta") / rope.theta - 1.0).abs() > 1e-15 {
+        found.compare("rope_theta", number("rope_theta"), rope.theta);
+    }
+    let part = parameters["partial_rotary_factor"].as_f64().unwrap_or(1.0);
+    found.compare("rotary_dim", (expected.size("head_dim") as f64 * part) as usize, rope.rotary_dim);
+    match (parameters["rope_type"].as_str().unwrap(), &rope.scaling) {
+        ("default", RopeScaling::Default) => {}
+        (
+            "llama3",
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings },
+        ) => {
+            found.compare("factor", number("factor"), *factor);
+            found.compare("low_freq_factor", number("low_freq_factor"), *low_freq_factor);
+            found.compare("high_freq_factor", number("high_freq_factor"), *high_freq_factor);
+            found.compare("original length", length(), *original_max_position_embeddings);
+        }
+        ("longrope", RopeScaling::LongRope(longrope)) => {
+            found.compare("short_factor", factors("short_factor"), longrope.short_factor.clone());
+            found.compare("long_factor", factors("long_factor"), longrope.long_factor.clone());
+            found.compare("original length", length(), longrope.original_max_position_embeddings);
+            // `_compute_longrope_parameters` of transformers, without a factor of its own.
+            let growth = expected.size("max_position_embeddings") as f64 / length() as f64;
+            let attention_factor = (1.0 + growth.ln() / (length() as f64).ln()).sqrt();
+            found.compare("attention_factor", attention_factor, longrope.attention_factor);
+        }
+        (rope_type, scaling) => found.0.push(format!("rope is {scaling:?} instead of {rope_type}")),
+    }
+}
