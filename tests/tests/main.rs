@@ -1,6 +1,8 @@
 //! Whole journeys through the public API: from files to numbers, texts and messages.
 
+mod bad_input;
 mod config_expected;
+mod demo;
 mod parity;
 mod render;
 mod snapshots;

@@ -71,9 +71,9 @@ fn fields_of(text: &mut String, depth: usize, value: &Value) {
 fn weight_map(text: &mut String, map: &WeightMap) {
     let slot_text = |slot: &ParameterSlot| {
         let place = Place::of(&slot.path);
-        let pieces = join(slot.pieces.iter().map(|piece| piece_text(&place, piece)));
+        let pieces = join(slot.pieces.iter().map(|piece| piece_text(&place, slot, piece)));
         let kept = if slot.keep_float32 { ", stays float32" } else { "" };
-        let text = format!("{} {:?} {:?}{kept} <- {pieces}", place.generic(&slot.path), slot.shape, slot.role);
+        let text = format!("{} {:?} {:?}{kept} <- {pieces}", place.short(&slot.path), slot.shape, slot.role);
         (place.layer, text)
     };
     by_layer(text, map.parameters.iter().map(slot_text).collect());
@@ -86,8 +86,10 @@ fn weight_map(text: &mut String, map: &WeightMap) {
     map.ignored.iter().for_each(|rule| line(text, format_args!("ignored: {} ({})", rule.pattern, rule.reason)));
 }
 
-fn piece_text(place: &Place, piece: &SourcePiece) -> String {
-    format!("{} {:?}{}", place.generic(&piece.tensor), piece.tensor_shape, ops_text(&piece.ops))
+fn piece_text(place: &Place, slot: &ParameterSlot, piece: &SourcePiece) -> String {
+    let name = if piece.tensor == slot.path { "itself".to_owned() } else { place.generic(&piece.tensor) };
+    let shape = if piece.tensor_shape == slot.shape { String::new() } else { format!(" {:?}", piece.tensor_shape) };
+    format!("{name}{shape}{}", ops_text(&piece.ops))
 }
 
 fn ops_text(ops: &[ViewOp]) -> String {
@@ -108,11 +110,13 @@ fn load_plan(text: &mut String, plan: &LoadPlan) {
             let shard = &plan.shards[source.shard];
             let shard = if plan.shards.len() > 1 { format!(" in {shard}") } else { String::new() };
             let bytes = source.range.end - source.range.start;
-            format!("{} {} {bytes}{shard}{}", place.generic(&source.tensor), source.stored, ops_text(&source.ops))
+            let itself = source.tensor == row.parameter;
+            let name = if itself { "itself".to_owned() } else { place.generic(&source.tensor) };
+            format!("{name} {} {bytes}{shard}{}", source.stored, ops_text(&source.ops))
         });
         let how = if row.mapped { "mapped" } else { "copied" };
         let from = row.tied_to.as_ref().map_or_else(|| format!("{how} <- {}", join(sources)), |to| format!("tied to {to}"));
-        let text = format!("{} {:?} {} {from}", place.generic(&row.parameter), row.target, row.bytes);
+        let text = format!("{} {:?} {} {from}", place.short(&row.parameter), row.target, row.bytes);
         (place.layer, text)
     };
     by_layer(text, plan.rows.iter().map(row_text).collect());
@@ -159,6 +163,12 @@ impl Place {
             segments.nth(1).map(str::to_owned)
         };
         Self { layer: after("layers"), expert: after("experts") }
+    }
+
+    /// A path without the layer that it stands under.
+    fn short(&self, path: &str) -> String {
+        let generic = self.generic(path);
+        generic.strip_prefix("model.layers.N.").map(str::to_owned).unwrap_or(generic)
     }
 
     /// `name` with the numbers of this place replaced; other numbers stay, so that a tensor from elsewhere shows.

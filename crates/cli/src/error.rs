@@ -11,7 +11,7 @@ use thiserror::Error;
 pub enum CliError {
     /// The library reported it.
     #[error(transparent)]
-    AutoModel(#[from] AutoModelError),
+    AutoModel(Box<AutoModelError>),
     /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output {
@@ -66,6 +66,14 @@ pub enum CliError {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory that is not there.
+    #[error("cannot write {}: the directory {} does not exist, create it first", path.display(), directory.display())]
+    MissingOutputDirectory {
+        /// The file.
+        path: PathBuf,
+        /// The directory it should go to.
+        directory: PathBuf,
+    },
     /// Logits that could not be read back.
     #[error("the logits could not be read from the device: it may be out of memory")]
     UnreadableLogits {
@@ -73,6 +81,12 @@ pub enum CliError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl From<AutoModelError> for CliError {
+    fn from(error: AutoModelError) -> Self {
+        Self::AutoModel(Box::new(error))
+    }
 }
 
 impl CliError {

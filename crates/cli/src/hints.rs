@@ -6,15 +6,13 @@ use automodel::config::ConfigError;
 use automodel::generation::GenerationError;
 use automodel::hub::HubError;
 use automodel::loader::LoadError;
+use automodel::models::ModelError;
 use automodel::registry::RegistryError;
 
 /// What helps against `error`, where the command has something for it.
 pub fn hint(error: &CliError) -> Option<String> {
     match error {
         CliError::AutoModel(error) => of_library(error),
-        CliError::OutputFile { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Some("create the directory of the file first".to_owned())
-        }
         CliError::UnreadablePrompt { .. } => {
             Some("give the prompt with --prompt TEXT, --prompt-file FILE or on standard input".to_owned())
         }
@@ -81,6 +79,9 @@ fn of_generation(error: &GenerationError) -> Option<String> {
         }
         GenerationError::NoRoomBelowMaxLength { .. } => "--max-new-tokens N says how many new tokens you want",
         GenerationError::UnsupportedOption { .. } => "--allow-unsupported goes on without it",
+        GenerationError::Model { source: ModelError::TooManyPositions { .. }, .. } => {
+            "--prompt-tokens and --new-tokens of `bench`, and --max-new-tokens, ask for fewer"
+        }
         GenerationError::InvalidOption { option: "temperature", .. } => {
             "--greedy takes the most likely token each time"
         }

@@ -22,19 +22,19 @@ pub struct ModelArgs {
     /// Branch, tag or commit of a repo
     #[arg(long, help_heading = "Model")]
     pub revision: Option<String>,
-    /// Directory of the Hugging Face cache, instead of the environment's
+    /// Hugging Face cache, instead of the environment's
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     pub cache_dir: Option<PathBuf>,
-    /// Dtype of the weights: auto (as stored; on the CPU float32 for half precision), float32, float16 or bfloat16
+    /// Dtype of weights: auto, float32, float16, bfloat16
     #[arg(long, default_value = "auto", help_heading = "Model")]
     pub dtype: Dtype,
-    /// Change a value of the config, dotted keys go into objects; may be repeated
+    /// Change a value of the config: KEY or KEY.SUBKEY; may be repeated
     #[arg(long = "override", value_name = "KEY=VALUE", value_parser = values::config_override, help_heading = "Model")]
     pub overrides: Vec<Overrides>,
-    /// Attention backends in order of preference, with commas between them: math, efficient_attention, flash_attention
+    /// Backends in order: flash_attention,efficient_attention,math
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
     pub attention: Vec<SdpaBackend>,
-    /// Use the generic decoder even where a custom implementation fits
+    /// Use the generic decoder even where a custom one fits
     #[arg(long, help_heading = "Model")]
     pub force_generic: bool,
     /// Let the config have a key that nothing reads; may be repeated
@@ -87,8 +87,8 @@ impl ModelArgs {
     }
 }
 
-/// Loads what `builder` describes, as [`ModelArgs::load`].
-pub fn load(builder: FromPretrained, json: bool) -> Result<Loaded, CliError> {
+/// Loads what `builder` describes; prints warnings unless `quiet`.
+pub fn load(builder: FromPretrained, quiet: bool) -> Result<Loaded, CliError> {
     let bar = progress_bar();
     let shown = bar.clone();
     let start = Instant::now();
@@ -97,7 +97,7 @@ pub fn load(builder: FromPretrained, json: bool) -> Result<Loaded, CliError> {
     bar.finish_and_clear();
     let model = model?;
     let warnings = warnings(&model);
-    if !json {
+    if !quiet {
         warnings.iter().for_each(|warning| failure::warn(warning));
     }
     log_load(&model, seconds);
@@ -129,7 +129,7 @@ fn warnings(model: &AutoModel) -> Vec<String> {
 }
 
 /// One warning for all parameters with NaN or infinity.
-fn non_finite(report: &LoadReport) -> Option<String> {
+pub fn non_finite(report: &LoadReport) -> Option<String> {
     let first = report.non_finite.first()?;
     let others = report.non_finite.len() - 1;
     let more = if others == 0 { String::new() } else { format!(", and so have {others} more parameter(s)") };

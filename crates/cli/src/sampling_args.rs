@@ -11,7 +11,7 @@ pub struct SamplingArgs {
     /// Take the most likely token each time
     #[arg(long, conflicts_with_all = ["sample", "temperature", "top_k", "top_p", "min_p"], help_heading = "Generation")]
     pub greedy: bool,
-    /// Draw from the distribution; --temperature, --top-k, --top-p and --min-p say so too
+    /// Draw at random; implied by --temperature, --top-k, --top-p, --min-p
     #[arg(long, help_heading = "Generation")]
     pub sample: bool,
     /// Divide the logits by this before drawing
@@ -20,7 +20,7 @@ pub struct SamplingArgs {
     /// Draw from the N most likely tokens; 0 for all
     #[arg(long, value_name = "N", help_heading = "Generation")]
     pub top_k: Option<usize>,
-    /// Draw from the most likely tokens that together reach this probability
+    /// Draw from the most likely tokens that reach this probability
     #[arg(long, value_name = "P", help_heading = "Generation")]
     pub top_p: Option<f64>,
     /// Draw from tokens of at least this share of the highest probability
@@ -41,7 +41,7 @@ pub struct SamplingArgs {
     /// Go beyond the positions that the model was made for
     #[arg(long, help_heading = "Generation")]
     pub allow_long_sequences: bool,
-    /// Go on without settings of the checkpoint's generation config that are not implemented
+    /// Ignore settings of generation_config.json that are not implemented
     #[arg(long, help_heading = "Generation")]
     pub allow_unsupported: bool,
 }

@@ -101,9 +101,9 @@ impl Decoder {
         let padding = if cache.length() == 0 { batch.padding() } else { cache.padding() }.to_vec();
         let positions = Positions { query_start: cache.length(), key_start: 0, padding };
         let mut x = self.embed(batch, &positions)?;
-        let total_length = cache.length() + batch.length();
         let device = x.device();
         let rows = positions.rotary(batch.length());
+        let total_length = rows.iter().flatten().max().map_or(1, |last| last + 1);
         let tables = self.ropes.iter().map(|rope| rope.tables(&rows, total_length, &device));
         let rope_tables = tables.collect::<Result<Vec<_>, _>>().map_err(|source| ModelError::Attention { layer: 0, source })?;
         let context = PassContext { positions, rope_tables: &rope_tables, backend: self.facts.options.attention };

@@ -31,7 +31,9 @@ pub struct LayerTypeThetas {
 }
 
 impl RopeByLayerType {
-    /// Reads the config's rope parameters.
+    /// Reads the config's rope parameters. A family that by default rotates whole heads always does so: a
+    /// `partial_rotary_factor` in its config has no effect, as in transformers, where only the families with partial
+    /// rotation look at the key. [`read_with`](Self::read_with) honours it in any case.
     ///
     /// # Errors
     /// Parameters that are missing or make no sense.
@@ -41,10 +43,11 @@ impl RopeByLayerType {
         head_dim: usize,
         pairing: RopePairing,
     ) -> Result<Self, RegistryError> {
-        Self::read_with(config, &RopeOptions::from(defaults), head_dim, pairing)
+        let rotation = if defaults.partial_rotary_factor == 1.0 { Rotation::Whole } else { Rotation::Partial };
+        Self::read_rotation(config, &RopeOptions::from(defaults), head_dim, pairing, rotation)
     }
 
-    /// [`read`](Self::read) for families that rename rope types.
+    /// [`read`](Self::read) for families that rename rope types; the config's `partial_rotary_factor` counts.
     ///
     /// # Errors
     /// Parameters that are missing or make no sense.
@@ -54,7 +57,17 @@ impl RopeByLayerType {
         head_dim: usize,
         pairing: RopePairing,
     ) -> Result<Self, RegistryError> {
-        let spec = |parameters: RopeParameters| rope_spec(config, &parameters, head_dim, pairing);
+        Self::read_rotation(config, options, head_dim, pairing, Rotation::Partial)
+    }
+
+    fn read_rotation(
+        config: &ResolvedConfig,
+        options: &RopeOptions,
+        head_dim: usize,
+        pairing: RopePairing,
+        rotation: Rotation,
+    ) -> Result<Self, RegistryError> {
+        let spec = |parameters: RopeParameters| rope_spec(config, &parameters, head_dim, pairing, rotation);
         let ropes = match config.rope_parameters_with(options).in_config(config)? {
             RopeConfig::Uniform(parameters) => Ropes::Uniform(spec(parameters)?),
             RopeConfig::PerLayerType(by_type) => Ropes::PerLayerType(
@@ -89,7 +102,8 @@ impl RopeByLayerType {
         let ropes = by_type
             .into_iter()
             .map(|(layer_type, parameters)| {
-                Ok((layer_type, Some(rope_spec(config, &parameters, head_dim, RopePairing::HalfSplit)?)))
+                let rope = rope_spec(config, &parameters, head_dim, RopePairing::HalfSplit, Rotation::Whole)?;
+                Ok((layer_type, Some(rope)))
             })
             .collect::<Result<_, RegistryError>>()?;
         Ok(Self { model_type: config.model_type().to_owned(), ropes: Ropes::PerLayerType(ropes) })
@@ -131,16 +145,33 @@ impl RopeByLayerType {
     }
 }
 
+/// What a family does with `partial_rotary_factor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rotation {
+    /// Rotates whole heads.
+    Whole,
+    /// Rotates the part of a head that it says.
+    Partial,
+}
+
 fn rope_spec(
     config: &ResolvedConfig,
     parameters: &RopeParameters,
     head_dim: usize,
     pairing: RopePairing,
+    rotation: Rotation,
 ) -> Result<RopeSpec, RegistryError> {
-    // Proportional frequencies span the whole head; their zeros leave the rest unrotated.
-    let proportional = matches!(parameters.rope_type, RopeType::Proportional { .. });
-    let factor = if proportional { 1.0 } else { parameters.partial_rotary_factor };
-    let rotary_dim = (head_dim as f64 * factor) as usize;
+    let part = (head_dim as f64 * parameters.partial_rotary_factor) as usize;
+    let rotary_dim = match (&parameters.rope_type, rotation) {
+        // The frequencies span the whole head in every family; beyond the part they are zero.
+        (RopeType::Proportional { .. }, _) => part - part % 2,
+        (_, Rotation::Partial) => part,
+        (RopeType::Default, Rotation::Whole) => head_dim,
+        (_, Rotation::Whole) => {
+            check_whole_rotation(config, parameters, part == head_dim)?;
+            head_dim
+        }
+    };
     let attention_factor = parameters.rope_type.attention_factor();
     let scaling = match parameters.rope_type.clone() {
         RopeType::Default => RopeScaling::Default,
@@ -191,4 +222,22 @@ fn rope_spec(
         }
     };
     Ok(RopeSpec { theta: parameters.theta, rotary_dim, pairing, scaling })
+}
+
+/// Scaled frequencies follow `partial_rotary_factor` in every family, so that transformers cannot run one that then rotates
+/// whole heads.
+fn check_whole_rotation(
+    config: &ResolvedConfig,
+    parameters: &RopeParameters,
+    is_whole: bool,
+) -> Result<(), RegistryError> {
+    if is_whole {
+        return Ok(());
+    }
+    let problem = format!(
+        "partial_rotary_factor is {} with rope_type {}, but this family rotates whole heads: remove the key",
+        parameters.partial_rotary_factor,
+        parameters.rope_type.name()
+    );
+    Err(RegistryError::InconsistentConfig { model_type: config.model_type().to_owned(), problem })
 }

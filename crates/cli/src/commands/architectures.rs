@@ -24,7 +24,7 @@ fn family(family: &Family) -> Value {
         "model_type": family.model_type,
         "architectures": family.architectures,
         "defaults": defaults(family.defaults),
-        "aliases": family.defaults.aliases.iter().copied().collect::<Vec<_>>(),
+        "aliases": family.defaults.aliases,
     })
 }
 

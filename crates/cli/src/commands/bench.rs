@@ -6,10 +6,15 @@ use automodel::generation::{GenerationOptions, GenerationTimings, Prompt};
 use serde::Serialize;
 use std::ops::ControlFlow;
 
-/// Measure loading, prompt processing and decoding. The prompt is a fixed sequence of token ids, the text is not shown, and
-/// tokens that would end it are ignored.
+const AFTER_HELP: &str = "\
+The prompt is a fixed sequence of token ids, the text is not shown, and tokens that would end it are
+ignored.
+
+Example: automodel bench demo --prompt-tokens 32 --new-tokens 16 --rounds 5 --json";
+
+/// Measure loading, prompt processing and decoding.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: automodel bench demo --prompt-tokens 32 --new-tokens 16 --rounds 5 --json")]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

@@ -16,10 +16,11 @@ Each line of standard input is a message. Three are commands:
   /exit         end the conversation
   /reset        forget all messages but the system prompt
   /system TEXT  change the system prompt; without a text there is none
+Answers stream to standard output; with --json each is an object on one line.
 
 Example: automodel chat Qwen/Qwen3-0.6B --system \"Answer in one sentence.\"";
 
-/// Talk to a model, line by line. Answers stream to standard output; with --json each is an object on one line.
+/// Talk to a model, line by line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {

@@ -7,26 +7,32 @@ use crate::{
     sampling_args::SamplingArgs,
     units,
 };
+use automodel::AutoModel;
 use automodel::generation::{FinishReason, GenerationOptions, GenerationReport, GenerationTimings, Prompt};
-use automodel::{AutoModel, AutoModelError};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// Continue prompts. One prompt streams its text as it comes; several run as one batch and are printed at the end, in order.
+const AFTER_HELP: &str = "\
+One prompt streams its text as it comes. Several run as one batch and are printed at the end, in their
+order. Settings that are not given come from the checkpoint's generation_config.json.
+
+Example: automodel generate demo --prompt \"27+48=\"";
+
+/// Continue prompts.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: automodel generate demo --prompt \"27+48=\"")]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text to continue; may be repeated. Without any prompt, standard input is read
+    /// Text to continue; may be repeated [default: standard input]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Vec<String>,
     /// File with a text to continue; may be repeated
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     prompt_file: Vec<PathBuf>,
-    /// Give the prompt to the model as it is, without the special tokens that the tokenizer adds
+    /// Leave out the special tokens that the tokenizer adds to a prompt
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
@@ -84,24 +90,17 @@ pub fn stream(model: &AutoModel, prompt: Prompt, options: &GenerationOptions) ->
 }
 
 fn run_batch(loaded: &Loaded, texts: &[String], options: &GenerationOptions, json: bool) -> Result<(), CliError> {
-    let report = generate_all(&loaded.model, texts, options)?;
+    let prompts: Vec<Prompt> = texts.iter().map(|text| text.as_str().into()).collect();
+    let report = loaded.model.generate(&prompts, options, &mut |_| ControlFlow::Continue(()))?;
     log_timings(&report);
     if json {
         return output::print_json(&as_json(texts, &report, loaded));
     }
-    let parts = texts.iter().zip(&report.texts).enumerate().map(|(index, (prompt, generated))| {
-        format!("[{}] {}\n{}\n", index + 1, output::shorten(prompt, 76), generated.text)
-    });
+    let parts =
+        texts.iter().zip(&report.texts).enumerate().map(|(index, (prompt, generated))| {
+            format!("[{index}] {}\n{}\n", output::shorten(prompt, 76), generated.text)
+        });
     output::print(&parts.collect::<Vec<_>>().join("\n"))
-}
-
-fn generate_all(
-    model: &AutoModel,
-    texts: &[String],
-    options: &GenerationOptions,
-) -> Result<GenerationReport, AutoModelError> {
-    let prompts: Vec<Prompt> = texts.iter().map(|text| text.as_str().into()).collect();
-    model.generate(&prompts, options, &mut |_| ControlFlow::Continue(()))
 }
 
 fn as_json(prompts: &[String], report: &GenerationReport, loaded: &Loaded) -> Value {

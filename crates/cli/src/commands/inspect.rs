@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 /// Contexts for which the size of the cache is shown.
 const CONTEXTS: [(&str, usize); 3] = [("4k", 4 << 10), ("32k", 32 << 10), ("128k", 128 << 10)];
 
-/// Show what would be loaded, and why: implementation, sizes, memory, layers. Reads config and headers, no weights.
+/// Show what would be loaded, and why.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: automodel inspect demo --config")]
+#[command(after_help = "Reads config and headers, no weights.\n\nExample: automodel inspect demo --config")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -105,7 +105,7 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         ("directory", summary.directory.display().to_string()),
         ("architecture", format!("{architecture}, model type {}", resolution.model_type)),
         ("implementation", implementation),
-        ("", resolution.reason.clone()),
+        ("why", resolution.reason.clone()),
         ("attention", format!("{}: {}", summary.attention, summary.attention_reason)),
         ("parameters", units::count(summary.parameters)),
         ("stored", by_dtype(&summary.stored_bytes)),
@@ -118,6 +118,17 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
             ),
         ),
     ];
+    if let Some(spec) = &summary.prepared.lowered.spec {
+        let positions =
+            spec.max_position_embeddings.map_or("any number of".to_owned(), |limit| units::grouped(limit as u64));
+        rows.insert(
+            6,
+            (
+                "takes",
+                format!("{positions} positions, {} tokens of vocabulary", units::grouped(spec.vocab_size as u64)),
+            ),
+        );
+    }
     rows.extend(summary.dtype_reasons.iter().map(|reason| ("dtype", reason.clone())));
     if let Some(commit) = &summary.commit {
         rows.insert(2, ("commit", commit.clone()));

@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 /// Most likely tokens that are printed for each position.
 const TOP: usize = 5;
 
-/// Compute the logits of a sequence of token ids and print the top five of each position.
+/// Compute the logits of a sequence of token ids.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: automodel logits demo --tokens 1,6,11,14 --dtype float32 --out logits.safetensors")]
+#[command(
+    after_help = "Prints the five highest logits of each position.\n\nExample: automodel logits demo --tokens 1,6,11,14 --dtype float32 --out logits.safetensors"
+)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -32,9 +34,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    if let Some(path) = args.out.as_deref().filter(|path| path.is_dir()) {
-        return Err(CliError::OutputIsDirectory { path: path.to_owned() });
-    }
+    args.out.as_deref().map_or(Ok(()), check_out)?;
     let mut loaded = args.model.load(json)?;
     let tokens = args.tokens.0.as_slice();
     if let Some(warning) = beyond_positions(&loaded, tokens.len()) {
@@ -53,6 +53,22 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     } else {
         output::print(&logits.as_text(tokens, tokenizer))
     }
+}
+
+/// Finds what is in the way of the file before anything is loaded.
+fn check_out(path: &Path) -> Result<(), CliError> {
+    if path.is_dir() {
+        return Err(CliError::OutputIsDirectory { path: path.to_owned() });
+    }
+    let directory = directory_of(path);
+    if !directory.is_dir() {
+        return Err(CliError::MissingOutputDirectory { path: path.to_owned(), directory: directory.to_owned() });
+    }
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn beyond_positions(loaded: &Loaded, length: usize) -> Option<String> {
@@ -81,16 +97,18 @@ impl Logits {
 
     /// Writes all of it beside `path` and puts it in the place of `path` at the end.
     fn write(&self, path: &Path) -> io::Result<()> {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         builder.prefix(".logits-").suffix(".partial");
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(directory)?.into_temp_path();
+        let file = builder.tempfile_in(directory_of(path))?.into_temp_path();
+        let permissions = std::fs::metadata(&file)?.permissions();
         // The format is little-endian; the loader supports no other machines.
         let bytes: &[u8] = bytemuck::cast_slice(&self.values);
         let view = TensorView::new(Dtype::F32, vec![self.length, self.vocab_size], bytes).map_err(io::Error::other)?;
         safetensors::serialize_to_file([("logits", view)], None, &file).map_err(io::Error::other)?;
+        // The library has put a file of its own there, for its owner alone.
+        std::fs::set_permissions(&file, permissions)?;
         file.persist(path).map_err(|error| error.error)
     }
 

@@ -3,9 +3,9 @@
 use crate::{error::CliError, model_args::ModelArgs, output};
 use automodel::loader::LoadPlan;
 
-/// Show the load plan: where each parameter comes from and what it becomes. Reads config and headers, no weights.
+/// Show the load plan.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: automodel plan demo --rows 5")]
+#[command(after_help = "Reads config and headers, no weights.\n\nExample: automodel plan demo --rows 5")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

@@ -1,15 +1,20 @@
 //! `automodel save`: write a checkpoint that transformers reads back.
 
-use crate::{error::CliError, model_args, model_args::ModelArgs, output, units, values};
+use crate::{error::CliError, failure, model_args, model_args::ModelArgs, output, units, values};
 use automodel::loader::{CheckpointWriter, SaveOptions};
 use automodel::{AutoModelError, Dtype, Summary};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Write a checkpoint that transformers reads back: config with its overrides, weights, tokenizer. Without --dtype, weights
-/// keep the dtype they are stored in. The directory appears at the end, whole.
+const AFTER_HELP: &str = "\
+Writes the config with its overrides, the weights and the tokenizer. Without --dtype, weights keep the
+dtype they are stored in. The directory appears at the end, whole.
+
+Example: automodel save demo --out copy --dtype bfloat16";
+
+/// Write a checkpoint that transformers reads back.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: automodel save demo --out copy --dtype bfloat16")]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -36,11 +41,14 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     let probe = CheckpointWriter::new(&args.out, &summary.prepared.lowered.weights, &options);
     drop(probe.map_err(AutoModelError::from)?);
 
-    let model = model_args::load(args.model.builder().dtype(as_stored(&summary)), json)?.model;
+    // Warnings about slow arithmetic mean nothing here: there is none.
+    let model = model_args::load(args.model.builder().dtype(as_stored(&summary)), true)?.model;
+    let damage = model.report().and_then(model_args::non_finite);
     let report = model.save_pretrained(&args.out, &options)?;
     if json {
-        return output::print_json(&json!({ "directory": args.out, "report": report }));
+        return output::print_json(&json!({ "directory": args.out, "report": report, "damage": damage }));
     }
+    report.warnings.iter().chain(&damage).for_each(|warning| failure::warn(warning));
     let mut text = format!(
         "{} tensors, {} in {} to {}\n",
         report.tensors,
@@ -50,9 +58,6 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     );
     for (parameter, to) in &report.tied {
         text.push_str(&format!("{parameter} is tied to {to} and not written\n"));
-    }
-    for warning in &report.warnings {
-        text.push_str(&format!("warning: {warning}\n"));
     }
     output::print(&text)
 }

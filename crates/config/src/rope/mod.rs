@@ -67,6 +67,9 @@ impl ResolvedConfig {
     /// OLMo 3): `rope_parameters` nested by layer type, or the keys of version 4, of which `rope_scaling` and the
     /// theta keys go to the layer types that `layers` says.
     ///
+    /// Where there is no `rope_parameters`, transformers merges `rope_scaling` into `{"rope_type": "default"}`, so that its
+    /// older name `type` is without effect there; it is ignored with a warning here too.
+    ///
     /// # Errors
     /// As [`rope_parameters`](Self::rope_parameters).
     pub fn rope_parameters_by_layer_type(
@@ -96,7 +99,9 @@ impl ResolvedConfig {
                 objects.push(path);
             }
             let options = RopeOptions { defaults: layer.defaults, ..*options };
-            let reader = RopeReader::nested(self, objects, "rope_parameters", &options).with_theta_key(layer.theta_key);
+            let reader = RopeReader::nested(self, objects, "rope_parameters", &options)
+                .with_theta_key(layer.theta_key)
+                .with_older_type_name(has_parameters);
             by_type.insert(layer.layer_type.to_owned(), reader.parameters()?);
         }
         if let Some(Value::Object(object)) = self.peek("rope_parameters") {

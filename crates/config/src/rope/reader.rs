@@ -18,13 +18,15 @@ pub(super) struct RopeReader<'a> {
     /// The object around nested ones.
     around: Option<&'a str>,
     theta_key: Option<&'a str>,
+    /// Whether `type` stands in for an absent `rope_type`.
+    older_type_name: bool,
     options: &'a RopeOptions,
 }
 
 impl<'a> RopeReader<'a> {
     /// Parameters that hold for all layers.
     pub(super) fn new(config: &'a ResolvedConfig, objects: Vec<String>, options: &'a RopeOptions) -> Self {
-        Self { config, objects, around: None, theta_key: Some("rope_theta"), options }
+        Self { config, objects, around: None, theta_key: Some("rope_theta"), older_type_name: true, options }
     }
 
     /// Parameters of one layer type.
@@ -41,6 +43,10 @@ impl<'a> RopeReader<'a> {
         Self { theta_key, ..self }
     }
 
+    pub(super) fn with_older_type_name(self, older_type_name: bool) -> Self {
+        Self { older_type_name, ..self }
+    }
+
     pub(super) fn parameters(&self) -> Result<RopeParameters> {
         let rope_type = self.rope_type()?;
         let parameters = RopeParameters {
@@ -55,7 +61,7 @@ impl<'a> RopeReader<'a> {
 
     fn rope_type(&self) -> Result<RopeType> {
         let text = |value: &'a Value| value.as_str();
-        let older = self.optional("type", "a string or null", text)?;
+        let older = if self.older_type_name { self.optional("type", "a string or null", text)? } else { None };
         let given = self.optional("rope_type", "a string or null", text)?.or(older).unwrap_or("default");
         let aliases = self.options.type_aliases;
         let name = aliases.iter().find(|(alias, _)| *alias == given).map_or(given, |(_, name)| *name);

@@ -1,6 +1,6 @@
 //! A compiled chat template.
 
-use super::stack::{FUEL_LIMIT, SOURCE_LIMIT, with_large_stack};
+use super::stack::{self, FUEL_LIMIT, Interruption, SOURCE_LIMIT};
 use super::{ChatMessage, date, generation_tags, json, methods, python};
 use crate::{GenerationError, SpecialTokens};
 use minijinja::syntax::SyntaxConfig;
@@ -8,7 +8,7 @@ use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, escape_formatter};
 use serde_json::Map;
 use std::io::{self, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const NAME: &str = "chat_template";
 
@@ -72,12 +72,15 @@ pub struct ChatLimits {
     pub fuel: u64,
     /// Bytes of output.
     pub output_bytes: usize,
+    /// Time. It takes a template that writes lists with shared parts to reach this without using up its steps; its
+    /// thread is abandoned and goes on until the process ends.
+    pub deadline: Duration,
 }
 
 impl Default for ChatLimits {
-    /// Two million steps (at most some 128 MB of data) and 16 MiB of output.
+    /// Two million steps (at most some 128 MB of data) 16 MiB of output and 20 seconds.
     fn default() -> Self {
-        Self { fuel: 2_000_000, output_bytes: 16 << 20 }
+        Self { fuel: 2_000_000, output_bytes: 16 << 20, deadline: Duration::from_secs(20) }
     }
 }
 
@@ -91,8 +94,8 @@ impl ChatTemplate {
         if source.len() > SOURCE_LIMIT {
             return Err(GenerationError::ChatTemplateLimit { resource: "bytes of source", limit: SOURCE_LIMIT as u64 });
         }
-        let compiled = with_large_stack(|| compile(&source))
-            .map_err(|error| GenerationError::ChatTemplate { line: None, source: Box::new(error) })?;
+        let deadline = ChatLimits::default().deadline;
+        let compiled = stack::run(deadline, move || compile(&source)).map_err(|cause| interrupted(cause, deadline))?;
         let environment = compiled
             .map_err(|error| GenerationError::MalformedChatTemplate { line: error.line(), source: Box::new(error) })?;
         Ok(Self { environment, special_tokens })
@@ -107,27 +110,14 @@ impl ChatTemplate {
         if messages.is_empty() {
             return Err(GenerationError::EmptyConversation);
         }
-        with_large_stack(|| self.render_here(messages, options))
-            .map_err(|error| GenerationError::ChatTemplate { line: None, source: Box::new(error) })?
-    }
-
-    fn render_here(&self, messages: &[ChatMessage], options: &ChatOptions) -> Result<String, GenerationError> {
         let fuel = options.limits.fuel.min(FUEL_LIMIT);
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
-        let mut output = LimitedOutput { bytes: Vec::new(), limit: options.limits.output_bytes, exceeded: false };
         let context = self.context(messages, options);
-        let rendered = environment
-            .get_template(NAME)
-            .and_then(|template| template.render_captured_to(context, &mut output).map(|_| ()));
-        match rendered {
-            Ok(()) => Ok(String::from_utf8_lossy(&output.bytes).into_owned()),
-            Err(_) if output.exceeded => Err(GenerationError::ChatTemplateLimit {
-                resource: "bytes of output",
-                limit: options.limits.output_bytes as u64,
-            }),
-            Err(error) => Err(failure(error, fuel)),
-        }
+        let output = LimitedOutput { bytes: Vec::new(), limit: options.limits.output_bytes, exceeded: false };
+        let deadline = options.limits.deadline;
+        stack::run(deadline, move || render(&environment, context, output, fuel))
+            .map_err(|cause| interrupted(cause, deadline))?
     }
 
     fn context(&self, messages: &[ChatMessage], options: &ChatOptions) -> Value {
@@ -145,6 +135,33 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(options.add_generation_prompt)),
         ];
         Value::from_pairs(tokens.chain(variables).chain(given))
+    }
+}
+
+fn render(
+    environment: &Environment<'_>,
+    context: Value,
+    mut output: LimitedOutput,
+    fuel: u64,
+) -> Result<String, GenerationError> {
+    let rendered = environment
+        .get_template(NAME)
+        .and_then(|template| template.render_captured_to(context, &mut output).map(|_| ()));
+    match rendered {
+        Ok(()) => Ok(String::from_utf8_lossy(&output.bytes).into_owned()),
+        Err(_) if output.exceeded => {
+            Err(GenerationError::ChatTemplateLimit { resource: "bytes of output", limit: output.limit as u64 })
+        }
+        Err(error) => Err(failure(error, fuel)),
+    }
+}
+
+fn interrupted(cause: Interruption, deadline: Duration) -> GenerationError {
+    match cause {
+        Interruption::Deadline => {
+            GenerationError::ChatTemplateLimit { resource: "milliseconds", limit: deadline.as_millis() as u64 }
+        }
+        Interruption::Failure(source) => GenerationError::ChatTemplate { line: None, source },
     }
 }
 
@@ -175,8 +192,9 @@ fn write_value(out: &mut minijinja::Output<'_>, state: &mut State<'_, '_>, value
     }
 }
 
-fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, "the template raised an exception").with_source(Raised(message)))
+fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
+    let raised = Raised(python::str(state, message)?);
+    Err(Error::new(ErrorKind::InvalidOperation, "the template raised an exception").with_source(raised))
 }
 
 /// Marks the errors of `raise_exception`.

@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     architectures: &["Cohere2ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &["head_dim", "_sliding_window_pattern", "sliding_window_pattern", "rotary_pct", "order_of_interleaved_layers", "position_embedding_type", "use_embedding_sharing", "use_gated_activation", "use_parallel_block", "use_parallel_embedding", "use_qk_norm", "layer_switch"],
+    ignored_keys: &["_sliding_window_pattern", "sliding_window_pattern", "rotary_pct", "order_of_interleaved_layers", "position_embedding_type", "use_embedding_sharing", "use_gated_activation", "use_parallel_block", "use_parallel_embedding", "use_qk_norm", "layer_switch"],
     layout: LAYOUT,
 };
 
@@ -35,7 +35,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
-    let keys = Keys { norm_eps: "layer_norm_eps", head_dim: None, ..Keys::LLAMA };
+    let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
     let template = Template::read(config, &keys)?
         .with_cohere_head_and_norms(config)?
         .with_rope(config, RopeDefaults::default(), RopePairing::Interleaved)?;

@@ -39,8 +39,8 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let bias = config.bool("attention_bias").in_config(config)?;
     template.attention.bias = AttentionBias::qkv_o(bias, bias);
     // The first releases say "gelu" and mean its tanh approximation (transformers, configuration_gemma.py).
-    if let Some(mlp) = template.dense_mlp()
-        && mlp.activation == Activation::Gelu
+    if config.str("hidden_act").in_config(config)? == "gelu"
+        && let Some(mlp) = template.dense_mlp()
     {
         mlp.activation = Activation::GeluTanh;
     }

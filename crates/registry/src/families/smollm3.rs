@@ -48,14 +48,16 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let interval = config.usize("no_rope_layer_interval").in_config(config)?;
     let rotates = config.list_usize_or_null("no_rope_layers").in_config(config)?;
     let rotates: Vec<bool> = match rotates {
-        Some(list) if list.len() == layers => list.iter().map(|&flag| flag != 0).collect(),
-        Some(list) => return Err(inconsistent(config, format!("no_rope_layers has {} entries for {layers} layers", list.len()))),
+        Some(list) if list.len() >= layers => list.iter().map(|&flag| flag != 0).collect(),
+        Some(list) => return Err(inconsistent(config, format!("no_rope_layers has {} entries for {layers} layers: give one for each", list.len()))),
         None => (0..layers).map(|index| (index + 1) % interval != 0).collect(),
     };
     let windowed = config.bool("use_sliding_window").in_config(config)?;
-    let window = config.usize_or_null("sliding_window").in_config(config)?.filter(|_| windowed);
+    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    // `use_sliding_window` decides which layers get a window where the file does not; a layer that `layer_types` calls
+    // sliding has one in any case, because the mask follows the type alone (transformers, modeling_smollm3.py).
     let default_type = |index: usize| {
-        if window.is_some() && !rotates[index] { "sliding_attention" } else { "full_attention" }
+        if windowed && window.is_some() && !rotates[index] { "sliding_attention" } else { "full_attention" }
     };
     let types = layer_types(config, layers, default_type)?;
     template.build(|index, layer| {

@@ -104,7 +104,7 @@ impl StridedView {
 
     /// Number of elements.
     pub fn numel(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |product: usize, &size| product.saturating_mul(size))
     }
 
     /// If the elements lie one after another: the range they occupy.
@@ -129,7 +129,8 @@ impl StridedView {
             }
             ViewOp::SplitAxis { axis, sizes } => {
                 let (size, stride) = (*self.shape.get(*axis)?, *self.strides.get(*axis)?);
-                (sizes.iter().product::<usize>() == size).then_some(())?;
+                let product = sizes.iter().try_fold(1_usize, |product, &part| product.checked_mul(part));
+                (product == Some(size)).then_some(())?;
                 let inner = row_major_strides(sizes).into_iter().map(|s| s * stride);
                 self.strides.splice(axis..=axis, inner);
                 self.shape.splice(axis..=axis, sizes.iter().copied());
@@ -154,7 +155,7 @@ impl StridedView {
 fn row_major_strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for axis in (0..shape.len().saturating_sub(1)).rev() {
-        strides[axis] = strides[axis + 1] * shape[axis + 1];
+        strides[axis] = strides[axis + 1].saturating_mul(shape[axis + 1]);
     }
     strides
 }

@@ -1,0 +1,8 @@
+//! The command as a user runs it: standard output, standard error, exit codes.
+
+mod chat;
+mod failures;
+mod generate;
+mod reports;
+mod run;
+mod weights;

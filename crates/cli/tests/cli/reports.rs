@@ -1,0 +1,186 @@
+//! `automodel inspect`, `plan`, `architectures` and `bench`, help and version.
+
+use crate::run::{automodel, fixture};
+use serde_json::{Value, json};
+
+#[test]
+fn inspect_tells_what_and_why() {
+    let text = automodel(&["inspect", "demo"]).stdout();
+    for part in [
+        "LlamaForCausalLM, model type llama",
+        "generic decoder, family llama",
+        "no custom implementation",
+        "445,312",
+        "F32 1.7 MiB",
+        "weights in bfloat16           869.8 KiB",
+        "keys and values, 128k tokens  192.0 MiB",
+        "0-2  attention 4/2 heads of 32",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn inspect_counts_memory() {
+    let report = automodel(&["inspect", "demo", "--json"]).json();
+    assert_eq!(report["parameters"], 445_312);
+    assert_eq!(report["stored_bytes"], json!({ "F32": 445_312 * 4 }));
+    assert_eq!(report["resolution"]["model_type"], "llama");
+    let memory = &report["memory"];
+    assert_eq!(memory["weights_float32_bytes"], 445_312 * 4);
+    assert_eq!(memory["weights_bfloat16_bytes"], 445_312 * 2);
+    assert_eq!(memory["weights_on_device_bytes"], 445_312 * 4);
+    assert_eq!(memory["cache_bytes_per_token"], 3 * 2 * 2 * 32 * 4);
+    assert_eq!(memory["cache_bytes"]["4k"], 4096 * 1536);
+    assert_eq!(report["layers"].as_array().unwrap().len(), 1);
+    assert!(report.get("config").is_none());
+
+    // Half the width of the activations is half the cache.
+    let half = automodel(&["inspect", "demo", "--dtype", "bfloat16", "--json"]).json();
+    assert_eq!(half["memory"]["cache_bytes_per_token"], 1536, "the demo is stored in float32, which is not narrowed");
+    let half = automodel(&["inspect", &fixture("llama-bf16"), "--dtype", "bfloat16", "--json"]).json();
+    let full = automodel(&["inspect", &fixture("llama-bf16"), "--json"]).json();
+    let bytes = |report: &Value| report["memory"]["cache_bytes_per_token"].as_u64().unwrap();
+    assert_eq!(bytes(&half) * 2, bytes(&full));
+    let reasons = full["dtype_reasons"].to_string();
+    assert!(reasons.contains("BF16 to F32") && reasons.contains("slower than float32"), "{reasons}");
+}
+
+#[test]
+fn windows_bound_the_cache() {
+    let cache = |model: &str| automodel(&["inspect", &fixture(model), "--json"]).json()["memory"].clone();
+    let sliding = cache("mistral");
+    assert_eq!(sliding["cache_bytes_per_token"], 0);
+    assert_eq!(sliding["cache_bytes"]["4k"], sliding["cache_bytes"]["128k"]);
+    let full = cache("mistral-full");
+    assert_eq!(
+        full["cache_bytes"]["32k"].as_u64().unwrap(),
+        full["cache_bytes_per_token"].as_u64().unwrap() * (32 << 10)
+    );
+}
+
+#[test]
+fn inspect_tells_where_values_come_from() {
+    let arguments = ["inspect", &fixture("llama-v4"), "--config", "--override", "rms_norm_eps=0.5", "--json"];
+    let report = automodel(&arguments).json();
+    let origin = |key: &str| {
+        let rows = report["config"].as_array().unwrap();
+        rows.iter().find(|row| row["key"] == key).map(|row| row["origin"].clone()).unwrap_or_default()
+    };
+    assert_eq!(origin("hidden_size"), "from the file");
+    assert_eq!(origin("rms_norm_eps"), "from an override");
+    let text = automodel(&["inspect", &fixture("llama-v4"), "--config", "--override", "rms_norm_eps=0.5"]).stdout();
+    let line = text.lines().find(|line| line.contains("rms_norm_eps")).unwrap();
+    assert!(line.contains("0.5") && line.ends_with("override"), "{line}");
+}
+
+#[test]
+fn plan_shows_all_rows_or_some() {
+    let all = automodel(&["plan", "demo"]).stdout();
+    assert!(all.starts_with("parameter ") && all.contains("model.layers.2.mlp.down_proj.weight"), "{all}");
+    let some = automodel(&["plan", "demo", "--rows", "2"]).stdout();
+    assert_eq!(some.lines().nth(3), Some("... 28 more"));
+    assert_eq!(some.lines().filter(|line| line.starts_with("model.")).count(), 2);
+    assert_eq!(some.lines().last(), all.lines().last());
+    assert!(automodel(&["plan", "demo", "--rows", "0"]).stdout().contains("... 30 more\n"));
+    assert_eq!(automodel(&["plan", "demo", "--rows", "30"]).stdout(), all);
+
+    let plan = automodel(&["plan", &fixture("llama-sharded"), "--json"]).json();
+    assert_eq!(plan["shards"].as_array().unwrap().len(), 3);
+    assert_eq!(plan["rows"][0]["parameter"], "model.embed_tokens.weight");
+    assert!(plan["peak_bytes"].is_u64());
+    let plan = automodel(&["plan", &fixture("llama-sharded"), "--rows", "4", "--json"]).json();
+    assert_eq!(plan["rows"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn architectures_lists_families_and_rules() {
+    let report = automodel(&["architectures", "--json"]).json();
+    let families = report["families"].as_array().unwrap();
+    for model_type in ["llama", "gemma3_text", "gpt2", "qwen3_moe", "olmo3"] {
+        let family = families.iter().find(|family| family["model_type"] == model_type);
+        let family = family.unwrap_or_else(|| panic!("{model_type} is not listed"));
+        assert!(!family["architectures"].as_array().unwrap().is_empty());
+        assert!(family["defaults"]["vocab_size"].is_u64(), "{family}");
+    }
+    assert_eq!(report["rules"][0]["architecture"], "NemotronHForCausalLM");
+    assert!(report["custom_implementations"].is_array());
+    let text = automodel(&["architectures"]).stdout();
+    assert_eq!(
+        text.lines().filter(|line| line.contains("ForCausalLM  ")).count() + 1,
+        families.len(),
+        "gpt2 is the one"
+    );
+    assert!(text.contains("NemotronHForCausalLM"), "{text}");
+}
+
+/// Bytes of weights for each token, and the rows of the plan that it must come from.
+fn weight_bytes(model: &str) -> (u64, Vec<(String, String, u64)>) {
+    let bench = ["bench", model, "--prompt-tokens", "4", "--new-tokens", "2", "--json"];
+    let bytes = automodel(&bench).json()["weight_bytes_per_token"].as_u64().unwrap();
+    let plan = automodel(&["plan", model, "--json"]).json();
+    let row = |row: &Value| {
+        let text = |key: &str| row[key].as_str().unwrap().to_owned();
+        (text("parameter"), text("role"), row["bytes"].as_u64().unwrap())
+    };
+    (bytes, plan["rows"].as_array().unwrap().iter().map(row).collect())
+}
+
+#[test]
+fn bench_counts_the_weights_that_a_token_reads() {
+    let sum = |rows: &[(String, String, u64)], part: &dyn Fn(&str) -> u64| -> u64 {
+        rows.iter().map(|(name, _, bytes)| bytes * part(name) / 100).sum()
+    };
+    // Tied: the head reads the table of tokens.
+    assert_eq!(weight_bytes("demo").0, 445_312 * 4);
+    let (bytes, rows) = weight_bytes(&fixture("llama"));
+    assert_eq!(bytes, sum(&rows, &|name| if name.contains("embed_tokens") { 0 } else { 100 }));
+    let (bytes, rows) = weight_bytes(&fixture("gpt2"));
+    assert_eq!(bytes, sum(&rows, &|name| if name.contains("embed_positions") { 0 } else { 100 }));
+    // Two of four experts.
+    let (bytes, rows) = weight_bytes(&fixture("mixtral"));
+    let part = |name: &str| match name {
+        "model.embed_tokens.weight" => 0,
+        name if name.contains(".experts.") => 50,
+        _ => 100,
+    };
+    assert_eq!(bytes, sum(&rows, &part));
+}
+
+#[test]
+fn bench_has_the_documented_keys() {
+    let arguments = ["bench", "demo", "--prompt-tokens", "16", "--new-tokens", "4", "--warmup", "1", "--rounds", "3"];
+    let report = automodel(&[&arguments[..], &["--json"]].concat()).json();
+    for key in ["load_seconds", "first_token_seconds", "prefill_tokens_per_second", "decode_tokens_per_second"] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(report["peak_resident_bytes"].as_u64().unwrap() > 445_312 * 4, "{report}");
+    }
+    let text = automodel(&arguments).stdout();
+    assert!(text.starts_with("16 prompt tokens, 4 new ones, 1 warm-up(s), median of 3 round(s)\n"), "{text}");
+    assert!(text.contains("tokens/s") && text.contains("weights read per token"), "{text}");
+
+    let report = automodel(&["bench", "demo", "--prompt-tokens", "16", "--new-tokens", "1", "--json"]).json();
+    assert_eq!(report["decode_tokens_per_second"], Value::Null);
+}
+
+#[test]
+fn bench_goes_beyond_the_positions_and_says_so() {
+    let report = automodel(&["bench", "demo", "--prompt-tokens", "80", "--new-tokens", "2", "--json"]).json();
+    assert!(report["warnings"].to_string().contains("64 positions"), "{report}");
+    let ran = automodel(&["bench", "demo", "--prompt-tokens", "80", "--new-tokens", "2"]);
+    assert!(ran.code == 0 && ran.stderr.starts_with("warning: 82 tokens"), "{ran:?}");
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    assert_eq!(automodel(&["--version"]).stdout(), concat!("automodel ", env!("CARGO_PKG_VERSION"), "\n"));
+    let help = automodel(&["--help"]).stdout();
+    for command in ["generate", "chat", "inspect", "plan", "architectures", "bench", "save", "logits"] {
+        assert!(help.contains(command), "{help}");
+        let help = automodel(&[command, "--help"]).stdout();
+        assert!(help.contains(&format!("Example: automodel {command}")), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+}

@@ -1,0 +1,72 @@
+//! Running the command and reading what it says.
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Standard output of a run that went well and said nothing else.
+    #[track_caller]
+    pub fn stdout(self) -> String {
+        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{self:?}");
+        self.stdout
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.stdout()).expect("JSON on standard output")
+    }
+
+    /// The JSON object on standard error of a run that failed.
+    #[track_caller]
+    pub fn json_error(self) -> Value {
+        assert!(self.code != 0 && self.stdout.is_empty(), "{self:?}");
+        serde_json::from_str(&self.stderr).expect("JSON on standard error")
+    }
+}
+
+/// Runs `automodel` with `arguments`.
+pub fn automodel<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Ran {
+    with_input(arguments, "")
+}
+
+/// Runs `automodel` with `arguments` and `input` on standard input.
+pub fn with_input<A: AsRef<std::ffi::OsStr>>(arguments: &[A], input: impl Into<Vec<u8>>) -> Ran {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_automodel"))
+        .args(arguments)
+        // Neither the working directory nor a cache of whoever runs the tests has a say.
+        .current_dir(elsewhere.path())
+        .env("HF_HUB_CACHE", elsewhere.path().join("cache"))
+        .write_stdin(input)
+        .output()
+        .expect("the command starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Directory of a fixture.
+pub fn fixture(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name).display().to_string()
+}
+
+/// A copy of the demo in `directory`, whose files may be changed.
+pub fn copy_of_demo(directory: &Path) -> PathBuf {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../automodel/demo");
+    std::fs::create_dir_all(directory).expect("a directory");
+    for name in
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    {
+        std::fs::copy(demo.join(name), directory.join(name)).expect("a file of the demo");
+    }
+    directory.to_owned()
+}
