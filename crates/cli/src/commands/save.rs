@@ -7,8 +7,8 @@ use serde_json::json;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-Writes the config with its overrides, the weights and the tokenizer. Without --dtype, weights keep the
-dtype they are stored in. The directory appears at the end, whole.
+Writes the config with its overrides, the weights and the tokenizer. Without --dtype, weights keep
+the dtype they are stored in. The directory appears at the end, whole.
 
 Example: automodel save demo --out copy --dtype bfloat16";
 

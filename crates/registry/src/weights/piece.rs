@@ -153,7 +153,7 @@ impl StridedView {
 }
 
 fn row_major_strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides = vec![1_usize; shape.len()];
     for axis in (0..shape.len().saturating_sub(1)).rev() {
         strides[axis] = strides[axis + 1].saturating_mul(shape[axis + 1]);
     }
