@@ -1,6 +1,7 @@
 //! Whole journeys through the public API: from files to numbers, texts and messages.
 
 mod bad_input;
+mod behaviours;
 mod config_expected;
 mod demo;
 mod parity;

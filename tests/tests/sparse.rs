@@ -37,7 +37,8 @@ impl SparseCheckpoint {
     }
 }
 
-fn weight_map(config: &Path) -> WeightMap {
+/// The weight map of a config file.
+pub fn weight_map(config: &Path) -> WeightMap {
     let raw = RawConfig::from_file(config).unwrap();
     let registry = Registry::builtin();
     let defaults = registry.class_defaults(&raw).unwrap();

@@ -108,7 +108,7 @@ fn progress_bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("loading [{bar:30}] {bytes}/{total_bytes} {msg}");
+    let style = ProgressStyle::with_template("loading [{bar:30}] {bytes}/{total_bytes} {wide_msg}");
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
 }

@@ -78,6 +78,10 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        reason: "longest text that the pre-training or a tokeniser took; no model reads it",
+        keys: &["max_sequence_length", "model_max_length"],
+    },
+    Group {
         reason: "generation settings, which transformers 5 drops from config.json",
         keys: &[
             "max_length", "max_new_tokens", "min_length", "min_new_tokens", "do_sample", "early_stopping",
@@ -102,7 +106,7 @@ const GROUPS: &[Group] = &[
         reason: "left from encoder-decoder and TensorFlow times; nothing in a decoder reads them",
         keys: &[
             "tie_encoder_decoder", "cross_attention_hidden_size", "tf_legacy_loss", "pruned_heads", "n_ctx",
-            "is_decoder",
+            "is_decoder", "_num_labels", "output_past",
         ],
     },
 ];
@@ -111,6 +115,7 @@ const GROUPS: &[Group] = &[
 const HARMLESS_WHEN: &[(&str, bool, &str)] = &[
     ("add_cross_attention", false, "no cross-attention; true would add layers"),
     ("is_encoder_decoder", false, "no encoder; true would add one"),
+    ("rope_interleaved", false, "weights are in the order of transformers (SmolLM)"),
 ];
 
 /// Why a top-level key with this value cannot change what a causal language model computes at inference; `None` if it

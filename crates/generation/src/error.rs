@@ -228,7 +228,7 @@ pub enum GenerationError {
         position: usize,
         /// The cause.
         #[source]
-        source: automodel_models::ModelError,
+        source: Box<automodel_models::ModelError>,
     },
 }
 

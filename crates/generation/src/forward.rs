@@ -48,7 +48,7 @@ impl<'m> Forward<'m> {
 
     fn run(&mut self, rows: &[&[u32]]) -> Result<Tensor<3>, GenerationError> {
         let position = self.position;
-        let failed = |source| GenerationError::Model { position, source };
+        let failed = |source| GenerationError::Model { position, source: Box::new(source) };
         let batch = TokenBatch::new(rows, self.model.vocab_size()).map_err(failed)?;
         let logits = self.model.forward(&batch, LogitsFor::Last, &mut self.cache).map_err(failed)?;
         self.position += batch.length();

@@ -42,11 +42,16 @@ pub fn automodel<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Ran {
 /// Runs `automodel` with `arguments` and `input` on standard input.
 pub fn with_input<A: AsRef<std::ffi::OsStr>>(arguments: &[A], input: impl Into<Vec<u8>>) -> Ran {
     let elsewhere = tempfile::tempdir().expect("a directory");
+    in_directory(elsewhere.path(), arguments, input)
+}
+
+/// Runs `automodel` in `directory`, so that the working directory of the tests has no say.
+pub fn in_directory<A: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[A], input: impl Into<Vec<u8>>) -> Ran {
     let output = Command::new(env!("CARGO_BIN_EXE_automodel"))
         .args(arguments)
-        // Neither the working directory nor a cache of whoever runs the tests has a say.
-        .current_dir(elsewhere.path())
-        .env("HF_HUB_CACHE", elsewhere.path().join("cache"))
+        .current_dir(directory)
+        // Nor has a cache of whoever runs the tests.
+        .env("HF_HUB_CACHE", directory.join("no-cache"))
         .write_stdin(input)
         .output()
         .expect("the command starts");

@@ -40,10 +40,11 @@ fn from_files(directory: &Path) -> Result<BTreeMap<String, String>, GenerationEr
     for entry in entries.take(TEMPLATES_LIMIT) {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
-        if let (Some(name), Some("jinja")) = (name, path.extension().and_then(|extension| extension.to_str())) {
-            if let Some(source) = read_template(&path)? {
-                templates.insert(name, source);
-            }
+        let is_template = path.extension().is_some_and(|extension| extension == "jinja");
+        if let Some(name) = name.filter(|_| is_template)
+            && let Some(source) = read_template(&path)?
+        {
+            templates.insert(name, source);
         }
     }
     Ok(templates)

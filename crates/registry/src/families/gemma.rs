@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["GemmaForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    // Gemma 1.1 repeats the activation under Gemma 2's name.
+    ignored_keys: &["hidden_activation"],
     layout: LAYOUT,
 };
 

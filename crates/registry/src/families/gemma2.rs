@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["Gemma2ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &["hidden_act"],
+    // Left from Gemma's own code.
+    ignored_keys: &["hidden_act", "sliding_window_size"],
     layout: LAYOUT,
 };
 

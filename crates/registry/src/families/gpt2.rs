@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["GPT2LMHeadModel"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    // Left from the first conversions from TensorFlow.
+    ignored_keys: &["n_special", "predict_special_tokens"],
     layout: LAYOUT,
 };
 

@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["Qwen2ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &["use_mrope"],
+    // The 1M variants give other engines a sparse attention; transformers computes the ordinary one.
+    ignored_keys: &["use_mrope", "dual_chunk_attention_config"],
     layout: LAYOUT,
 };
 

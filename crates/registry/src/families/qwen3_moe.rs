@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["Qwen3MoeForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &["max_window_layers"],
+    // Qwen3-Coder adds Qwen2-MoE's keys.
+    ignored_keys: &["max_window_layers", "qkv_bias", "shared_expert_intermediate_size", "use_qk_norm"],
     layout: LAYOUT,
 };
 

@@ -1,0 +1,129 @@
+//! Configs: overrides, layer types, wrappers, finished configs.
+
+use super::{fixture, logits};
+use crate::support::{assert_says, copy_of, distance, edit_json, load, message};
+use automodel::config::{Origin, Overrides, RawConfig};
+use automodel::registry::spec::{Mixer, RopeScaling};
+use automodel::{AutoModel, AutoModelForCausalLM};
+use serde_json::{Value, json};
+use std::fs;
+
+fn rope(model: &AutoModel) -> (f64, RopeScaling) {
+    let Mixer::Attention(attention) = &model.prepared().lowered.spec.as_ref().unwrap().layers[0].mixer;
+    let rope = attention.rope.as_ref().unwrap();
+    (rope.theta, rope.scaling.clone())
+}
+
+#[test]
+fn overrides_merge_into_nested_objects() {
+    let (theta, RopeScaling::Llama3 { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings, .. }) =
+        rope(&fixture("llama-v4").load().unwrap())
+    else {
+        panic!("the fixture has llama3 scaling")
+    };
+    let expected = RopeScaling::Llama3 {
+        factor: 3.0,
+        low_freq_factor: low,
+        high_freq_factor: high,
+        original_max_position_embeddings,
+    };
+    let dotted = fixture("llama-v4").config_override("rope_scaling.factor", 3.0).load().unwrap();
+    assert_eq!(rope(&dotted), (theta, expected.clone()));
+    let object = fixture("llama-v4").config_override("rope_scaling", json!({"factor": 3.0})).load().unwrap();
+    assert_eq!(rope(&object), (theta, expected.clone()));
+    let option = fixture("llama-v4").option("rope_scaling.factor", 3.0).load().unwrap();
+    assert_eq!(rope(&option), (theta, expected));
+    let scalar = fixture("llama-v4").config_overrides(&Overrides::new().set("rope_theta", 77.0)).load().unwrap();
+    assert_eq!(rope(&scalar).0, 77.0);
+    let config = &scalar.prepared().config;
+    assert_eq!((config.origin("rope_theta"), config.origin("hidden_size")), (Some(&Origin::Override), Some(&Origin::File)));
+}
+
+#[test]
+fn layer_types_longer_than_the_model_are_cut_with_a_warning() {
+    let directory = copy_of("gemma2");
+    let original = logits(&load(directory.path()).unwrap());
+    let mut lengths = (0, 0);
+    edit_json(directory.path(), "config.json", |config| {
+        let types = config["layer_types"].as_array_mut().unwrap();
+        types.push(json!("full_attention"));
+        lengths = (types.len(), types.len() - 1);
+    });
+    let model = load(directory.path()).unwrap();
+    assert_eq!(logits(&model), original);
+    let warnings: Vec<String> = model.prepared().config.warnings().iter().map(ToString::to_string).collect();
+    assert_says(&warnings.join("\n"), &[&format!("{} entries for {} layers", lengths.0, lengths.1)]);
+}
+
+#[test]
+fn layer_types_of_the_right_length_are_left_alone() {
+    let model = fixture("gemma2").load().unwrap();
+    assert!(model.prepared().config.warnings().is_empty());
+    assert_eq!(model.prepared().config.origin("layer_types"), Some(&Origin::File));
+}
+
+#[test]
+fn layer_types_shorter_than_the_model_are_refused() {
+    let directory = copy_of("gemma2");
+    edit_json(directory.path(), "config.json", |config| {
+        config["layer_types"].as_array_mut().unwrap().pop();
+    });
+    let said = message(&load(directory.path()).unwrap_err());
+    assert_says(&said, &["`layer_types`", "entries for", "num_hidden_layers", "add the missing entries"]);
+}
+
+#[test]
+fn missing_architectures_are_none() {
+    for architectures in [None, Some(Value::Null)] {
+        let directory = copy_of("llama");
+        edit_json(directory.path(), "config.json", |config| {
+            config.as_object_mut().unwrap().remove("architectures");
+            if let Some(value) = architectures {
+                config["architectures"] = value;
+            }
+        });
+        let model = load(directory.path()).unwrap();
+        assert_eq!(model.prepared().resolution.architecture, None);
+        assert_eq!(logits(&model), logits(&fixture("llama").load().unwrap()));
+    }
+}
+
+#[test]
+fn a_text_model_inside_a_wrapper_is_the_text_model() {
+    let directory = copy_of("llama");
+    edit_json(directory.path(), "config.json", |config| {
+        let text = std::mem::take(config);
+        *config = json!({"model_type": "seer", "architectures": ["SeerForConditionalGeneration"], "text_config": text});
+    });
+    // As transformers 5 names the tensors of such models.
+    let path = directory.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let renamed = tensors.iter().map(|(name, view)| (name.replacen("model.", "model.language_model.", 1), view));
+    safetensors::serialize_to_file(renamed, None, &path).unwrap();
+
+    let model = load(directory.path()).unwrap();
+    assert_eq!(logits(&model), logits(&fixture("llama").load().unwrap()));
+    let shallower = AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap())
+        .config_override("text_config", json!({"num_hidden_layers": 2}));
+    let shallower = shallower.load().unwrap();
+    assert_eq!(shallower.prepared().lowered.spec.as_ref().unwrap().layers.len(), 2);
+    assert_eq!(shallower.prepared().config.usize("hidden_size").unwrap(), 32);
+}
+
+#[test]
+fn a_finished_config_is_used_as_it_is() {
+    let raw = json!({"model_type": "qwen3", "vocab_size": 20, "hidden_size": 8, "intermediate_size": 16,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4});
+    let build = |seed| {
+        let config = RawConfig::from_value(raw.clone()).unwrap();
+        AutoModelForCausalLM::from_config(config).seed(seed).build().unwrap()
+    };
+    let model = build(1);
+    assert!(model.checkpoint().is_none() && model.prepared().config.path().is_none());
+    assert_eq!(model.prepared().config.to_json(), raw);
+    assert_eq!(model.logits(&[1, 2, 3]).unwrap().dims(), [3, 20]);
+    let of = |model: &AutoModel| -> Vec<f32> { model.logits(&[1, 2, 3]).unwrap().into_data().try_into_vec().unwrap() };
+    assert_eq!(of(&model), of(&build(1)), "the same seed gives the same model");
+    assert!(distance(&of(&model), &of(&build(2))) > 0.1, "another seed gives another");
+}
