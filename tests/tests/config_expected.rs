@@ -144,7 +144,7 @@ fn compare_positions(found: &mut Differences, expected: &Expected, index: usize,
     let rotates = match expected.text("model_type") {
         "gpt2" => false,
         // `no_rope_layer_interval` is 4 in both files.
-        "smollm3" => (index + 1) % 4 != 0,
+        "smollm3" => !(index + 1).is_multiple_of(4),
         "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
         _ => true,
     };
@@ -158,7 +158,8 @@ fn compare_positions(found: &mut Differences, expected: &Expected, index: usize,
 fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value, rope: &RopeSpec) {
     let number = |key: &str| parameters[key].as_f64().unwrap_or(f64::NAN);
     let length = || parameters["original_max_position_embeddings"].as_u64().unwrap_or(0) as usize;
-    let factors = |key: &str| -> Vec<f64> { parameters[key].as_array().unwrap().iter().map(|f| f.as_f64().unwrap()).collect() };
+    let factors =
+        |key: &str| -> Vec<f64> { parameters[key].as_array().unwrap().iter().map(|f| f.as_f64().unwrap()).collect() };
     // This JSON parser may miss the last bit of a number.
     if (number("rope_theta") / rope.theta - 1.0).abs() > 1e-15 {
         found.compare("rope_theta", number("rope_theta"), rope.theta);

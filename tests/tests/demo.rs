@@ -33,7 +33,8 @@ fn held_out_sums_are_right() {
     let mut right = 0;
     for sums in by_length.values().flat_map(|sums| sums.chunks(BATCH)) {
         let prompts: Vec<Prompt> = sums.iter().map(|&(question, _)| question.into()).collect();
-        let report = model.generate(&prompts, &GenerationOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+        let report =
+            model.generate(&prompts, &GenerationOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
         right += report.texts.iter().zip(sums).filter(|(text, (_, answer))| text.text == *answer).count();
     }
     assert!(right * 100 >= total * 99, "{right} of {total} sums are right");

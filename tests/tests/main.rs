@@ -6,6 +6,7 @@ mod config_expected;
 mod demo;
 mod parity;
 mod render;
+mod save;
 mod snapshots;
 mod sparse;
 mod support;

@@ -115,7 +115,8 @@ fn load_plan(text: &mut String, plan: &LoadPlan) {
             format!("{name} {} {bytes}{shard}{}", source.stored, ops_text(&source.ops))
         });
         let how = if row.mapped { "mapped" } else { "copied" };
-        let from = row.tied_to.as_ref().map_or_else(|| format!("{how} <- {}", join(sources)), |to| format!("tied to {to}"));
+        let from =
+            row.tied_to.as_ref().map_or_else(|| format!("{how} <- {}", join(sources)), |to| format!("tied to {to}"));
         let text = format!("{} {:?} {} {from}", place.short(&row.parameter), row.target, row.bytes);
         (place.layer, text)
     };
@@ -124,7 +125,9 @@ fn load_plan(text: &mut String, plan: &LoadPlan) {
     plan.rows.iter().for_each(|row| *reasons.entry(row.reason).or_default() += 1);
     reasons.iter().for_each(|(reason, count)| line(text, format_args!("dtype of {count}: {reason}")));
     plan.renamed.iter().for_each(|(from, to)| line(text, format_args!("names: `{from}` is `{to}` in these files")));
-    plan.ties.iter().for_each(|tie| line(text, format_args!("tie: {} to {}: {:?}", tie.parameter, tie.to, tie.decision)));
+    plan.ties
+        .iter()
+        .for_each(|tie| line(text, format_args!("tie: {} to {}: {:?}", tie.parameter, tie.to, tie.decision)));
     plan.ignored.iter().for_each(|(tensor, reason)| line(text, format_args!("ignored: {tensor} ({reason})")));
     plan.unexpected.iter().for_each(|tensor| line(text, format_args!("unexpected: {tensor}")));
     plan.warnings.iter().for_each(|warning| line(text, format_args!("warning: {warning}")));

@@ -79,7 +79,7 @@ fn of_generation(error: &GenerationError) -> Option<String> {
         }
         GenerationError::NoRoomBelowMaxLength { .. } => "--max-new-tokens N says how many new tokens you want",
         GenerationError::UnsupportedOption { .. } => "--allow-unsupported goes on without it",
-        GenerationError::Model { source: ModelError::TooManyPositions { .. }, .. } => {
+        GenerationError::Model { source, .. } if matches!(**source, ModelError::TooManyPositions { .. }) => {
             "--prompt-tokens and --new-tokens of `bench`, and --max-new-tokens, ask for fewer"
         }
         GenerationError::InvalidOption { option: "temperature", .. } => {

@@ -68,7 +68,10 @@ fn text_without_a_tokenizer() {
     let model = fixture("llama");
     let said = message(&model.generate_text("hello").unwrap_err());
     assert_says(&said, &["needs a tokenizer", "token ids"]);
-    assert_says(&message(&model.chat_prompt(&[], &Default::default()).unwrap_err()), &["no tokenizer", "tokenizer.json"]);
+    assert_says(
+        &message(&model.chat_prompt(&[], &Default::default()).unwrap_err()),
+        &["no tokenizer", "tokenizer.json"],
+    );
 }
 
 #[test]

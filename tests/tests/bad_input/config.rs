@@ -52,7 +52,10 @@ fn no_config_at_all() {
 fn negative_sizes() {
     for key in ["hidden_size", "num_hidden_layers", "vocab_size", "num_key_value_heads", "head_dim"] {
         let said = refusal_with("llama", &[(key, json!(-8))]);
-        assert_says(&said, &[&format!("`{key}` is -8"), "config.json", "from the file", "correct the file or override"]);
+        assert_says(
+            &said,
+            &[&format!("`{key}` is -8"), "config.json", "from the file", "correct the file or override"],
+        );
     }
 }
 
@@ -66,7 +69,9 @@ fn sizes_of_zero() {
 
 #[test]
 fn absurd_sizes() {
-    for (key, value) in [("hidden_size", json!(1_u64 << 62)), ("vocab_size", json!(u64::MAX)), ("head_dim", json!(1e300))] {
+    for (key, value) in
+        [("hidden_size", json!(1_u64 << 62)), ("vocab_size", json!(u64::MAX)), ("head_dim", json!(1e300))]
+    {
         let said = refusal_with("llama", &[(key, value)]);
         assert!(said.contains(key) || said.contains("too large to address"), "{said}");
     }

@@ -17,7 +17,8 @@ const FIXTURES: [&str; 8] = [
 ];
 
 fn nonsense() -> Vec<Value> {
-    let numbers = [json!(-1), json!(0), json!(1), json!(3), json!(0.5), json!(1_u64 << 40), json!(u64::MAX), json!(1e300)];
+    let numbers =
+        [json!(-1), json!(0), json!(1), json!(3), json!(0.5), json!(1_u64 << 40), json!(u64::MAX), json!(1e300)];
     let others = [Value::Null, json!(true), json!("x"), json!([]), json!([-1]), json!({}), json!({"x": 1})];
     numbers.into_iter().chain(others).collect()
 }

@@ -16,8 +16,10 @@ fn rope(model: &AutoModel) -> (f64, RopeScaling) {
 
 #[test]
 fn overrides_merge_into_nested_objects() {
-    let (theta, RopeScaling::Llama3 { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings, .. }) =
-        rope(&fixture("llama-v4").load().unwrap())
+    let (
+        theta,
+        RopeScaling::Llama3 { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings, .. },
+    ) = rope(&fixture("llama-v4").load().unwrap())
     else {
         panic!("the fixture has llama3 scaling")
     };
@@ -36,7 +38,10 @@ fn overrides_merge_into_nested_objects() {
     let scalar = fixture("llama-v4").config_overrides(&Overrides::new().set("rope_theta", 77.0)).load().unwrap();
     assert_eq!(rope(&scalar).0, 77.0);
     let config = &scalar.prepared().config;
-    assert_eq!((config.origin("rope_theta"), config.origin("hidden_size")), (Some(&Origin::Override), Some(&Origin::File)));
+    assert_eq!(
+        (config.origin("rope_theta"), config.origin("hidden_size")),
+        (Some(&Origin::Override), Some(&Origin::File))
+    );
 }
 
 #[test]

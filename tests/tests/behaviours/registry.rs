@@ -9,8 +9,7 @@ use automodel::registry::{
 use serde_json::{Map, Value, json};
 
 static NEMOTRON_DEFAULTS: ClassDefaults = ClassDefaults { values: &[], aliases: &[] };
-static LLAMA_DEFAULTS: ClassDefaults =
-    ClassDefaults { values: &[("vocab_size", DefaultValue::Int(7))], aliases: &[] };
+static LLAMA_DEFAULTS: ClassDefaults = ClassDefaults { values: &[("vocab_size", DefaultValue::Int(7))], aliases: &[] };
 
 const NEMOTRON: CustomImplementation = CustomImplementation {
     name: "nemotron-v3",

@@ -15,20 +15,27 @@ use std::path::Path;
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Rewrites the file of a checkpoint; tensors are (dtype, shape, bytes) by name.
-fn edit_tensors(directory: &Path, edit: impl FnOnce(&mut BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>)) {
+/// Tensors by name: dtype, shape, bytes.
+type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
+
+/// Rewrites the file of a checkpoint.
+fn edit_tensors(directory: &Path, edit: impl FnOnce(&mut Tensors)) {
     let path = directory.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors =
-        tensors.iter().map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec()))).collect();
+    let mut tensors: Tensors = tensors
+        .iter()
+        .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
+        .collect();
     edit(&mut tensors);
-    let views = tensors.iter().map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
     serialize_to_file(views, None, &path).unwrap();
 }
 
 /// The `llama-tied` fixture after `edit` to its tensors.
-fn tied_llama(edit: impl FnOnce(&mut BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>)) -> AutoModel {
+fn tied_llama(edit: impl FnOnce(&mut Tensors)) -> AutoModel {
     let directory = copy_of("llama-tied");
     edit_tensors(directory.path(), edit);
     load(directory.path()).unwrap()
@@ -94,6 +101,18 @@ fn nothing_is_tied_that_the_config_does_not_tie() {
     edit_json(directory.path(), "config.json", |config| config["tie_word_embeddings"] = json!(false));
     let said = message(&load(directory.path()).unwrap_err());
     assert_says(&said, &["1 tensor(s) missing: `lm_head.weight`", "does not tie", "tie_word_embeddings"]);
+}
+
+#[test]
+fn a_request_that_flips_the_tie_flag_is_refused() {
+    for (name, flipped) in [("llama", true), ("llama-tied", false)] {
+        let said = message(&fixture(name).config_override("tie_word_embeddings", flipped).load().unwrap_err());
+        assert_says(
+            &said,
+            &[&format!("tie_word_embeddings is {}", !flipped), "cannot be overridden", "leave the override out"],
+        );
+    }
+    fixture("llama-tied").config_override("tie_word_embeddings", true).load().unwrap();
 }
 
 #[test]
