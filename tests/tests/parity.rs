@@ -198,3 +198,23 @@ fn in_steps(model: &AutoModel, tokens: &[u32], first: usize, step: usize, capaci
     let pieces = std::iter::once(start).chain(rest.chunks(step));
     pieces.flat_map(|piece| forward(model, &[piece], &mut cache)).collect()
 }
+
+/// LongRoPE takes other frequencies beyond its length. transformers then computes the whole sequence again
+/// (`Phi3ForCausalLM.prepare_inputs_for_generation`); these are the tokens that it generates.
+#[test]
+fn generation_across_the_length_of_longrope_is_that_of_transformers() {
+    let prompt = [83, 78, 64, 4, 82, 14, 94, 10, 92, 13, 55, 44, 11, 7, 47, 44, 23, 13, 86, 5];
+    let expected = [42, 77, 71, 42, 42, 42, 77, 77, 77, 11, 35, 19, 19, 19, 19, 19];
+    let model = Case { checkpoint: "phi3-longrope".to_owned(), backend: BACKENDS[1] }.load();
+    for chunk in [None, Some(3)] {
+        let options = GenerationOptions {
+            max_new_tokens: Some(expected.len()),
+            do_sample: Some(false),
+            ignore_eos: true,
+            prefill_chunk: chunk,
+            ..GenerationOptions::default()
+        };
+        let report = model.generate(&[prompt.to_vec().into()], &options, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(report.texts[0].token_ids, expected, "prefill in chunks of {chunk:?}");
+    }
+}

@@ -86,7 +86,8 @@ const BIGRAM: CustomImplementation = CustomImplementation {
 /// The checkpoint's `bigram.weight` is the module's `table`.
 fn weight_map(config: &ResolvedConfig) -> Result<WeightMap, RegistryError> {
     let model_type = config.model_type().to_owned();
-    let size = config.usize("vocab_size").map_err(|source| RegistryError::Config { model_type, source })?;
+    let size =
+        config.usize("vocab_size").map_err(|source| RegistryError::Config { model_type, source: Box::new(source) })?;
     let shape = vec![size, size];
     Ok(WeightMap {
         parameters: vec![ParameterSlot {
@@ -101,7 +102,10 @@ fn weight_map(config: &ResolvedConfig) -> Result<WeightMap, RegistryError> {
 }
 
 fn build(context: &BuildContext<'_>) -> Result<Box<dyn CausalLm>, ModelError> {
-    let size = context.config.usize("vocab_size").map_err(|cause| ModelError::UnsupportedSpec { reason: cause.to_string() })?;
+    let size = context
+        .config
+        .usize("vocab_size")
+        .map_err(|cause| ModelError::UnsupportedSpec { reason: cause.to_string() })?;
     let temperature = context.options.get("temperature").and_then(|value| value.as_f64()).unwrap_or(1.0);
     Ok(Box::new(Bigram { table: parameters::empty([size, size], context.device), vocab_size: size, temperature }))
 }
@@ -110,9 +114,8 @@ fn build(context: &BuildContext<'_>) -> Result<Box<dyn CausalLm>, ModelError> {
 fn write_checkpoint(directory: &Path) -> Result<(), Box<dyn Error>> {
     let config = r#"{"architectures": ["BigramForCausalLM"], "model_type": "bigram", "vocab_size": 5}"#;
     fs::write(directory.join("config.json"), config)?;
-    let table: Vec<u8> = (0..25)
-        .flat_map(|index| if index % 5 == index / 5 * 2 % 5 { 1.0_f32 } else { 0.0 }.to_le_bytes())
-        .collect();
+    let table: Vec<u8> =
+        (0..25).flat_map(|index| if index % 5 == index / 5 * 2 % 5 { 1.0_f32 } else { 0.0 }.to_le_bytes()).collect();
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![5, 5], &table)?;
     safetensors::serialize_to_file([("bigram.weight", view)], None, &directory.join("model.safetensors"))?;
     Ok(())

@@ -26,7 +26,7 @@ impl AutoModelForCausalLM {
     /// # Ok::<(), automodel::AutoModelError>(())
     /// ```
     pub fn from_pretrained(model: impl Into<String>) -> FromPretrained {
-        FromPretrained { model: model.into(), options: Options::default(), progress: None }
+        FromPretrained { model: model.into(), config: None, options: Options::default(), progress: None }
     }
 
     /// A model with random weights from a config alone.
@@ -52,6 +52,7 @@ type ProgressCallback = Box<dyn FnMut(Progress<'_>)>;
 /// Collects what is asked for; [`load`](Self::load) does it.
 pub struct FromPretrained {
     model: String,
+    config: Option<RawConfig>,
     options: Options,
     progress: Option<ProgressCallback>,
 }
@@ -78,6 +79,12 @@ impl FromPretrained {
     /// The dtype of the weights.
     pub fn dtype(mut self, dtype: Dtype) -> Self {
         self.options.load.dtype = dtype.policy();
+        self
+    }
+
+    /// Uses this config as it is, instead of the checkpoint's config.json, which is then not read.
+    pub fn config(mut self, config: RawConfig) -> Self {
+        self.config = Some(config);
         self
     }
 
@@ -202,7 +209,10 @@ impl FromPretrained {
 
     fn prepare(&self) -> Result<(Checkpoint, Prepared), AutoModelError> {
         let checkpoint = automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?;
-        let raw = RawConfig::from_file(&checkpoint.config_file())?;
+        let raw = match &self.config {
+            Some(config) => config.clone(),
+            None => RawConfig::from_file(&checkpoint.config_file())?,
+        };
         let prepared = Prepared::new(raw.clone(), &self.options).map_err(|error| error.of_checkpoint(&self.model))?;
         prepared.refuse_flipped_tie(raw, &self.options)?;
         Ok((checkpoint, prepared))
@@ -211,7 +221,10 @@ impl FromPretrained {
 
 impl std::fmt::Debug for FromPretrained {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FromPretrained").field("model", &self.model).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("FromPretrained")
+            .field("model", &self.model)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

@@ -50,7 +50,9 @@ pub enum AutoModelError {
         in_checkpoint: bool,
     },
     /// A parameter that the device does not hand back.
-    #[error("parameter `{parameter}` cannot be read from the device: it has more dimensions than any weight, or the device failed")]
+    #[error(
+        "parameter `{parameter}` cannot be read from the device: it has more dimensions than any weight, or the device failed"
+    )]
     UnreadableParameter {
         /// Its path.
         parameter: String,
@@ -66,7 +68,12 @@ impl AutoModelError {
         match self {
             Self::Registry(RegistryError::UnsupportedArchitecture { model_type, architectures, nearest, .. }) => {
                 let checkpoint = Some(name.to_owned());
-                Self::Registry(RegistryError::UnsupportedArchitecture { model_type, architectures, checkpoint, nearest })
+                Self::Registry(RegistryError::UnsupportedArchitecture {
+                    model_type,
+                    architectures,
+                    checkpoint,
+                    nearest,
+                })
             }
             other => other,
         }

@@ -7,7 +7,7 @@ use automodel_generation::{
 };
 use automodel_hub::Checkpoint;
 use automodel_loader::LoadReport;
-use automodel_models::{CacheOptions, CausalLm, LogitsFor, TokenBatch};
+use automodel_models::{CacheOptions, CausalLm, LogitsFor, TokenBatch, parameters::ParameterTensor};
 use burn::tensor::Tensor;
 use std::ops::ControlFlow;
 
@@ -57,6 +57,17 @@ impl AutoModel {
     /// Parameters that share the storage of another: (parameter, the one it shares).
     pub fn tied(&self) -> &[(String, String)] {
         &self.tied
+    }
+
+    /// The parameter at `path`, `model.norm.weight` for instance; shares its storage.
+    pub fn parameter(&self, path: &str) -> Option<ParameterTensor> {
+        let mut found = None;
+        self.model.read_parameters(&mut |candidate, value| {
+            if candidate == path {
+                found = Some(value);
+            }
+        });
+        found
     }
 
     /// Logits `[length, vocab_size]` in float32 for one sequence of token ids.

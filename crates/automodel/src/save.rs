@@ -57,13 +57,17 @@ impl AutoModel {
         });
         outcome?;
         let saved = options.dtype.map(DType::from).or(dtype);
-        Ok(writer.finish(&SaveFiles { config: Some(self.config_to_save(saved)), generation_config: None, copies: self.carried() })?)
+        Ok(writer.finish(&SaveFiles {
+            config: Some(self.config_to_save(saved)),
+            generation_config: None,
+            copies: self.carried(),
+        })?)
     }
 
     /// The effective config, with the dtype that the weights are saved in.
     fn config_to_save(&self, dtype: Option<DType>) -> Value {
         let mut config = self.prepared.config.to_json();
-        let name = match dtype.and_then(|dtype| FloatDType::try_from(dtype).ok()) {
+        let name = match dtype.map(FloatDType::from) {
             Some(FloatDType::F64) => "float64",
             Some(FloatDType::F16) => "float16",
             Some(FloatDType::BF16) => "bfloat16",

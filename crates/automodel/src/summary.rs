@@ -165,7 +165,9 @@ fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
             norms: format!("{:?}, {:?}", layer.norm.kind, layer.placement),
         };
         match rows.last_mut() {
-            Some(last) if (&last.mixer, &last.mlp, &last.norms) == (&row.mixer, &row.mlp, &row.norms) => last.last = index,
+            Some(last) if (&last.mixer, &last.mlp, &last.norms) == (&row.mixer, &row.mlp, &row.norms) => {
+                last.last = index
+            }
             _ => rows.push(row),
         }
     }
@@ -180,7 +182,9 @@ fn describe_mixer(mixer: &Mixer) -> String {
         AttentionMask::Chunked { size } => format!("chunks of {size}"),
     };
     let positions = match &attention.rope {
-        Some(rope) if rope.rotary_dim < attention.head_dim => format!("rope on {}, theta {}", rope.rotary_dim, rope.theta),
+        Some(rope) if rope.rotary_dim < attention.head_dim => {
+            format!("rope on {}, theta {}", rope.rotary_dim, rope.theta)
+        }
         Some(rope) => format!("rope theta {}", rope.theta),
         None => "no rope".to_owned(),
     };
@@ -200,7 +204,10 @@ fn describe_mlp(mlp: &Mlp) -> String {
             moe.num_experts,
             lower(&moe.expert.activation),
             moe.expert.intermediate_size,
-            moe.shared_expert.as_ref().map(|shared| format!(", shared {}", shared.mlp.intermediate_size)).unwrap_or_default()
+            moe.shared_expert
+                .as_ref()
+                .map(|shared| format!(", shared {}", shared.mlp.intermediate_size))
+                .unwrap_or_default()
         ),
     }
 }

@@ -23,9 +23,8 @@ pub fn hint(error: &CliError) -> Option<String> {
 fn of_library(error: &AutoModelError) -> Option<String> {
     match error {
         AutoModelError::Hub(error) => of_hub(error),
-        AutoModelError::Config(error) | AutoModelError::Registry(RegistryError::Config { source: error, .. }) => {
-            of_config(error)
-        }
+        AutoModelError::Registry(RegistryError::Config { source, .. }) => of_config(source),
+        AutoModelError::Config(error) => of_config(error),
         AutoModelError::Registry(RegistryError::UnsupportedArchitecture { .. }) => {
             Some("`automodel architectures` lists what is supported".to_owned())
         }

@@ -9,13 +9,23 @@ pub(crate) struct Forward<'m> {
     model: &'m dyn CausalLm,
     cache: DecodeCache,
     batch_size: usize,
+    capacity: Option<usize>,
     position: usize,
+    /// All tokens of each row, kept where the cache must be computed again at some length.
+    history: Option<History>,
+}
+
+struct History {
+    /// See [`CausalLm::recompute_beyond`].
+    limit: usize,
+    rows: Vec<Vec<u32>>,
 }
 
 impl<'m> Forward<'m> {
     pub(crate) fn new(model: &'m dyn CausalLm, batch_size: usize, capacity: Option<usize>) -> Self {
         let cache = model.new_cache(&CacheOptions { batch_size, capacity });
-        Self { model, cache, batch_size, position: 0 }
+        let history = model.recompute_beyond().map(|limit| History { limit, rows: Vec::new() });
+        Self { model, cache, batch_size, capacity, position: 0, history }
     }
 
     /// Runs the prompts, padded on the left, in pieces of at most `chunk` positions; returns the logits `[batch, vocab]`
@@ -25,7 +35,12 @@ impl<'m> Forward<'m> {
     pub(crate) fn prefill(&mut self, prompts: &[Vec<u32>], chunk: Option<usize>) -> Result<Vec<f32>, GenerationError> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
-        let chunk = chunk.unwrap_or(longest).max(1);
+        let mut chunk = chunk.unwrap_or(longest).max(1);
+        if let Some(history) = &mut self.history {
+            history.rows = prompts.to_vec();
+            // Pieces on both sides of the limit would not agree on it.
+            chunk = if longest > history.limit { longest } else { chunk };
+        }
         let mut end = chunk.max(longest - shortest + 1).min(longest);
         let mut start = 0;
         loop {
@@ -41,9 +56,23 @@ impl<'m> Forward<'m> {
 
     /// Runs one token a row; returns the logits `[batch, vocab]`.
     pub(crate) fn step(&mut self, tokens: &[u32]) -> Result<Vec<f32>, GenerationError> {
+        if let Some(history) = &mut self.history {
+            history.rows.iter_mut().zip(tokens).for_each(|(row, &token)| row.push(token));
+            if self.position == history.limit {
+                return self.recompute();
+            }
+        }
         let rows: Vec<&[u32]> = tokens.iter().map(std::slice::from_ref).collect();
         let logits = self.run(&rows)?;
         self.read(logits)
+    }
+
+    /// Starts over with everything seen so far.
+    fn recompute(&mut self) -> Result<Vec<f32>, GenerationError> {
+        let rows = self.history.as_ref().map(|history| history.rows.clone()).unwrap_or_default();
+        self.cache = self.model.new_cache(&CacheOptions { batch_size: self.batch_size, capacity: self.capacity });
+        self.position = 0;
+        self.prefill(&rows, None)
     }
 
     fn run(&mut self, rows: &[&[u32]]) -> Result<Tensor<3>, GenerationError> {

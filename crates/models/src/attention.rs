@@ -1,9 +1,7 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
 use crate::{CacheOptions, LayerState, Linear, ModelError, Norm, convert, parameters};
-use automodel_attention::{
-    AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention,
-};
+use automodel_attention::{AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -81,14 +79,14 @@ impl Attention {
 
     /// An empty cache for this layer: rolling where a window bounds it.
     pub fn new_cache(&self, options: &CacheOptions) -> LayerState {
-        LayerState::Attention(match (self.spec.mask, options.capacity) {
+        LayerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
             (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
                 LayerCache::preallocated(capacity)
             }
             (AttentionMask::Sliding { window }, _) => LayerCache::rolling(window),
             (_, Some(capacity)) => LayerCache::preallocated(capacity),
             (_, None) => LayerCache::growing(),
-        })
+        }))
     }
 
     /// `[batch, length, hidden_size]` to the same; appends to `cache`.
@@ -105,11 +103,8 @@ impl Attention {
         let q = self.temper(q, &context.positions);
         let cached = cache.append(k, v)?;
         let positions = Positions { key_start: cached.key_start, ..context.positions.clone() };
-        let params = AttentionParams {
-            scale: self.spec.scale,
-            softcap: self.spec.softcap,
-            mask: convert::mask(self.spec.mask),
-        };
+        let params =
+            AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
         let y = attention(context.backend, q, cached.k, cached.v, sinks, &params, &positions)?;
         let width = self.spec.num_attention_heads * self.spec.head_dim;
@@ -174,8 +169,7 @@ impl Attention {
             let position = (positions.query_start + index).saturating_sub(positions.row_padding(row));
             (1.0 + temperature.scale * ((position + 1) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
         };
-        let factors: Vec<f32> =
-            (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
+        let factors: Vec<f32> = (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
         let factors = burn::tensor::TensorData::new(factors, [batch, 1, length, 1]);
         let device = q.device();
         let dtype = q.dtype();

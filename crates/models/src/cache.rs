@@ -18,7 +18,7 @@ pub struct DecodeCache {
 #[non_exhaustive]
 pub enum LayerState {
     /// Keys and values of an attention layer.
-    Attention(LayerCache),
+    Attention(Box<LayerCache>),
     /// State of a dedicated implementation.
     Custom(Box<dyn CustomState>),
 }

@@ -14,6 +14,12 @@ pub trait CausalLm: Debug + Send {
     /// Longest sequence that the model was made for, if it has one.
     fn max_position_embeddings(&self) -> Option<usize>;
 
+    /// Length up to which cached keys hold: a sequence that grows beyond it must be computed again from its start, because
+    /// its rotary embedding changes there (LongRoPE). `None` for most models.
+    fn recompute_beyond(&self) -> Option<usize> {
+        None
+    }
+
     /// Where the parameters are.
     fn device(&self) -> Device;
 
@@ -35,10 +41,8 @@ pub trait CausalLm: Debug + Send {
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if a value has another shape than its parameter.
-    fn assign_parameters(
-        &mut self,
-        provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>,
-    ) -> Result<(), ModelError>;
+    fn assign_parameters(&mut self, provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>)
+    -> Result<(), ModelError>;
 
     /// Calls `read` with the path and value of every parameter, in module order. Fails in the caller's closure, not here.
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor));

@@ -3,9 +3,10 @@
 use crate::attention::PassContext;
 use crate::parameters::{self, ParameterTensor};
 use crate::{
-    CacheOptions, CausalLm, DecodeCache, DecoderLayer, LayerState, Linear, LogitsFor, ModelError, Norm, TokenBatch, convert,
+    CacheOptions, CausalLm, DecodeCache, DecoderLayer, LayerState, Linear, LogitsFor, ModelError, Norm, TokenBatch,
+    convert,
 };
-use automodel_attention::{Positions, Rope, SdpaBackend};
+use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
 use automodel_registry::spec::{EmbeddingSpec, HeadSpec, Mixer, ModelSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -75,9 +76,7 @@ impl Decoder {
             model: DecoderModel {
                 embed_tokens: table(spec.vocab_size),
                 embed_positions: spec.embedding.learned_positions.as_ref().map(|positions| table(positions.rows)),
-                layers: layers
-                    .map(|(layer, rope)| DecoderLayer::new(spec.hidden_size, layer, rope, device))
-                    .collect(),
+                layers: layers.map(|(layer, rope)| DecoderLayer::new(spec.hidden_size, layer, rope, device)).collect(),
                 norm: Norm::new(spec.final_norm, [spec.hidden_size], device),
             },
             lm_head: Linear::new(spec.hidden_size, spec.vocab_size, spec.head.bias, device),
@@ -105,7 +104,9 @@ impl Decoder {
         let rows = positions.rotary(batch.length());
         let total_length = rows.iter().flatten().max().map_or(1, |last| last + 1);
         let tables = self.ropes.iter().map(|rope| rope.tables(&rows, total_length, &device));
-        let rope_tables = tables.collect::<Result<Vec<_>, _>>().map_err(|source| ModelError::Attention { layer: 0, source })?;
+        let rope_tables = tables
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| ModelError::Attention { layer: 0, source: Box::new(source) })?;
         let context = PassContext { positions, rope_tables: &rope_tables, backend: self.facts.options.attention };
         for (index, layer) in self.model.layers.iter().enumerate() {
             let state = cache.layers.get_mut(index).ok_or(ModelError::ForeignCache { layer: index })?;
@@ -161,6 +162,14 @@ impl CausalLm for Decoder {
 
     fn max_position_embeddings(&self) -> Option<usize> {
         self.facts.max_position_embeddings
+    }
+
+    fn recompute_beyond(&self) -> Option<usize> {
+        let limit = |rope: &Rope| match rope.config().scaling {
+            RopeScaling::LongRope { original_max_position_embeddings, .. } => Some(original_max_position_embeddings),
+            _ => None,
+        };
+        self.ropes.iter().filter_map(limit).min()
     }
 
     fn device(&self) -> Device {

@@ -86,9 +86,6 @@ pub enum ModelError {
         layer: usize,
         /// The cause.
         #[source]
-        source: automodel_attention::AttentionError,
+        source: Box<automodel_attention::AttentionError>,
     },
-    /// An option that the implementation does not accept.
-    #[error("{0}")]
-    Registry(#[from] automodel_registry::RegistryError),
 }

@@ -59,9 +59,9 @@ fn upload(values: Vec<f32>, shape: &[usize], dtype: FloatDType, device: &Device)
 
 /// Normal values by Box and Muller from a splitmix64 stream, which is the same everywhere.
 fn normal_values(seed: u64, path: &str, elements: usize, std: f64) -> Vec<f32> {
-    let mut state = path.bytes().fold(seed ^ 0x9E37_79B9_7F4A_7C15, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    });
+    let mut state = path
+        .bytes()
+        .fold(seed ^ 0x9E37_79B9_7F4A_7C15, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
     let mut uniform = move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = state;

@@ -38,6 +38,7 @@ pub enum MixerModule {
 
 /// What is computed at each position.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "modules live in a list of layers; Burn's derive takes no box")]
 pub enum FeedForward {
     /// A gated MLP.
     Gated(GatedMlp),
@@ -73,9 +74,8 @@ impl DecoderLayer {
     /// A layer without values; `rope` is the index of its tables in the pass.
     pub(crate) fn new(hidden_size: usize, spec: &LayerSpec, rope: Option<usize>, device: &Device) -> Self {
         let Mixer::Attention(attention) = &spec.mixer;
-        let norm = |name: &str| {
-            spec.placement.norms().contains(&name).then(|| Norm::new(spec.norm, [hidden_size], device))
-        };
+        let norm =
+            |name: &str| spec.placement.norms().contains(&name).then(|| Norm::new(spec.norm, [hidden_size], device));
         Self {
             self_attn: MixerModule::Attention(Attention::new(hidden_size, attention, device)),
             mlp: FeedForward::new(hidden_size, &spec.mlp, device),
@@ -108,7 +108,7 @@ impl DecoderLayer {
             let cache = Attention::cache_of(state, layer)?;
             attention
                 .forward(x, self.rope, cache, context)
-                .map_err(|source| ModelError::Attention { layer, source })
+                .map_err(|source| ModelError::Attention { layer, source: Box::new(source) })
         };
         let feed = |x: Tensor<3>| self.mlp.forward(x);
         Ok(match self.placement {

@@ -84,9 +84,7 @@ impl SparseMoe {
             gate: Router::new(hidden_size, spec, device),
             experts: (0..spec.num_experts).map(expert).collect(),
             shared_expert: shared.map(|SharedExpert { mlp, .. }| GatedMlp::new(hidden_size, mlp, device)),
-            shared_expert_gate: shared
-                .filter(|shared| shared.gate)
-                .map(|_| Linear::new(hidden_size, 1, false, device)),
+            shared_expert_gate: shared.filter(|shared| shared.gate).map(|_| Linear::new(hidden_size, 1, false, device)),
         }
     }
 

@@ -20,10 +20,13 @@ pub struct CustomImplementation {
     /// What it is for, `retrieval` for instance.
     pub tags: &'static [&'static str],
     /// Declines configs that it cannot serve, with the reason.
-    pub supports: Option<fn(&ResolvedConfig) -> Result<(), String>>,
+    pub supports: Option<SupportsConfig>,
     /// Where the checkpoint keeps its parameters.
     pub weight_map: fn(&ResolvedConfig) -> Result<WeightMap, RegistryError>,
 }
+
+/// Whether an implementation can serve a config; the error is the reason why not, as a sentence.
+pub type SupportsConfig = fn(&ResolvedConfig) -> Result<(), String>;
 
 /// Options that an implementation accepts besides its config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub enum RegistryError {
         model_type: String,
         /// The cause.
         #[source]
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// A value that contradicts another.
     #[error("config of model type `{model_type}`: {problem}")]

@@ -13,7 +13,7 @@ pub mod spec;
 pub mod template;
 pub mod weights;
 
-pub use custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation};
+pub use custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation, SupportsConfig};
 pub use error::RegistryError;
 pub use family::Family;
 pub use options::{SplitOptions, split_options};

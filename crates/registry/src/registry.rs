@@ -271,8 +271,8 @@ impl Registry {
 
 fn model_type_of(raw: &RawConfig) -> Result<&str, RegistryError> {
     let model_type = raw.model_type();
-    let model_type =
-        model_type.map_err(|source| RegistryError::Config { model_type: "(missing)".to_owned(), source })?;
+    let model_type = model_type
+        .map_err(|source| RegistryError::Config { model_type: "(missing)".to_owned(), source: Box::new(source) })?;
     Ok(effective_model_type(model_type, raw.get("layer_types")))
 }
 

@@ -64,7 +64,7 @@ impl Template {
     /// A value that is missing, of the wrong kind, absurd, or contradicts another.
     pub fn read(config: &ResolvedConfig, keys: &Keys) -> Result<Self, RegistryError> {
         let model_type = config.model_type().to_owned();
-        let at = |source| RegistryError::Config { model_type: model_type.clone(), source };
+        let at = |source| RegistryError::Config { model_type: model_type.clone(), source: Box::new(source) };
         let hidden_size = config.usize("hidden_size").map_err(at)?;
         let heads = config.usize("num_attention_heads").map_err(at)?;
         let key_value_heads = config.usize_or_null("num_key_value_heads").map_err(at)?.unwrap_or(heads);
@@ -81,11 +81,8 @@ impl Template {
             }
         };
         let activation = activation(config, keys.activation)?;
-        let mlp = MlpSpec {
-            intermediate_size: config.usize(keys.intermediate_size).map_err(at)?,
-            activation,
-            bias: false,
-        };
+        let mlp =
+            MlpSpec { intermediate_size: config.usize(keys.intermediate_size).map_err(at)?, activation, bias: false };
         Ok(Self {
             num_hidden_layers: config.usize("num_hidden_layers").map_err(at)?,
             vocab_size: config.usize("vocab_size").map_err(at)?,
@@ -194,7 +191,8 @@ impl Template {
             final_norm: self.norm,
             head: self.head,
         };
-        spec.validate().map_err(|problem| RegistryError::InconsistentConfig { model_type: self.model_type, problem })?;
+        spec.validate()
+            .map_err(|problem| RegistryError::InconsistentConfig { model_type: self.model_type, problem })?;
         Ok(spec)
     }
 
@@ -254,7 +252,11 @@ pub fn activation(config: &ResolvedConfig, key: &str) -> Result<Activation, Regi
 ///
 /// # Errors
 /// An unknown layer type, or a sliding layer without a window.
-pub fn mask_of(config: &ResolvedConfig, layer_type: &str, window: Option<usize>) -> Result<AttentionMask, RegistryError> {
+pub fn mask_of(
+    config: &ResolvedConfig,
+    layer_type: &str,
+    window: Option<usize>,
+) -> Result<AttentionMask, RegistryError> {
     match (layer_type, window) {
         ("full_attention", _) => Ok(AttentionMask::Full),
         ("sliding_attention", Some(window)) => Ok(AttentionMask::Sliding { window }),
@@ -296,6 +298,9 @@ pub trait InConfig<T> {
 
 impl<T> InConfig<T> for Result<T, ConfigError> {
     fn in_config(self, config: &ResolvedConfig) -> Result<T, RegistryError> {
-        self.map_err(|source| RegistryError::Config { model_type: config.model_type().to_owned(), source })
+        self.map_err(|source| RegistryError::Config {
+            model_type: config.model_type().to_owned(),
+            source: Box::new(source),
+        })
     }
 }

@@ -20,7 +20,7 @@ impl Default for RopeDefaults {
 }
 
 /// How a family reads rope parameters.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeOptions {
     /// What it assumes where a file gives nothing.
     pub defaults: RopeDefaults,
@@ -28,6 +28,22 @@ pub struct RopeOptions {
     pub type_aliases: &'static [(&'static str, &'static str)],
     /// Keys of its own in the rope object, handed out in [`RopeParameters::extra`].
     pub extra_keys: &'static [&'static str],
+    /// Top-level key of the base in files of version 4 (`rope_theta`).
+    pub theta_key: &'static str,
+    /// Top-level key of the part of a head that rotates in files of version 4 (`partial_rotary_factor`).
+    pub partial_rotary_factor_key: &'static str,
+}
+
+impl Default for RopeOptions {
+    fn default() -> Self {
+        Self {
+            defaults: RopeDefaults::default(),
+            type_aliases: &[],
+            extra_keys: &[],
+            theta_key: "rope_theta",
+            partial_rotary_factor_key: "partial_rotary_factor",
+        }
+    }
 }
 
 impl From<RopeDefaults> for RopeOptions {

@@ -26,7 +26,7 @@ pub(super) struct RopeReader<'a> {
 impl<'a> RopeReader<'a> {
     /// Parameters that hold for all layers.
     pub(super) fn new(config: &'a ResolvedConfig, objects: Vec<String>, options: &'a RopeOptions) -> Self {
-        Self { config, objects, around: None, theta_key: Some("rope_theta"), older_type_name: true, options }
+        Self { config, objects, around: None, theta_key: Some(options.theta_key), older_type_name: true, options }
     }
 
     /// Parameters of one layer type.
@@ -195,7 +195,7 @@ impl<'a> RopeReader<'a> {
     fn partial_rotary_factor(&self) -> Result<f64> {
         let expected = "a number from 0 to 1";
         let part = |value: &Value| typed::finite(value).filter(|part| (0.0..=1.0).contains(part));
-        let outer = self.config.optional("partial_rotary_factor", expected, part)?;
+        let outer = self.config.optional(self.options.partial_rotary_factor_key, expected, part)?;
         let inner = self.optional("partial_rotary_factor", expected, part)?;
         Ok(inner.or(outer).unwrap_or(self.options.defaults.partial_rotary_factor))
     }

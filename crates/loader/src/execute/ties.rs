@@ -27,7 +27,7 @@ pub(super) fn compare(
         if outcome == TieOutcome::DifferentAndApart {
             report.warnings.push(format!(
                 "the config ties `{}` to `{}`, but the checkpoint has both with different values: they are not tied; \
-                 override `tie_word_embeddings` with false to say so",
+                 its config.json should say `tie_word_embeddings`: false",
                 tie.parameter, tie.to
             ));
         }

@@ -40,8 +40,8 @@ impl Ties {
                 }
                 (false, false, true) => {
                     let note = format!(
-                        "the config does not tie it to `{to}`: if the checkpoint means that, override `tie_word_embeddings` \
-                         with true"
+                        "the config does not tie it to `{to}`: if the checkpoint was made tied, set `tie_word_embeddings` to true \
+                         in its config.json"
                     );
                     ties.notes.insert(parameter, note);
                 }

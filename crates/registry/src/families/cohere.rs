@@ -36,8 +36,11 @@ const LAYOUT: Layout = Layout::LLAMA;
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 500_000.0, ..RopeDefaults::default() };
     let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
-    let mut template =
-        Template::read(config, &keys)?.with_cohere_head_and_norms(config)?.with_rope(config, defaults, RopePairing::Interleaved)?;
+    let mut template = Template::read(config, &keys)?.with_cohere_head_and_norms(config)?.with_rope(
+        config,
+        defaults,
+        RopePairing::Interleaved,
+    )?;
     if config.bool("use_qk_norm").in_config(config)? {
         template = template.with_qk_norm(QkNormExtent::HeadOwnWeight);
     }

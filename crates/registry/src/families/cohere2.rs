@@ -8,7 +8,19 @@ pub static FAMILY: Family = Family {
     architectures: &["Cohere2ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &["_sliding_window_pattern", "sliding_window_pattern", "rotary_pct", "order_of_interleaved_layers", "position_embedding_type", "use_embedding_sharing", "use_gated_activation", "use_parallel_block", "use_parallel_embedding", "use_qk_norm", "layer_switch"],
+    ignored_keys: &[
+        "_sliding_window_pattern",
+        "sliding_window_pattern",
+        "rotary_pct",
+        "order_of_interleaved_layers",
+        "position_embedding_type",
+        "use_embedding_sharing",
+        "use_gated_activation",
+        "use_parallel_block",
+        "use_parallel_embedding",
+        "use_qk_norm",
+        "layer_switch",
+    ],
     layout: LAYOUT,
 };
 
@@ -36,12 +48,15 @@ const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
-    let template = Template::read(config, &keys)?
-        .with_cohere_head_and_norms(config)?
-        .with_rope(config, RopeDefaults::default(), RopePairing::Interleaved)?;
+    let template = Template::read(config, &keys)?.with_cohere_head_and_norms(config)?.with_rope(
+        config,
+        RopeDefaults::default(),
+        RopePairing::Interleaved,
+    )?;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
     let pattern = sliding_window_pattern(config, 4)?;
-    let every_nth = |index: usize| if (index + 1) % pattern == 0 { "full_attention" } else { "sliding_attention" };
+    let every_nth =
+        |index: usize| if (index + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" };
     let types = layer_types(config, template.num_hidden_layers, every_nth)?;
     template.build(|index, layer| {
         let attention = layer.attention_mut();

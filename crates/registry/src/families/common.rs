@@ -41,7 +41,10 @@ pub(super) fn refuse_bidirectional(config: &ResolvedConfig) -> Result<(), Regist
 }
 
 /// Qwen's windows: on layers from `max_window_layers` up, if `use_sliding_window` is set.
-pub(super) fn build_with_upper_windows(config: &ResolvedConfig, template: Template) -> Result<ModelSpec, RegistryError> {
+pub(super) fn build_with_upper_windows(
+    config: &ResolvedConfig,
+    template: Template,
+) -> Result<ModelSpec, RegistryError> {
     let windowed = config.bool("use_sliding_window").in_config(config)?;
     let window = config.usize_or_null("sliding_window").in_config(config)?.filter(|_| windowed);
     let from = config.count("max_window_layers").in_config(config)?;
@@ -64,7 +67,7 @@ pub(super) fn softmax_moe(
 ) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, Keys::LLAMA.activation)?;
     Ok(MoeSpec {
-        num_experts: config.usize(experts_key).in_config(config)?,
+        num_experts: config.count(experts_key).in_config(config)?,
         num_experts_per_tok: config.usize("num_experts_per_tok").in_config(config)?,
         expert: MlpSpec { intermediate_size, activation, bias: false },
         router: RouterSpec { score: RouterScore::Softmax, normalize, scale: None, bias: false },

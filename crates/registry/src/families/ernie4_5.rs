@@ -34,8 +34,7 @@ const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 500_000.0, ..RopeDefaults::default() };
-    let mut template =
-        Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
+    let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
     let bias = config.bool("use_bias").in_config(config)?;
     template.attention.bias = AttentionBias::qkv_o(bias, bias);
     template.with_mlp_bias(config, "use_bias")?.build_uniform()

@@ -75,7 +75,7 @@ impl SlidingPattern {
     fn layer_type(&self, index: usize) -> &'static str {
         let sliding = match self {
             Self::Never => false,
-            Self::EveryNth(n) => (index + 1) % n != 0,
+            Self::EveryNth(n) => !(index + 1).is_multiple_of(*n),
             Self::Word(word) => word[index % word.len()] == b'L',
         };
         if sliding { "sliding_attention" } else { "full_attention" }

@@ -43,7 +43,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     refuse_bidirectional(config)?;
     let template = Template::gemma2(config)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
-    let alternate = |index: usize| if index % 2 == 0 { "sliding_attention" } else { "full_attention" };
+    let alternate = |index: usize| if index.is_multiple_of(2) { "sliding_attention" } else { "full_attention" };
     let types = layer_types(config, template.num_hidden_layers, alternate)?;
     template.build(|index, layer| {
         layer.attention_mut().mask = mask_of(config, &types[index], window)?;

@@ -45,7 +45,8 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     template.attention.softcap = None;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
     let pattern = sliding_window_pattern(config, 6)?;
-    let every_nth = |index: usize| if (index + 1) % pattern == 0 { "full_attention" } else { "sliding_attention" };
+    let every_nth =
+        |index: usize| if (index + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" };
     let types = layer_types(config, template.num_hidden_layers, every_nth)?;
     let theta = LayerTypeThetas { full: 1_000_000.0, sliding: 10_000.0, sliding_key: Some("rope_local_base_freq") };
     let rope = RopeByLayerType::full_and_sliding(config, &theta, template.attention.head_dim)?;

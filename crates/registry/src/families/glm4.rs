@@ -42,8 +42,7 @@ const LAYOUT: Layout = Layout {
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { partial_rotary_factor: 0.5, ..RopeDefaults::default() };
-    let mut template =
-        Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
+    let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
     template.placement = NormPlacement::Sandwich;
     template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias").in_config(config)?, false);
     template.build_uniform()

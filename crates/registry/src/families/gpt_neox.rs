@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["GPTNeoXForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    // The rotary embedding is read from `rotary_emb_base` and `rotary_pct`.
+    ignored_keys: &["rope_theta", "partial_rotary_factor"],
     layout: LAYOUT,
 };
 
@@ -26,7 +27,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
         ("use_parallel_residual", Bool(true)),
         ("attention_bias", Bool(true)),
     ],
-    aliases: &[("rotary_emb_base", "rope_theta"), ("rotary_pct", "partial_rotary_factor")],
+    aliases: &[],
 };
 
 const LAYOUT: Layout = Layout {
@@ -48,10 +49,19 @@ const LAYOUT: Layout = Layout {
     ..Layout::LLAMA
 };
 
+const ROPE: RopeOptions = RopeOptions {
+    defaults: RopeDefaults { theta: 10_000.0, partial_rotary_factor: 0.25 },
+    type_aliases: &[],
+    extra_keys: &[],
+    theta_key: "rotary_emb_base",
+    partial_rotary_factor_key: "rotary_pct",
+};
+
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "layer_norm_eps", head_dim: None, ..Keys::LLAMA };
-    let defaults = RopeDefaults { partial_rotary_factor: 0.25, ..RopeDefaults::default() };
-    let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
+    let mut template = Template::read(config, &keys)?;
+    let rope = RopeByLayerType::read_with(config, &ROPE, template.attention.head_dim, RopePairing::HalfSplit)?;
+    template.attention.rope = Some(rope.uniform()?.clone());
     template.norm.kind = NormKind::LayerNorm { bias: true };
     if config.bool("use_parallel_residual").in_config(config)? {
         template.placement = NormPlacement::ParallelSplit;

@@ -35,8 +35,7 @@ const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 100_000.0, ..RopeDefaults::default() };
-    let mut template =
-        Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
+    let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
     template.norm.kind = NormKind::RmsProductInFloat32;
     template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias").in_config(config)?, false);
     template.with_mlp_bias(config, "mlp_bias")?.build_uniform()

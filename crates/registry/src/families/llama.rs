@@ -9,7 +9,15 @@ pub static FAMILY: Family = Family {
     defaults: &DEFAULTS,
     lower,
     // SmolLM and Falcon 3 carry names of their training code, DeepSeek's dense models settings of experts that they lack.
-    ignored_keys: &["is_llama_config", "activation", "ep_size", "first_k_dense_replace", "moe_layer_freq", "norm_topk_prob", "scoring_func"],
+    ignored_keys: &[
+        "is_llama_config",
+        "activation",
+        "ep_size",
+        "first_k_dense_replace",
+        "moe_layer_freq",
+        "norm_topk_prob",
+        "scoring_func",
+    ],
     layout: LAYOUT,
 };
 

@@ -45,8 +45,7 @@ const LAYOUT: Layout = Layout {
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 1_000_000.0, ..RopeDefaults::default() };
-    let mut template =
-        Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
+    let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
     template.attention.mask = uniform_window(config)?;
     let intermediate_size = config.usize("intermediate_size").in_config(config)?;
     template.mlp = Mlp::Moe(softmax_moe(config, "num_local_experts", intermediate_size, true)?);

@@ -1,8 +1,8 @@
 //! The built-in families, one file each. Adding one: write its file, list it here, add a fixture.
 
-mod common;
 mod cohere;
 mod cohere2;
+mod common;
 mod ernie4_5;
 mod exaone4;
 mod gemma;
@@ -30,6 +30,8 @@ mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+#[cfg(test)]
+mod tests;
 
 use crate::Family;
 

@@ -36,7 +36,8 @@ const LAYOUT: Layout = Layout::LLAMA;
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let template = Template::olmo2(config)?;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
-    let every_fourth = |index: usize| if (index + 1) % 4 == 0 { "full_attention" } else { "sliding_attention" };
+    let every_fourth =
+        |index: usize| if (index + 1).is_multiple_of(4) { "full_attention" } else { "sliding_attention" };
     let types = layer_types(config, template.num_hidden_layers, every_fourth)?;
     let theta = LayerTypeThetas { full: 500_000.0, sliding: 500_000.0, sliding_key: None };
     let rope = RopeByLayerType::full_and_sliding(config, &theta, template.attention.head_dim)?;

@@ -30,10 +30,8 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout {
-    fused: &[fused_qkv("self_attn.qkv_proj", FusedOrder::Rows), FUSED_GATE_UP],
-    ..Layout::LLAMA
-};
+const LAYOUT: Layout =
+    Layout { fused: &[fused_qkv("self_attn.qkv_proj", FusedOrder::Rows), FUSED_GATE_UP], ..Layout::LLAMA };
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     // The first releases say "su" or "yarn" and mean LongRoPE (transformers, configuration_phi3.py).

@@ -55,7 +55,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let window = config.count_or_null("sliding_window").in_config(config)?.filter(|&window| windowed && window > 0);
     let below = config.count("max_window_layers").in_config(config)?;
     let default_type = |index: usize| {
-        if index % 2 == 0 && index < below && windowed { "sliding_attention" } else { "full_attention" }
+        if index.is_multiple_of(2) && index < below && windowed { "sliding_attention" } else { "full_attention" }
     };
     let types = layer_types(config, template.num_hidden_layers, default_type)?;
     template.build(|index, layer| {

@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     architectures: &["Qwen3MoeForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    // Qwen3-Coder adds Qwen2-MoE's keys.
+    // Published files carry Qwen2's `max_window_layers`, those of Qwen3-Coder more of Qwen2-MoE's keys.
     ignored_keys: &["max_window_layers", "qkv_bias", "shared_expert_intermediate_size", "use_qk_norm"],
     layout: LAYOUT,
 };

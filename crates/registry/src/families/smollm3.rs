@@ -39,8 +39,7 @@ const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 2_000_000.0, ..RopeDefaults::default() };
-    let mut template =
-        Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
+    let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
     let bias = config.bool("attention_bias").in_config(config)?;
     template.attention.bias = AttentionBias::qkv_o(bias, bias);
     template = template.with_mlp_bias(config, "mlp_bias")?;
@@ -49,7 +48,12 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let rotates = config.list_usize_or_null("no_rope_layers").in_config(config)?;
     let rotates: Vec<bool> = match rotates {
         Some(list) if list.len() >= layers => list.iter().map(|&flag| flag != 0).collect(),
-        Some(list) => return Err(inconsistent(config, format!("no_rope_layers has {} entries for {layers} layers: give one for each", list.len()))),
+        Some(list) => {
+            return Err(inconsistent(
+                config,
+                format!("no_rope_layers has {} entries for {layers} layers: give one for each", list.len()),
+            ));
+        }
         None => (0..layers).map(|index| (index + 1) % interval != 0).collect(),
     };
     let windowed = config.bool("use_sliding_window").in_config(config)?;

@@ -40,10 +40,8 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout {
-    renames: &[("mlp.up_proj", "mlp.c_fc"), ("mlp.down_proj", "mlp.c_proj")],
-    ..Layout::LLAMA
-};
+const LAYOUT: Layout =
+    Layout { renames: &[("mlp.up_proj", "mlp.c_fc"), ("mlp.down_proj", "mlp.c_proj")], ..Layout::LLAMA };
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "norm_epsilon", ..Keys::LLAMA };

@@ -92,6 +92,8 @@ impl IgnoredTensors {
                 None => return false,
             }
         }
-        rest.is_empty() || open_end || (self.pattern.contains('*') && name.ends_with(self.pattern.rsplit('*').next().unwrap_or("")))
+        rest.is_empty()
+            || open_end
+            || (self.pattern.contains('*') && name.ends_with(self.pattern.rsplit('*').next().unwrap_or("")))
     }
 }

@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn rows_are_a_range() {
-        let piece = SourcePiece::view("qkv_proj.weight", &[6, 4], vec![ViewOp::Narrow { axis: 0, start: 2, length: 2 }]);
+        let piece =
+            SourcePiece::view("qkv_proj.weight", &[6, 4], vec![ViewOp::Narrow { axis: 0, start: 2, length: 2 }]);
         assert_eq!(piece.strided().unwrap().contiguous_range(), Some(8..16));
     }
 

@@ -1,0 +1,120 @@
+//! Quirks of transformers that its own configs show only when a value is unusual.
+
+use crate::spec::*;
+use crate::{Registry, RegistryError, ResolveOptions};
+use automodel_config::{Overrides, RawConfig};
+use serde_json::{Value, json};
+
+/// The specification of a small model with `changes` to its config.
+fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
+    let mut config = json!({
+        "model_type": model_type, "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    });
+    let (Some(config), Some(changes)) = (config.as_object_mut(), changes.as_object()) else { panic!("objects") };
+    config.extend(changes.clone());
+    let registry = Registry::builtin();
+    let raw = RawConfig::from_str(&serde_json::to_string(config).unwrap()).unwrap();
+    let defaults = registry.class_defaults(&raw).unwrap();
+    let config = raw.resolve(defaults, &Overrides::new()).unwrap();
+    let resolution = registry.resolve(&config, &ResolveOptions::default()).unwrap();
+    let spec = registry.lower(&config, &resolution)?.spec.expect("a generic implementation");
+    config.check_all_read(&[]).unwrap();
+    Ok(spec)
+}
+
+fn attention(spec: &ModelSpec, layer: usize) -> &AttentionSpec {
+    let Mixer::Attention(attention) = &spec.layers[layer].mixer;
+    attention
+}
+
+fn rope(spec: &ModelSpec, layer: usize) -> &RopeSpec {
+    attention(spec, layer).rope.as_ref().expect("a layer that rotates")
+}
+
+fn activation(spec: &ModelSpec) -> Activation {
+    match &spec.layers[0].mlp {
+        Mlp::Gated(mlp) | Mlp::Plain(mlp) => mlp.activation,
+        Mlp::Moe(_) => panic!("a dense layer"),
+    }
+}
+
+#[test]
+fn gemma3_does_not_cap_scores() {
+    let changes = json!({"head_dim": 8, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0});
+    let spec = lower("gemma3_text", changes.clone()).unwrap();
+    assert_eq!(attention(&spec, 0).softcap, None);
+    assert_eq!(spec.head.logit_softcap, Some(3.0));
+    assert_eq!(attention(&lower("gemma2", changes).unwrap(), 0).softcap, Some(5.0));
+}
+
+#[test]
+fn gemma_takes_gelu_alone_for_its_approximation() {
+    let of = |name: &str| activation(&lower("gemma", json!({"hidden_act": name})).unwrap());
+    assert_eq!(of("gelu"), Activation::GeluTanh);
+    assert_eq!(of("gelu_python"), Activation::Gelu);
+    assert_eq!(of("gelu_accurate"), Activation::GeluTanh);
+}
+
+#[test]
+fn whole_heads_rotate_where_the_family_has_no_partial_rotation() {
+    let half = json!({"partial_rotary_factor": 0.5});
+    assert_eq!(rope(&lower("llama", half.clone()).unwrap(), 0).rotary_dim, 8);
+    assert_eq!(rope(&lower("stablelm", half.clone()).unwrap(), 0).rotary_dim, 4);
+    assert_eq!(rope(&lower("phi3", half).unwrap(), 0).rotary_dim, 4);
+    let scaled = json!({"partial_rotary_factor": 0.5, "rope_scaling": {"rope_type": "linear", "factor": 2.0}});
+    assert_eq!(rope(&lower("phi", scaled.clone()).unwrap(), 0).rotary_dim, 4);
+    let error = lower("llama", scaled).unwrap_err();
+    assert!(error.to_string().contains("partial_rotary_factor is 0.5"), "{error}");
+}
+
+#[test]
+fn proportional_frequencies_stop_at_the_part() {
+    let parameters = json!({"rope_type": "proportional", "rope_theta": 10000.0, "partial_rotary_factor": 0.5});
+    let spec = lower("llama", json!({"rope_parameters": parameters})).unwrap();
+    assert_eq!(rope(&spec, 0).rotary_dim, 4);
+    assert_eq!(rope(&spec, 0).scaling, RopeScaling::Proportional { factor: 1.0, head_dim: 8 });
+}
+
+#[test]
+fn rope_scaling_by_its_older_name_misses_layer_types() {
+    let of = |scaling: Value| {
+        let spec = lower(
+            "gemma3_text",
+            json!({"head_dim": 8, "rope_scaling": scaling, "layer_types": ["full_attention",
+            "sliding_attention", "full_attention"]}),
+        );
+        rope(&spec.unwrap(), 0).scaling.clone()
+    };
+    assert_eq!(of(json!({"type": "linear", "factor": 2.0})), RopeScaling::Default);
+    assert_eq!(of(json!({"rope_type": "linear", "factor": 2.0})), RopeScaling::Linear { factor: 2.0 });
+}
+
+#[test]
+fn smollm3_masks_by_layer_type_and_cuts_long_lists() {
+    let types = json!(["full_attention", "sliding_attention", "full_attention"]);
+    let changes = json!({
+        "layer_types": types, "sliding_window": 4, "use_sliding_window": false, "no_rope_layers": [1, 1, 0, 1, 1],
+    });
+    let spec = lower("smollm3", changes).unwrap();
+    assert_eq!(attention(&spec, 1).mask, AttentionMask::Sliding { window: 4 });
+    assert!(attention(&spec, 1).rope.is_some() && attention(&spec, 2).rope.is_none());
+    let spec = lower("smollm3", json!({"sliding_window": 4, "no_rope_layer_interval": 1})).unwrap();
+    assert_eq!(attention(&spec, 0).mask, AttentionMask::Full);
+    assert!(lower("smollm3", json!({"no_rope_layers": [1, 0]})).is_err());
+}
+
+#[test]
+fn cohere2_takes_the_head_dim_of_the_file() {
+    assert_eq!(attention(&lower("cohere2", json!({"head_dim": 16})).unwrap(), 0).head_dim, 16);
+    assert_eq!(attention(&lower("cohere2", json!({})).unwrap(), 0).head_dim, 8);
+}
+
+#[test]
+fn no_experts_make_dense_layers() {
+    for model_type in ["qwen2_moe", "qwen3_moe"] {
+        let spec = lower(model_type, json!({"num_experts": 0, "head_dim": 8})).unwrap();
+        assert!(spec.layers.iter().all(|layer| matches!(layer.mlp, Mlp::Gated(_))), "{model_type}");
+    }
+    assert!(lower("mixtral", json!({"num_local_experts": 0})).is_err());
+}
