@@ -88,4 +88,22 @@ pub enum ModelError {
         #[source]
         source: Box<automodel_attention::AttentionError>,
     },
+    /// The config cannot be lowered; for factories that use the registry.
+    #[error(transparent)]
+    Registry(Box<automodel_registry::RegistryError>),
+    /// The config lacks something; for factories that read it.
+    #[error(transparent)]
+    Config(Box<automodel_config::ConfigError>),
+}
+
+impl From<automodel_registry::RegistryError> for ModelError {
+    fn from(error: automodel_registry::RegistryError) -> Self {
+        Self::Registry(Box::new(error))
+    }
+}
+
+impl From<automodel_config::ConfigError> for ModelError {
+    fn from(error: automodel_config::ConfigError) -> Self {
+        Self::Config(Box::new(error))
+    }
 }
