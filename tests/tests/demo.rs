@@ -1,7 +1,8 @@
 //! The checkpoint that comes with the crate does what its README promises.
 
 use automodel::generation::{GenerationOptions, Prompt};
-use automodel::{AutoModelForCausalLM, DEMO};
+use automodel::loader::QuantizationConfig;
+use automodel::{AutoModel, AutoModelForCausalLM, DEMO};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
@@ -18,7 +19,21 @@ fn the_first_thing_a_newcomer_tries() {
 
 #[test]
 fn held_out_sums_are_right() {
-    let model = AutoModelForCausalLM::from_pretrained(DEMO).load().unwrap();
+    let (right, total) = right_of_total(&AutoModelForCausalLM::from_pretrained(DEMO).load().unwrap());
+    assert!(right * 100 >= total * 99, "{right} of {total} sums are right");
+}
+
+#[test]
+fn held_out_sums_are_right_in_4_bits() {
+    for config in [QuantizationConfig::nf4(), QuantizationConfig::nf4().with_double_quant(true)] {
+        let (right, total) =
+            right_of_total(&AutoModelForCausalLM::from_pretrained(DEMO).quantize(config.clone()).load().unwrap());
+        assert!(right * 100 >= total * 98, "{right} of {total} sums are right with {config:?}");
+    }
+}
+
+/// How many of the sums that were held out of the training are right, and how many there are.
+fn right_of_total(model: &AutoModel) -> (usize, usize) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/automodel/demo");
     let lines = fs::read_to_string(directory.join("held_out.txt")).unwrap();
     let mut by_length: BTreeMap<usize, Vec<(&str, &str)>> = BTreeMap::new();
@@ -37,7 +52,7 @@ fn held_out_sums_are_right() {
             model.generate(&prompts, &GenerationOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
         right += report.texts.iter().zip(sums).filter(|(text, (_, answer))| text.text == *answer).count();
     }
-    assert!(right * 100 >= total * 99, "{right} of {total} sums are right");
+    (right, total)
 }
 
 fn sum(question: &str) -> String {

@@ -5,6 +5,7 @@ mod behaviours;
 mod config_expected;
 mod demo;
 mod parity;
+mod quantized;
 mod render;
 mod save;
 mod snapshots;

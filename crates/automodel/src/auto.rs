@@ -5,7 +5,7 @@ use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_generation::TextTokenizer;
 use automodel_hub::Checkpoint;
-use automodel_loader::{CheckpointFiles, LoadPlan, Progress, execute};
+use automodel_loader::{CheckpointFiles, LoadPlan, Progress, QuantizationConfig, execute};
 use automodel_models::{ModelFactory, parameters::ParameterTensor};
 use automodel_registry::Registry;
 use burn::tensor::Device;
@@ -143,6 +143,12 @@ impl FromPretrained {
         self
     }
 
+    /// Quantises projections to 4 bits while they are loaded: the full-precision model is never in memory.
+    pub fn quantize(mut self, config: QuantizationConfig) -> Self {
+        self.options.load.quantization = Some(config);
+        self
+    }
+
     /// Looks for NaN and infinity in all weights, which reads them all.
     pub fn check_finite(mut self, check: bool) -> Self {
         self.options.load.check_finite = check;
@@ -196,11 +202,13 @@ impl FromPretrained {
         let (mut loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
         let tied = loaded.tied().to_vec();
         model.assign_parameters(&mut |path| Some(ParameterTensor::from_dispatch(loaded.take(path)?.tensor)))?;
+        model.assign_quantized(&mut |path| loaded.take_quantized(path))?;
         Ok(AutoModel {
             model,
             tokenizer: tokenizer(&checkpoint)?,
             generation_config: generation_config(&checkpoint, &prepared)?,
             tied,
+            quantized: plan.rows.iter().any(|row| row.encoding.is_some()),
             checkpoint: Some(checkpoint),
             prepared,
             report: Some(report),

@@ -57,6 +57,11 @@ pub enum AutoModelError {
         /// Its path.
         parameter: String,
     },
+    /// Saving a model whose weights were quantised while loading.
+    #[error(
+        "the weights of this model were quantised while they were loaded and cannot be saved yet: load it without quantisation to save it"
+    )]
+    QuantizedSave,
     /// The generic implementation without a spec.
     #[error("the resolution chose the generic decoder without a specification: this is a mistake in the registry")]
     NoSpec,

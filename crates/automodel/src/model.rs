@@ -21,6 +21,7 @@ pub struct AutoModel {
     pub(crate) prepared: Prepared,
     pub(crate) report: Option<LoadReport>,
     pub(crate) tied: Vec<(String, String)>,
+    pub(crate) quantized: bool,
 }
 
 impl AutoModel {

@@ -42,6 +42,9 @@ impl AutoModel {
     /// # Ok::<(), automodel::AutoModelError>(())
     /// ```
     pub fn save_pretrained(&self, directory: &Path, options: &SaveOptions) -> Result<SaveReport, AutoModelError> {
+        if self.quantized {
+            return Err(AutoModelError::QuantizedSave);
+        }
         let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, options)?;
         let mut dtype = None;
         let mut outcome = Ok(());

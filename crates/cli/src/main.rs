@@ -11,6 +11,7 @@ mod hints;
 mod model_args;
 mod output;
 mod prompts;
+mod quantize_args;
 mod sampling_args;
 mod units;
 mod values;

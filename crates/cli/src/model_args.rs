@@ -3,6 +3,7 @@
 use crate::{
     error::CliError,
     failure,
+    quantize_args::QuantizeArgs,
     values::{self, DeviceName},
 };
 use automodel::attention::SdpaBackend;
@@ -46,6 +47,9 @@ pub struct ModelArgs {
     /// Where the model runs: cpu
     #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
     pub device: DeviceName,
+    /// How projections are quantised.
+    #[command(flatten)]
+    pub quantization: QuantizeArgs,
 }
 
 /// A model with what its loading showed.
@@ -77,6 +81,9 @@ impl ModelArgs {
         }
         if !self.attention.is_empty() {
             builder = builder.attention(self.attention.iter().copied());
+        }
+        if let Some(config) = self.quantization.config() {
+            builder = builder.quantize(config);
         }
         self.allow_unread_key.iter().fold(builder, |builder, key| builder.allow_unread_key(key))
     }

@@ -80,6 +80,19 @@ impl StoredDtype {
         bits.is_multiple_of(8).then_some(bits / 8)
     }
 
+    /// The type as the safetensors crate has it, of the types that stored 4-bit parameters consist of; `None` for others.
+    pub(crate) fn of_quantized(self) -> Option<safetensors::Dtype> {
+        use safetensors::Dtype;
+        match self {
+            Self::U8 => Some(Dtype::U8),
+            Self::F32 => Some(Dtype::F32),
+            // Scales that bitsandbytes spoilt, which are to be recognised.
+            Self::BF16 => Some(Dtype::BF16),
+            Self::F16 => Some(Dtype::F16),
+            _ => None,
+        }
+    }
+
     /// The float type that Burn computes with, for the four that have one.
     pub fn float(self) -> Option<FloatDType> {
         match self {
@@ -109,6 +122,17 @@ impl StoredDtype {
     fn entry(self) -> (Self, &'static str, u8) {
         // The table is in the order of the variants, see the test.
         ALL[self as usize]
+    }
+}
+
+impl From<FloatDType> for StoredDtype {
+    fn from(dtype: FloatDType) -> Self {
+        match dtype {
+            FloatDType::F64 => Self::F64,
+            FloatDType::F32 | FloatDType::Flex32 => Self::F32,
+            FloatDType::F16 => Self::F16,
+            FloatDType::BF16 => Self::BF16,
+        }
     }
 }
 

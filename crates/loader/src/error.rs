@@ -239,6 +239,40 @@ pub enum LoadError {
         /// The dtype.
         dtype: &'static str,
     },
+    /// An entry of `skip_modules` that is no pattern.
+    #[error(
+        "skip_modules has {pattern:?}, which cannot be used because {reason}: name modules, or write a simpler regular expression"
+    )]
+    SkipModule {
+        /// The entry.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A weight with an element that has no 4-bit code.
+    #[error(
+        "parameter `{parameter}` cannot be quantised: its element {index} (in row-major order), from tensor `{tensor}`, is \
+         {value}; add its module to skip_modules to keep it dense"
+    )]
+    NonFiniteWeight {
+        /// The parameter.
+        parameter: String,
+        /// The tensor that the element is from.
+        tensor: String,
+        /// Place of the element in the parameter, in row-major order.
+        index: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// A weight that cannot be quantised, or whose stored 4-bit form is not consistent.
+    #[error("parameter `{parameter}` cannot be had in 4 bits")]
+    Quantization {
+        /// The parameter.
+        parameter: String,
+        /// What is wrong, with the tensor.
+        #[source]
+        source: Cause,
+    },
     /// A device that failed.
     #[error("the device {device} failed while weights were moved: it may be out of memory")]
     Device {
@@ -351,6 +385,54 @@ pub enum LoadError {
         elements: u64,
         /// How many more tensors are incomplete.
         others: usize,
+    },
+    /// A checkpoint whose weights are quantised already.
+    #[error(
+        "the checkpoint in {} cannot be quantised because it is already ({evidence}): take the one that it was made from",
+        .directory.display()
+    )]
+    AlreadyQuantized {
+        /// The checkpoint.
+        directory: PathBuf,
+        /// The key or tensor that says so.
+        evidence: String,
+    },
+    /// A tensor that cannot be quantised.
+    #[error("tensor `{tensor}` cannot be quantised: correct it, or let its module be skipped")]
+    Unquantizable {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with it.
+        #[source]
+        source: Cause,
+    },
+    /// A config that is to go beside the weights and is none.
+    #[error("{} is not the config of a model: give a config.json that is a JSON object", .file.display())]
+    ConfigSyntax {
+        /// The file, or where it would be.
+        file: PathBuf,
+        /// Where and why parsing stopped.
+        #[source]
+        source: Cause,
+    },
+    /// Another conversion with the same target.
+    #[error("{} is in use by another conversion: wait for it to end, or choose another output directory", .directory.display())]
+    OutputBusy {
+        /// The directory in which it works.
+        directory: PathBuf,
+    },
+    /// A 4-bit parameter that is not a whole tensor and cannot be made part of one.
+    #[error(
+        "4-bit parameter `{parameter}` cannot be saved as part of tensor `{tensor}`: {reason}; dequantise all parameters of \
+         this tensor and write them dense"
+    )]
+    QuantizedPart {
+        /// The parameter.
+        parameter: String,
+        /// The tensor.
+        tensor: String,
+        /// Why not.
+        reason: String,
     },
 }
 

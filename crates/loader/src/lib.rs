@@ -32,23 +32,29 @@
 #[cfg(target_endian = "big")]
 compile_error!("safetensors files are little-endian and are used in place: big-endian machines are not supported");
 
+mod convert;
 mod dtype;
 mod error;
 mod execute;
 mod files;
 mod plan;
 mod problems;
+mod quantization;
 mod report;
 mod save;
 mod strided;
 
+pub use convert::{
+    ConvertOptions, ConvertProgress, ConvertReport, DenseMatrix, quantization_config_json, quantize_checkpoint,
+};
 pub use dtype::StoredDtype;
 pub use error::LoadError;
 pub use execute::{LoadedParameters, LoadedTensor, Progress, execute};
 pub use files::{CheckpointFiles, Shard, TensorInfo};
 pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedTie, TieDecision, identity_map};
-pub use problems::{MissingTensor, Problems, ShapeMismatch, UnusableDtype, WeightMapFault};
-pub use report::{DtypeBytes, LoadReport, NonFinite, TieOutcome, TieReport};
+pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
+pub use quantization::{Encoding, QuantizationConfig};
+pub use report::{DtypeBytes, EncodingBytes, LoadReport, NonFinite, TieOutcome, TieReport};
 pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, save_pretrained};
 
 #[cfg(doctest)]

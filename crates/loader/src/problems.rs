@@ -16,6 +16,8 @@ pub struct Problems {
     pub shapes: Vec<ShapeMismatch>,
     /// Tensors whose elements cannot become floats.
     pub dtypes: Vec<UnusableDtype>,
+    /// Parameters stored in 4 bits that cannot be read.
+    pub quantization: Vec<QuantizationFault>,
     /// Entries of the weight map that contradict themselves.
     pub map: Vec<WeightMapFault>,
     /// Number of tensors in the files that nothing reads.
@@ -60,6 +62,15 @@ pub struct UnusableDtype {
     pub found: StoredDtype,
 }
 
+/// A parameter stored in 4 bits that cannot be read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QuantizationFault {
+    /// The parameter.
+    pub parameter: String,
+    /// What is wrong, with the tensor.
+    pub reason: String,
+}
+
 /// An entry of the weight map that contradicts itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WeightMapFault {
@@ -72,7 +83,11 @@ pub struct WeightMapFault {
 impl Problems {
     /// Whether nothing is wrong. Tensors that nothing reads are not wrong by themselves.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.shapes.is_empty() && self.dtypes.is_empty() && self.map.is_empty()
+        self.missing.is_empty()
+            && self.shapes.is_empty()
+            && self.dtypes.is_empty()
+            && self.quantization.is_empty()
+            && self.map.is_empty()
     }
 }
 
@@ -96,6 +111,10 @@ impl fmt::Display for Problems {
             let what = format!("{} tensor(s) that are no floats of 16 bits or more", self.dtypes.len());
             let listed = list(&what, &self.dtypes, |entry| format!("`{}` is {}", entry.tensor, entry.found));
             parts.push(format!("{listed}{}", self.dtype_advice()));
+        }
+        if !self.quantization.is_empty() {
+            let what = format!("{} parameter(s) stored in 4 bits that cannot be read", self.quantization.len());
+            parts.push(list(&what, &self.quantization, |entry| format!("`{}`: {}", entry.parameter, entry.reason)));
         }
         if !self.map.is_empty() {
             let what = format!("{} fault(s) in the weight map of this family", self.map.len());

@@ -1,6 +1,6 @@
 //! What happened while a plan was executed.
 
-use crate::StoredDtype;
+use crate::{Encoding, StoredDtype};
 use burn::tensor::FloatDType;
 use serde::Serialize;
 
@@ -15,8 +15,11 @@ pub struct LoadReport {
     pub ignored: Vec<String>,
     /// What became of each tie.
     pub tied: Vec<TieReport>,
-    /// Bytes by stored dtype and dtype on the device.
+    /// Bytes of dense parameters by stored dtype and dtype on the device.
     pub dtypes: Vec<DtypeBytes>,
+    /// Bytes of quantised parameters by encoding.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub encodings: Vec<EncodingBytes>,
     /// What was odd but no error.
     pub warnings: Vec<String>,
     /// Parameters with values that are NaN or infinite. Parameters that stayed in the mapped file are looked at only with
@@ -28,7 +31,7 @@ pub struct LoadReport {
     pub measured_peak_bytes: Option<u64>,
     /// Bytes of parameters that stayed in the mapped files.
     pub mapped_bytes: u64,
-    /// Bytes of parameters that were copied or converted.
+    /// Bytes of parameters that were copied, converted or quantised.
     pub copied_bytes: u64,
     /// Time taken in seconds.
     pub seconds: f64,
@@ -44,6 +47,17 @@ pub struct DtypeBytes {
     /// Number of parameters.
     pub parameters: usize,
     /// Bytes on the device.
+    pub bytes: u64,
+}
+
+/// Bytes of parameters in 4 bits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EncodingBytes {
+    /// How they are kept.
+    pub encoding: Encoding,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Bytes of codes and scales.
     pub bytes: u64,
 }
 

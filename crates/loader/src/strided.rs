@@ -75,20 +75,52 @@ impl Walk {
         if span(&self.axes) <= limit || outer.stride < span(inner) {
             return visit(at, self);
         }
-        let (step, inner_numel) = ((limit / outer.stride).max(1), numel(inner));
-        for start in (0..outer.size).step_by(step) {
+        self.slabs((limit / outer.stride).max(1)).try_for_each(|(first, slab)| {
+            let whole = slab.axes.len() == self.axes.len();
+            if whole { visit(at + first, &slab) } else { slab.windows_from(at + first, limit, visit) }
+        })
+    }
+
+    /// Cuts the walk so that each part has at most `limit` elements, also inside a transposed matrix, and calls `visit` with
+    /// the position of each part's first element and the part.
+    pub fn for_each_part<E>(
+        &self,
+        limit: usize,
+        visit: &mut impl FnMut(usize, &Walk) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.parts_from(0, limit.max(1), visit)
+    }
+
+    fn parts_from<E>(
+        &self,
+        at: usize,
+        limit: usize,
+        visit: &mut impl FnMut(usize, &Walk) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some((_, inner)) = self.axes.split_first().filter(|_| self.numel() > limit) else { return visit(at, self) };
+        self.slabs((limit / numel(inner)).max(1))
+            .try_for_each(|(first, slab)| slab.parts_from(at + first, limit, visit))
+    }
+
+    /// The walk in parts of `step` steps of the outermost axis: position of the first element, part.
+    fn slabs(&self, step: usize) -> impl Iterator<Item = (usize, Walk)> {
+        let (outer, inner) = self.axes.split_first().map_or((Axis { size: 0, stride: 1 }, &[][..]), |(o, i)| (*o, i));
+        (0..outer.size).step_by(step).map(move |start| {
             let size = step.min(outer.size - start);
-            let offset = self.offset + start * outer.stride;
-            let first = at + start * inner_numel;
-            if size == 1 {
-                Walk { offset, axes: inner.to_vec() }.windows_from(first, limit, visit)?;
-            } else {
-                let mut axes = vec![Axis { size, stride: outer.stride }];
-                axes.extend_from_slice(inner);
-                visit(first, &Walk { offset, axes })?;
-            }
-        }
-        Ok(())
+            let kept = (size > 1).then_some(Axis { size, stride: outer.stride });
+            let axes = kept.into_iter().chain(inner.iter().copied()).collect();
+            (start * numel(inner), Walk { offset: self.offset + start * outer.stride, axes })
+        })
+    }
+
+    /// Elements of the largest part.
+    pub fn largest_part(&self, limit: usize) -> usize {
+        let mut largest = 0;
+        let Ok(()) = self.for_each_part::<std::convert::Infallible>(limit, &mut |_, part| {
+            largest = largest.max(part.numel());
+            Ok(())
+        });
+        largest
     }
 
     /// Elements that the largest window spans.
@@ -191,6 +223,30 @@ mod tests {
         assert_eq!(cases[1].largest_window(7), 7);
         // One transposed matrix is one window, the next matrix is the next.
         assert_eq!(cases[4].largest_window(7), 20);
+    }
+
+    #[test]
+    fn parts_cover_every_element_in_order_and_keep_to_the_limit() {
+        let cases = [
+            walk(&[24], vec![]),
+            walk(&[6, 5], vec![ViewOp::Transpose(0, 1)]),
+            walk(&[3, 4, 5], vec![ViewOp::Transpose(0, 2)]),
+            walk(&[1], vec![]),
+            walk(&[0, 3], vec![]),
+        ];
+        for walk in &cases {
+            for limit in [1, 2, 7, 20, 1000] {
+                let mut seen = Vec::new();
+                let Ok(()) = walk.for_each_part::<std::convert::Infallible>(limit, &mut |at, part| {
+                    assert_eq!(at, seen.len());
+                    assert!(part.numel() <= limit);
+                    seen.extend(elements(part));
+                    Ok(())
+                });
+                assert_eq!(seen, elements(walk), "{walk:?} {limit}");
+            }
+        }
+        assert_eq!(cases[1].largest_part(13), 12);
     }
 
     #[test]

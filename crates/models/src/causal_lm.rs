@@ -1,6 +1,7 @@
 //! What every implementation fulfils: tokens in, logits out, with a cache between calls.
 
 use crate::{DecodeCache, ModelError, TokenBatch, parameters::ParameterTensor};
+use automodel_quant::Quantized4bit;
 use burn::tensor::{Device, Tensor};
 use std::fmt::Debug;
 
@@ -43,6 +44,15 @@ pub trait CausalLm: Debug + Send {
     /// [`ModelError::ParameterShape`] if a value has another shape than its parameter.
     fn assign_parameters(&mut self, provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>)
     -> Result<(), ModelError>;
+
+    /// Replaces the weight of every projection for which `provide` has a 4-bit one; paths are those of the weights.
+    /// Implementations without quantised projections keep the default, which replaces none.
+    ///
+    /// # Errors
+    /// [`ModelError::ParameterShape`] if a weight has another shape.
+    fn assign_quantized(&mut self, _provide: &mut dyn FnMut(&str) -> Option<Quantized4bit>) -> Result<(), ModelError> {
+        Ok(())
+    }
 
     /// Calls `read` with the path and value of every parameter, in module order. Fails in the caller's closure, not here.
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor));

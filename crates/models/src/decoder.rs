@@ -1,12 +1,14 @@
 //! The generic decoder: any [`ModelSpec`], as a Burn module.
 
 use crate::attention::PassContext;
+use crate::linears::Linears;
 use crate::parameters::{self, ParameterTensor};
 use crate::{
     CacheOptions, CausalLm, DecodeCache, DecoderLayer, LayerState, Linear, LogitsFor, ModelError, Norm, TokenBatch,
     convert,
 };
 use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
+use automodel_quant::Quantized4bit;
 use automodel_registry::spec::{EmbeddingSpec, HeadSpec, Mixer, ModelSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -203,6 +205,20 @@ impl CausalLm for Decoder {
     ) -> Result<(), ModelError> {
         let (filled, outcome) = parameters::assign(self.clone(), provide);
         *self = filled;
+        outcome
+    }
+
+    fn assign_quantized(&mut self, provide: &mut dyn FnMut(&str) -> Option<Quantized4bit>) -> Result<(), ModelError> {
+        let device = self.device();
+        let mut outcome = Ok(());
+        self.for_each_linear("", &mut |path, linear| {
+            let path = format!("{path}.weight");
+            if outcome.is_ok()
+                && let Some(weight) = provide(&path)
+            {
+                outcome = linear.set_quantized(&path, weight, &device);
+            }
+        });
         outcome
     }
 

@@ -1,6 +1,7 @@
 //! A linear projection with the weight as Hugging Face stores it.
 
-use crate::parameters;
+use crate::{ModelError, parameters};
+use automodel_quant::{Linear4bit, Precision, Quantized4bit};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -8,16 +9,26 @@ use burn::tensor::{Device, Tensor};
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out_features, in_features]`
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
     /// `[out_features]`
     pub bias: Option<Param<Tensor<1>>>,
+}
+
+/// The weight of a projection.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "modules hold it in place; Burn's derive takes no box")]
+pub enum Weight {
+    /// Floats.
+    Dense(Param<Tensor<2>>),
+    /// 4-bit codes with a scale per block.
+    Quantized(Linear4bit),
 }
 
 impl Linear {
     /// A projection without values.
     pub fn new(in_features: usize, out_features: usize, bias: bool, device: &Device) -> Self {
         Self {
-            weight: parameters::empty([out_features, in_features], device),
+            weight: Weight::Dense(parameters::empty([out_features, in_features], device)),
             bias: bias.then(|| parameters::empty([out_features], device)),
         }
     }
@@ -27,19 +38,27 @@ impl Linear {
     /// Two-dimensional on purpose: Burn's CPU backend reads a transposed weight in place only there. The product runs in the
     /// weight's dtype, because Burn does not multiply mixed dtypes.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let dtype = x.dtype();
-        let weight = self.weight.val();
-        let compute = weight.dtype();
-        let x = if dtype == compute { x } else { x.cast(compute) };
-        let y = x.matmul(weight.transpose());
-        let y = match &self.bias {
-            Some(bias) => {
-                let bias = bias.val();
-                y + if bias.dtype() == compute { bias } else { bias.cast(compute) }.unsqueeze::<2>()
-            }
-            None => y,
+        match &self.weight {
+            Weight::Dense(weight) => project(x, weight.val(), self.bias.as_ref()),
+            Weight::Quantized(weight) => add_bias(weight.forward(x), self.bias.as_ref()),
+        }
+    }
+
+    /// Takes a 4-bit weight in place of the dense one. `path` names the weight in errors.
+    ///
+    /// # Errors
+    /// [`ModelError::ParameterShape`] if it has another shape.
+    pub fn set_quantized(&mut self, path: &str, weight: Quantized4bit, device: &Device) -> Result<(), ModelError> {
+        let Weight::Dense(dense) = &self.weight else {
+            self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(Precision::Exact));
+            return Ok(());
         };
-        if dtype == compute { y } else { y.cast(dtype) }
+        let (expected, found) = (dense.lazy_shape().to_vec(), weight.shape().to_vec());
+        if expected != found {
+            return Err(ModelError::ParameterShape { parameter: path.to_owned(), expected, found });
+        }
+        self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(Precision::Exact));
+        Ok(())
     }
 
     /// [`forward`](Self::forward) over the last axis of `[batch, length, in_features]`.
@@ -49,4 +68,18 @@ impl Linear {
         let out = y.dims()[1];
         y.reshape([batch, length, out])
     }
+}
+
+/// `x W^T + b` in the dtype of `weight`, cast back to `x`'s.
+pub(crate) fn project(x: Tensor<2>, weight: Tensor<2>, bias: Option<&Param<Tensor<1>>>) -> Tensor<2> {
+    let (dtype, compute) = (x.dtype(), weight.dtype());
+    let x = if dtype == compute { x } else { x.cast(compute) };
+    let y = add_bias(x.matmul(weight.transpose()), bias);
+    if dtype == compute { y } else { y.cast(dtype) }
+}
+
+fn add_bias(y: Tensor<2>, bias: Option<&Param<Tensor<1>>>) -> Tensor<2> {
+    let Some(bias) = bias else { return y };
+    let (bias, dtype) = (bias.val(), y.dtype());
+    y + if bias.dtype() == dtype { bias } else { bias.cast(dtype) }.unsqueeze::<2>()
 }

@@ -1,6 +1,7 @@
 //! Sparse mixtures of experts.
 
-use crate::{GatedMlp, Linear};
+use crate::linear::project;
+use crate::{GatedMlp, Linear, parameters};
 use automodel_registry::spec::{MoeSpec, RouterScore, RouterSpec, SharedExpert};
 use burn::module::Module;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
@@ -23,7 +24,8 @@ type Choice = Vec<(usize, f32)>;
 
 impl Router {
     fn new(hidden_size: usize, spec: &MoeSpec, device: &Device) -> Self {
-        let Linear { weight, bias } = Linear::new(hidden_size, spec.num_experts, spec.router.bias, device);
+        let bias = spec.router.bias.then(|| parameters::empty([spec.num_experts], device));
+        let weight = parameters::empty([spec.num_experts, hidden_size], device);
         Self { weight, bias, spec: spec.router.clone(), num_experts_per_tok: spec.num_experts_per_tok }
     }
 
@@ -31,7 +33,7 @@ impl Router {
     ///
     /// The scores are read back to the host, where the choice is made.
     fn choose(&self, x: Tensor<2>) -> Vec<Choice> {
-        let logits = Linear { weight: self.weight.clone(), bias: self.bias.clone() }.forward(x).cast(DType::F32);
+        let logits = project(x, self.weight.val(), self.bias.as_ref()).cast(DType::F32);
         let [_, num_experts] = logits.dims();
         let scores = match self.spec.score {
             RouterScore::Softmax => activation::softmax(logits, 1),

@@ -89,11 +89,16 @@ pub fn assign<M: Module>(
 struct Path {
     dotted: String,
     lengths: Vec<usize>,
+    /// Levels inside a 4-bit weight, whose parts are no parameters of their own.
+    inside_quantized: usize,
 }
 
 impl Path {
     fn enter(&mut self, name: &str, container_type: &str) {
         self.lengths.push(self.dotted.len());
+        if self.inside_quantized > 0 || container_type == "Struct:Linear4bit" {
+            self.inside_quantized += 1;
+        }
         if container_type.starts_with("Enum:") {
             return;
         }
@@ -104,6 +109,7 @@ impl Path {
     }
 
     fn exit(&mut self) {
+        self.inside_quantized = self.inside_quantized.saturating_sub(1);
         if let Some(length) = self.lengths.pop() {
             self.dotted.truncate(length);
         }
@@ -140,7 +146,9 @@ impl ModuleVisitor for Walk<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        (self.each)(&self.path.dotted, param);
+        if self.path.inside_quantized == 0 {
+            (self.each)(&self.path.dotted, param);
+        }
     }
 }
 
@@ -160,7 +168,8 @@ impl ModuleMapper for Fill<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(value) = (self.provide)(&self.path.dotted) else { return param };
+        let inside = self.path.inside_quantized > 0;
+        let Some(value) = (!inside).then(|| (self.provide)(&self.path.dotted)).flatten() else { return param };
         let (expected, found) = (param.lazy_shape().to_vec(), value.shape());
         match value.tensor::<D>() {
             Some(tensor) if expected == found => {

@@ -31,7 +31,7 @@ pub struct BitsAndBytes4bit {
 }
 
 /// The code table of 4-bit weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QuantType {
     /// Quantiles of a normal distribution.
@@ -162,10 +162,9 @@ fn names(object: &Map<String, Value>, key: &str) -> Result<Vec<String>, QuantErr
     };
     match object.get(key) {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(list)) => list
-            .iter()
-            .map(|name| name.as_str().map(str::to_owned).ok_or_else(|| invalid(name)))
-            .collect(),
+        Some(Value::Array(list)) => {
+            list.iter().map(|name| name.as_str().map(str::to_owned).ok_or_else(|| invalid(name))).collect()
+        }
         Some(other) => Err(invalid(other)),
     }
 }
@@ -181,8 +180,8 @@ mod tests {
 
     #[test]
     fn null_and_absent_are_dense() {
-        assert_eq!(read(Value::Null), Ok(None));
-        assert_eq!(CheckpointQuantization::read(None), Ok(None));
+        assert!(matches!(read(Value::Null), Ok(None)));
+        assert!(matches!(CheckpointQuantization::read(None), Ok(None)));
     }
 
     #[test]

@@ -1,7 +1,24 @@
 #![doc = include_str!("../README.md")]
 
+mod blocksize;
+mod codebook;
 mod config;
+mod dtype;
 mod error;
+pub mod format;
+mod kernels;
+mod linear;
+mod nested;
+mod product;
+mod quantized;
+mod quantizer;
 
+pub use blocksize::Blocksize;
 pub use config::{BitsAndBytes4bit, CheckpointQuantization, QuantType};
+pub use dtype::{Element, Elements, WeightDtype};
 pub use error::QuantError;
+pub use linear::{Linear4bit, Linear4bitOps, linear4bit};
+pub use nested::{NestedAbsmax, dynamic_map};
+pub use product::{MAX_MATVEC_ROWS, Matrix4bit, Precision, matmul, matvec, multiply};
+pub use quantized::{Absmax, Layout4bit, OwnedElements, Quantized4bit};
+pub use quantizer::Quantizer;

@@ -2,6 +2,7 @@
 
 use super::inconsistent;
 use crate::{LoadError, PlanRow, plan::MAX_RANK};
+use automodel_quant::Quantized4bit;
 use burn::tensor::{Bytes, DType, Device, DispatchTensor, FloatDType, Tensor, TensorData};
 use std::collections::BTreeMap;
 
@@ -69,10 +70,11 @@ fn from_data(data: TensorData, device: &Device, dtype: DType) -> Option<Dispatch
     with_rank!(data.shape().num_dims(), D => Tensor::<D>::from_data(data, (device, dtype)).into_dispatch())
 }
 
-/// Parameters by their path in the module.
+/// Parameters by their path in the module, dense ones and ones in 4 bits.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedParameters {
     tensors: BTreeMap<String, LoadedTensor>,
+    quantized: BTreeMap<String, Quantized4bit>,
     tied: Vec<(String, String)>,
 }
 
@@ -81,24 +83,47 @@ impl LoadedParameters {
         self.tensors.insert(path.to_owned(), tensor);
     }
 
+    pub(super) fn insert_quantized(&mut self, path: &str, weight: Quantized4bit) {
+        self.quantized.insert(path.to_owned(), weight);
+    }
+
     pub(super) fn share(&mut self, path: &str, to: &str) {
         if let Some(tensor) = self.tensors.get(to).cloned() {
             self.insert(path, tensor);
-            self.tied.push((path.to_owned(), to.to_owned()));
+        } else if let Some(weight) = self.quantized.get(to).cloned() {
+            self.insert_quantized(path, weight);
+        } else {
+            return;
         }
+        self.tied.push((path.to_owned(), to.to_owned()));
     }
 
-    /// Hands over a parameter. Tied parameters are there under each of their paths and share storage.
+    /// Hands over a dense parameter. Tied parameters are there under each of their paths and share storage.
     pub fn take(&mut self, path: &str) -> Option<LoadedTensor> {
         self.tensors.remove(path)
     }
 
-    /// Looks at a parameter.
+    /// Hands over a parameter in 4 bits, which is on the host whatever the device.
+    pub fn take_quantized(&mut self, path: &str) -> Option<Quantized4bit> {
+        self.quantized.remove(path)
+    }
+
+    /// Looks at a parameter in 4 bits.
+    pub fn get_quantized(&self, path: &str) -> Option<&Quantized4bit> {
+        self.quantized.get(path)
+    }
+
+    /// Paths of all parameters in 4 bits that were not taken yet, sorted.
+    pub fn quantized_paths(&self) -> impl Iterator<Item = &str> {
+        self.quantized.keys().map(String::as_str)
+    }
+
+    /// Looks at a dense parameter.
     pub fn get(&self, path: &str) -> Option<&LoadedTensor> {
         self.tensors.get(path)
     }
 
-    /// Paths of all parameters that were not taken yet, sorted.
+    /// Paths of all dense parameters that were not taken yet, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -108,17 +133,18 @@ impl LoadedParameters {
         &self.tied
     }
 
-    /// How many parameters were not taken yet.
+    /// How many parameters, dense and in 4 bits, were not taken yet.
     pub fn len(&self) -> usize {
-        self.tensors.len()
+        self.tensors.len() + self.quantized.len()
     }
 
     /// Whether all parameters were taken.
     pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
+        self.tensors.is_empty() && self.quantized.is_empty()
     }
 }
 
+/// The dense parameters. Those in 4 bits are to be taken before.
 impl IntoIterator for LoadedParameters {
     type Item = (String, LoadedTensor);
     type IntoIter = std::collections::btree_map::IntoIter<String, LoadedTensor>;

@@ -11,6 +11,10 @@ pub(super) struct Maps<'a> {
     shards: Vec<Option<MappedShard>>,
 }
 
+/// Bytes that the system is asked to read at a time.
+#[cfg(unix)]
+const READ_AHEAD: usize = 128 << 10;
+
 /// One mapped file. Clones share the mapping, which lives as long as the last of them.
 #[derive(Clone)]
 pub(super) struct MappedShard {
@@ -30,6 +34,11 @@ impl AsRef<[u8]> for SharedMap {
 impl<'a> Maps<'a> {
     pub fn new(files: &'a CheckpointFiles) -> Self {
         Self { files, shards: vec![None; files.shards().len()] }
+    }
+
+    /// Shape of a tensor.
+    pub fn shape(&self, tensor: &str) -> Option<Vec<usize>> {
+        self.files.tensors().get(tensor).map(|info| info.shape.clone())
     }
 
     /// The shard of that number, mapped.
@@ -67,6 +76,25 @@ impl MappedShard {
         let start = usize::try_from(source.range.start).ok()?;
         let end = usize::try_from(source.range.end).ok()?;
         (start <= end && end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+
+    /// Tells the system that `range`, counted from the start of the file, will be read soon, so that the disk works while
+    /// other bytes are used. What is behind the end of the file does not count.
+    pub fn will_need(&self, range: Range<u64>) {
+        #[cfg(unix)]
+        if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) {
+            let end = end.min(self.map.0.len());
+            // Linux reads no more than its read-ahead, 128 KiB unless it was changed, for each request.
+            for start in (start..end).step_by(READ_AHEAD) {
+                let length = READ_AHEAD.min(end - start);
+                if let Err(error) = self.map.0.advise_range(memmap2::Advice::WillNeed, start, length) {
+                    tracing::debug!(%error, "pages of a mapped shard were not asked for in advance");
+                    return;
+                }
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 
     /// Gives back the pages of `range`, counted from the start of the file. They are read again if they are needed again.

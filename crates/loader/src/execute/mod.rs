@@ -5,13 +5,16 @@ mod gather;
 mod loaded;
 mod maps;
 mod memory;
+mod prequantized;
+mod quantize;
 mod ties;
 
 pub(crate) use convert::{FromFloat, convert_bytes};
 pub use loaded::{LoadedParameters, LoadedTensor};
 
 use crate::{
-    CheckpointFiles, DtypeBytes, LoadError, LoadPlan, LoadReport, NonFinite, PlanRow, PlanSource,
+    CheckpointFiles, DtypeBytes, Encoding, EncodingBytes, LoadError, LoadPlan, LoadReport, NonFinite, PlanRow,
+    PlanSource,
     dtype::float_size,
     plan::{device_label, window_elements},
 };
@@ -20,7 +23,7 @@ use bytemuck::Pod;
 use convert::{NonFiniteCount, search_bytes};
 use gather::gather;
 use half::{bf16, f16};
-use maps::Maps;
+use maps::{MappedShard, Maps};
 use memory::PeakMeter;
 use std::time::Instant;
 
@@ -88,6 +91,7 @@ pub fn execute(
         device,
         maps: Maps::new(files),
         in_flight: 0,
+        behind: None,
         loaded: LoadedParameters::default(),
         report: report_of(plan),
         meter: PeakMeter::start(),
@@ -104,6 +108,7 @@ pub fn execute(
         bytes_done += row.bytes;
         progress(Progress { bytes_done, bytes_total: plan.target_bytes, parameter: &row.parameter });
     }
+    quantize::release(run.behind.take());
     for row in &plan.rows {
         if let Some(to) = &row.tied_to {
             run.loaded.share(&row.parameter, to);
@@ -122,7 +127,7 @@ fn check_plan(plan: &LoadPlan, files: &CheckpointFiles, device: &Device) -> Resu
     if plan.device != *device {
         return Err(LoadError::StalePlan { planned: device_label(&plan.device), given: device_label(device) });
     }
-    for source in plan.rows.iter().flat_map(|row| &row.sources) {
+    for source in plan.rows.iter().flat_map(|row| row.sources.iter().chain(&row.companions)) {
         let same = files.tensors().get(&source.tensor).is_some_and(|info| {
             info.shard == source.shard && info.range == source.range && info.dtype == source.stored
         });
@@ -151,6 +156,8 @@ struct Run<'a> {
     maps: Maps<'a>,
     /// Bytes handed to a device that may not have taken them yet.
     in_flight: u64,
+    /// The window that was quantised last, whose pages are given back while the next one is quantised.
+    behind: Option<quantize::Window>,
     loaded: LoadedParameters,
     report: LoadReport,
     meter: PeakMeter,
@@ -158,6 +165,21 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn load(&mut self, row: &PlanRow) -> Result<(), LoadError> {
+        match row.encoding {
+            Some(encoding) => self.load_quantized(row, encoding),
+            None => self.load_dense(row),
+        }
+    }
+
+    fn load_quantized(&mut self, row: &PlanRow, encoding: Encoding) -> Result<(), LoadError> {
+        let weight =
+            if encoding.prequantized { self.prequantized(row, encoding)? } else { self.quantized(row, encoding)? };
+        self.loaded.insert_quantized(&row.parameter, weight);
+        self.count_quantized(row, encoding);
+        Ok(())
+    }
+
+    fn load_dense(&mut self, row: &PlanRow) -> Result<(), LoadError> {
         let bytes = if row.mapped { self.mapped(row)? } else { self.copied(row)? };
         let in_place = *self.device == Device::flex();
         if !in_place && self.in_flight.saturating_add(row.bytes) > self.plan.max_bytes_in_flight {
@@ -222,6 +244,21 @@ impl Run<'_> {
         Ok(buffer)
     }
 
+    /// The mapped bytes of a source of floats, which its view was checked to stay within, and their dtype.
+    fn open(
+        &mut self,
+        row: &PlanRow,
+        source: &PlanSource,
+    ) -> Result<(MappedShard, bytes::Bytes, FloatDType), LoadError> {
+        let shard = self.maps.shard(source.shard)?;
+        let tensor = shard.tensor(source).ok_or_else(|| inconsistent(row))?;
+        let stored = source.stored.float().ok_or_else(|| inconsistent(row))?;
+        if source.walk.span().end > tensor.len() / float_size(stored) {
+            return Err(inconsistent(row));
+        }
+        Ok((shard, tensor, stored))
+    }
+
     /// Fills `target` with one source, whose first element is the `at`-th of the parameter.
     fn read<T>(
         &mut self,
@@ -233,13 +270,8 @@ impl Run<'_> {
     where
         T: FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16>,
     {
-        let shard = self.maps.shard(source.shard)?;
-        let tensor = shard.tensor(source).ok_or_else(|| inconsistent(row))?;
-        let stored = source.stored.float().ok_or_else(|| inconsistent(row))?;
+        let (shard, tensor, stored) = self.open(row, source)?;
         let size = float_size(stored);
-        if source.walk.span().end > tensor.len() / size {
-            return Err(inconsistent(row));
-        }
         let limit = window_elements(self.plan.max_bytes_in_flight, source.stored);
         let mut found = NonFiniteCount::default();
         source.walk.for_each_window(limit, &mut |first, window| {
@@ -266,6 +298,14 @@ impl Run<'_> {
     fn note(&mut self, row: &PlanRow, found: NonFiniteCount) {
         if let NonFiniteCount { count, first: Some(first_index) } = found {
             self.report.non_finite.push(NonFinite { parameter: row.parameter.clone(), count, first_index });
+        }
+    }
+
+    fn count_quantized(&mut self, row: &PlanRow, encoding: Encoding) {
+        let encodings = &mut self.report.encodings;
+        match encodings.iter_mut().find(|entry| entry.encoding == encoding) {
+            Some(entry) => (entry.parameters, entry.bytes) = (entry.parameters + 1, entry.bytes + row.bytes),
+            None => encodings.push(EncodingBytes { encoding, parameters: 1, bytes: row.bytes }),
         }
     }
 

@@ -5,10 +5,12 @@ mod index;
 
 use crate::{LoadError, StoredDtype};
 use header::Header;
+pub(crate) use header::LENGTH_BYTES;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs,
+    io::{self, Read, Seek},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -161,6 +163,23 @@ impl CheckpointFiles {
         }
         self.shards.push(Shard { name, path, length, metadata });
         Ok(())
+    }
+
+    /// The bytes of a small tensor.
+    pub(crate) fn read_tensor(&self, info: &TensorInfo, limit: u64) -> Result<Vec<u8>, LoadError> {
+        let shard = self.shards.get(info.shard).ok_or_else(|| LoadError::StalePlan {
+            planned: format!("a checkpoint with more than {} shard(s)", info.shard),
+            given: self.directory.display().to_string(),
+        })?;
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = fs::File::open(&shard.path)?;
+            file.seek(io::SeekFrom::Start(info.range.start))?;
+            let mut bytes = Vec::new();
+            // One byte more than the limit shows that it was exceeded.
+            file.take((info.range.end - info.range.start).min(limit.saturating_add(1))).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|source| LoadError::io("read", &shard.path, source))
     }
 
     /// The directory they are in.

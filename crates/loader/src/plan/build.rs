@@ -2,12 +2,14 @@
 
 use super::{
     LoadOptions, LoadPlan, PlanRow, PlanSource,
+    encode::{self, Encoder},
     names::Names,
+    peak::predicted_peak,
     policy::{self, DeviceTraits, DtypePolicy},
     ties::{self, Ties},
 };
 use crate::{
-    CheckpointFiles, LoadError, MissingTensor, Problems, ShapeMismatch, StoredDtype, UnusableDtype, WeightMapFault,
+    CheckpointFiles, Encoding, LoadError, MissingTensor, Problems, ShapeMismatch, UnusableDtype, WeightMapFault,
     dtype::{float_name, float_size},
     problems::suggest_names,
     strided::Walk,
@@ -24,12 +26,23 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
     check_request(options, &device)?;
     let names = Names::new(files.tensors(), map);
     let mut ties = Ties::decide(map, &names);
-    let mut builder =
-        Builder { names: &names, options, device: &device, problems: Problems::default(), read: HashSet::new() };
+    let mut builder = Builder {
+        files,
+        names: &names,
+        options,
+        device: &device,
+        encoder: Encoder::new(options.quantization.as_ref(), files)?,
+        problems: Problems::default(),
+        read: HashSet::new(),
+    };
 
     builder.check_map(map, &ties);
-    let rows: Vec<PlanRow> = map.parameters.iter().filter_map(|slot| builder.row(slot, &ties)).collect();
-    let Builder { mut problems, read, .. } = builder;
+    let mut rows = Vec::with_capacity(map.parameters.len());
+    for slot in &map.parameters {
+        rows.extend(builder.row(slot, &ties)?);
+    }
+    let Builder { mut problems, read, encoder, .. } = builder;
+    let warnings = files.warnings().iter().cloned().chain(encoder.into_warnings()).collect();
     let (ignored, unexpected) = unread(files, map, &names, &read);
     let unread_names: Vec<&str> = unexpected.iter().map(String::as_str).collect();
     suggest_names(&mut problems.missing, &unread_names);
@@ -48,7 +61,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         renamed: names.renamed,
         stored_bytes: stored_bytes(&rows),
         target_bytes: rows.iter().map(|row| row.bytes).sum(),
-        mapped_bytes: rows.iter().filter(|row| row.mapped).map(|row| row.bytes).sum(),
+        mapped_bytes: rows.iter().map(PlanRow::mapped_bytes).sum(),
         peak_bytes: 0,
         rows,
         ties: ties.planned,
@@ -57,7 +70,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         unexpected,
         max_bytes_in_flight: options.max_bytes_in_flight,
         check_finite: options.check_finite,
-        warnings: files.warnings().to_vec(),
+        warnings,
     };
     plan.peak_bytes = predicted_peak(&plan, &device);
     warn(&mut plan, &device);
@@ -76,13 +89,15 @@ fn check_request(options: &LoadOptions, device: &DeviceTraits) -> Result<(), Loa
     }
 }
 
-struct Builder<'a> {
-    names: &'a Names<'a>,
-    options: &'a LoadOptions,
-    device: &'a DeviceTraits,
-    problems: Problems,
+pub(super) struct Builder<'a> {
+    pub files: &'a CheckpointFiles,
+    pub names: &'a Names<'a>,
+    pub options: &'a LoadOptions,
+    pub device: &'a DeviceTraits,
+    pub encoder: Encoder<'a>,
+    pub problems: Problems,
     /// Names in the files of all tensors that are read.
-    read: HashSet<&'a str>,
+    pub read: HashSet<&'a str>,
 }
 
 impl<'a> Builder<'a> {
@@ -104,21 +119,34 @@ impl<'a> Builder<'a> {
 
     /// The row of one parameter; `None` if something is wrong with it, which is then among the problems, or if it will
     /// share another parameter's storage.
-    fn row(&mut self, slot: &ParameterSlot, ties: &Ties) -> Option<PlanRow> {
+    fn row(&mut self, slot: &ParameterSlot, ties: &Ties) -> Result<Option<PlanRow>, LoadError> {
         if ties.shared.contains_key(&slot.path) {
-            return None;
+            return Ok(None);
         }
+        match self.stored_in_4bit(slot) {
+            Some(packed) => self.prequantized_row(slot, packed),
+            None => Ok(self.float_row(slot, ties)),
+        }
+    }
+
+    /// The row of a parameter that is stored in floats.
+    fn float_row(&mut self, slot: &ParameterSlot, ties: &Ties) -> Option<PlanRow> {
         let sources: Vec<PlanSource> = slot.pieces.iter().filter_map(|piece| self.source(slot, piece, ties)).collect();
         if sources.len() < slot.pieces.len() {
             return None;
         }
         let elements = self.check_elements(slot, &sources)?;
         let stored = policy::widest(sources.iter().map(|source| source.stored))?;
-        let (target, reason) = policy::target(self.options.dtype, slot, stored.float()?, self.device);
-        let Some(bytes) = elements.checked_mul(float_size(target)) else {
+        let encoding = self.encoder.encoding(slot, &sources, elements, ties);
+        let (target, reason) = match encoding {
+            Some(_) => (encode::quantized_dtype(&sources, stored), encode::QUANTIZED),
+            None => policy::target(self.options.dtype, slot, stored.float()?, self.device),
+        };
+        let Some(bytes) = self.bytes(encoding, elements, target) else {
             return self.fault(slot, format!("its size in bytes overflows for shape {:?}", slot.shape));
         };
-        let mapped = self.options.zero_copy && self.device.cpu && stays_in_file(&sources, target);
+        let in_place = self.options.zero_copy && self.device.cpu && encoding.is_none();
+        let mapped = in_place && stays_in_file(&sources, target);
         Some(PlanRow {
             parameter: slot.path.clone(),
             shape: slot.shape.clone(),
@@ -127,10 +155,19 @@ impl<'a> Builder<'a> {
             stored,
             target,
             reason,
-            bytes: bytes as u64,
+            encoding,
+            companions: Vec::new(),
+            bytes,
             mapped,
             tied_to: None,
         })
+    }
+
+    fn bytes(&self, encoding: Option<Encoding>, elements: usize, target: FloatDType) -> Option<u64> {
+        match encoding {
+            Some(encoding) => encoding.bytes(elements),
+            None => u64::try_from(elements.checked_mul(float_size(target))?).ok(),
+        }
     }
 
     fn source(&mut self, slot: &ParameterSlot, piece: &SourcePiece, ties: &Ties) -> Option<PlanSource> {
@@ -171,7 +208,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Number of elements of the parameter, if its pieces add up to it.
-    fn check_elements(&mut self, slot: &ParameterSlot, sources: &[PlanSource]) -> Option<usize> {
+    pub fn check_elements(&mut self, slot: &ParameterSlot, sources: &[PlanSource]) -> Option<usize> {
         if slot.shape.is_empty() || slot.shape.len() > MAX_RANK {
             return self.fault(slot, format!("shape {:?} has no axis, or more than {MAX_RANK}", slot.shape));
         }
@@ -189,7 +226,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn fault<T>(&mut self, slot: &ParameterSlot, reason: String) -> Option<T> {
+    pub fn fault<T>(&mut self, slot: &ParameterSlot, reason: String) -> Option<T> {
         self.problems.map.push(WeightMapFault { parameter: slot.path.clone(), reason });
         None
     }
@@ -225,40 +262,17 @@ fn unread(
 
 /// Bytes of all tensors that are read, each counted once.
 fn stored_bytes(rows: &[PlanRow]) -> u64 {
-    let ranges: BTreeSet<(usize, u64, u64)> =
-        rows.iter().flat_map(|row| &row.sources).map(|s| (s.shard, s.range.start, s.range.end)).collect();
+    let ranges: BTreeSet<(usize, u64, u64)> = rows
+        .iter()
+        .flat_map(|row| row.sources.iter().chain(&row.companions))
+        .map(|s| (s.shard, s.range.start, s.range.end))
+        .collect();
     ranges.iter().map(|(_, start, end)| end - start).sum()
-}
-
-fn predicted_peak(plan: &LoadPlan, device: &DeviceTraits) -> u64 {
-    let copied = || plan.rows.iter().filter(|row| !row.mapped);
-    let window =
-        copied().flat_map(|row| &row.sources).map(|source| largest_window(source, plan.max_bytes_in_flight)).max();
-    let window = window.unwrap_or(0);
-    if device.cpu {
-        return plan.target_bytes.saturating_add(window);
-    }
-    let largest = copied().map(|row| row.bytes).max().unwrap_or(0);
-    let staged = plan.target_bytes.min(plan.max_bytes_in_flight.max(largest));
-    staged.saturating_add(window)
-}
-
-/// Bytes of the file that are in memory at once while this source is read.
-fn largest_window(source: &PlanSource, max_bytes_in_flight: u64) -> u64 {
-    let size = source.stored.bits() / 8;
-    let limit = window_elements(max_bytes_in_flight, source.stored);
-    (source.walk.largest_window(limit) as u64).saturating_mul(size)
-}
-
-/// Elements per window. Windows below a mebibyte would only cost time.
-pub(crate) fn window_elements(max_bytes_in_flight: u64, stored: StoredDtype) -> usize {
-    let bytes = max_bytes_in_flight.max(1 << 20);
-    usize::try_from(bytes / (stored.bits() / 8).max(1)).unwrap_or(usize::MAX)
 }
 
 fn warn(plan: &mut LoadPlan, device: &DeviceTraits) {
     let mut by_target: BTreeMap<FloatDType, (usize, u64)> = BTreeMap::new();
-    for row in plan.rows.iter().filter(|row| row.tied_to.is_none()) {
+    for row in plan.rows.iter().filter(|row| row.tied_to.is_none() && row.encoding.is_none()) {
         let entry = by_target.entry(row.target).or_default();
         *entry = (entry.0 + 1, entry.1 + row.bytes);
     }

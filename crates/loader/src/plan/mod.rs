@@ -1,19 +1,23 @@
 //! What will be read, converted and kept, decided from headers alone.
 
 mod build;
+mod encode;
 mod identity;
 mod names;
+mod peak;
 mod policy;
+mod prequantized;
 mod table;
 mod ties;
 
-pub(crate) use build::{MAX_RANK, window_elements};
+pub(crate) use build::MAX_RANK;
 pub use identity::identity_map;
+pub(crate) use peak::{quantized_window_elements, window_elements};
 pub use policy::DtypePolicy;
 pub(crate) use table::device_label;
 pub(crate) use ties::same_bytes_possible;
 
-use crate::{CheckpointFiles, LoadError, MissingTensor, StoredDtype, strided::Walk};
+use crate::{CheckpointFiles, Encoding, LoadError, MissingTensor, QuantizationConfig, StoredDtype, strided::Walk};
 use automodel_registry::weights::{ParameterRole, ViewOp, WeightMap};
 use burn::tensor::{Device, FloatDType};
 use serde::Serialize;
@@ -40,6 +44,9 @@ pub struct LoadOptions {
     /// Let parameters on the CPU stay in the mapped file where nothing has to be changed. The file must then not be changed
     /// while they live, see [`crate::execute`].
     pub zero_copy: bool,
+    /// Quantise projections to 4 bits while they are read. Parameters that are stored in 4 bits, which their tensors' names
+    /// tell, stay as they are, and nothing else is quantised then.
+    pub quantization: Option<QuantizationConfig>,
 }
 
 impl LoadOptions {
@@ -52,12 +59,19 @@ impl LoadOptions {
             check_finite: false,
             allow_missing: false,
             zero_copy: true,
+            quantization: None,
         }
     }
 
     /// With another dtype policy.
     pub fn with_dtype(mut self, dtype: DtypePolicy) -> Self {
         self.dtype = dtype;
+        self
+    }
+
+    /// With projections in 4 bits.
+    pub fn with_quantization(mut self, quantization: QuantizationConfig) -> Self {
+        self.quantization = Some(quantization);
         self
     }
 }
@@ -91,7 +105,8 @@ pub struct LoadPlan {
     /// Of these, bytes that stay in the mapped files.
     pub mapped_bytes: u64,
     /// Predicted peak of host memory in bytes: on the CPU all parameters and the largest window in flight, mapped parameters
-    /// counted as if all their pages were in memory; on another device what is in flight alone.
+    /// counted as if all their pages were in memory; on another device what is in flight and all quantised parameters, which
+    /// are kept on the host.
     pub peak_bytes: u64,
     /// Bound on bytes in flight.
     pub max_bytes_in_flight: u64,
@@ -114,13 +129,20 @@ pub struct PlanRow {
     pub sources: Vec<PlanSource>,
     /// Dtype in the files, the widest of the sources.
     pub stored: StoredDtype,
-    /// Dtype on the device.
+    /// Dtype on the device; of a quantised parameter the dtype that its codes stand for.
     pub target: FloatDType,
     /// Why it has that dtype.
     pub reason: &'static str,
-    /// Bytes on the device; 0 if it shares another parameter's storage.
+    /// How it is kept in 4 bits; `None` if it is dense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
+    /// Scales, code tables and state of a parameter that is stored in 4 bits. Its source holds the codes, and is seen through
+    /// its operations as if they were decoded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<PlanSource>,
+    /// Bytes on the device, of a quantised parameter codes and scales; 0 if it shares another parameter's storage.
     pub bytes: u64,
-    /// Whether it stays in the mapped file.
+    /// Whether it stays in the mapped file; of a parameter stored in 4 bits, the codes.
     pub mapped: bool,
     /// The parameter whose storage it shares.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,8 +202,29 @@ impl LoadPlan {
         build::plan(files, map, options)
     }
 
+    /// Of [`LoadPlan::target_bytes`], those of quantised parameters.
+    pub fn quantized_bytes(&self) -> u64 {
+        self.rows.iter().filter(|row| row.encoding.is_some()).map(|row| row.bytes).sum()
+    }
+
     /// The row of a parameter.
     pub fn row(&self, parameter: &str) -> Option<&PlanRow> {
         self.rows.iter().find(|row| row.parameter == parameter)
+    }
+}
+
+impl PlanRow {
+    /// Bytes that stay in the mapped file.
+    pub(crate) fn mapped_bytes(&self) -> u64 {
+        match (self.mapped, self.encoding) {
+            (false, _) => 0,
+            (true, None) => self.bytes,
+            (true, Some(_)) => self.elements().div_ceil(2) as u64,
+        }
+    }
+
+    /// Number of elements, which was checked when the row was made.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().fold(1, |product, size| product.saturating_mul(*size))
     }
 }

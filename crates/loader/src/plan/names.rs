@@ -52,6 +52,17 @@ impl<'a> Names<'a> {
         renamed.or_else(|| self.tensors.get_key_value(name)).map(|(name, info)| (name.as_str(), info))
     }
 
+    /// The tensor of that name in this checkpoint.
+    pub fn exact(&self, name: &str) -> Option<(&'a str, &'a TensorInfo)> {
+        self.tensors.get_key_value(name).map(|(name, info)| (name.as_str(), info))
+    }
+
+    /// Names in this checkpoint that begin so.
+    pub fn beginning(&self, start: &str) -> impl Iterator<Item = &'a str> {
+        let from = self.tensors.range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Unbounded));
+        from.map(|(name, _)| name.as_str()).take_while(move |name| name.starts_with(start))
+    }
+
     /// Names that the map may have for the tensor that is called `stored` here.
     pub fn known_as(&self, stored: &str) -> Vec<String> {
         let renamed =

@@ -1,6 +1,7 @@
 //! The plan as text.
 
 use super::{LoadPlan, PlanRow};
+use crate::Encoding;
 use burn::tensor::Device;
 use serde::Serializer;
 use std::fmt;
@@ -47,6 +48,10 @@ impl LoadPlan {
             human(self.mapped_bytes),
             human(self.peak_bytes),
         )?;
+        for (encoding, count, bytes) in self.encodings() {
+            let verb = if encoding.prequantized { "stored in" } else { "quantised to" };
+            writeln!(f, "{count} parameters {verb} {encoding}: {}", human(bytes))?;
+        }
         let mut reasons: Vec<(&str, usize)> = Vec::new();
         for row in &self.rows {
             match reasons.iter_mut().find(|(reason, _)| *reason == row.reason) {
@@ -70,9 +75,26 @@ impl LoadPlan {
     }
 }
 
+impl LoadPlan {
+    /// Each encoding with its number of parameters and their bytes.
+    fn encodings(&self) -> Vec<(Encoding, usize, u64)> {
+        let mut all: Vec<(Encoding, usize, u64)> = Vec::new();
+        for (encoding, bytes) in self.rows.iter().filter_map(|row| Some((row.encoding?, row.bytes))) {
+            match all.iter_mut().find(|(known, ..)| *known == encoding) {
+                Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + bytes),
+                None => all.push((encoding, 1, bytes)),
+            }
+        }
+        all
+    }
+}
+
 fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
+    let quantised = row.encoding.is_some_and(|encoding| !encoding.prequantized);
     let how = match (&row.tied_to, row.mapped, row.sources.as_slice()) {
         (Some(_), ..) => "tied".to_owned(),
+        (None, _, [_]) if quantised => "quantised".to_owned(),
+        (None, _, sources) if quantised => format!("quantised from {}", sources.len()),
         (None, true, _) => "mapped".to_owned(),
         (None, false, [source]) if source.walk.contiguous().is_none() => "gathered".to_owned(),
         (None, false, [_]) if row.stored.float() == Some(row.target) => "copied".to_owned(),
@@ -87,7 +109,13 @@ fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
         }
         (None, None) => String::new(),
     };
-    let target = crate::dtype::float_name(row.target).to_owned();
+    let target = match row.encoding {
+        None => crate::dtype::float_name(row.target).to_owned(),
+        Some(Encoding { quant_type, blocksize, double_quant, .. }) => {
+            let double = if double_quant { " double" } else { "" };
+            format!("{}/{}{double}", quant_type.name(), blocksize.get())
+        }
+    };
     let (shape, stored) = (format!("{:?}", row.shape), row.stored.to_string());
     [row.parameter.clone(), shape, stored, target, row.bytes.to_string(), how, source]
 }

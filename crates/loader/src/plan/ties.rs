@@ -80,6 +80,11 @@ impl Ties {
         self.shared = roots;
     }
 
+    /// Whether a parameter follows another, or is followed.
+    pub fn involves(&self, parameter: &str) -> bool {
+        self.planned.iter().any(|tie| tie.parameter == parameter || tie.to == parameter)
+    }
+
     pub fn note(&self, parameter: &str) -> Option<String> {
         self.notes.get(parameter).cloned()
     }
@@ -104,7 +109,8 @@ pub(crate) fn same_bytes_possible(a: &PlanRow, b: &PlanRow) -> bool {
     let alike = |(a, b): (&PlanSource, &PlanSource)| {
         a.stored == b.stored && a.walk == b.walk && a.range.end - a.range.start == b.range.end - b.range.start
     };
-    a.shape == b.shape && a.sources.len() == b.sources.len() && a.sources.iter().zip(&b.sources).all(alike)
+    let dense = a.encoding.is_none() && b.encoding.is_none();
+    dense && a.shape == b.shape && a.sources.len() == b.sources.len() && a.sources.iter().zip(&b.sources).all(alike)
 }
 
 /// Adds the rows of parameters without values of their own, in module order.
@@ -124,6 +130,8 @@ pub(super) fn fill_shared(rows: Vec<PlanRow>, map: &WeightMap, ties: &Ties) -> V
             stored,
             target,
             reason: "shares the storage of the parameter it is tied to",
+            encoding: None,
+            companions: Vec::new(),
             bytes: 0,
             mapped: false,
             tied_to: Some(to.clone()),

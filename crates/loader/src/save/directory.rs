@@ -15,7 +15,7 @@ const NOT_EMPTY: &str = "is not empty: choose another directory, or allow overwr
 const NOT_DIRECTORY: &str = "is not a directory: choose another name";
 const NOT_CHECKPOINT: &str = "is not replaced because it does not look like a checkpoint: it has directories in it, or neither \
                               config.json nor safetensors files; remove it yourself if it can go";
-const NO_NAME: &str = "has no name that could be replaced: give the directory by its name";
+pub(crate) const NO_NAME: &str = "has no name that could be replaced: give the directory by its name";
 
 /// The temporary directory beside the one that is to appear. Dropped, it removes itself.
 pub(super) struct Staging {
@@ -51,17 +51,7 @@ impl Staging {
 
     /// Writes what goes beside the weights.
     pub fn add(&self, files: &SaveFiles) -> Result<(), LoadError> {
-        if let Some(config) = &files.config {
-            write_json(&self.path().join("config.json"), config)?;
-        }
-        if let Some(config) = &files.generation_config {
-            write_json(&self.path().join("generation_config.json"), config)?;
-        }
-        for file in &files.copies {
-            let to = self.path().join(carried_name(file)?);
-            fs::copy(file, &to).map_err(|source| LoadError::io("copy", file, source))?;
-        }
-        Ok(())
+        write_files(self.path(), files)
     }
 
     /// Renames the temporary directory to what it was made for.
@@ -100,8 +90,23 @@ impl Staging {
     }
 }
 
+/// Writes to `directory` what goes beside the weights.
+pub(crate) fn write_files(directory: &Path, files: &SaveFiles) -> Result<(), LoadError> {
+    if let Some(config) = &files.config {
+        write_json(&directory.join("config.json"), config)?;
+    }
+    if let Some(config) = &files.generation_config {
+        write_json(&directory.join("generation_config.json"), config)?;
+    }
+    for file in &files.copies {
+        let to = directory.join(carried_name(file)?);
+        fs::copy(file, &to).map_err(|source| LoadError::io("copy", file, source))?;
+    }
+    Ok(())
+}
+
 /// Checks the files to carry before anything is written.
-pub(super) fn check_carried(files: &SaveFiles) -> Result<(), LoadError> {
+pub(crate) fn check_carried(files: &SaveFiles) -> Result<(), LoadError> {
     let mut names = HashSet::new();
     if files.config.is_some() {
         names.insert("config.json".to_owned());
@@ -130,7 +135,7 @@ fn carried_name(file: &Path) -> Result<String, LoadError> {
 }
 
 /// Writes `value` as indented JSON.
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
     let write = || -> std::io::Result<()> {
         let mut text = serde_json::to_vec_pretty(value)?;
         text.push(b'\n');
@@ -141,7 +146,8 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
     write().map_err(|source| LoadError::io("write", path, source))
 }
 
-fn check_target(target: &Path, overwrite: bool) -> Result<(), LoadError> {
+/// Checks that `target` may be written or replaced.
+pub(crate) fn check_target(target: &Path, overwrite: bool) -> Result<(), LoadError> {
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(LoadError::io("open", target, source)),
@@ -153,7 +159,7 @@ fn check_target(target: &Path, overwrite: bool) -> Result<(), LoadError> {
     }
 }
 
-fn is_empty(directory: &Path) -> Result<bool, LoadError> {
+pub(crate) fn is_empty(directory: &Path) -> Result<bool, LoadError> {
     let mut entries = fs::read_dir(directory).map_err(|source| LoadError::io("list", directory, source))?;
     Ok(entries.next().is_none())
 }
@@ -173,6 +179,6 @@ fn is_checkpoint(directory: &Path) -> Result<bool, LoadError> {
     Ok(weights)
 }
 
-fn in_the_way(directory: &Path, reason: &'static str) -> LoadError {
+pub(crate) fn in_the_way(directory: &Path, reason: &'static str) -> LoadError {
     LoadError::OutputExists { directory: directory.to_owned(), reason }
 }

@@ -1,5 +1,6 @@
 //! Where in the tensors of a checkpoint each parameter's elements go.
 
+use super::quantized::{QuantizedPlace, quantized_place};
 use crate::{LoadError, strided::Walk};
 use automodel_registry::weights::{ParameterSlot, SourcePiece, WeightMap};
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ pub(super) struct Place {
     pub tensor: usize,
     pub start: usize,
     pub walk: Walk,
+    /// The same in the tensor as it is quantised, `[out, in]`, if it can be.
+    pub quantized: Option<QuantizedPlace>,
 }
 
 pub(super) struct TensorPlace {
@@ -56,7 +59,7 @@ impl Layout {
             let view = piece.strided().map_err(|error| misplaced(slot, &piece.tensor, error.to_string()))?;
             let walk = Walk::new(&view);
             let elements = walk.numel();
-            pieces.push(Place { tensor, start, walk });
+            pieces.push(Place { tensor, start, walk, quantized: quantized_place(piece) });
             start = start
                 .checked_add(elements)
                 .ok_or_else(|| misplaced(slot, &piece.tensor, "too many elements".into()))?;

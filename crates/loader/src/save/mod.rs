@@ -1,11 +1,13 @@
 //! From parameters back to a directory in Hugging Face layout.
 
-mod directory;
+pub(crate) mod directory;
 mod layout;
 mod pending;
-mod shards;
+mod quantized;
+pub(crate) mod shards;
 mod writer;
 
+pub(crate) use quantized::orientation;
 pub use writer::CheckpointWriter;
 
 use crate::LoadError;
@@ -15,7 +17,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// transformers' default, in its decimal gigabytes.
-const DEFAULT_MAX_SHARD_BYTES: u64 = 5_000_000_000;
+pub(crate) const DEFAULT_MAX_SHARD_BYTES: u64 = 5_000_000_000;
 
 /// How a checkpoint is to be written.
 #[derive(Clone, Debug)]
@@ -27,11 +29,13 @@ pub struct SaveOptions {
     pub dtype: Option<FloatDType>,
     /// Replace the directory, with all that is in it, if it holds a checkpoint.
     pub overwrite: bool,
+    /// Leave room in the headers for 4-bit parameters. Without it the first of them begins a new shard.
+    pub quantized: bool,
 }
 
 impl Default for SaveOptions {
     fn default() -> Self {
-        Self { max_shard_bytes: DEFAULT_MAX_SHARD_BYTES, dtype: None, overwrite: false }
+        Self { max_shard_bytes: DEFAULT_MAX_SHARD_BYTES, dtype: None, overwrite: false, quantized: false }
     }
 }
 

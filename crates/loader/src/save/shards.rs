@@ -1,7 +1,7 @@
 //! safetensors files that are written front to back, without knowing beforehand what they will hold.
 
-use crate::LoadError;
-use burn::tensor::FloatDType;
+use crate::{LoadError, StoredDtype};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,21 @@ use std::{
 /// Bytes that a header entry needs beside its name and shape: dtype, two offsets of up to 20 digits, punctuation.
 const ENTRY_BYTES: u64 = 100;
 /// `{"__metadata__":{"format":"pt"}}` and some.
-const FRAME_BYTES: u64 = 64;
+pub(crate) const FRAME_BYTES: u64 = 64;
+
+/// Tensors that a 4-bit parameter has beside its codes, and bytes that their names have more than its own.
+const COMPANIONS: u64 = 5;
+const SUFFIX_BYTES: u64 = 32;
+/// Positions that are multiples of this suit every dtype.
+const ALIGNMENT: u64 = 8;
+
+/// A tensor to write.
+pub(super) struct Tensor {
+    pub name: String,
+    pub dtype: StoredDtype,
+    pub shape: Vec<usize>,
+    pub data: Bytes,
+}
 
 /// The weight files of one checkpoint. Each starts with room for its header, which is written last and padded with spaces,
 /// as the format allows.
@@ -22,6 +36,8 @@ pub(super) struct Shards {
     max_bytes: u64,
     /// Room for the headers of all tensors that are still to come.
     header_room: u64,
+    /// Room for what 4-bit parameters have beside their codes, until it is part of `header_room`.
+    companion_room: Option<u64>,
     current: Option<OpenShard>,
     closed: usize,
     written: BTreeMap<String, Written>,
@@ -33,12 +49,14 @@ struct OpenShard {
     data_start: u64,
     bytes: u64,
     header: Map<String, Value>,
+    /// Tensors that come last.
+    waiting: Vec<Tensor>,
 }
 
 /// Where a tensor was written.
 #[derive(Clone, Copy)]
 pub(super) struct Written {
-    pub dtype: FloatDType,
+    pub dtype: StoredDtype,
     shard: usize,
     /// From the start of the file.
     start: u64,
@@ -46,44 +64,90 @@ pub(super) struct Written {
 }
 
 impl Shards {
-    /// `tensors`: names and shapes of all that may be written.
-    pub fn new<'a>(directory: &Path, max_bytes: u64, tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> Self {
-        let header_room = tensors.map(|(name, shape)| entry_room(name, shape)).sum();
+    /// `tensors`: names and shapes of all that may be written. `quantized`: 4-bit parameters will be among them.
+    pub fn new<'a>(
+        directory: &Path,
+        max_bytes: u64,
+        quantized: bool,
+        tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+    ) -> Self {
+        let (mut header_room, mut companion_room) = (0, 0);
+        for (name, shape) in tensors {
+            header_room += entry_room(name, shape);
+            companion_room += if shape.len() == 2 { COMPANIONS * (entry_room(name, shape) + SUFFIX_BYTES) } else { 0 };
+        }
+        let companion_room = if quantized {
+            header_room += companion_room;
+            None
+        } else {
+            Some(companion_room)
+        };
         let (current, closed, written) = (None, 0, BTreeMap::new());
-        Self { directory: directory.to_owned(), max_bytes, header_room, current, closed, written }
+        Self { directory: directory.to_owned(), max_bytes, header_room, companion_room, current, closed, written }
     }
 
     /// Appends a tensor of `bytes` bytes, which `write` delivers.
     pub fn append(
         &mut self,
         name: &str,
-        dtype: FloatDType,
+        dtype: StoredDtype,
         shape: &[usize],
         bytes: u64,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), LoadError> {
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|shard| shard.bytes > 0 && shard.bytes.saturating_add(bytes) > self.max_bytes)
-        {
-            self.close()?;
-        }
-        let number = self.closed;
-        let shard = match self.current.take() {
-            Some(shard) => shard,
-            None => OpenShard::create(self.partial_path(number), self.header_room)?,
-        };
-        let shard = self.current.insert(shard);
+        let number = self.closed_for(bytes)?;
+        let shard = self.open()?;
         write(&mut shard.file).map_err(|source| LoadError::io("write", &shard.path, source))?;
-        let (begin, end) = (shard.bytes, shard.bytes.saturating_add(bytes));
-        let entry = json!({ "dtype": stored_name(dtype), "shape": shape, "data_offsets": [begin, end] });
-        shard.header.insert(name.to_owned(), entry);
-        shard.bytes = end;
-        let start = shard.data_start + begin;
+        let start = shard.data_start + shard.bytes;
+        shard.describe(name, dtype, shape, bytes);
         self.written.insert(name.to_owned(), Written { dtype, shard: number, start, bytes });
         self.header_room = self.header_room.saturating_sub(entry_room(name, shape));
         Ok(())
+    }
+
+    /// Appends tensors that belong together to one shard. Those whose lengths would leave later tensors unaligned, short ones
+    /// as a rule, wait for its end.
+    pub fn append_together(&mut self, tensors: Vec<Tensor>) -> Result<(), LoadError> {
+        let room: u64 = tensors.iter().map(|tensor| entry_room(&tensor.name, &tensor.shape)).sum();
+        if let Some(room) = self.companion_room.take() {
+            // None was left in the header of a shard that is open.
+            self.close()?;
+            self.header_room = self.header_room.saturating_add(room);
+        }
+        let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.data.len() as u64));
+        let number = self.closed_for(bytes)?;
+        self.open()?;
+        let Some(shard) = &mut self.current else { return Ok(()) };
+        for tensor in tensors {
+            let (dtype, bytes) = (tensor.dtype, tensor.data.len() as u64);
+            // A tensor that waits has no place yet; nothing reads it back before the end.
+            let (name, start) = (tensor.name.clone(), shard.data_start + shard.bytes);
+            if bytes.is_multiple_of(ALIGNMENT) {
+                shard.put(&tensor).map_err(|source| LoadError::io("write", &shard.path, source))?;
+            } else {
+                shard.waiting.push(tensor);
+            }
+            self.written.insert(name, Written { dtype, shard: number, start, bytes });
+        }
+        self.header_room = self.header_room.saturating_sub(room);
+        Ok(())
+    }
+
+    /// Closes the current shard if so many bytes more would be too many. Returns the number of the one to write to.
+    fn closed_for(&mut self, bytes: u64) -> Result<usize, LoadError> {
+        let full = |shard: &OpenShard| shard.bytes() > 0 && shard.bytes().saturating_add(bytes) > self.max_bytes;
+        if self.current.as_ref().is_some_and(full) {
+            self.close()?;
+        }
+        Ok(self.closed)
+    }
+
+    fn open(&mut self) -> Result<&mut OpenShard, LoadError> {
+        let shard = match self.current.take() {
+            Some(shard) => shard,
+            None => OpenShard::create(self.partial_path(self.closed), self.header_room)?,
+        };
+        Ok(self.current.insert(shard))
     }
 
     /// Where a tensor was written, if it was.
@@ -151,10 +215,31 @@ impl OpenShard {
         file.seek(SeekFrom::Start(data_start)).map_err(failed)?;
         let mut header = Map::new();
         header.insert("__metadata__".into(), json!({ "format": "pt" }));
-        Ok(Self { file, path, data_start, bytes: 0, header })
+        Ok(Self { file, path, data_start, bytes: 0, header, waiting: Vec::new() })
+    }
+
+    /// Bytes of all tensors, those that wait included.
+    fn bytes(&self) -> u64 {
+        self.waiting.iter().fold(self.bytes, |sum, tensor| sum.saturating_add(tensor.data.len() as u64))
+    }
+
+    fn describe(&mut self, name: &str, dtype: StoredDtype, shape: &[usize], bytes: u64) {
+        let end = self.bytes.saturating_add(bytes);
+        let entry = json!({ "dtype": dtype.name(), "shape": shape, "data_offsets": [self.bytes, end] });
+        self.header.insert(name.to_owned(), entry);
+        self.bytes = end;
+    }
+
+    fn put(&mut self, tensor: &Tensor) -> io::Result<()> {
+        self.file.write_all(&tensor.data)?;
+        self.describe(&tensor.name, tensor.dtype, &tensor.shape, tensor.data.len() as u64);
+        Ok(())
     }
 
     fn close(mut self) -> io::Result<()> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bits()));
+        waiting.iter().try_for_each(|tensor| self.put(tensor))?;
         let room = self.data_start - 8;
         let mut text = serde_json::to_vec(&self.header)?;
         if text.len() as u64 > room {
@@ -170,16 +255,7 @@ impl OpenShard {
 }
 
 /// An upper bound on the bytes of a header entry. Names grow sixfold at most when they are escaped.
-fn entry_room(name: &str, shape: &[usize]) -> u64 {
+pub(crate) fn entry_room(name: &str, shape: &[usize]) -> u64 {
     let escaped = serde_json::to_string(name).map_or(6 * name.len(), |text| text.len());
     ENTRY_BYTES + escaped as u64 + 21 * shape.len() as u64
-}
-
-fn stored_name(dtype: FloatDType) -> &'static str {
-    match dtype {
-        FloatDType::F64 => "F64",
-        FloatDType::F32 | FloatDType::Flex32 => "F32",
-        FloatDType::F16 => "F16",
-        FloatDType::BF16 => "BF16",
-    }
 }

@@ -5,14 +5,16 @@ use super::{
     directory::{Staging, check_carried},
     layout::{Layout, ParameterPlace, Place, TensorPlace},
     pending::Pending,
+    quantized::{Part, PendingQuantized, tensors},
     shards::{Shards, Written},
 };
 use crate::{
-    LoadError,
+    LoadError, StoredDtype,
     dtype::{float_name, float_size},
     execute::{FromFloat, convert_bytes, with_float},
     problems::nearest_names,
 };
+use automodel_quant::Quantized4bit;
 use automodel_registry::weights::{Tie, WeightMap};
 use burn::tensor::{DType, FloatDType, TensorData};
 use half::{bf16, f16};
@@ -38,6 +40,8 @@ pub struct CheckpointWriter {
     held: HashMap<String, TensorData>,
     /// Tensors that several parameters fill, by number.
     pending: HashMap<usize, Pending>,
+    /// The same for 4-bit parameters.
+    pending_quantized: HashMap<usize, PendingQuantized>,
     report: SaveReport,
 }
 
@@ -50,7 +54,7 @@ impl CheckpointWriter {
         let layout = Layout::new(map)?;
         let staging = Staging::new(directory, options.overwrite)?;
         let tensors = layout.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()));
-        let shards = Shards::new(staging.path(), options.max_shard_bytes, tensors);
+        let shards = Shards::new(staging.path(), options.max_shard_bytes, options.quantized, tensors);
         Ok(Self {
             staging,
             shards,
@@ -60,6 +64,7 @@ impl CheckpointWriter {
             given: HashSet::new(),
             held: HashMap::new(),
             pending: HashMap::new(),
+            pending_quantized: HashMap::new(),
             report: SaveReport::default(),
         })
     }
@@ -72,7 +77,11 @@ impl CheckpointWriter {
     /// [`LoadError::ParameterDtype`], [`LoadError::Placement`] and [`LoadError::ConflictingParameters`] by what is wrong
     /// with it; [`LoadError::Io`] if it cannot be written.
     pub fn write(&mut self, path: &str, values: &TensorData) -> Result<(), LoadError> {
-        self.check(path, values)?;
+        self.check(path, values.shape())?;
+        match values.dtype() {
+            DType::F64 | DType::F32 | DType::Flex32 | DType::F16 | DType::BF16 => {}
+            other => return Err(LoadError::ParameterDtype { parameter: path.to_owned(), dtype: other.name() }),
+        }
         let followed = self.ties.iter().find(|tie| tie.parameter == path).map(|tie| tie.to.clone());
         match followed {
             Some(to) if !self.given.contains(&to) => {
@@ -89,6 +98,51 @@ impl CheckpointWriter {
                 self.write_tied(&follower, &values, path)?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes the 4-bit parameter at `path` in the format of bitsandbytes. Parameters that are parts of one tensor (`q_proj` of
+    /// `qkv_proj`) are joined if their blocks are blocks of that tensor and they were quantised alike. Scales in 8 bits
+    /// that cannot be joined become float32 scales of the same values, with a warning.
+    ///
+    /// [`SaveOptions::quantized`] should be set. The config that [`CheckpointWriter::finish`] writes needs its
+    /// `quantization_config`, which [`crate::quantization_config_json`] makes.
+    ///
+    /// # Errors
+    /// [`LoadError::UnknownParameter`], [`LoadError::RepeatedParameter`] and [`LoadError::ParameterShape`] by what is wrong with
+    /// it; [`LoadError::QuantizedPart`] if it cannot be made part of its tensor; [`LoadError::Io`] if it cannot be written.
+    pub fn write_quantized(&mut self, path: &str, weight: &Quantized4bit) -> Result<(), LoadError> {
+        self.check(path, &weight.shape())?;
+        let Some(place) = self.layout.parameters.get(path) else { return Ok(()) };
+        for piece in &place.pieces {
+            let tensor = &self.layout.tensors[piece.tensor];
+            let part = Part { parameter: path, tensor, piece, weight };
+            if self.pending.contains_key(&piece.tensor) {
+                return Err(part.refused("an earlier part of it is dense".into()));
+            }
+            if let Some(whole) = part.whole() {
+                self.shards.append_together(whole)?;
+                continue;
+            }
+            let mut pending = match self.pending_quantized.remove(&piece.tensor) {
+                Some(pending) => pending,
+                None => PendingQuantized::new(&part)?,
+            };
+            pending.add(&part)?;
+            if !pending.is_complete() {
+                self.pending_quantized.insert(piece.tensor, pending);
+                continue;
+            }
+            let (weight, as_they_came) = pending.finish(tensor)?;
+            if !as_they_came {
+                self.report.warnings.push(format!(
+                    "the 8-bit scales of the parts of tensor `{}` cannot be joined: it has float32 scales of the same values",
+                    tensor.name
+                ));
+            }
+            self.shards.append_together(tensors(&tensor.name, &weight))?;
+        }
+        self.given.insert(path.to_owned());
         Ok(())
     }
 
@@ -114,7 +168,7 @@ impl CheckpointWriter {
         Ok(report)
     }
 
-    fn check(&self, path: &str, values: &TensorData) -> Result<(), LoadError> {
+    fn check(&self, path: &str, shape: &[usize]) -> Result<(), LoadError> {
         let parameter = path.to_owned();
         let Some(place) = self.layout.parameters.get(path) else {
             let known: Vec<&str> = self.layout.parameters.keys().map(String::as_str).collect();
@@ -123,14 +177,11 @@ impl CheckpointWriter {
         if self.given.contains(path) {
             return Err(LoadError::RepeatedParameter { parameter });
         }
-        if values.shape().as_slice() != place.shape {
-            let (expected, found) = (place.shape.clone(), values.shape().to_vec());
+        if shape != place.shape {
+            let (expected, found) = (place.shape.clone(), shape.to_vec());
             return Err(LoadError::ParameterShape { parameter, expected, found });
         }
-        match values.dtype() {
-            DType::F64 | DType::F32 | DType::Flex32 | DType::F16 | DType::BF16 => Ok(()),
-            other => Err(LoadError::ParameterDtype { parameter, dtype: other.name() }),
-        }
+        Ok(())
     }
 
     /// Dtype of the values and dtype in the file.
@@ -150,9 +201,13 @@ impl CheckpointWriter {
             let tensor = &self.layout.tensors[piece.tensor];
             if self.layout.is_whole(piece) {
                 let length = (tensor.elements * float_size(to)) as u64;
-                self.shards.append(&tensor.name, to, &tensor.shape, length, |file| {
+                self.shards.append(&tensor.name, to.into(), &tensor.shape, length, |file| {
                     for_each_block(part, from, to, |block| file.write_all(block))
                 })?;
+            } else if self.pending_quantized.contains_key(&piece.tensor) {
+                let (parameter, tensor) = (path.to_owned(), tensor.name.clone());
+                let reason = "earlier parts of it are in 4 bits, and this one is dense".to_owned();
+                return Err(LoadError::QuantizedPart { parameter, tensor, reason });
             } else {
                 scatter(&mut self.pending, path, piece, tensor, part, from, to)?;
                 if self.pending.get(&piece.tensor).is_some_and(|pending| pending.pieces == tensor.pieces) {
@@ -190,7 +245,7 @@ impl CheckpointWriter {
     fn equals(&mut self, path: &str, values: &TensorData, written: Written) -> Result<bool, LoadError> {
         let Some(place) = self.layout.parameters.get(path) else { return Ok(false) };
         let (from, to) = self.dtypes(place, values);
-        if to != written.dtype {
+        if StoredDtype::from(to) != written.dtype {
             return Ok(false);
         }
         let mut saved = self.shards.read_back(written)?;
@@ -225,9 +280,10 @@ impl CheckpointWriter {
         let mut uncovered = (0..self.layout.tensors.len()).filter(|number| open(number) && !left_out.contains(number));
         let Some(first) = uncovered.next() else { return Ok(()) };
         let tensor = &self.layout.tensors[first];
+        let quantized = || self.pending_quantized.get(&first).map_or(0, |pending| pending.covered() as u64);
         Err(LoadError::UncoveredTensor {
             tensor: tensor.name.clone(),
-            covered: self.pending.get(&first).map_or(0, |pending| pending.covered),
+            covered: self.pending.get(&first).map_or_else(quantized, |pending| pending.covered),
             elements: tensor.elements as u64,
             others: uncovered.count(),
         })
@@ -246,7 +302,7 @@ fn append_pending(
     }
     let Some(complete) = pending.remove(&number) else { return Ok(()) };
     let write = |file: &mut dyn Write| file.write_all(&complete.bytes);
-    shards.append(&tensor.name, complete.dtype, &tensor.shape, complete.bytes.len() as u64, write)
+    shards.append(&tensor.name, complete.dtype.into(), &tensor.shape, complete.bytes.len() as u64, write)
 }
 
 /// Puts one piece of a parameter into the tensor that it shares with others.

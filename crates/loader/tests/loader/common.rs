@@ -1,11 +1,19 @@
 //! Checkpoints to test with.
 
+use automodel_config::{Overrides, RawConfig};
 use automodel_loader::{CheckpointFiles, LoadError, LoadOptions, LoadPlan, LoadReport, LoadedParameters, execute};
-use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
+use automodel_registry::{
+    Registry, ResolveOptions,
+    weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap},
+};
 use burn::tensor::Device;
 use half::{bf16, f16};
 use safetensors::{Dtype, tensor::TensorView};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// A tensor to write.
 pub struct Stored {
@@ -84,6 +92,22 @@ pub fn plain_map(parameters: &[(&str, &[usize])]) -> WeightMap {
     let parameters =
         parameters.iter().map(|(path, shape)| slot(path, shape, vec![SourcePiece::whole(*path, shape)])).collect();
     WeightMap { parameters, ..WeightMap::default() }
+}
+
+/// A checkpoint that transformers made, and how its family names and packs parameters.
+pub fn fixture(name: &str) -> (PathBuf, WeightMap) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
+    let map = family_map(&directory);
+    (directory, map)
+}
+
+/// The weight map of the config in `directory`.
+pub fn family_map(directory: &Path) -> WeightMap {
+    let registry = Registry::builtin();
+    let raw = RawConfig::from_file(&directory.join("config.json")).unwrap();
+    let config = raw.clone().resolve(registry.class_defaults(&raw).unwrap(), &Overrides::new()).unwrap();
+    let resolution = registry.resolve(&config, &ResolveOptions::default()).unwrap();
+    registry.lower(&config, &resolution).unwrap().weights
 }
 
 pub fn options() -> LoadOptions {

@@ -2,7 +2,12 @@
 
 mod bad_files;
 mod common;
+mod convert;
+mod interrupted;
 mod load;
 mod plan;
+mod prequantized;
+mod quantize;
 mod save;
+mod save_quantized;
 mod ties;

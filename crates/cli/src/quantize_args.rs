@@ -1,0 +1,47 @@
+//! How projections are quantised to 4 bits.
+
+use automodel::loader::QuantizationConfig;
+use automodel::quant::{Blocksize, QuantType};
+
+/// How projections are quantised to 4 bits.
+#[derive(Clone, Debug, clap::Args)]
+pub struct QuantizeArgs {
+    /// Quantise projections while loading: nf4 or fp4
+    #[arg(long, value_name = "TYPE", value_parser = quant_type, help_heading = "Quantisation")]
+    pub quantize: Option<QuantType>,
+    /// Quantise the scales too, to 8 bits
+    #[arg(long, requires = "quantize", help_heading = "Quantisation")]
+    pub double_quant: bool,
+    /// Elements that share a scale: a power of two from 32 to 4096
+    #[arg(long, value_name = "N", requires = "quantize", value_parser = blocksize, help_heading = "Quantisation")]
+    pub block_size: Option<Blocksize>,
+    /// Modules that stay dense, by the beginning or end of their paths; may be repeated
+    #[arg(long, value_name = "LIST", requires = "quantize", value_delimiter = ',', help_heading = "Quantisation")]
+    pub skip_modules: Vec<String>,
+}
+
+impl QuantizeArgs {
+    /// What was asked for, if anything.
+    pub fn config(&self) -> Option<QuantizationConfig> {
+        let mut config = QuantizationConfig::new(self.quantize?);
+        config.double_quant = self.double_quant;
+        config.skip_modules.clone_from(&self.skip_modules);
+        if let Some(blocksize) = self.block_size {
+            config.blocksize = blocksize;
+        }
+        Some(config)
+    }
+}
+
+fn quant_type(name: &str) -> Result<QuantType, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "nf4" => Ok(QuantType::Nf4),
+        "fp4" => Ok(QuantType::Fp4),
+        _ => Err("nf4 or fp4 is expected".to_owned()),
+    }
+}
+
+fn blocksize(text: &str) -> Result<Blocksize, String> {
+    let number: usize = text.parse().map_err(|_| "a number is expected".to_owned())?;
+    Blocksize::new(number).map_err(|error| error.to_string())
+}

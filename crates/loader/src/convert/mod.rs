@@ -1,0 +1,237 @@
+//! From a dense checkpoint to one of bitsandbytes' 4-bit format, tensor by tensor.
+//!
+//! Nothing is loaded as a model: tensors keep the names they have in the source, projections are quantised on the way and
+//! everything else is copied.
+
+mod config;
+mod layout;
+mod selection;
+mod shard;
+mod skip;
+mod source;
+mod workplace;
+
+use crate::{
+    CheckpointFiles, LoadError, QuantizationConfig, SaveFiles,
+    save::directory::{check_carried, write_files, write_json},
+};
+use automodel_registry::weights::WeightMap;
+use layout::Layout;
+use selection::Selection;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use workplace::{Opened, Workplace};
+
+pub use config::quantization_config_json;
+
+/// How a converted checkpoint is to be written.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConvertOptions {
+    /// A shard is closed before its tensors exceed this many bytes. A tensor larger than this gets a shard of its own.
+    pub max_shard_bytes: u64,
+    /// Replace the output directory, with all that is in it, if it holds a checkpoint.
+    pub overwrite: bool,
+    /// Begin anew even if an interrupted conversion could be continued.
+    pub restart: bool,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> Self {
+        Self { max_shard_bytes: crate::save::DEFAULT_MAX_SHARD_BYTES, overwrite: false, restart: false }
+    }
+}
+
+/// How far a conversion has come.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ConvertProgress<'a> {
+    /// Bytes of the source that are done, those of an interrupted run included.
+    pub bytes_done: u64,
+    /// Bytes of the source.
+    pub bytes_total: u64,
+    /// The tensor that was just finished; the last one of a shard that was there already.
+    pub tensor: &'a str,
+}
+
+/// What a conversion did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ConvertReport {
+    /// Names of the weight files.
+    pub shards: Vec<String>,
+    /// How many of them were there from an interrupted run.
+    pub resumed_shards: usize,
+    /// Number of tensors in them.
+    pub tensors: usize,
+    /// Bytes of all tensors in the source.
+    pub source_bytes: u64,
+    /// Bytes of all tensors that were written.
+    pub total_bytes: u64,
+    /// Tensors that were quantised.
+    pub quantized: Vec<String>,
+    /// Matrices that stayed dense.
+    pub dense: Vec<DenseMatrix>,
+    /// What was odd but no error.
+    pub warnings: Vec<String>,
+}
+
+/// A matrix of the source that stayed dense.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DenseMatrix {
+    /// Its name.
+    pub tensor: String,
+    /// Why it was not quantised.
+    pub reason: &'static str,
+}
+
+/// Writes the checkpoint `files` to `out` with its projections in 4 bits, in the format in which transformers saves models
+/// that bitsandbytes quantised.
+///
+/// A tensor is quantised if every parameter of `map` that reads it is a projection and `config` does not skip it; fused
+/// projections are quantised as a whole, and the `[in, out]` matrices of GPT-2 after transposition, as transformers does.
+/// Experts stay dense: transformers joins those of a layer into one parameter of three axes, which bitsandbytes cannot hold.
+/// All other tensors are copied byte for byte. `save_files.config`, or the source's config.json if that is `None`, gets the
+/// `quantization_config`, whose skip list names the linear modules that are dense beside the head. The dtype in it is not changed.
+///
+/// Memory: one quantised tensor and two windows of 8 MiB, and for a transposed tensor all of its source too.
+///
+/// # Interruption
+/// Everything is written to the directory `.NAME.partial` beside `out`, which is renamed at the end: a reader sees the whole
+/// checkpoint or none. A run that was killed, or stopped by an error of the file system, is continued shard by shard if source and
+/// settings are what they were, and begun anew otherwise. The result is the same, byte for byte.
+///
+/// # Errors
+/// [`LoadError::Mismatch`] if the checkpoint does not fit `map`; [`LoadError::AlreadyQuantized`]; [`LoadError::Unquantizable`]
+/// for a tensor with NaN or infinity; [`LoadError::ConfigSyntax`]; [`LoadError::OutputExists`], [`LoadError::OutputBusy`];
+/// [`LoadError::CarriedFile`]; [`LoadError::ShardChanged`] and [`LoadError::Io`].
+pub fn quantize_checkpoint(
+    files: &CheckpointFiles,
+    map: &WeightMap,
+    config: &QuantizationConfig,
+    out: &Path,
+    options: &ConvertOptions,
+    save_files: &SaveFiles,
+    progress: &mut dyn FnMut(ConvertProgress<'_>),
+) -> Result<ConvertReport, LoadError> {
+    check_carried(save_files)?;
+    let model_config = config::model_config(files, save_files)?;
+    let selection = Selection::new(files, map, config)?;
+    let skip_modules = skip::skip_list(map, config, &selection)?;
+    let layout = Layout::new(files, &selection, config, options.max_shard_bytes);
+    let save_files = SaveFiles {
+        config: Some(config::with_quantization(model_config, config, skip_modules.as_deref())),
+        ..save_files.clone()
+    };
+
+    let settings = settings(files, &selection, config, options);
+    let workplace = match Workplace::open(out, files.directory(), &settings, options)? {
+        Opened::Ready(workplace) => workplace,
+        Opened::Finished(directory) => return report(&directory, files, &layout, selection, layout.shards.len()),
+    };
+    match convert(files, config, &layout, &save_files, &workplace, progress) {
+        Ok(resumed) => {
+            let report = report(workplace.staging(), files, &layout, selection, resumed)?;
+            workplace.commit()?;
+            Ok(report)
+        }
+        Err(error) => {
+            // What a full disk or a lost connection stopped can go on later; anything else would fail again.
+            if !matches!(error, LoadError::Io { .. }) {
+                workplace.discard();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Writes what is not there yet. Returns how many shards were.
+fn convert(
+    files: &CheckpointFiles,
+    config: &QuantizationConfig,
+    layout: &Layout<'_>,
+    save_files: &SaveFiles,
+    workplace: &Workplace,
+    progress: &mut dyn FnMut(ConvertProgress<'_>),
+) -> Result<usize, LoadError> {
+    let (mut source, mut resumed, mut bytes_done) = (source::Source::new(files), 0, 0u64);
+    let bytes_total = files.stored_bytes();
+    for planned in &layout.shards {
+        let path = workplace.staging().join(&planned.name);
+        let there = CheckpointFiles::open_named(workplace.staging(), &planned.name);
+        if there.is_ok_and(|written| planned.matches(&written)) {
+            resumed += 1;
+            bytes_done = bytes_done.saturating_add(planned.source_bytes());
+            let tensor = planned.groups.last().map_or("", |group| group.source);
+            progress(ConvertProgress { bytes_done, bytes_total, tensor });
+            continue;
+        }
+        shard::write(planned, &path, config, &mut source, &mut |group| {
+            bytes_done = bytes_done.saturating_add(group.source_bytes());
+            progress(ConvertProgress { bytes_done, bytes_total, tensor: group.source });
+        })?;
+        workplace::sync_directory(workplace.staging());
+    }
+    write_index(workplace.staging(), layout)?;
+    write_files(workplace.staging(), save_files)?;
+    Ok(resumed)
+}
+
+fn write_index(directory: &Path, layout: &Layout<'_>) -> Result<(), LoadError> {
+    if layout.shards.len() < 2 {
+        return Ok(());
+    }
+    let (mut weight_map, mut total) = (std::collections::BTreeMap::new(), 0u64);
+    for shard in &layout.shards {
+        let written = CheckpointFiles::open_named(directory, &shard.name)?;
+        total = total.saturating_add(written.stored_bytes());
+        weight_map.extend(written.tensors().keys().map(|name| (name.clone(), shard.name.clone())));
+    }
+    let weight_map: Map<String, Value> = weight_map.into_iter().map(|(name, shard)| (name, shard.into())).collect();
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+    write_json(&directory.join(crate::files::INDEX_FILE), &index)
+}
+
+/// Everything that decides what is written, so that an interrupted run is continued only by the same one.
+fn settings(
+    files: &CheckpointFiles,
+    selection: &Selection<'_>,
+    config: &QuantizationConfig,
+    options: &ConvertOptions,
+) -> Value {
+    let modified = |path: &Path| {
+        let time = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
+        Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos().to_string())
+    };
+    let shards = files.shards().iter().map(|shard| json!([shard.name, shard.length, modified(&shard.path)]));
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "source": std::fs::canonicalize(files.directory()).unwrap_or_else(|_| files.directory().to_owned()),
+        "shards": shards.collect::<Vec<_>>(),
+        "quant_type": config.quant_type,
+        "blocksize": config.blocksize.get(),
+        "double_quant": config.double_quant,
+        "quantized": selection.quantized.keys().collect::<Vec<_>>(),
+        "max_shard_bytes": options.max_shard_bytes,
+    })
+}
+
+fn report(
+    directory: &Path,
+    files: &CheckpointFiles,
+    layout: &Layout<'_>,
+    selection: Selection<'_>,
+    resumed_shards: usize,
+) -> Result<ConvertReport, LoadError> {
+    let written = CheckpointFiles::open(directory)?;
+    Ok(ConvertReport {
+        shards: layout.shards.iter().map(|shard| shard.name.clone()).collect(),
+        resumed_shards,
+        tensors: written.tensors().len(),
+        source_bytes: files.stored_bytes(),
+        total_bytes: written.stored_bytes(),
+        quantized: selection.quantized.keys().map(|name| (*name).to_owned()).collect(),
+        dense: selection.dense,
+        warnings: selection.warnings,
+    })
+}

@@ -1,0 +1,114 @@
+//! The floating-point types of weights before quantisation.
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+use crate::kernels::Kernel;
+
+/// The type that a weight had before it was quantised, and that it dequantises to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightDtype {
+    /// IEEE single precision.
+    Float32,
+    /// IEEE half precision.
+    Float16,
+    /// The upper half of single precision.
+    BFloat16,
+}
+
+impl WeightDtype {
+    /// PyTorch's name without `torch.`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Float16 => "float16",
+            Self::BFloat16 => "bfloat16",
+        }
+    }
+
+    /// The type of this name (as [`WeightDtype::name`] has it).
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Float32, Self::Float16, Self::BFloat16].into_iter().find(|dtype| dtype.name() == name)
+    }
+}
+
+impl fmt::Display for WeightDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A window of weights to quantise, in row-major order.
+#[derive(Clone, Copy, Debug)]
+pub enum Elements<'a> {
+    /// float32
+    F32(&'a [f32]),
+    /// float16
+    F16(&'a [f16]),
+    /// bfloat16
+    BF16(&'a [bf16]),
+}
+
+impl Elements<'_> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
+            Self::BF16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Their type.
+    pub fn dtype(&self) -> WeightDtype {
+        match self {
+            Self::F32(_) => WeightDtype::Float32,
+            Self::F16(_) => WeightDtype::Float16,
+            Self::BF16(_) => WeightDtype::BFloat16,
+        }
+    }
+}
+
+impl<'a> From<&'a [f32]> for Elements<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a [f16]> for Elements<'a> {
+    fn from(values: &'a [f16]) -> Self {
+        Self::F16(values)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Elements<'a> {
+    fn from(values: &'a [bf16]) -> Self {
+        Self::BF16(values)
+    }
+}
+
+/// `f32`, [`struct@f16`] or [`bf16`]: what weights can be before and after quantisation.
+///
+/// Sealed: kernels exist for these three only.
+pub trait Element: Kernel {
+    /// Which of the three.
+    const DTYPE: WeightDtype;
+}
+
+impl Element for f32 {
+    const DTYPE: WeightDtype = WeightDtype::Float32;
+}
+
+impl Element for f16 {
+    const DTYPE: WeightDtype = WeightDtype::Float16;
+}
+
+impl Element for bf16 {
+    const DTYPE: WeightDtype = WeightDtype::BFloat16;
+}

@@ -1,0 +1,95 @@
+//! The quantised linear layer as a Burn module.
+
+mod flex;
+mod ops;
+mod plain;
+
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
+
+pub use ops::{Linear4bitOps, linear4bit};
+
+use crate::{Layout4bit, Precision, Quantized4bit};
+
+/// `y = x W^T + b` with a frozen 4-bit weight `W` of `[out, in]`.
+///
+/// Codes and scales are parameters that no optimiser changes; gradients flow to the activations and the bias. Double-quantised
+/// scales are decoded to single precision when the layer is made.
+///
+/// ```
+/// use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
+/// use burn::tensor::{Device, Tensor};
+///
+/// let weight = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [2, 64], Elements::F32(&[0.5; 128]))?;
+/// let device = Device::flex();
+/// let layer = Linear4bit::new(&weight, None, &device);
+/// let y = layer.forward(Tensor::<3>::ones([1, 3, 64], &device));
+/// assert_eq!(y.dims(), [1, 3, 2]);
+/// # Ok::<(), automodel_quant::QuantError>(())
+/// ```
+#[derive(Module, Debug)]
+pub struct Linear4bit {
+    /// Packed codes: U8 `[ceil(out * in / 2)]`.
+    pub weight: Param<Tensor<1, Int>>,
+    /// Scales: float32 `[ceil(out * in / blocksize)]`.
+    pub absmax: Param<Tensor<1>>,
+    /// `[out]`
+    pub bias: Option<Param<Tensor<1>>>,
+    /// How the codes are read.
+    #[module(skip)]
+    pub layout: Layout4bit,
+    /// How products of a few rows are computed.
+    #[module(skip)]
+    pub precision: Precision,
+}
+
+impl Linear4bit {
+    /// A layer of a quantised weight, on a device; the codes are not copied if that is the CPU.
+    pub fn new(weight: &Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
+        let scales = weight.scales();
+        let (codes, blocks) = (weight.packed().len(), scales.len());
+        let packed = Bytes::from_shared(weight.packed().clone(), burn::tensor::AllocationProperty::Other);
+        // With the dtype: a device's default would convert the bytes.
+        let packed = Tensor::from_data(TensorData::from_bytes(packed, [codes], DType::U8), (device, DType::U8));
+        let absmax = Tensor::from_data(TensorData::new(scales, [blocks]), (device, DType::F32));
+        Self {
+            weight: Param::initialized(ParamId::new(), packed),
+            absmax: Param::initialized(ParamId::new(), absmax).set_require_grad(false),
+            bias: bias.map(|bias| Param::initialized(ParamId::new(), bias)),
+            layout: weight.layout(),
+            precision: Precision::default(),
+        }
+    }
+
+    /// The layer with another way to compute products of a few rows.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Activations `[.., in]` of float32, float16 or bfloat16 to `[.., out]` of the same dtype.
+    ///
+    /// # Panics
+    /// As Burn does, if the last size of `x` is not `in` or the devices differ.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let [out_features, in_features] = self.layout.shape;
+        let mut shape = x.dims();
+        assert_eq!(
+            shape[D - 1],
+            in_features,
+            "activations of shape {shape:?} for a 4-bit weight {:?}",
+            self.layout.shape
+        );
+        let rows = shape[..D - 1].iter().product::<usize>();
+        let x = x.reshape([rows, in_features]);
+        let y = linear4bit(x, self.weight.val(), self.absmax.val(), self.layout, self.precision);
+        let y = match &self.bias {
+            Some(bias) => {
+                let bias = bias.val().cast(y.dtype());
+                y + bias.unsqueeze()
+            }
+            None => y,
+        };
+        shape[D - 1] = out_features;
+        y.reshape(shape)
+    }
+}

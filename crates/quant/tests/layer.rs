@@ -1,0 +1,102 @@
+//! The Burn layer against a dense layer of the dequantised weight, with gradients.
+
+use automodel_quant::{Blocksize, Elements, Linear4bit, Precision, QuantType, Quantized4bit};
+use burn::module::Param;
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use burn_flex::Flex;
+
+fn weight(quant_type: QuantType, shape: [usize; 2]) -> Quantized4bit {
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| ((i * i) as f32 * 0.37).sin() * 0.1).collect();
+    Quantized4bit::quantize(quant_type, Blocksize::new(32).unwrap(), shape, Elements::F32(&values)).unwrap()
+}
+
+fn dense(weight: &Quantized4bit, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(weight.dequantize::<f32>(), weight.shape()), (device, DType::F32))
+}
+
+fn difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
+    (a.cast(DType::F32) - b.cast(DType::F32)).abs().max().into_scalar::<f32>()
+}
+
+#[test]
+fn forward_is_that_of_the_dense_layer() {
+    let device = Device::flex();
+    for quant_type in [QuantType::Nf4, QuantType::Fp4] {
+        for shape in [[48, 96], [7, 33]] {
+            let weight = weight(quant_type, shape);
+            for rows in [1, 5, 40] {
+                let x = Tensor::<2>::random([rows, shape[1]], Distribution::Uniform(-1.0, 1.0), &device);
+                let expected = x.clone().matmul(dense(&weight, &device).transpose());
+                for (precision, tolerance) in [(Precision::Exact, 1e-5), (Precision::Fast, 1e-4)] {
+                    let layer = Linear4bit::new(&weight, None, &device).with_precision(precision);
+                    let error = difference(layer.forward(x.clone()), expected.clone());
+                    assert!(error < tolerance, "{quant_type:?} {shape:?} {rows} {precision:?}: {error}");
+                }
+                for (dtype, tolerance) in [(DType::F16, 4e-3), (DType::BF16, 3e-2)] {
+                    let y = Linear4bit::new(&weight, None, &device).forward(x.clone().cast(dtype));
+                    assert_eq!(y.dtype(), dtype);
+                    let error = difference(y, expected.clone());
+                    assert!(error < tolerance, "{quant_type:?} {shape:?} {rows} {dtype:?}: {error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_rank_bias_and_nested_scales() {
+    let device = Device::flex();
+    let weight = weight(QuantType::Nf4, [16, 64]).nested();
+    let bias = Tensor::<1>::random([16], Distribution::Uniform(-1.0, 1.0), &device);
+    let layer = Linear4bit::new(&weight, Some(bias.clone()), &device);
+    let x = Tensor::<3>::random([2, 3, 64], Distribution::Uniform(-1.0, 1.0), &device);
+    let expected = x.clone().reshape([6, 64]).matmul(dense(&weight, &device).transpose()) + bias.unsqueeze();
+    assert!(difference(layer.forward(x), expected.reshape([2, 3, 16])) < 1e-4);
+}
+
+#[test]
+fn gradients_reach_the_activations_and_the_bias_but_not_the_weight() {
+    let device = Device::flex().autodiff();
+    let weight = weight(QuantType::Nf4, [300, 64]);
+    for rows in [3, 40] {
+        let x = Tensor::<2>::random([rows, 64], Distribution::Uniform(-1.0, 1.0), &device).require_grad();
+        let seed = Tensor::<2>::random([rows, 300], Distribution::Uniform(-1.0, 1.0), &device);
+        let mut layer = Linear4bit::new(&weight, None, &device);
+        layer.bias = Some(Param::from_tensor(Tensor::zeros([300], &device)));
+        let gradients = (layer.forward(x.clone()) * seed.clone()).sum().backward();
+        let dx = x.grad(&gradients).unwrap();
+
+        let dense_x = x.clone().detach().require_grad();
+        let product = dense_x.clone().matmul(dense(&weight, &device).transpose());
+        let expected = (product * seed.clone()).sum().backward();
+        let expected = dense_x.grad(&expected).unwrap();
+        assert!(difference(dx, expected) < 1e-5, "{rows} rows");
+
+        assert!(layer.absmax.val().grad(&gradients).is_none());
+        let bias = layer.bias.unwrap().val().grad(&gradients).unwrap();
+        assert!(difference(bias, seed.inner().sum_dim(0).squeeze_dim(0)) < 1e-4);
+    }
+}
+
+#[test]
+fn a_layer_without_autodiff_takes_activations_with_it() {
+    let plain = Device::flex();
+    let weight = weight(QuantType::Fp4, [24, 32]);
+    let layer = Linear4bit::new(&weight, None, &plain);
+    let x = Tensor::<2>::ones([2, 32], &plain.clone().autodiff()).require_grad();
+    let gradients = layer.forward(x.clone()).sum().backward();
+    let expected = dense(&weight, &plain).sum_dim(0);
+    assert!(difference(x.grad(&gradients).unwrap(), expected.repeat_dim(0, 2)) < 1e-5);
+}
+
+#[test]
+fn codes_are_not_copied_and_survive_clones() {
+    let device = Device::flex();
+    let weight = weight(QuantType::Nf4, [64, 64]);
+    let layer = Linear4bit::new(&weight, None, &device);
+    let data = layer.clone().weight.val().into_data();
+    assert_eq!(data.dtype(), DType::U8);
+    assert_eq!(data.bytes().as_ref() as &[u8], &weight.packed()[..]);
+    let on_device = layer.clone().weight.val().try_into_primitive::<Flex>().unwrap();
+    assert_eq!(on_device.bytes().as_ptr(), weight.packed().as_ptr());
+}

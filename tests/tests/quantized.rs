@@ -1,0 +1,84 @@
+//! Models whose projections are quantised while they are loaded.
+
+use crate::support::checkpoint;
+use automodel::attention::SdpaBackend;
+use automodel::loader::QuantizationConfig;
+use automodel::models::parameters::ParameterTensor;
+use automodel::models::{CacheOptions, CausalLm, Decoder, DecoderOptions, LogitsFor, TokenBatch};
+use automodel::quant::{Blocksize, Elements, QuantType, Quantized4bit};
+use automodel::registry::weights::ParameterRole;
+use automodel::{AutoModel, AutoModelForCausalLM, Device};
+use burn::tensor::{DType, Tensor, TensorData};
+
+fn load(name: &str, quantization: Option<QuantizationConfig>) -> AutoModel {
+    let model = AutoModelForCausalLM::from_pretrained(checkpoint(name).to_str().unwrap());
+    let model = match quantization {
+        Some(config) => model.quantize(config),
+        None => model,
+    };
+    model.load().unwrap()
+}
+
+/// The dense model with every projection replaced by what its 4-bit codes mean.
+fn decoded(dense: &AutoModel, quant_type: QuantType, blocksize: Blocksize) -> Decoder {
+    let lowered = &dense.prepared().lowered;
+    let options = DecoderOptions { attention: SdpaBackend::Math };
+    let mut decoder = Decoder::new(lowered.spec.as_ref().unwrap(), options, &Device::flex()).unwrap();
+    let role = |path: &str| lowered.weights.parameters.iter().find(|slot| slot.path == path).unwrap().role;
+    decoder
+        .assign_parameters(&mut |path| {
+            let value = dense.parameter(path)?;
+            let projection = matches!(role(path), ParameterRole::Projection | ParameterRole::ExpertProjection);
+            let &[rows, columns] = value.shape().as_slice() else { return Some(value) };
+            if !projection {
+                return Some(value);
+            }
+            let values = value.into_data()?.try_into_vec::<f32>().unwrap();
+            let shape = [rows, columns];
+            let weight = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(&values)).unwrap();
+            let data = TensorData::new(weight.dequantize::<f32>(), shape);
+            Some(ParameterTensor::new(Tensor::<2>::from_data(data, (&Device::flex(), DType::F32))))
+        })
+        .unwrap();
+    decoder
+}
+
+#[test]
+fn logits_are_those_of_the_decoded_weights() {
+    let tokens = [3, 14, 15, 9, 2, 6, 5, 35, 8, 9];
+    // Fused rows, transposed, head-major, per expert, with biases.
+    for name in ["llama", "phi3", "gpt2", "gpt_neox", "mixtral", "qwen2_moe-mixed", "starcoder2"] {
+        for (quant_type, blocksize) in [(QuantType::Nf4, 64), (QuantType::Fp4, 32)] {
+            let blocksize = Blocksize::new(blocksize).unwrap();
+            let mut config = QuantizationConfig::nf4();
+            config.quant_type = quant_type;
+            config.blocksize = blocksize;
+            let quantized = load(name, Some(config));
+            let found = quantized.logits(&tokens).unwrap().into_data().try_into_vec::<f32>().unwrap();
+
+            let decoder = decoded(&load(name, None), quant_type, blocksize);
+            let batch = TokenBatch::new(&[tokens], decoder.vocab_size()).unwrap();
+            let mut cache = decoder.new_cache(&CacheOptions::default());
+            let expected = decoder.forward(&batch, LogitsFor::All, &mut cache).unwrap();
+            let expected = expected.into_data().try_into_vec::<f32>().unwrap();
+            let scale = expected.iter().fold(0_f32, |largest, value| largest.max(value.abs()));
+            let apart = expected.iter().zip(&found).fold(0_f32, |largest, (a, b)| largest.max((a - b).abs()));
+            assert!(apart < 1e-4 * scale, "{name} {quant_type:?}: {apart} apart at a scale of {scale}");
+            let dense = load(name, None).logits(&tokens).unwrap().into_data().try_into_vec::<f32>().unwrap();
+            let moved = dense.iter().zip(&found).fold(0_f32, |largest, (a, b)| largest.max((a - b).abs()));
+            assert!(moved > 1e-3 * scale, "{name}: the weights were not quantised");
+        }
+    }
+}
+
+#[test]
+fn modules_that_are_skipped_stay_dense() {
+    let mut config = QuantizationConfig::nf4();
+    config.skip_modules = vec!["q_proj".to_owned(), "mlp".to_owned()];
+    let model = load("llama", Some(config));
+    let mut dense = Vec::new();
+    model.model().read_parameters(&mut |path, _| dense.push(path.to_owned()));
+    assert!(dense.iter().any(|path| path == "model.layers.0.self_attn.q_proj.weight"));
+    assert!(!dense.iter().any(|path| path == "model.layers.0.self_attn.k_proj.weight"));
+    assert!(dense.iter().any(|path| path == "lm_head.weight"), "the head stays dense unless asked for");
+}
