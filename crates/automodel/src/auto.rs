@@ -1,15 +1,19 @@
 //! From a name to a running model: the calls of the other crates, in order.
 
+use crate::save::carried;
 use crate::{AutoModel, AutoModelError, Dtype, FromConfig, Prepared, Summary, demo, options::Options};
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_generation::TextTokenizer;
 use automodel_hub::Checkpoint;
-use automodel_loader::{CheckpointFiles, LoadPlan, Progress, QuantizationConfig, execute};
+use automodel_loader::{
+    CheckpointFiles, ConvertOptions, ConvertReport, LoadPlan, Progress, QuantizationConfig, SaveFiles, execute,
+};
 use automodel_models::{ModelFactory, parameters::ParameterTensor};
 use automodel_registry::Registry;
 use burn::tensor::Device;
 use serde_json::Value;
+use std::path::Path;
 
 /// Causal language models by name, as `AutoModelForCausalLM` of transformers.
 #[derive(Clone, Copy, Debug)]
@@ -213,6 +217,28 @@ impl FromPretrained {
             prepared,
             report: Some(report),
         })
+    }
+
+    /// Writes the checkpoint to `out` with its projections in 4 bits, in the format of bitsandbytes, tensor by tensor: no model
+    /// is built. See [`automodel_loader::quantize_checkpoint`] for what is quantised and what an interrupted run leaves.
+    ///
+    /// # Errors
+    /// As [`inspect`](Self::inspect), and what keeps the output from being written.
+    pub fn quantize_checkpoint(
+        &self,
+        out: &Path,
+        config: &QuantizationConfig,
+        options: &ConvertOptions,
+    ) -> Result<ConvertReport, AutoModelError> {
+        let (checkpoint, prepared) = self.prepare()?;
+        let files = CheckpointFiles::open(&checkpoint.dir)?;
+        let beside = SaveFiles {
+            config: Some(prepared.config.to_json()),
+            generation_config: None,
+            copies: carried(&checkpoint),
+        };
+        let map = &prepared.lowered.weights;
+        Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)
     }
 
     fn prepare(&self) -> Result<(Checkpoint, Prepared), AutoModelError> {

@@ -1,6 +1,7 @@
 //! From a model back to a checkpoint.
 
 use crate::{AutoModel, AutoModelError};
+use automodel_hub::Checkpoint;
 use automodel_loader::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport};
 use burn::tensor::{DType, FloatDType};
 use serde_json::Value;
@@ -86,7 +87,11 @@ impl AutoModel {
     }
 
     fn carried(&self) -> Vec<PathBuf> {
-        let file = |name: &&str| self.checkpoint.as_ref()?.file(name);
-        CARRIED.iter().filter_map(file).collect()
+        self.checkpoint.as_ref().map(carried).unwrap_or_default()
     }
+}
+
+/// Files of a checkpoint that go with its weights.
+pub(crate) fn carried(checkpoint: &Checkpoint) -> Vec<PathBuf> {
+    CARRIED.iter().filter_map(|name| checkpoint.file(name)).collect()
 }

@@ -1,6 +1,6 @@
 //! The arguments of the command.
 
-use crate::commands::{bench, chat, generate, inspect, logits, plan, save};
+use crate::commands::{bench, chat, generate, inspect, logits, plan, quantize, save};
 use clap::{ArgAction, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
@@ -47,6 +47,8 @@ pub enum Command {
     Bench(bench::Args),
     /// Write a checkpoint that transformers reads back
     Save(save::Args),
+    /// Write a 4-bit checkpoint that transformers and bitsandbytes read
+    Quantize(quantize::Args),
     /// Compute the logits of a sequence of token ids
     Logits(logits::Args),
 }

@@ -46,6 +46,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Architectures => commands::architectures::run(cli.json),
         Command::Bench(args) => commands::bench::run(args, cli.json),
         Command::Save(args) => commands::save::run(args, cli.json),
+        Command::Quantize(args) => commands::quantize::run(args, cli.json),
         Command::Logits(args) => commands::logits::run(args, cli.json),
     }
 }

@@ -6,16 +6,16 @@ use automodel::quant::{Blocksize, QuantType};
 /// How projections are quantised to 4 bits.
 #[derive(Clone, Debug, clap::Args)]
 pub struct QuantizeArgs {
-    /// Quantise projections while loading: nf4 or fp4
+    /// Quantise projections to 4 bits: nf4 or fp4
     #[arg(long, value_name = "TYPE", value_parser = quant_type, help_heading = "Quantisation")]
     pub quantize: Option<QuantType>,
     /// Quantise the scales too, to 8 bits
     #[arg(long, requires = "quantize", help_heading = "Quantisation")]
     pub double_quant: bool,
-    /// Elements that share a scale: a power of two from 32 to 4096
+    /// Elements that share a scale: 32, 64, .. 4096
     #[arg(long, value_name = "N", requires = "quantize", value_parser = blocksize, help_heading = "Quantisation")]
     pub block_size: Option<Blocksize>,
-    /// Modules that stay dense, by the beginning or end of their paths; may be repeated
+    /// Modules that stay dense: beginnings or ends of paths
     #[arg(long, value_name = "LIST", requires = "quantize", value_delimiter = ',', help_heading = "Quantisation")]
     pub skip_modules: Vec<String>,
 }

@@ -208,12 +208,8 @@ fn a_checkpoint_without_weights() {
 
 #[test]
 fn quantised_checkpoints_are_refused_by_name() {
-    let declared: [(Value, &str); 4] = [
+    let declared: [(Value, &str); 3] = [
         (json!({"quant_method": "gptq", "bits": 4, "group_size": 128}), "gptq"),
-        (
-            json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"}),
-            "bitsandbytes (nf4)",
-        ),
         (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), "bitsandbytes (8 bit)"),
         (json!({"quant_method": "invented"}), "invented"),
     ];

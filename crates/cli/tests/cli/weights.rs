@@ -1,4 +1,4 @@
-//! `automodel logits` and `automodel save`.
+//! `automodel logits`, `automodel save` and `automodel quantize`.
 
 use crate::run::{Ran, automodel, copy_of_demo, fixture};
 use safetensors::{Dtype, SafeTensors};
@@ -162,4 +162,26 @@ fn damaged_weights_are_reported() {
     assert_eq!(ran.code, 0);
     assert!(ran.stderr.starts_with("warning: parameter `"), "{}", ran.stderr);
     assert!(ran.stderr.contains("1 value(s) that are NaN or infinite"), "{}", ran.stderr);
+}
+
+#[test]
+fn quantised_checkpoints_answer_as_models_quantised_while_loading() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("demo-nf4");
+    let out = out.to_str().unwrap();
+    let printed = automodel(&["quantize", "demo", "--out", out, "--quantize", "nf4"]).stdout();
+    assert!(printed.contains("21 of"), "{printed}");
+    for arguments in
+        [vec![out], vec!["demo", "--quantize", "nf4"], vec!["demo", "--quantize", "fp4", "--block-size", "32"]]
+    {
+        let arguments = [&["generate"], arguments.as_slice(), &["--prompt", "27+48="]].concat();
+        assert_eq!(automodel(&arguments).stdout(), "75\n");
+    }
+    let refused = |arguments: &[&str], code: i32, word: &str| {
+        let ran = automodel(arguments);
+        assert!(ran.code == code && ran.stdout.is_empty() && ran.stderr.contains(word), "{ran:?}");
+    };
+    refused(&["quantize", "demo", "--out", out, "--quantize", "nf4"], 1, "--overwrite");
+    refused(&["quantize", "demo", "--out", out], 2, "--quantize");
+    refused(&["save", "demo", "--quantize", "nf4", "--out", "x"], 1, "cannot be saved");
 }

@@ -31,7 +31,7 @@ fn parameters_on_the_cpu_stay_in_the_mapped_file() {
 
 /// Whether `address` lies in a mapping of a file of that name, by `/proc/self/maps`.
 #[cfg(target_os = "linux")]
-fn is_mapped(address: usize, name: &str) -> bool {
+pub fn is_mapped(address: usize, name: &str) -> bool {
     fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.ends_with(name)).any(|line| {
         let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
         let hex = |text: &str| usize::from_str_radix(text, 16).unwrap();
