@@ -64,6 +64,9 @@ impl Builder<'_> {
             self.problems.shapes.push(ShapeMismatch { tensor, parameter, expected: tensor_shape, found });
             return None;
         }
+        if let Some(error) = self.stray_companion(packed, state) {
+            return self.refuse(slot, described(&error));
+        }
         let companions = self.companions(slot, packed, state)?;
         let view = match SourcePiece::view(&packed.name, &tensor_shape, ops.clone()).strided() {
             Ok(view) => view,
@@ -94,6 +97,18 @@ impl Builder<'_> {
             mapped,
             tied_to: None,
         })
+    }
+
+    /// A tensor that contradicts the state by being there.
+    fn stray_companion(&self, packed: &Packed<'_>, state: &QuantState) -> Option<QuantError> {
+        let there = |companion: Companion| self.names.exact(&companion.of(&packed.name)).is_some();
+        if [QuantType::Nf4, QuantType::Fp4].into_iter().all(|quant_type| there(Companion::State(quant_type))) {
+            return Some(QuantError::ConflictingStates { parameter: packed.name.clone() });
+        }
+        let nested = [Companion::NestedAbsmax, Companion::NestedQuantMap];
+        let stray = nested.into_iter().find(|&companion| state.nested.is_none() && there(companion))?;
+        let problem = "is there, but the quantisation state has no double quantisation".to_owned();
+        Some(QuantError::InvalidTensor { tensor: stray.of(&packed.name), problem })
     }
 
     /// The other tensors of a parameter, if their headers are what the state asks for.

@@ -237,7 +237,7 @@ fn states_that_are_not_consistent_are_refused_by_name() {
                 let json = r#"{"quant_type": "nf4", "blocksize": 64, "dtype": "float32", "shape": [64, 64]}"#;
                 all.push(stored("w.weight.quant_state.bitsandbytes__fp4", Dtype::U8, &[json.len()], json.into()));
             },
-            &["one for nf4 and one for fp4"],
+            &["a state for nf4 and one for fp4"],
         ),
         (|all| all.push(f32s("w.weight.nested_absmax", &[1], &[1.0])), &["w.weight.nested_absmax"]),
     ];
