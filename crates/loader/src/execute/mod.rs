@@ -167,7 +167,10 @@ impl Run<'_> {
     fn load(&mut self, row: &PlanRow) -> Result<(), LoadError> {
         match row.encoding {
             Some(encoding) => self.load_quantized(row, encoding),
-            None => self.load_dense(row),
+            None => {
+                quantize::release(self.behind.take());
+                self.load_dense(row)
+            }
         }
     }
 
