@@ -8,6 +8,7 @@ mod parity;
 mod quantized;
 mod render;
 mod save;
+mod save_quantized;
 mod snapshots;
 mod sparse;
 mod support;

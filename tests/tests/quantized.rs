@@ -22,7 +22,7 @@ fn load(name: &str, quantization: Option<QuantizationConfig>) -> AutoModel {
 /// The dense model with every projection replaced by what its 4-bit codes mean.
 fn decoded(dense: &AutoModel, quant_type: QuantType, blocksize: Blocksize) -> Decoder {
     let lowered = &dense.prepared().lowered;
-    let options = DecoderOptions { attention: SdpaBackend::Math };
+    let options = DecoderOptions { attention: SdpaBackend::Math, activations: None };
     let mut decoder = Decoder::new(lowered.spec.as_ref().unwrap(), options, &Device::flex()).unwrap();
     let role = |path: &str| lowered.weights.parameters.iter().find(|slot| slot.path == path).unwrap().role;
     decoder

@@ -1,18 +1,24 @@
 //! From a name to a running model: the calls of the other crates, in order.
 
 use crate::save::carried;
-use crate::{AutoModel, AutoModelError, Dtype, FromConfig, Prepared, Summary, demo, options::Options};
+use crate::variants::Planner;
+use crate::{
+    AutoModel, AutoModelError, DeviceMemory, Dtype, ForecastOptions, FromConfig, MemoryForecast, Prepared, Summary,
+    demo, options::Options,
+};
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_generation::TextTokenizer;
 use automodel_hub::Checkpoint;
 use automodel_loader::{
-    CheckpointFiles, ConvertOptions, ConvertReport, LoadPlan, Progress, QuantizationConfig, SaveFiles, execute,
+    CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadPlan, PlanRow, Progress, QuantizationConfig,
+    SaveFiles, execute,
 };
 use automodel_models::{ModelFactory, parameters::ParameterTensor};
 use automodel_registry::Registry;
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Causal language models by name, as `AutoModelForCausalLM` of transformers.
@@ -171,6 +177,20 @@ impl FromPretrained {
         self
     }
 
+    /// Whether to refuse, before a weight is read, what surely does not fit into the memory that is available (the default).
+    /// Swap space is not counted. See [`DeviceMemory::of`] for where the figure comes from; where there is none, nothing is
+    /// refused.
+    pub fn check_memory(mut self, check: bool) -> Self {
+        self.options.check_memory = check;
+        self
+    }
+
+    /// Reckons with so many bytes of memory instead of what the device has.
+    pub fn assume_memory(mut self, bytes: u64) -> Self {
+        self.options.assumed_memory = Some(DeviceMemory::given(bytes));
+        self
+    }
+
     /// Calls `progress` after each parameter.
     pub fn progress(mut self, progress: impl FnMut(Progress<'_>) + 'static) -> Self {
         self.progress = Some(Box::new(progress));
@@ -184,20 +204,45 @@ impl FromPretrained {
     pub fn inspect(&self) -> Result<Summary, AutoModelError> {
         let (checkpoint, prepared) = self.prepare()?;
         let files = CheckpointFiles::open(&checkpoint.dir)?;
-        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &self.options.load)?;
+        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Ok(Summary::new(&checkpoint, prepared, &files, plan))
+    }
+
+    /// What loading and running needs of memory, in float and in 4 bits and for several lengths of context, and whether that
+    /// fits; from config and headers alone.
+    ///
+    /// ```
+    /// use automodel::{AutoModelForCausalLM, Fit, ForecastOptions};
+    ///
+    /// let demo = AutoModelForCausalLM::from_pretrained("demo").assume_memory(1 << 20);
+    /// let forecast = demo.forecast(&ForecastOptions::default().with_contexts([64]))?;
+    /// let float32 = &forecast.loads[0];
+    /// assert_eq!((float32.weight_bytes, float32.contexts[0].cache_bytes), (1_781_248, 98_304));
+    /// // The weights stay in the file, and the system can evict them.
+    /// assert!(matches!(float32.contexts[0].fit, Fit::Evicting { excess_bytes: 830_976 }));
+    /// assert!(forecast.loads.iter().any(|load| load.name == "nf4" && matches!(load.loading, Fit::Fits { .. })));
+    /// # Ok::<(), automodel::AutoModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`inspect`](Self::inspect).
+    pub fn forecast(&self, request: &ForecastOptions) -> Result<MemoryForecast, AutoModelError> {
+        let (checkpoint, prepared) = self.prepare()?;
+        let files = CheckpointFiles::open(&checkpoint.dir)?;
+        MemoryForecast::new(&files, &prepared, &self.options, request)
     }
 
     /// Resolves, plans, loads.
     ///
     /// # Errors
     /// What any stage finds wrong: the checkpoint cannot be found, the config makes no sense or asks for something that is not
-    /// supported, the files do not fit the model or are damaged.
+    /// supported, the files do not fit the model or are damaged, the weights do not fit into memory.
     pub fn load(mut self) -> Result<AutoModel, AutoModelError> {
         let (checkpoint, prepared) = self.prepare()?;
         let mut model = prepared.skeleton(&self.options)?;
         let files = CheckpointFiles::open(&checkpoint.dir)?;
-        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &self.options.load)?;
+        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
+        Planner { files: &files, prepared: &prepared, options: &self.options }.refuse_what_cannot_fit(&plan)?;
         let mut silent = |_: Progress<'_>| {};
         let progress: &mut dyn FnMut(Progress<'_>) = match &mut self.progress {
             Some(progress) => progress,
@@ -212,7 +257,7 @@ impl FromPretrained {
             tokenizer: tokenizer(&checkpoint)?,
             generation_config: generation_config(&checkpoint, &prepared)?,
             tied,
-            quantized: plan.rows.iter().any(|row| row.encoding.is_some()),
+            widened: widened(&plan),
             checkpoint: Some(checkpoint),
             prepared,
             report: Some(report),
@@ -260,6 +305,14 @@ impl std::fmt::Debug for FromPretrained {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
+}
+
+/// Parameters whose dtype the device chose, not the caller: they are saved in that of their file.
+fn widened(plan: &LoadPlan) -> HashMap<String, DType> {
+    let of_files =
+        |row: &&PlanRow| plan.dtype == DtypePolicy::Auto && row.encoding.is_none() && row.stored.bits() == 16;
+    let rows = plan.rows.iter().filter(of_files).filter(|row| row.target == FloatDType::F32);
+    rows.filter_map(|row| Some((row.parameter.clone(), row.stored.float()?.into()))).collect()
 }
 
 /// The tokenizer, if the checkpoint has one.

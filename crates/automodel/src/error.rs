@@ -1,5 +1,7 @@
 //! What can go wrong on the way from a name to a model.
 
+use crate::memory::{Bytes, DeviceMemory};
+use crate::variants::SmallerLoad;
 use automodel_registry::RegistryError;
 use thiserror::Error;
 
@@ -51,17 +53,27 @@ pub enum AutoModelError {
     },
     /// A parameter that the device does not hand back.
     #[error(
-        "parameter `{parameter}` cannot be read from the device: it has more dimensions than any weight, or the device failed"
+        "parameter `{parameter}` cannot be read from the device: its parts are not those of a weight, or the device failed"
     )]
     UnreadableParameter {
         /// Its path.
         parameter: String,
     },
-    /// Saving a model whose weights were quantised while loading.
+    /// Weights that surely do not fit into the memory that is available.
     #[error(
-        "the weights of this model were quantised while they were loaded and cannot be saved yet: load it without quantisation to save it"
+        "the weights need {} of memory that the system cannot take back, with {memory}: nothing was loaded; {}; free memory, or \
+         switch this check off to try all the same",
+        Bytes(*needed_bytes),
+        smaller_loads(smaller, memory)
     )]
-    QuantizedSave,
+    InsufficientMemory {
+        /// Bytes that would be copied; those that stay in the mapped files do not count.
+        needed_bytes: u64,
+        /// What the device has.
+        memory: DeviceMemory,
+        /// Other ways to load the checkpoint, which fit; if none does, the one that needs least.
+        smaller: Vec<SmallerLoad>,
+    },
     /// The generic implementation without a spec.
     #[error("the resolution chose the generic decoder without a specification: this is a mistake in the registry")]
     NoSpec,
@@ -82,5 +94,20 @@ impl AutoModelError {
             }
             other => other,
         }
+    }
+}
+
+/// What other ways to load a checkpoint would need.
+fn smaller_loads(loads: &[SmallerLoad], memory: &DeviceMemory) -> String {
+    let need = |load: &SmallerLoad| match load.mapped_bytes {
+        0 => format!("{} in {}", Bytes(load.needed_bytes), load.name),
+        mapped => format!("{} in {} with {} left in the files", Bytes(load.needed_bytes), load.name, Bytes(mapped)),
+    };
+    match loads {
+        [] => "there is no smaller way to load them".to_owned(),
+        [load] if load.needed_bytes > memory.available_bytes => {
+            format!("they do not fit in any encoding, the smallest needs {}", need(load))
+        }
+        loads => format!("they would need {}", loads.iter().map(need).collect::<Vec<_>>().join(", ")),
     }
 }

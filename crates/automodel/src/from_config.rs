@@ -7,6 +7,7 @@ use automodel_loader::DtypePolicy;
 use automodel_models::initialize_random;
 use automodel_registry::{Registry, spec::NormKind};
 use burn::tensor::{Device, FloatDType};
+use std::collections::HashMap;
 
 /// Collects what is asked for; [`build`](Self::build) does it.
 #[derive(Debug)]
@@ -81,10 +82,10 @@ impl FromConfig {
             tokenizer: None,
             generation_config,
             tied,
-            quantized: false,
             checkpoint: None,
             prepared,
             report: None,
+            widened: HashMap::new(),
         })
     }
 }

@@ -1,23 +1,30 @@
 #![doc = include_str!("../README.md")]
 
 mod auto;
+mod cache;
 mod demo;
 mod error;
+mod forecast;
 mod from_config;
+mod memory;
 mod model;
 mod options;
 mod prepared;
 mod save;
 mod summary;
+mod variants;
 
 pub use auto::{AutoModelForCausalLM, FromPretrained};
 pub use demo::DEMO;
 pub use error::AutoModelError;
+pub use forecast::{ContextForecast, Fit, ForecastOptions, LoadForecast, MemoryForecast};
 pub use from_config::FromConfig;
+pub use memory::{DeviceMemory, MemoryBound};
 pub use model::AutoModel;
 pub use options::Dtype;
 pub use prepared::Prepared;
 pub use summary::{LayerSummary, Summary};
+pub use variants::SmallerLoad;
 
 pub use automodel_attention as attention;
 pub use automodel_config as config;

@@ -8,7 +8,8 @@ use automodel_generation::{
 use automodel_hub::Checkpoint;
 use automodel_loader::LoadReport;
 use automodel_models::{CacheOptions, CausalLm, LogitsFor, TokenBatch, parameters::ParameterTensor};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// A model that is ready to run, with its tokenizer and what is known of how it came to be.
@@ -21,7 +22,8 @@ pub struct AutoModel {
     pub(crate) prepared: Prepared,
     pub(crate) report: Option<LoadReport>,
     pub(crate) tied: Vec<(String, String)>,
-    pub(crate) quantized: bool,
+    /// Parameters that the files have in half precision and the model in float32 because that is what it computes in.
+    pub(crate) widened: HashMap<String, DType>,
 }
 
 impl AutoModel {

@@ -1,5 +1,6 @@
 //! What a caller may ask of a model, besides its name.
 
+use crate::memory::DeviceMemory;
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::Overrides;
 use automodel_hub::HubOptions;
@@ -13,7 +14,8 @@ use std::str::FromStr;
 /// The dtype that weights get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dtype {
-    /// That of the file; on the CPU float32 for half precision.
+    /// That of the file. On the CPU computations are in float32; weights in half precision stay as they are for models that
+    /// multiply them so, as the generic implementation does, and become float32 for others.
     #[default]
     Auto,
     /// float32
@@ -67,6 +69,17 @@ pub(crate) struct Options {
     pub attention: Option<Vec<SdpaMethod>>,
     pub constraints: SdpaConstraints,
     pub load: LoadOptions,
+    /// Refuse to load what cannot fit into memory.
+    pub check_memory: bool,
+    /// The memory to reckon with, instead of the device's own.
+    pub assumed_memory: Option<DeviceMemory>,
+}
+
+impl Options {
+    /// The memory to reckon with, if it is known.
+    pub fn device_memory(&self) -> Option<DeviceMemory> {
+        self.assumed_memory.or_else(|| DeviceMemory::of(&self.load.device))
+    }
 }
 
 impl Default for Options {
@@ -82,6 +95,8 @@ impl Default for Options {
             attention: None,
             constraints: SdpaConstraints::default(),
             load: LoadOptions::new(&Device::flex()),
+            check_memory: true,
+            assumed_memory: None,
         }
     }
 }

@@ -3,9 +3,11 @@
 use crate::{AutoModelError, options::Options};
 use automodel_attention::{SdpaChoice, resolve_sdpa_method, select_backend};
 use automodel_config::{Origin, Overrides, RawConfig, ResolvedConfig};
+use automodel_loader::{DtypePolicy, LoadOptions};
 use automodel_models::{BuildContext, CausalLm, Decoder, DecoderOptions};
 use automodel_quant::CheckpointQuantization;
 use automodel_registry::{Implementation, Lowered, Resolution, split_options};
+use burn::tensor::{Device, FloatDType};
 use serde_json::{Map, Value};
 
 /// A config resolved, an implementation chosen, its mathematics and weight map known.
@@ -74,6 +76,16 @@ impl Prepared {
             return Ok(options.factories.build(name, &context)?);
         }
         let spec = self.lowered.spec.as_ref().ok_or(AutoModelError::NoSpec)?;
-        Ok(Box::new(Decoder::new(spec, DecoderOptions { attention: self.attention.backend }, device)?))
+        let load = self.load_options(options);
+        let activations = (load.half_products && load.dtype == DtypePolicy::Auto).then_some(FloatDType::F32);
+        Ok(Box::new(Decoder::new(spec, DecoderOptions { attention: self.attention.backend, activations }, device)?))
+    }
+
+    /// How the weights are loaded: on the CPU the generic implementation computes in float32 with weights as they are stored.
+    pub(crate) fn load_options(&self, options: &Options) -> LoadOptions {
+        let mut load = options.load.clone();
+        let generic = !matches!(self.resolution.implementation, Implementation::Custom { .. });
+        load.half_products = generic && load.device == Device::flex();
+        load
     }
 }

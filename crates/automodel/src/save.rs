@@ -3,9 +3,13 @@
 use crate::{AutoModel, AutoModelError};
 use automodel_hub::Checkpoint;
 use automodel_loader::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport};
+use automodel_quant::WeightDtype;
 use burn::tensor::{DType, FloatDType};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+const FLOAT32_SCALES: &str = "scales that were read in 8 bits or were to be kept so (double quantisation) are written in float32, as the \
+                              model has them in memory";
 
 /// Files of a checkpoint, besides config and weights, that a saved copy needs too.
 const CARRIED: &[&str] = &[
@@ -25,11 +29,22 @@ impl AutoModel {
     /// Writes the model to `directory` in Hugging Face layout: config with overrides applied, weights in the layout of their
     /// family, tokenizer and generation files. transformers reads it back. The directory appears at the end, whole.
     ///
-    /// Weights are written in the dtype they have in memory unless `options` says otherwise: a bfloat16 checkpoint that was
-    /// loaded as float32 is saved as float32.
+    /// Weights are written in the dtype they have in memory unless `options` says otherwise; those that were only widened
+    /// because the CPU computes in float32, norms of a bfloat16 checkpoint for instance, get the dtype of their file again.
+    ///
+    /// # Weights in 4 bits
+    /// They are written as they are in memory, in the format of bitsandbytes, and config.json gets the `quantization_config` that
+    /// `automodel quantize` would write; loaded again, codes and scales are the same bit for bit. The dtype of `options` is that of
+    /// the other weights. Scales are in float32: those that were in 8 bits in the files (double quantisation) were decoded
+    /// when the model was loaded and are written as what they stood for.
+    ///
+    /// What transformers could not read is an error, and nothing is written: experts of a mixture in 4 bits, which it joins
+    /// into one parameter of three axes; and parts of a fused projection that are not whole blocks of it, that are not all in
+    /// 4 bits or were quantised in different ways. `automodel quantize` does these checkpoints from their files, or load the
+    /// model with those modules skipped.
     ///
     /// # Errors
-    /// An output directory that exists, and what keeps files from being written.
+    /// An output directory that exists, 4-bit weights that cannot be saved, and what keeps files from being written.
     ///
     /// ```
     /// use automodel::{AutoModelForCausalLM, loader::SaveOptions};
@@ -43,29 +58,54 @@ impl AutoModel {
     /// # Ok::<(), automodel::AutoModelError>(())
     /// ```
     pub fn save_pretrained(&self, directory: &Path, options: &SaveOptions) -> Result<SaveReport, AutoModelError> {
-        if self.quantized {
-            return Err(AutoModelError::QuantizedSave);
+        let mut options = options.clone();
+        self.model.read_quantized(&mut |_, _| options.quantized = true);
+        let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, &options)?;
+        // First, because only these can be refused.
+        self.write_quantized(&mut writer)?;
+        let dtype = self.write_dense(&mut writer)?;
+        let saved = options.dtype.map(DType::from).or(dtype);
+        let mut config = self.config_to_save(saved);
+        declare_quantization(&mut config, writer.quantization_config(compute_dtype(saved))?);
+        let files = SaveFiles { config: Some(config), generation_config: None, copies: self.carried() };
+        let mut report = writer.finish(&files)?;
+        let encodings = self.report.iter().flat_map(|report| &report.encodings);
+        if encodings.into_iter().any(|bytes| bytes.encoding.double_quant) {
+            report.warnings.push(FLOAT32_SCALES.to_owned());
         }
-        let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, options)?;
+        Ok(report)
+    }
+
+    fn write_quantized(&self, writer: &mut CheckpointWriter) -> Result<(), AutoModelError> {
+        let mut outcome = Ok(());
+        self.model.read_quantized(&mut |path, layer| {
+            if outcome.is_err() {
+                return;
+            }
+            outcome = match layer.to_quantized() {
+                Some(weight) => writer.write_quantized(path, &weight).map_err(AutoModelError::from),
+                None => Err(AutoModelError::UnreadableParameter { parameter: path.to_owned() }),
+            };
+        });
+        outcome
+    }
+
+    /// Returns the dtype of the first parameter.
+    fn write_dense(&self, writer: &mut CheckpointWriter) -> Result<Option<DType>, AutoModelError> {
         let mut dtype = None;
         let mut outcome = Ok(());
         self.model.read_parameters(&mut |path, value| {
             if outcome.is_err() {
                 return;
             }
-            dtype = dtype.or(Some(value.dtype()));
+            let stored = self.widened.get(path).copied().unwrap_or(value.dtype());
+            dtype = dtype.or(Some(stored));
             outcome = match value.into_data() {
-                Some(data) => writer.write(path, &data).map_err(AutoModelError::from),
+                Some(data) => writer.write(path, &data.convert_dtype(stored)).map_err(AutoModelError::from),
                 None => Err(AutoModelError::UnreadableParameter { parameter: path.to_owned() }),
             };
         });
-        outcome?;
-        let saved = options.dtype.map(DType::from).or(dtype);
-        Ok(writer.finish(&SaveFiles {
-            config: Some(self.config_to_save(saved)),
-            generation_config: None,
-            copies: self.carried(),
-        })?)
+        outcome.map(|()| dtype)
     }
 
     /// The effective config, with the dtype that the weights are saved in.
@@ -88,6 +128,24 @@ impl AutoModel {
 
     fn carried(&self) -> Vec<PathBuf> {
         self.checkpoint.as_ref().map(carried).unwrap_or_default()
+    }
+}
+
+/// Says in a config how its weights are quantised, or that they are not.
+fn declare_quantization(config: &mut Value, declaration: Option<Value>) {
+    let Some(object) = config.as_object_mut() else { return };
+    match declaration {
+        Some(declaration) => object.insert("quantization_config".to_owned(), declaration),
+        None => object.remove("quantization_config"),
+    };
+}
+
+/// The dtype in which transformers is to multiply: that of the other weights.
+fn compute_dtype(saved: Option<DType>) -> WeightDtype {
+    match saved.map(FloatDType::from) {
+        Some(FloatDType::F16) => WeightDtype::Float16,
+        Some(FloatDType::BF16) => WeightDtype::BFloat16,
+        _ => WeightDtype::Float32,
     }
 }
 

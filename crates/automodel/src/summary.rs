@@ -1,12 +1,11 @@
 //! What would be loaded, for people and programs to read.
 
-use crate::Prepared;
+use crate::{Prepared, cache};
 use automodel_hub::Checkpoint;
-use automodel_loader::{CheckpointFiles, LoadPlan};
+use automodel_loader::{CheckpointFiles, LoadPlan, StoredDtype};
 use automodel_registry::Resolution;
-use automodel_registry::spec::{AttentionMask, AttentionSpec, Mixer, Mlp, ModelSpec};
-use automodel_registry::weights::ParameterRole;
-use burn::tensor::DType;
+use automodel_registry::spec::{AttentionMask, Mixer, Mlp, ModelSpec};
+use burn::tensor::FloatDType;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,19 +67,18 @@ pub struct LayerSummary {
 impl Summary {
     pub(crate) fn new(checkpoint: &Checkpoint, prepared: Prepared, files: &CheckpointFiles, plan: LoadPlan) -> Self {
         let spec = prepared.lowered.spec.as_ref();
-        let mut stored_bytes = BTreeMap::new();
+        let mut stored_bytes: BTreeMap<&str, u64> = BTreeMap::new();
         for tensor in files.tensors().values() {
-            *stored_bytes.entry(tensor.dtype.name().to_owned()).or_default() += tensor.range.end - tensor.range.start;
+            *stored_bytes.entry(tensor.dtype.name()).or_default() += tensor.range.end - tensor.range.start;
         }
-        let mut target_bytes = BTreeMap::new();
+        let mut target_bytes: BTreeMap<FloatDType, u64> = BTreeMap::new();
         let mut reasons = BTreeMap::new();
         let mut parameters = 0;
         for row in plan.rows.iter().filter(|row| row.tied_to.is_none()) {
-            *target_bytes.entry(format!("{:?}", row.target)).or_default() += row.bytes;
+            *target_bytes.entry(row.target).or_default() += row.bytes;
             parameters += row.shape.iter().map(|&size| size as u64).product::<u64>();
             if row.stored.float() != Some(row.target) {
-                let change = format!("{} to {:?}: {}", row.stored.name(), row.target, row.reason);
-                *reasons.entry(change).or_insert(0_usize) += 1;
+                *reasons.entry((row.stored, row.target, row.reason)).or_insert(0_usize) += 1;
             }
         }
         let mut warnings: Vec<_> = prepared.config.warnings().iter().map(ToString::to_string).collect();
@@ -92,12 +90,12 @@ impl Summary {
             attention: prepared.attention.backend.to_string(),
             attention_reason: prepared.attention.reason.clone(),
             parameters,
-            stored_bytes,
-            target_bytes,
+            stored_bytes: stored_bytes.into_iter().map(|(dtype, bytes)| (dtype.to_owned(), bytes)).collect(),
+            target_bytes: target_bytes.into_iter().map(|(dtype, bytes)| (format!("{dtype:?}"), bytes)).collect(),
             mapped_bytes: plan.mapped_bytes,
             peak_bytes: plan.peak_bytes,
-            cache_bytes_per_token: spec.map(|spec| cache_bytes_per_token(spec, activation_bytes(&plan))),
-            dtype_reasons: reasons.into_iter().map(|(change, count)| format!("{count} parameters, {change}")).collect(),
+            cache_bytes_per_token: spec.map(|spec| cache::cache_bytes_per_token(spec, &plan)),
+            dtype_reasons: describe_changes(reasons),
             layers: spec.map(layers).unwrap_or_default(),
             warnings,
             plan,
@@ -107,8 +105,8 @@ impl Summary {
 }
 
 impl Summary {
-    /// Bytes that keys and values take at a context of `positions`, in the dtype of the activations: layers with a window
-    /// keep no more than that. `None` where a custom implementation keeps its mathematics to itself.
+    /// Bytes that keys and values of one sequence take at a context of `positions`, in the dtype of the activations: layers
+    /// with a window keep that and a little room. `None` where a custom implementation keeps its mathematics to itself.
     ///
     /// ```
     /// let summary = automodel::AutoModelForCausalLM::from_pretrained("demo").inspect()?;
@@ -118,40 +116,16 @@ impl Summary {
     /// ```
     pub fn cache_bytes(&self, positions: usize) -> Option<u64> {
         let spec = self.prepared.lowered.spec.as_ref()?;
-        let size = activation_bytes(&self.plan);
-        let bytes = |mixer: &Mixer| {
-            let Mixer::Attention(attention) = mixer;
-            let kept = match attention.mask {
-                AttentionMask::Sliding { window } => positions.min(window),
-                _ => positions,
-            };
-            position_bytes(attention, size).saturating_mul(kept as u64)
-        };
-        Some(spec.layers.iter().map(|layer| bytes(&layer.mixer)).fold(0, u64::saturating_add))
+        Some(cache::cache_bytes(spec, &self.plan, positions))
     }
 }
 
-/// Bytes of one activation: the residual stream has the dtype of the token embedding.
-fn activation_bytes(plan: &LoadPlan) -> u64 {
-    let embedding = plan.rows.iter().find(|row| row.role == ParameterRole::Embedding);
-    embedding.map_or(size_of::<f32>(), |row| DType::from(row.target).size()) as u64
-}
-
-/// Bytes of one position's keys and values in one layer.
-fn position_bytes(attention: &AttentionSpec, size: u64) -> u64 {
-    (attention.num_key_value_heads as u64).saturating_mul(attention.head_dim as u64).saturating_mul(2 * size)
-}
-
-/// Layers with a window stop growing and are not counted.
-fn cache_bytes_per_token(spec: &ModelSpec, size: u64) -> u64 {
-    let bytes = |mixer: &Mixer| {
-        let Mixer::Attention(attention) = mixer;
-        match attention.mask {
-            AttentionMask::Sliding { .. } => 0,
-            _ => position_bytes(attention, size),
-        }
+fn describe_changes(counts: BTreeMap<(StoredDtype, FloatDType, &str), usize>) -> Vec<String> {
+    let describe = |((stored, target, reason), count): ((StoredDtype, FloatDType, &str), usize)| {
+        (format!("{} to {target:?}: {reason}", stored.name()), count)
     };
-    spec.layers.iter().map(|layer| bytes(&layer.mixer)).fold(0, u64::saturating_add)
+    let by_text: BTreeMap<String, usize> = counts.into_iter().map(describe).collect();
+    by_text.into_iter().map(|(change, count)| format!("{count} parameters, {change}")).collect()
 }
 
 fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {

@@ -38,7 +38,7 @@ pub enum Command {
     Chat(chat::Args),
     /// Show what would be loaded, and why
     Inspect(inspect::Args),
-    /// Show the load plan: where each parameter comes from and what it becomes
+    /// Show what a model needs of memory, whether it fits, and the load plan
     Plan(plan::Args),
     /// List the supported architectures
     #[command(after_help = "Example: automodel architectures --json")]

@@ -1,13 +1,13 @@
 //! What to try next, in the words of the command's options.
 
 use crate::error::CliError;
-use automodel::AutoModelError;
 use automodel::config::ConfigError;
 use automodel::generation::GenerationError;
 use automodel::hub::HubError;
-use automodel::loader::LoadError;
+use automodel::loader::{DtypePolicy, LoadError};
 use automodel::models::ModelError;
 use automodel::registry::RegistryError;
+use automodel::{AutoModelError, DeviceMemory, SmallerLoad};
 
 /// What helps against `error`, where the command has something for it.
 pub fn hint(error: &CliError) -> Option<String> {
@@ -32,10 +32,38 @@ fn of_library(error: &AutoModelError) -> Option<String> {
             Some("--overwrite replaces a directory that holds a checkpoint".to_owned())
         }
         AutoModelError::Generation(error) => of_generation(error),
+        AutoModelError::InsufficientMemory { memory, smaller, .. } => Some(of_memory(*memory, smaller)),
         AutoModelError::NoTokenizer => {
             Some("`automodel logits MODEL --tokens 1,2,3` works without a tokenizer".to_owned())
         }
         _ => None,
+    }
+}
+
+fn of_memory(memory: DeviceMemory, smaller: &[SmallerLoad]) -> String {
+    let flags = |fits: &dyn Fn(&SmallerLoad) -> bool| {
+        smaller.iter().filter(|load| fits(load)).map(load_flags).collect::<Vec<_>>().join(" or ")
+    };
+    let resident = flags(&|load| load.needed_bytes.saturating_add(load.mapped_bytes) <= memory.available_bytes);
+    let evicting = flags(&|load| load.needed_bytes <= memory.available_bytes);
+    let mut hints = Vec::new();
+    if !resident.is_empty() {
+        hints.push(format!("{resident} fits"));
+    } else if !evicting.is_empty() {
+        hints.push(format!("{evicting} loads, but runs slowly: what is evicted is read from the files again"));
+    }
+    hints.push("`automodel plan MODEL` shows what the model needs".to_owned());
+    hints.push("--ignore-memory loads it all the same".to_owned());
+    hints.join("; ")
+}
+
+/// The options that load a checkpoint that way.
+fn load_flags(load: &SmallerLoad) -> String {
+    match &load.quantization {
+        Some(config) if config.double_quant => format!("`--quantize {} --double-quant`", config.quant_type.name()),
+        Some(config) => format!("`--quantize {}`", config.quant_type.name()),
+        None if load.dtype == DtypePolicy::Auto => "`--dtype auto` without --quantize".to_owned(),
+        None => format!("`--dtype {}` without --quantize", load.name),
     }
 }
 

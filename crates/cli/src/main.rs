@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod error;
 mod failure;
+mod forecast_table;
 mod hints;
 mod model_args;
 mod output;

@@ -44,6 +44,12 @@ pub struct ModelArgs {
     /// Look for NaN and infinity in all weights
     #[arg(long, help_heading = "Model")]
     pub check_finite: bool,
+    /// Memory to reckon with, instead of what is available: 16GiB
+    #[arg(long, value_name = "SIZE", value_parser = values::byte_size, help_heading = "Model")]
+    pub memory: Option<u64>,
+    /// Load even what does not fit into memory
+    #[arg(long, help_heading = "Model")]
+    pub ignore_memory: bool,
     /// Where the model runs: cpu
     #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
     pub device: DeviceName,
@@ -72,7 +78,8 @@ impl ModelArgs {
             .dtype(self.dtype)
             .config_overrides(&overrides)
             .force_generic(self.force_generic)
-            .check_finite(self.check_finite);
+            .check_finite(self.check_finite)
+            .check_memory(!self.ignore_memory);
         if let Some(revision) = &self.revision {
             builder = builder.revision(revision);
         }
@@ -81,6 +88,9 @@ impl ModelArgs {
         }
         if !self.attention.is_empty() {
             builder = builder.attention(self.attention.iter().copied());
+        }
+        if let Some(bytes) = self.memory {
+            builder = builder.assume_memory(bytes);
         }
         if let Some(config) = self.quantization.config() {
             builder = builder.quantize(config);

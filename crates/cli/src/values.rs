@@ -9,6 +9,15 @@ pub enum DeviceName {
     Cpu,
 }
 
+impl DeviceName {
+    /// Its name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cpu => "the CPU",
+        }
+    }
+}
+
 /// Reads the name of a device.
 pub fn device(name: &str) -> Result<DeviceName, String> {
     match name.to_ascii_lowercase().as_str() {
@@ -34,6 +43,36 @@ pub fn tokens(text: &str) -> Result<Tokens, String> {
         number.map_err(|problem| format!("{problem}; write ids of at least 0 with commas between them: 1,2,3"))
     };
     text.split(',').enumerate().map(token).collect::<Result<_, _>>().map(Tokens)
+}
+
+/// Reads a length of context: `4096`, `4k`, `1M`, in binary units.
+pub fn positions(text: &str) -> Result<usize, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let (number, unit) = match (lower.strip_suffix('k'), lower.strip_suffix('m')) {
+        (Some(number), _) => (number, 1 << 10),
+        (_, Some(number)) => (number, 1 << 20),
+        _ => (lower.as_str(), 1),
+    };
+    match number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
+        Some(positions) if (1..=1 << 40).contains(&positions) => Ok(positions),
+        _ => Err("write a number of tokens of at least 1: 4096, 4k, 1M".to_owned()),
+    }
+}
+
+/// Reads a number that is not 0.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err("a number of at least 1 is expected".to_owned()),
+    }
+}
+
+/// Reads a number of rows, or `all`.
+pub fn row_count(text: &str) -> Result<usize, String> {
+    match text {
+        "all" => Ok(usize::MAX),
+        number => number.parse().map_err(|_| "a number or `all` is expected".to_owned()),
+    }
 }
 
 /// Reads a size in bytes: `5GB`, `512MiB`, `1000000`. Decimal units as transformers has them, and binary ones.
@@ -76,6 +115,23 @@ mod tests {
         for bad in ["", "GB", "1.5GB", "-1", "0", "99999999999TB", "5PB"] {
             assert!(byte_size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn lengths_of_context_have_binary_units() {
+        for (text, expected) in [("1", 1), (" 4k", 4096), ("1M", 1 << 20), ("40960", 40_960)] {
+            assert_eq!(positions(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "0", "k", "0k", "-1", "1.5k", "4kb", "99999999999999999999", "99999999999999M", "1099511627777"]
+        {
+            assert!(positions(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rows_are_counted_or_all() {
+        assert_eq!((row_count("all"), row_count("0"), at_least_one("3")), (Ok(usize::MAX), Ok(0), Ok(3)));
+        assert!(row_count("some").is_err() && row_count("-1").is_err() && at_least_one("0").is_err());
     }
 
     #[test]

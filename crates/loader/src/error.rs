@@ -290,15 +290,22 @@ pub enum LoadError {
         /// What it was executed with.
         given: String,
     },
-    /// A file that is no longer what it was when its header was read.
-    #[error("{} had {expected} bytes when its header was read and has {found} now: do not change a checkpoint while it loads", .file.display())]
+    /// A file that was changed while it was loaded.
+    #[error("{} was changed since its header was read: {change}. Do not change a checkpoint while it loads", .file.display())]
     ShardChanged {
         /// The file.
         file: PathBuf,
-        /// Its length in bytes then.
-        expected: u64,
-        /// Its length in bytes now.
-        found: u64,
+        /// What is different.
+        change: FileChange,
+    },
+    /// A mapped file that was changed while parameters stayed in it.
+    #[error("{} was changed while weights stay in it: {change}. Load the model again; where files are edited in place, load it \
+             with `zero_copy(false)`, which copies the weights", .file.display())]
+    MappedFileChanged {
+        /// The file.
+        file: PathBuf,
+        /// What is different.
+        change: FileChange,
     },
     /// An output directory that is in the way.
     #[error("{} exists and {reason}", .directory.display())]
@@ -421,10 +428,10 @@ pub enum LoadError {
         /// The directory in which it works.
         directory: PathBuf,
     },
-    /// A 4-bit parameter that is not a whole tensor and cannot be made part of one.
+    /// A 4-bit parameter that cannot be saved so that transformers reads it.
     #[error(
-        "4-bit parameter `{parameter}` cannot be saved as part of tensor `{tensor}`: {reason}; dequantise all parameters of \
-         this tensor and write them dense"
+        "4-bit parameter `{parameter}` cannot be saved in tensor `{tensor}`: {reason}; quantise the checkpoint instead of the \
+         loaded model (`automodel quantize`), or keep all parameters of this tensor dense (skip their modules)"
     )]
     QuantizedPart {
         /// The parameter.

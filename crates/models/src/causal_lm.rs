@@ -1,7 +1,7 @@
 //! What every implementation fulfils: tokens in, logits out, with a cache between calls.
 
 use crate::{DecodeCache, ModelError, TokenBatch, parameters::ParameterTensor};
-use automodel_quant::Quantized4bit;
+use automodel_quant::{Linear4bit, Quantized4bit};
 use burn::tensor::{Device, Tensor};
 use std::fmt::Debug;
 
@@ -54,8 +54,13 @@ pub trait CausalLm: Debug + Send {
         Ok(())
     }
 
-    /// Calls `read` with the path and value of every parameter, in module order. Fails in the caller's closure, not here.
+    /// Calls `read` with the path and value of every dense parameter, in module order. Fails in the caller's closure, not here.
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor));
+
+    /// Calls `read` with the path and the layer of every 4-bit weight, in module order; paths are those that
+    /// [`assign_quantized`](Self::assign_quantized) takes. Implementations without quantised projections keep the default,
+    /// which reads none.
+    fn read_quantized(&self, _read: &mut dyn FnMut(&str, &Linear4bit)) {}
 }
 
 /// Which positions logits are computed for.

@@ -5,13 +5,13 @@ use crate::linears::Linears;
 use crate::parameters::{self, ParameterTensor};
 use crate::{
     CacheOptions, CausalLm, DecodeCache, DecoderLayer, LayerState, Linear, LogitsFor, ModelError, Norm, TokenBatch,
-    convert,
+    Weight, convert,
 };
 use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
-use automodel_quant::Quantized4bit;
+use automodel_quant::{Linear4bit, Quantized4bit};
 use automodel_registry::spec::{EmbeddingSpec, HeadSpec, Mixer, ModelSpec};
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::sync::Arc;
 
 /// A decoder-only language model built from a [`ModelSpec`].
@@ -52,6 +52,8 @@ pub struct Embedding {
 pub struct DecoderOptions {
     /// How attention is computed.
     pub attention: SdpaBackend,
+    /// The dtype of activations; `None` for that of the token embedding. Weights of projections may have another.
+    pub activations: Option<FloatDType>,
 }
 
 /// What a forward pass needs to know besides parameters.
@@ -127,6 +129,9 @@ impl Decoder {
             return Err(ModelError::TokenOutOfVocabulary { token, row, position, vocab_size: self.facts.vocab_size });
         }
         let mut x = self.model.embed_tokens.lookup(batch.ids().iter().map(|&id| i64::from(id)), shape);
+        if let Some(dtype) = self.facts.options.activations {
+            x = x.cast(dtype);
+        }
         if let Some(scale) = self.facts.embedding.scale {
             x = x * scale;
         }
@@ -224,6 +229,15 @@ impl CausalLm for Decoder {
 
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor)) {
         parameters::read(self, read);
+    }
+
+    fn read_quantized(&self, read: &mut dyn FnMut(&str, &Linear4bit)) {
+        // The walk borrows mutably; a clone shares all storage.
+        self.clone().for_each_linear("", &mut |path, linear| {
+            if let Weight::Quantized(layer) = &linear.weight {
+                read(&format!("{path}.weight"), layer);
+            }
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! A linear projection with the weight as Hugging Face stores it.
 
 use crate::{ModelError, parameters};
-use automodel_quant::{Linear4bit, Precision, Quantized4bit};
+use automodel_quant::{Linear4bit, Precision, Quantized4bit, dense_product};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -35,8 +35,8 @@ impl Linear {
 
     /// Projects the rows of `x` `[rows, in_features]` to `[rows, out_features]`.
     ///
-    /// Two-dimensional on purpose: Burn's CPU backend reads a transposed weight in place only there. The product runs in the
-    /// weight's dtype, because Burn does not multiply mixed dtypes.
+    /// Two-dimensional on purpose: Burn's CPU backend reads a transposed weight in place only there. The weight may be of
+    /// another dtype than `x`, as where it stays in a mapped file.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.weight {
             Weight::Dense(weight) => project(x, weight.val(), self.bias.as_ref()),
@@ -70,12 +70,9 @@ impl Linear {
     }
 }
 
-/// `x W^T + b` in the dtype of `weight`, cast back to `x`'s.
+/// `x W^T + b` in the dtype of `x`, whatever that of `weight`.
 pub(crate) fn project(x: Tensor<2>, weight: Tensor<2>, bias: Option<&Param<Tensor<1>>>) -> Tensor<2> {
-    let (dtype, compute) = (x.dtype(), weight.dtype());
-    let x = if dtype == compute { x } else { x.cast(compute) };
-    let y = add_bias(x.matmul(weight.transpose()), bias);
-    if dtype == compute { y } else { y.cast(dtype) }
+    add_bias(dense_product(x, weight), bias)
 }
 
 fn add_bias(y: Tensor<2>, bias: Option<&Param<Tensor<1>>>) -> Tensor<2> {

@@ -1,6 +1,8 @@
 //! Quantising, dequantising and multiplying a weight of the size of a 1.1-billion-parameter Llama's `up_proj`.
 
-use automodel_quant::{Blocksize, Elements, Matrix4bit, Precision, QuantType, Quantized4bit, matmul, matvec};
+use automodel_quant::{
+    Blocksize, DenseMatrix, Elements, Matrix4bit, Precision, QuantType, Quantized4bit, matmul, matvec,
+};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::{bf16, f16};
 use std::hint::black_box;
@@ -76,5 +78,23 @@ fn products(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encode, decode, products);
+fn dense_products(c: &mut Criterion) {
+    let brain: Vec<bf16> = weight().iter().map(|&value| bf16::from_f32(value)).collect();
+    let weights: Vec<_> = (0..8).map(|_| brain.clone()).collect();
+    let mut next = weights.iter().map(|weight| DenseMatrix::new(Elements::BF16(weight), SHAPE)).cycle();
+    let mut next = || next.next().expect("a cycle does not end").expect("the shape is the weight's");
+
+    let mut group = c.benchmark_group("dense bfloat16");
+    for rows in [1, 4, 8] {
+        let x = vec![0.5; rows * SHAPE[1]];
+        group.throughput(Throughput::Bytes((2 * ELEMENTS) as u64));
+        group.bench_function(BenchmarkId::new("few rows", rows), |b| b.iter(|| next().multiply(black_box(&x))));
+    }
+    let x = vec![0.5; 512 * SHAPE[1]];
+    group.throughput(Throughput::Elements((2 * 512 * ELEMENTS) as u64)).sample_size(10);
+    group.bench_function(BenchmarkId::new("many rows", 512), |b| b.iter(|| next().multiply(black_box(&x))));
+    group.finish();
+}
+
+criterion_group!(benches, encode, decode, products, dense_products);
 criterion_main!(benches);

@@ -1,12 +1,17 @@
 //! Products of activations with 4-bit weights.
 
+mod dense;
+mod tiled;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+pub use dense::DenseMatrix;
+
 use crate::{
     Element, Layout4bit, QuantError, Quantized4bit,
-    kernels::{Activations, FIXED_ROWS, Isa, MAX_ROWS, PANEL, RowWeights, TILE_ROWS},
+    kernels::{Activations, FIXED_ROWS, Isa, MAX_ROWS, RowWeights},
     quantized::{Blocks, check_length, elements_of},
 };
 
@@ -109,7 +114,7 @@ pub fn multiply(weight: &Matrix4bit<'_>, x: &[f32], precision: Precision) -> Res
 /// # Errors
 /// [`QuantError::LengthMismatch`] if `x` is no whole number of rows.
 pub fn matvec(weight: &Matrix4bit<'_>, x: &[f32], precision: Precision) -> Result<Vec<f32>, QuantError> {
-    let m = count_rows(weight, x)?;
+    let m = count_rows(weight.columns, x)?;
     let isa = weight.blocks.isa;
     if m == 0 {
         return Ok(Vec::new());
@@ -140,7 +145,7 @@ pub fn matvec(weight: &Matrix4bit<'_>, x: &[f32], precision: Precision) -> Resul
             }
         }
     };
-    let rows = rows_per_task(weight);
+    let rows = rows_per_task(weight.rows, weight.columns.div_ceil(2));
     if rows >= weight.rows {
         product(0, &mut transposed);
     } else {
@@ -153,87 +158,32 @@ pub fn matvec(weight: &Matrix4bit<'_>, x: &[f32], precision: Precision) -> Resul
 /// Packed bytes that one task of `matvec` reads at least: less is not worth a thread.
 const MIN_TASK_BYTES: usize = 1 << 15;
 
-fn rows_per_task(weight: &Matrix4bit<'_>) -> usize {
-    let least = (2 * MIN_TASK_BYTES).div_ceil(weight.columns);
+/// Rows that one task takes, of a weight whose rows have `row_bytes`.
+fn rows_per_task(rows: usize, row_bytes: usize) -> usize {
+    let least = MIN_TASK_BYTES.div_ceil(row_bytes.max(1));
     let tasks = rayon::current_num_threads() * 8;
-    weight.rows.div_ceil(tasks).max(least)
+    rows.div_ceil(tasks).max(least)
 }
-
-/// Elements of a row that a tile has at most: a tile of 48 rows and a panel of 16 activations stay in cache.
-const DEPTH: usize = 256;
 
 /// The product for many rows: tiles of the weight are decoded into cache and used for all rows of activations.
 ///
 /// # Errors
 /// [`QuantError::LengthMismatch`] if `x` is no whole number of rows.
 pub fn matmul(weight: &Matrix4bit<'_>, x: &[f32]) -> Result<Vec<f32>, QuantError> {
-    let m = count_rows(weight, x)?;
-    if m == 0 {
-        return Ok(Vec::new());
-    }
-    let panels = Panels::new(x, m, weight.columns);
-    let mut transposed = vec![0.0; weight.rows * m];
-    transposed.par_chunks_mut(TILE_ROWS * m).enumerate().for_each_init(
-        || (vec![0.0f32; TILE_ROWS * DEPTH], vec![0.0f32; panels.count * TILE_ROWS * PANEL]),
-        |(tile, sums), (task, out)| {
-            let (first, rows) = (task * TILE_ROWS, out.len() / m);
-            sums.fill(0.0);
-            for start in (0..weight.columns).step_by(DEPTH) {
-                let depth = DEPTH.min(weight.columns - start);
-                for (place, values) in tile.chunks_exact_mut(depth).take(rows).enumerate() {
-                    let at = (first + place) * weight.columns + start;
-                    weight.blocks.dequantize_here(at..at + depth, values);
-                }
-                for (panel, sums) in sums.chunks_exact_mut(TILE_ROWS * PANEL).enumerate() {
-                    let x = panels.part(panel, start, depth);
-                    weight.blocks.isa.multiply_tile(&tile[..rows * depth], x, depth, &mut sums[..rows * PANEL]);
-                }
-            }
-            for (panel, sums) in sums.chunks_exact(TILE_ROWS * PANEL).enumerate() {
-                for (out, sums) in out.chunks_exact_mut(m).zip(sums.chunks_exact(PANEL)) {
-                    let out = &mut out[panel * PANEL..];
-                    let len = out.len().min(PANEL);
-                    out[..len].copy_from_slice(&sums[..len]);
-                }
-            }
-        },
-    );
-    Ok(transpose(&transposed, weight.rows, m))
+    let m = count_rows(weight.columns, x)?;
+    Ok(tiled::multiply(weight.blocks.isa, [weight.rows, weight.columns], x, m, |elements, out| {
+        weight.blocks.dequantize_here(elements, out);
+    }))
 }
 
-/// Activations in panels of 16 rows, transposed: `[panel, in, 16]`, missing rows zero.
-struct Panels {
-    values: Vec<f32>,
-    columns: usize,
-    count: usize,
-}
-
-impl Panels {
-    fn new(x: &[f32], m: usize, columns: usize) -> Self {
-        let count = m.div_ceil(PANEL);
-        let mut values = vec![0.0; count * columns * PANEL];
-        values.par_chunks_exact_mut(columns * PANEL).zip(x.par_chunks(columns * PANEL)).for_each(|(panel, x)| {
-            for (lane, row) in x.chunks_exact(columns).enumerate() {
-                for (slot, &value) in panel[lane..].iter_mut().step_by(PANEL).zip(row) {
-                    *slot = value;
-                }
-            }
-        });
-        Self { values, columns, count }
-    }
-
-    fn part(&self, panel: usize, start: usize, depth: usize) -> &[f32] {
-        &self.values[(panel * self.columns + start) * PANEL..][..depth * PANEL]
-    }
-}
-
-fn count_rows(weight: &Matrix4bit<'_>, x: &[f32]) -> Result<usize, QuantError> {
-    let rows = x.len() / weight.columns;
-    let expected = rows * weight.columns;
+/// Rows of activations, all whole.
+fn count_rows(columns: usize, x: &[f32]) -> Result<usize, QuantError> {
+    let rows = x.len() / columns;
+    let expected = rows * columns;
     if expected == x.len() {
         return Ok(rows);
     }
-    Err(QuantError::LengthMismatch { part: "activations", expected: expected + weight.columns, found: x.len() })
+    Err(QuantError::LengthMismatch { part: "activations", expected: expected + columns, found: x.len() })
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

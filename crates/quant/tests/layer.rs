@@ -1,9 +1,10 @@
 //! The Burn layer against a dense layer of the dequantised weight, with gradients.
 
-use automodel_quant::{Blocksize, Elements, Linear4bit, Precision, QuantType, Quantized4bit};
-use burn::module::Param;
+use automodel_quant::{Absmax, Blocksize, Elements, Linear4bit, Precision, QuantType, Quantized4bit};
+use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_flex::Flex;
+use half::bf16;
 
 fn weight(quant_type: QuantType, shape: [usize; 2]) -> Quantized4bit {
     let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| ((i * i) as f32 * 0.37).sin() * 0.1).collect();
@@ -99,4 +100,36 @@ fn codes_are_not_copied_and_survive_clones() {
     assert_eq!(data.bytes().as_ref() as &[u8], &weight.packed()[..]);
     let on_device = layer.clone().weight.val().try_into_primitive::<Flex>().unwrap();
     assert_eq!(on_device.bytes().as_ptr(), weight.packed().as_ptr());
+    assert_eq!(layer.to_quantized().unwrap().packed().as_ptr(), weight.packed().as_ptr());
+}
+
+#[test]
+fn a_layer_gives_its_weight_back() {
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        for (quant_type, shape) in [(QuantType::Nf4, [48, 96]), (QuantType::Fp4, [7, 33]), (QuantType::Nf4, [1, 1])] {
+            let values: Vec<bf16> = (0..shape[0] * shape[1]).map(|i| bf16::from_f32((i as f32).cos())).collect();
+            let blocksize = Blocksize::new(128).unwrap();
+            let weight = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::BF16(&values)).unwrap();
+            let layer = Linear4bit::new(&weight, None, &device);
+            assert_eq!(layer.to_quantized().unwrap(), weight);
+
+            // Scales in 8 bits come back as what they stand for.
+            let nested = weight.nested();
+            let found = Linear4bit::new(&nested, None, &device).to_quantized().unwrap();
+            assert_eq!((found.packed(), found.dtype()), (nested.packed(), nested.dtype()));
+            assert_eq!(found.absmax(), &Absmax::Plain(nested.scales()));
+        }
+    }
+}
+
+#[test]
+fn codes_and_scales_that_do_not_fit_are_no_weight() {
+    let device = Device::flex();
+    let weight = weight(QuantType::Nf4, [4, 64]);
+    let mut layer = Linear4bit::new(&weight, None, &device);
+    layer.absmax = Param::from_tensor(Tensor::zeros([3], &device));
+    assert!(layer.to_quantized().is_none());
+    let mut layer = Linear4bit::new(&weight, None, &device);
+    layer.weight = Param::initialized(ParamId::new(), Tensor::zeros([128], (&device, DType::I32)));
+    assert!(layer.to_quantized().is_none());
 }

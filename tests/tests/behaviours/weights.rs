@@ -2,13 +2,13 @@
 
 use super::{fixture, logits};
 use crate::support::{Reference, assert_says, checkpoint, copy_of, distance, edit_json, load, message};
-use automodel::loader::{TieOutcome, TieReport};
+use automodel::loader::{SaveOptions, TieOutcome, TieReport};
 use automodel::models::parameters::ParameterTensor;
 use automodel::{AutoModel, Dtype};
 use burn::tensor::DType;
 use safetensors::{SafeTensors, serialize_to_file, tensor::TensorView};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -116,13 +116,53 @@ fn a_request_that_flips_the_tie_flag_is_refused() {
 }
 
 #[test]
-fn half_precision_becomes_float32_on_the_cpu_and_inspecting_says_why() {
-    for (name, stored) in [("llama-bf16", "BF16"), ("llama-f16", "F16")] {
+fn half_precision_stays_in_the_file_on_the_cpu_and_computes_in_float32() {
+    for (name, stored, dtype) in [("llama-bf16", "BF16", DType::BF16), ("llama-f16", "F16", DType::F16)] {
         let summary = fixture(name).inspect().unwrap();
         assert_eq!(summary.stored_bytes.keys().collect::<Vec<_>>(), [stored]);
-        assert_eq!(summary.target_bytes.keys().collect::<Vec<_>>(), ["F32"]);
+        assert_eq!(
+            summary.target_bytes.keys().collect::<BTreeSet<_>>(),
+            BTreeSet::from([&stored.to_owned(), &"F32".to_owned()])
+        );
+        assert!(summary.target_bytes["F32"] * 20 < summary.target_bytes[stored], "norms only");
+        assert_eq!(summary.mapped_bytes, summary.target_bytes[stored]);
         assert_says(&summary.dtype_reasons.join("\n"), &[stored, "to F32", "an explicit dtype overrides"]);
+
+        let model = fixture(name).load().unwrap();
+        let dtype_of = |path| values(&model, path).unwrap().dtype();
+        assert_eq!(dtype_of("model.layers.0.mlp.up_proj.weight"), dtype);
+        assert_eq!(dtype_of("model.norm.weight"), DType::F32);
+        let converted = fixture(name).dtype(Dtype::Float32).load().unwrap();
+        let tokens = Reference::read(name).tokens;
+        let logits = |model: &AutoModel| -> Vec<f32> {
+            let logits = model.logits(&tokens).unwrap();
+            assert_eq!(logits.dtype(), DType::F32);
+            logits.into_data().try_into_vec().unwrap()
+        };
+        let distance = distance(&logits(&converted), &logits(&model));
+        assert!(distance < 1e-5, "{name}: {distance} standard deviations from float32 copies of the weights");
     }
+}
+
+#[test]
+fn what_was_only_widened_is_saved_as_it_was_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let stored = |directory: &Path| {
+        let bytes = fs::read(directory.join("model.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        tensors
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.dtype(), tensor.data().to_vec()))
+            .collect::<BTreeSet<_>>()
+    };
+    let copy = directory.path().join("copy");
+    fixture("llama-bf16").load().unwrap().save_pretrained(&copy, &SaveOptions::default()).unwrap();
+    assert_eq!(stored(&copy), stored(&checkpoint("llama-bf16")));
+
+    let wide = directory.path().join("wide");
+    let model = fixture("llama-bf16").dtype(Dtype::Float32).load().unwrap();
+    model.save_pretrained(&wide, &SaveOptions::default()).unwrap();
+    assert!(stored(&wide).iter().all(|(_, dtype, _)| *dtype == safetensors::Dtype::F32));
 }
 
 #[test]

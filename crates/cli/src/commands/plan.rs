@@ -1,45 +1,70 @@
-//! `automodel plan`: where each parameter comes from and what it becomes.
+//! `automodel plan`: what a model needs of memory, where each parameter comes from and what it becomes.
 
-use crate::{error::CliError, model_args::ModelArgs, output};
+use crate::{error::CliError, forecast_table::forecast_table, model_args::ModelArgs, output, values};
+use automodel::ForecastOptions;
 use automodel::loader::LoadPlan;
+use serde_json::Value;
 
-/// Show the load plan.
+const AFTER_HELP: &str = "\
+Reads config and headers, no weights. Shows what the model needs of memory in floats and in 4 bits,
+with keys and values for several lengths of context, and whether that fits.
+
+Example: automodel plan demo --context 1k,32k --rows 5";
+
+/// Show what the model needs of memory, and the load plan.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Reads config and headers, no weights.\n\nExample: automodel plan demo --rows 5")]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Show only the first N parameters
-    #[arg(long, value_name = "N")]
+    /// Lengths of context to forecast: 4096 or 1k,32k
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = values::positions)]
+    context: Vec<usize>,
+    /// Sequences that run at once
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::at_least_one)]
+    batch: usize,
+    /// Show where parameters come from: the first N, or `all`
+    #[arg(long, value_name = "N", value_parser = values::row_count)]
     rows: Option<usize>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    let mut plan = args.model.builder().inspect()?.plan;
-    let rows = args.rows.unwrap_or(plan.rows.len());
+    let builder = args.model.builder();
+    let mut plan = builder.inspect()?.plan;
+    let request = ForecastOptions::default().with_contexts(args.context.iter().copied()).with_batch_size(args.batch);
+    let forecast = builder.forecast(&request)?;
     if json {
-        plan.rows.truncate(rows);
-        output::print_json(&plan)
-    } else {
-        output::print(&first_rows(&plan, rows))
+        plan.rows.truncate(args.rows.unwrap_or(usize::MAX));
+        let to_value = |source| CliError::Json { source };
+        let mut value = serde_json::to_value(&plan).map_err(to_value)?;
+        if let Value::Object(object) = &mut value {
+            object.insert("forecast".to_owned(), serde_json::to_value(&forecast).map_err(to_value)?);
+        }
+        return output::print_json(&value);
     }
+    let mut text = forecast_table(args.model.device.label(), &forecast);
+    text.push('\n');
+    text.push_str(&first_rows(&plan, args.rows.unwrap_or(0)));
+    if args.rows.is_none() {
+        text.push_str("`--rows all` shows where each parameter comes from\n");
+    }
+    output::print(&text)
 }
 
 /// The plan's table with its first rows; what it says of the whole plan stays.
 fn first_rows(plan: &LoadPlan, rows: usize) -> String {
-    let hidden = plan.rows.len().saturating_sub(rows);
-    let shown = plan.rows.len() - hidden;
-    let mut text = String::new();
-    for (index, line) in plan.to_string().lines().enumerate() {
-        // Line 0 is the header.
-        if index == shown + 1 && hidden > 0 {
-            text.push_str(&format!("... {hidden} more\n"));
-        }
-        if index <= shown || index > plan.rows.len() {
-            text.push_str(line);
-            text.push('\n');
-        }
+    let text = plan.to_string();
+    let shown = plan.rows.len().min(rows);
+    // Line 0 is the header, an empty line ends the table.
+    let summary = plan.rows.len() + 2;
+    let mut lines: Vec<&str> = Vec::new();
+    let hidden = format!("... {} more", plan.rows.len() - shown);
+    if shown > 0 {
+        lines.extend(text.lines().take(shown + 1));
+        lines.extend((shown < plan.rows.len()).then_some(hidden.as_str()));
+        lines.push("");
     }
-    text
+    lines.extend(text.lines().skip(summary));
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }

@@ -10,6 +10,11 @@ const AFTER_HELP: &str = "\
 Writes the config with its overrides, the weights and the tokenizer. Without --dtype, weights keep
 the dtype they are stored in. The directory appears at the end, whole.
 
+With --quantize, or of a checkpoint that is in 4 bits, 4-bit weights are written in the format of
+bitsandbytes, with scales in float32 even after --double-quant; --dtype is that of the others.
+Experts of a mixture must stay dense: --skip-modules '.*experts'. `automodel quantize` needs less
+memory, keeps scales in 8 bits and leaves experts dense by itself.
+
 Example: automodel save demo --out copy --dtype bfloat16";
 
 /// Write a checkpoint that transformers reads back.
@@ -44,7 +49,11 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     // Warnings about slow arithmetic mean nothing here: there is none.
     let model = model_args::load(args.model.builder().dtype(as_stored(&summary)), true)?.model;
     let damage = model.report().and_then(model_args::non_finite);
-    let report = model.save_pretrained(&args.out, &options)?;
+    let mut report = model.save_pretrained(&args.out, &options)?;
+    if args.model.quantization.config().is_some() {
+        // What came of the wish is known since the plan.
+        report.warnings.splice(0..0, summary.plan.warnings);
+    }
     if json {
         return output::print_json(&json!({ "directory": args.out, "report": report, "damage": damage }));
     }

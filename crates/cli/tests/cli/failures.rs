@@ -1,6 +1,8 @@
 //! Bad input: a clear error on standard error, nothing on standard output, the right exit code.
 
 use crate::run::{Ran, automodel, copy_of_demo, fixture, with_input};
+use serde_json::json;
+use std::path::Path;
 
 const ERROR: i32 = 1;
 const USAGE: i32 = 2;
@@ -153,4 +155,76 @@ fn full_disks_are_errors() {
     assert_eq!(output.status.code(), Some(ERROR));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.starts_with("error: cannot write to standard output: "), "{stderr}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_it_is_loaded() {
+    let small = ["--quantize", "nf4", "--memory", "240KiB"];
+    let refused: [&[&str]; 4] = [
+        &["generate", "demo", "--prompt", "27+48="],
+        &["bench", "demo"],
+        &["logits", "demo", "--tokens", "1,2"],
+        &["save", "demo", "--out", "copy"],
+    ];
+    for arguments in refused {
+        check(
+            automodel(&[arguments, &small].concat()),
+            ERROR,
+            &[
+                "need 243.0 KiB",
+                "240.0 KiB assumed",
+                "nothing was loaded",
+                "222.9 KiB in nf4 double with 11.5 KiB left in the files",
+                "hint: `--quantize nf4 --double-quant` fits; ",
+                "--ignore-memory",
+            ],
+        );
+    }
+    let generate = ["generate", "demo", "--prompt", "27+48="];
+    assert_eq!(automodel(&[&generate[..], &small, &["--ignore-memory"]].concat()).stdout(), "75\n");
+    assert_eq!(automodel(&[&generate[..], &small, &["--double-quant"]].concat()).stdout(), "75\n");
+    let evicting = automodel(&[&generate[..], &["--quantize", "nf4", "--memory", "1KiB"]].concat());
+    check(evicting, ERROR, &["0 B in float32", "hint: `--dtype auto` without --quantize loads, but runs slowly"]);
+    for usage in [["--memory", "lots"], ["--memory", "0"]] {
+        check(automodel(&[&generate[..], &usage].concat()), USAGE, &["--memory"]);
+    }
+    for usage in [["--context", "0"], ["--context", "1k,x"], ["--batch", "0"], ["--rows", "some"]] {
+        check(automodel(&[&["plan", "demo"][..], &usage].concat()), USAGE, &[usage[0]]);
+    }
+}
+
+#[test]
+fn weights_in_8_bits_are_refused_before_they_are_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let commands: [&[&str]; 3] = [&["plan"], &["inspect"], &["generate", "--prompt", "1"]];
+    let refused = |model: &Path, parts: &[&str]| {
+        for command in commands {
+            check(automodel(&[command, &[model.to_str().unwrap()]].concat()), ERROR, parts);
+        }
+    };
+    let declared = |name: &str, quantization: serde_json::Value| {
+        let model = copy_of_demo(&directory.path().join(name));
+        let text = std::fs::read(model.join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        config["quantization_config"] = quantization;
+        std::fs::write(model.join("config.json"), config.to_string()).unwrap();
+        model
+    };
+    let fp8 = declared("fp8", json!({ "quant_method": "fp8", "weight_block_size": [128, 128] }));
+    refused(&fp8, &["fp8", "8-bit floats with a scale per block", "cannot be read", "take the checkpoint"]);
+    let gptq = declared("gptq", json!({ "quant_method": "gptq", "bits": 4 }));
+    refused(&gptq, &["gptq", "cannot be read"]);
+
+    // Not declared, but there.
+    let model = copy_of_demo(&directory.path().join("stored"));
+    let bytes = std::fs::read(model.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let name = "model.layers.1.self_attn.q_proj.weight";
+    let zeros = vec![0; 128 * 128];
+    let eight_bits = safetensors::tensor::TensorView::new(safetensors::Dtype::F8_E4M3, vec![128, 128], &zeros).unwrap();
+    let tensors = file.tensors().into_iter();
+    let tensors = tensors.map(|(key, view)| if key == name { (key, eight_bits.clone()) } else { (key, view) });
+    safetensors::serialize_to_file(tensors, None, &model.join("model.safetensors.new")).unwrap();
+    std::fs::rename(model.join("model.safetensors.new"), model.join("model.safetensors")).unwrap();
+    refused(&model, &[name, "F8_E4M3", "need the scales", "16-bit edition"]);
 }

@@ -43,7 +43,7 @@ fn inspect_counts_memory() {
     let bytes = |report: &Value| report["memory"]["cache_bytes_per_token"].as_u64().unwrap();
     assert_eq!(bytes(&half) * 2, bytes(&full));
     let reasons = full["dtype_reasons"].to_string();
-    assert!(reasons.contains("BF16 to F32") && reasons.contains("slower than float32"), "{reasons}");
+    assert!(reasons.contains("BF16 to F32") && reasons.contains("an explicit dtype overrides"), "{reasons}");
 }
 
 #[test]
@@ -76,21 +76,91 @@ fn inspect_tells_where_values_come_from() {
 
 #[test]
 fn plan_shows_all_rows_or_some() {
-    let all = automodel(&["plan", "demo"]).stdout();
+    // The rows come after the forecast, which is the same whatever is shown of them.
+    let shown = |rows: &[&str]| {
+        let text = automodel(&[&["plan", "demo", "--memory", "1GiB"], rows].concat()).stdout();
+        let (forecast, rows) = text.split_once("tokens; activations come on top\n\n").unwrap();
+        (forecast.to_owned(), rows.to_owned())
+    };
+    let (forecast, none) = shown(&[]);
+    assert!(forecast.starts_with("Memory on the CPU, one sequence: 1.0 GiB assumed\n"), "{forecast}");
+    assert!(none.starts_with("30 parameters on CPU (Flex)") && none.contains("--rows all"), "{none}");
+    let (same, all) = shown(&["--rows", "all"]);
+    assert_eq!(same, forecast);
     assert!(all.starts_with("parameter ") && all.contains("model.layers.2.mlp.down_proj.weight"), "{all}");
-    let some = automodel(&["plan", "demo", "--rows", "2"]).stdout();
+    let (_, some) = shown(&["--rows", "2"]);
     assert_eq!(some.lines().nth(3), Some("... 28 more"));
     assert_eq!(some.lines().filter(|line| line.starts_with("model.")).count(), 2);
     assert_eq!(some.lines().last(), all.lines().last());
-    assert!(automodel(&["plan", "demo", "--rows", "0"]).stdout().contains("... 30 more\n"));
-    assert_eq!(automodel(&["plan", "demo", "--rows", "30"]).stdout(), all);
+    assert_eq!(shown(&["--rows", "30"]).1, all);
+    assert!(shown(&["--rows", "0"]).1.starts_with("30 parameters"));
 
     let plan = automodel(&["plan", &fixture("llama-sharded"), "--json"]).json();
     assert_eq!(plan["shards"].as_array().unwrap().len(), 3);
     assert_eq!(plan["rows"][0]["parameter"], "model.embed_tokens.weight");
+    assert_eq!(plan["rows"].as_array().unwrap().len(), 21);
     assert!(plan["peak_bytes"].is_u64());
     let plan = automodel(&["plan", &fixture("llama-sharded"), "--rows", "4", "--json"]).json();
     assert_eq!(plan["rows"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn plan_forecasts_memory() {
+    let arguments = ["plan", "demo", "--memory", "600KiB", "--context", "64,1k", "--batch", "2"];
+    let text = automodel(&arguments).stdout();
+    let table = "\
+Memory on the CPU, 2 sequences: 600.0 KiB assumed
+
+load as       weights      4-bit    mapped       peak        at 64      at 1k    fits
+float32 *     1.7 MiB        0 B   1.7 MiB    1.7 MiB ~    1.9 MiB ~  4.7 MiB !  evicting
+nf4         254.5 KiB  243.0 KiB  11.5 KiB  510.5 KiB    446.5 KiB    3.2 MiB !  up to 64 tokens
+nf4 double  234.4 KiB  222.9 KiB  11.5 KiB  490.4 KiB    426.4 KiB    3.2 MiB !  up to 64 tokens
+fp4         254.5 KiB  243.0 KiB  11.5 KiB  510.5 KiB    446.5 KiB    3.2 MiB !  up to 64 tokens
+
+*        what these options load
+";
+    assert!(text.starts_with(table), "{text}");
+    assert!(text.contains("\nThe model was made for 64 tokens.\n"), "{text}");
+
+    let plan = automodel(&[&arguments[..], &["--json"]].concat()).json();
+    let forecast = &plan["forecast"];
+    assert_eq!(forecast["memory"], json!({ "total_bytes": 614_400, "available_bytes": 614_400, "bound": "given" }));
+    let names: Vec<&Value> = forecast["loads"].as_array().unwrap().iter().map(|load| &load["name"]).collect();
+    assert_eq!(names, ["float32", "nf4", "nf4 double", "fp4"]);
+    let float32 = &forecast["loads"][0];
+    assert_eq!((&float32["weight_bytes"], &float32["selected"]), (&plan["target_bytes"], &json!(true)));
+    assert_eq!(float32["loading"]["fit"], "evicting");
+    let context = json!({
+        "positions": 1024, "cache_bytes": 2 * 1024 * 1536, "total_bytes": 445_312 * 4 + 2 * 1024 * 1536,
+        "fit": "too_large", "excess_bytes": 2 * 1024 * 1536 - 614_400,
+    });
+    assert_eq!(float32["contexts"][1], context);
+    assert_eq!(forecast["loads"][1]["quantization"]["blocksize"], 64);
+
+    // What the machine tells. Nothing is said where it does not.
+    let plan = automodel(&["plan", "demo", "--json"]).json();
+    let known = plan["forecast"]["memory"]["available_bytes"].is_u64();
+    assert_eq!(known, cfg!(target_os = "linux"), "{}", plan["forecast"]["memory"]);
+    assert_eq!(plan["forecast"]["loads"][0]["loading"]["fit"] == "unknown", !known);
+}
+
+#[test]
+fn plan_forecasts_what_a_checkpoint_is_made_for() {
+    let loads = |arguments: &[&str]| automodel(arguments).json()["forecast"]["loads"].clone();
+    let quantised = fixture("../bitsandbytes/llama-fp4");
+    let only = loads(&["plan", &quantised, "--json"]);
+    assert_eq!((only.as_array().unwrap().len(), &only[0]["name"]), (1, &json!("fp4")));
+    // A window bounds what is cached, and so any context fits.
+    let sliding = loads(&["plan", &fixture("mistral"), "--context", "1k,1M", "--json"]);
+    assert_eq!(sliding[0]["contexts"][0]["cache_bytes"], sliding[0]["contexts"][1]["cache_bytes"]);
+    // Experts are quantised too.
+    let experts = loads(&["plan", &fixture("mixtral"), "--quantize", "fp4", "--block-size", "32", "--json"]);
+    assert_eq!(experts[3]["selected"], true);
+    assert!(experts[3]["quantized_bytes"].as_u64() > experts[3]["dense_bytes"].as_u64().map(|bytes| bytes / 4));
+    assert!(
+        experts[1]["weight_bytes"].as_u64()
+            > loads(&["plan", &fixture("mixtral"), "--json"])[1]["weight_bytes"].as_u64()
+    );
 }
 
 #[test]

@@ -183,5 +183,39 @@ fn quantised_checkpoints_answer_as_models_quantised_while_loading() {
     };
     refused(&["quantize", "demo", "--out", out, "--quantize", "nf4"], 1, "--overwrite");
     refused(&["quantize", "demo", "--out", out], 2, "--quantize");
-    refused(&["save", "demo", "--quantize", "nf4", "--out", "x"], 1, "cannot be saved");
+}
+
+#[test]
+fn models_in_4_bits_are_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    let (copy, again) = (directory.path().join("copy"), directory.path().join("again"));
+    save("demo", &copy, &["--quantize", "nf4"]).stdout();
+    let declared = |model: &Path| {
+        let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&config).unwrap()["quantization_config"].clone()
+    };
+    assert_eq!(declared(&copy)["bnb_4bit_quant_type"], "nf4");
+    let generate = |model: &Path| {
+        automodel(&["generate", model.to_str().unwrap(), "--prompt", "27+48=", "--dtype", "float32"]).stdout()
+    };
+    assert_eq!(generate(&copy), "75\n");
+
+    // What is in 4 bits stays so; --dtype is that of the rest, and a wish to quantise is answered.
+    let copy = copy.to_str().unwrap();
+    let ran = save(copy, &again, &["--dtype", "bfloat16", "--quantize", "fp4"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("quantised already"), "{}", ran.stderr);
+    assert_eq!(declared(&again)["bnb_4bit_quant_type"], "nf4");
+    assert_eq!(declared(&again)["bnb_4bit_compute_dtype"], "bfloat16");
+    assert!(stored_bytes(&again).as_object().unwrap().contains_key("BF16"));
+    assert_eq!(generate(&again), "75\n");
+
+    let report = save("demo", &again, &["--overwrite", "--quantize", "nf4", "--double-quant", "--json"]).json();
+    assert!(report["report"]["warnings"].to_string().contains("float32"), "{report}");
+
+    let refused = save(&fixture("mixtral"), &directory.path().join("experts"), &["--quantize", "nf4"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
+    assert!(refused.stderr.contains("automodel quantize"), "{}", refused.stderr);
+    let skipped = ["--quantize", "nf4", "--skip-modules", ".*experts"];
+    save(&fixture("mixtral"), &directory.path().join("experts"), &skipped).stdout();
 }

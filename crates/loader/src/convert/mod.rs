@@ -24,6 +24,8 @@ use std::path::Path;
 use workplace::{Opened, Workplace};
 
 pub use config::quantization_config_json;
+pub(crate) use selection::module;
+pub(crate) use skip::{Modules, may_be_linear, output_heads};
 
 /// How a converted checkpoint is to be written.
 #[derive(Clone, Debug)]
@@ -117,7 +119,7 @@ pub fn quantize_checkpoint(
     check_carried(save_files)?;
     let model_config = config::model_config(files, save_files)?;
     let selection = Selection::new(files, map, config)?;
-    let skip_modules = skip::skip_list(map, config, &selection)?;
+    let skip_modules = selection.modules(map).skip_list(&config.skip_modules)?;
     let layout = Layout::new(files, &selection, config, options.max_shard_bytes);
     let save_files = SaveFiles {
         config: Some(config::with_quantization(model_config, config, skip_modules.as_deref())),

@@ -1,6 +1,9 @@
 //! Which tensors are quantised, and why the others are not.
 
-use super::DenseMatrix;
+use super::{
+    DenseMatrix,
+    skip::{Modules, may_be_linear, output_heads},
+};
 use crate::{
     CheckpointFiles, LoadError, LoadOptions, LoadPlan, PlanRow, PlanSource, QuantizationConfig, TensorInfo,
     quantization::SkipList,
@@ -17,7 +20,7 @@ pub(super) struct Selection<'a> {
     /// Matrices that are not.
     pub dense: Vec<DenseMatrix>,
     /// Modules of dense matrices that could be linear modules to transformers.
-    pub dense_linears: Vec<String>,
+    dense_linears: Vec<String>,
     /// Names in the weight map of tensors that the files have without a prefix.
     bare: HashMap<&'a str, String>,
     pub warnings: Vec<String>,
@@ -76,7 +79,7 @@ impl<'a> Selection<'a> {
                 }
                 Err(reason) if info.shape.len() == 2 && info.dtype.float().is_some() => {
                     selection.dense.push(DenseMatrix { tensor: name.clone(), reason });
-                    if may_be_linear(reason, readers) {
+                    if reason != TIED && readers.iter().all(|(row, _)| may_be_linear(row.role)) {
                         selection.dense_linears.extend(name.ends_with(".weight").then(|| selection.canonical(name)));
                     }
                 }
@@ -92,6 +95,15 @@ impl<'a> Selection<'a> {
         Ok(selection)
     }
 
+    /// What goes into the skip list.
+    pub fn modules(&self, map: &WeightMap) -> Modules {
+        Modules {
+            quantized: self.quantized.keys().map(|name| self.canonical(name)).collect(),
+            dense_linears: self.dense_linears.clone(),
+            heads: output_heads(map),
+        }
+    }
+
     /// All names that a tensor's module goes by: in the files, in the weight map, in the model.
     fn module_names(&self, tensor: &str, readers: &[Reader<'_>]) -> Vec<String> {
         let mut names = vec![module(tensor).to_owned(), self.canonical(tensor)];
@@ -100,13 +112,13 @@ impl<'a> Selection<'a> {
     }
 
     /// The name in transformers of a tensor's module: files of a bare base model lack a prefix that modules have.
-    pub fn canonical(&self, tensor: &str) -> String {
+    fn canonical(&self, tensor: &str) -> String {
         module(self.bare.get(tensor).map_or(tensor, String::as_str)).to_owned()
     }
 }
 
 /// A tensor's name without its last part.
-pub(super) fn module(tensor: &str) -> &str {
+pub(crate) fn module(tensor: &str) -> &str {
     tensor.strip_suffix(".weight").unwrap_or(tensor)
 }
 
@@ -167,19 +179,4 @@ fn reason_of_role(role: ParameterRole) -> Option<&'static str> {
         ParameterRole::OutputHead => Some("the output head"),
         _ => Some("no projection"),
     }
-}
-
-/// Whether transformers may have a linear module for a dense matrix and has to be told that it is dense.
-fn may_be_linear(reason: &str, readers: &[Reader<'_>]) -> bool {
-    let other = |role| {
-        matches!(
-            role,
-            ParameterRole::Embedding
-                | ParameterRole::PositionEmbedding
-                | ParameterRole::Norm
-                | ParameterRole::OutputHead
-                | ParameterRole::ExpertProjection
-        )
-    };
-    reason != TIED && !readers.iter().any(|(row, _)| other(row.role))
 }

@@ -1,39 +1,47 @@
 //! `llm_int8_skip_modules`: what transformers must be told of dense modules.
 
-use super::selection::{Selection, module};
-use crate::{LoadError, QuantizationConfig, quantization::SkipList};
+use super::selection::module;
+use crate::{LoadError, quantization::SkipList};
 use automodel_registry::weights::{ParameterRole, WeightMap};
 use std::collections::BTreeSet;
 
-/// The list to write: `None` if only what transformers leaves dense by itself is dense.
-///
-/// It begins with the patterns of `config`, which transformers reads as we do. The modules of quantised tensors match none of
-/// its entries.
-///
-/// # Errors
-/// [`LoadError::SkipModule`].
-pub(super) fn skip_list(
-    map: &WeightMap,
-    config: &QuantizationConfig,
-    selection: &Selection<'_>,
-) -> Result<Option<Vec<String>>, LoadError> {
-    if selection.dense_linears.is_empty() && config.skip_modules.is_empty() {
-        return Ok(None);
-    }
-    let mut list = config.skip_modules.clone();
-    list.extend(unmatched(&list, output_heads(map))?);
-    let quantized: Vec<String> = selection.quantized.keys().map(|name| selection.canonical(name)).collect();
-    // One short entry for the modules of all layers, where that means no other module.
-    let open = unmatched(&list, selection.dense_linears.iter().cloned())?;
-    for entry in open.iter().map(|name| within_layer(name)).collect::<BTreeSet<_>>() {
-        let own = [entry.to_owned()];
-        let skip = SkipList::parse(&own)?;
-        if !quantized.iter().any(|module| skip.matching(module).next().is_some()) {
-            list.extend(own);
+/// Modules of a checkpoint, by their names in transformers.
+pub(crate) struct Modules {
+    /// Those of 4-bit weights.
+    pub quantized: Vec<String>,
+    /// Dense ones that could be linear modules to transformers, beside the output heads.
+    pub dense_linears: Vec<String>,
+    /// Output heads.
+    pub heads: BTreeSet<String>,
+}
+
+impl Modules {
+    /// The list to write: `None` if only what transformers leaves dense by itself is dense.
+    ///
+    /// It begins with `patterns`, which transformers reads as we do. The modules of quantised tensors match none of its entries.
+    ///
+    /// # Errors
+    /// [`LoadError::SkipModule`].
+    pub fn skip_list(&self, patterns: &[String]) -> Result<Option<Vec<String>>, LoadError> {
+        let (quantized_heads, heads): (Vec<&String>, Vec<&String>) =
+            self.heads.iter().partition(|head| self.quantized.contains(head));
+        if self.dense_linears.is_empty() && patterns.is_empty() && quantized_heads.is_empty() {
+            return Ok(None);
         }
+        let mut list = patterns.to_vec();
+        list.extend(unmatched(&list, heads.into_iter().cloned())?);
+        // One short entry for the modules of all layers, where that means no other module.
+        let open = unmatched(&list, self.dense_linears.iter().cloned())?;
+        for entry in open.iter().map(|name| within_layer(name)).collect::<BTreeSet<_>>() {
+            let own = [entry.to_owned()];
+            let skip = SkipList::parse(&own)?;
+            if !self.quantized.iter().any(|module| skip.matching(module).next().is_some()) {
+                list.extend(own);
+            }
+        }
+        list.extend(unmatched(&list, open)?);
+        Ok(Some(list))
     }
-    list.extend(unmatched(&list, open)?);
-    Ok(Some(list))
 }
 
 /// The modules that no entry of the list matches.
@@ -42,8 +50,20 @@ fn unmatched(list: &[String], modules: impl IntoIterator<Item = String>) -> Resu
     Ok(modules.into_iter().filter(|module| skip.matching(module).next().is_none()).collect())
 }
 
+/// Whether transformers may have a linear module for a dense matrix of this role and has to be told that it is dense.
+pub(crate) fn may_be_linear(role: ParameterRole) -> bool {
+    !matches!(
+        role,
+        ParameterRole::Embedding
+            | ParameterRole::PositionEmbedding
+            | ParameterRole::Norm
+            | ParameterRole::OutputHead
+            | ParameterRole::ExpertProjection
+    )
+}
+
 /// Modules of output heads. A list replaces transformers' own rule about them.
-fn output_heads(map: &WeightMap) -> BTreeSet<String> {
+pub(crate) fn output_heads(map: &WeightMap) -> BTreeSet<String> {
     let heads = map.parameters.iter().filter(|slot| slot.role == ParameterRole::OutputHead);
     heads.flat_map(|slot| &slot.pieces).map(|piece| module(&piece.tensor).to_owned()).collect()
 }

@@ -9,14 +9,15 @@ use super::{
     ties::{self, Ties},
 };
 use crate::{
-    CheckpointFiles, Encoding, LoadError, MissingTensor, Problems, ShapeMismatch, UnusableDtype, WeightMapFault,
+    CheckpointFiles, Encoding, LoadError, MissingTensor, Problems, ShapeMismatch, StoredDtype, UnusableDtype,
+    WeightMapFault,
     dtype::{float_name, float_size},
     problems::suggest_names,
     strided::Walk,
 };
 use automodel_registry::weights::{ParameterSlot, SourcePiece, WeightMap};
 use burn::tensor::FloatDType;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Burn has no tensors of rank 0; more axes than this are in no model.
 pub(crate) const MAX_RANK: usize = 8;
@@ -33,7 +34,8 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         device: &device,
         encoder: Encoder::new(options.quantization.as_ref(), files)?,
         problems: Problems::default(),
-        read: HashSet::new(),
+        read: HashSet::with_capacity(map.parameters.len()),
+        has_bytes: files.tensors().values().any(|info| info.dtype == StoredDtype::U8),
     };
 
     builder.check_map(map, &ties);
@@ -73,7 +75,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         warnings,
     };
     plan.peak_bytes = predicted_peak(&plan, &device);
-    warn(&mut plan, &device);
+    warn(&mut plan, options, &device);
     Ok(plan)
 }
 
@@ -98,12 +100,14 @@ pub(super) struct Builder<'a> {
     pub problems: Problems,
     /// Names in the files of all tensors that are read.
     pub read: HashSet<&'a str>,
+    /// Whether the files have tensors of bytes, as codes of 4 bits are.
+    pub has_bytes: bool,
 }
 
 impl<'a> Builder<'a> {
     /// Looks for contradictions between slots.
     fn check_map(&mut self, map: &WeightMap, ties: &Ties) {
-        let mut shapes: HashMap<&str, &[usize]> = HashMap::new();
+        let mut shapes: HashMap<&str, &[usize]> = HashMap::with_capacity(map.parameters.len());
         for slot in &map.parameters {
             if shapes.insert(&slot.path, &slot.shape).is_some() {
                 self.fault::<()>(slot, "it is listed twice".into());
@@ -140,7 +144,7 @@ impl<'a> Builder<'a> {
         let encoding = self.encoder.encoding(slot, &sources, elements, ties);
         let (target, reason) = match encoding {
             Some(_) => (encode::quantized_dtype(&sources, stored), encode::QUANTIZED),
-            None => policy::target(self.options.dtype, slot, stored.float()?, self.device),
+            None => policy::target(self.options.dtype, self.options.half_products, slot, stored.float()?, self.device),
         };
         let Some(bytes) = self.bytes(encoding, elements, target) else {
             return self.fault(slot, format!("its size in bytes overflows for shape {:?}", slot.shape));
@@ -171,10 +175,10 @@ impl<'a> Builder<'a> {
     }
 
     fn source(&mut self, slot: &ParameterSlot, piece: &SourcePiece, ties: &Ties) -> Option<PlanSource> {
-        let (parameter, tensor) = (slot.path.clone(), piece.tensor.clone());
+        let parameter = || slot.path.clone();
         let Some((name, info)) = self.names.resolve(&piece.tensor) else {
-            let note = ties.note(&slot.path);
-            self.problems.missing.push(MissingTensor { tensor, parameter, nearest: Vec::new(), note });
+            let (tensor, note) = (piece.tensor.clone(), ties.note(&slot.path));
+            self.problems.missing.push(MissingTensor { tensor, parameter: parameter(), nearest: Vec::new(), note });
             return None;
         };
         let first_use = self.read.insert(name);
@@ -182,13 +186,13 @@ impl<'a> Builder<'a> {
         if info.shape != piece.tensor_shape {
             if first_use {
                 let (expected, found) = (piece.tensor_shape.clone(), info.shape.clone());
-                self.problems.shapes.push(ShapeMismatch { tensor, parameter, expected, found });
+                self.problems.shapes.push(ShapeMismatch { tensor, parameter: parameter(), expected, found });
             }
             return None;
         }
         if info.dtype.float().is_none() {
             if first_use {
-                self.problems.dtypes.push(UnusableDtype { tensor, parameter, found: info.dtype });
+                self.problems.dtypes.push(UnusableDtype { tensor, parameter: parameter(), found: info.dtype });
             }
             return None;
         }
@@ -262,21 +266,28 @@ fn unread(
 
 /// Bytes of all tensors that are read, each counted once.
 fn stored_bytes(rows: &[PlanRow]) -> u64 {
-    let ranges: BTreeSet<(usize, u64, u64)> = rows
+    let mut ranges: Vec<(usize, u64, u64)> = rows
         .iter()
         .flat_map(|row| row.sources.iter().chain(&row.companions))
         .map(|s| (s.shard, s.range.start, s.range.end))
         .collect();
+    ranges.sort();
+    ranges.dedup();
     ranges.iter().map(|(_, start, end)| end - start).sum()
 }
 
-fn warn(plan: &mut LoadPlan, device: &DeviceTraits) {
+fn warn(plan: &mut LoadPlan, options: &LoadOptions, device: &DeviceTraits) {
     let mut by_target: BTreeMap<FloatDType, (usize, u64)> = BTreeMap::new();
-    for row in plan.rows.iter().filter(|row| row.tied_to.is_none() && row.encoding.is_none()) {
+    let widened = |row: &PlanRow| {
+        let automatic = options.half_products && options.dtype == DtypePolicy::Auto;
+        automatic && row.stored.bits() == 16 && row.target == FloatDType::F32
+    };
+    let own = |row: &&PlanRow| row.tied_to.is_none() && row.encoding.is_none() && !widened(row);
+    for row in plan.rows.iter().filter(own) {
         let entry = by_target.entry(row.target).or_default();
         *entry = (entry.0 + 1, entry.1 + row.bytes);
     }
-    if device.cpu && by_target.contains_key(&FloatDType::BF16) {
+    if device.cpu && !options.half_products && by_target.contains_key(&FloatDType::BF16) {
         plan.warnings.push(
             "bfloat16 on the CPU: Burn converts both operands of every product, some 100 times slower than float32"
                 .into(),

@@ -44,6 +44,10 @@ pub struct LoadOptions {
     /// Let parameters on the CPU stay in the mapped file where nothing has to be changed. The file must then not be changed
     /// while they live, see [`crate::execute`].
     pub zero_copy: bool,
+    /// The model multiplies float32 activations with weights in half precision, and looks vectors up in an embedding of
+    /// half precision, as `automodel_quant::dense_product` does: under [`DtypePolicy::Auto`] such parameters then stay as they are
+    /// stored on the CPU too, in the mapped file where they can.
+    pub half_products: bool,
     /// Quantise projections to 4 bits while they are read. Parameters that are stored in 4 bits, which their tensors' names
     /// tell, stay as they are, and nothing else is quantised then.
     pub quantization: Option<QuantizationConfig>,
@@ -59,6 +63,7 @@ impl LoadOptions {
             check_finite: false,
             allow_missing: false,
             zero_copy: true,
+            half_products: false,
             quantization: None,
         }
     }

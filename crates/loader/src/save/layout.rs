@@ -1,18 +1,25 @@
 //! Where in the tensors of a checkpoint each parameter's elements go.
 
 use super::quantized::{QuantizedPlace, quantized_place};
-use crate::{LoadError, strided::Walk};
-use automodel_registry::weights::{ParameterSlot, SourcePiece, WeightMap};
-use std::collections::HashMap;
+use crate::{
+    LoadError,
+    convert::{may_be_linear, output_heads},
+    strided::Walk,
+};
+use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The weight map, turned around.
 pub(super) struct Layout {
     pub parameters: HashMap<String, ParameterPlace>,
     pub tensors: Vec<TensorPlace>,
+    /// Modules of output heads.
+    pub heads: BTreeSet<String>,
 }
 
 pub(super) struct ParameterPlace {
     pub shape: Vec<usize>,
+    pub role: ParameterRole,
     pub keep_float32: bool,
     pub pieces: Vec<Place>,
 }
@@ -32,11 +39,13 @@ pub(super) struct TensorPlace {
     pub elements: usize,
     /// How many pieces fill it.
     pub pieces: usize,
+    /// Whether transformers may have a linear module for it.
+    pub may_be_linear: bool,
 }
 
 impl Layout {
     pub fn new(map: &WeightMap) -> Result<Self, LoadError> {
-        let mut layout = Self { parameters: HashMap::new(), tensors: Vec::new() };
+        let mut layout = Self { parameters: HashMap::new(), tensors: Vec::new(), heads: output_heads(map) };
         let mut numbers = HashMap::new();
         for slot in &map.parameters {
             let place = layout.place(slot, &mut numbers)?;
@@ -44,7 +53,19 @@ impl Layout {
                 return Err(LoadError::RepeatedParameter { parameter: slot.path.clone() });
             }
         }
+        layout.mark_others_than_linear(map);
         Ok(layout)
+    }
+
+    /// Of what is tied, transformers knows by itself that it is dense.
+    fn mark_others_than_linear(&mut self, map: &WeightMap) {
+        let tied: HashSet<&str> = map.ties.iter().flat_map(|tie| [tie.parameter.as_str(), tie.to.as_str()]).collect();
+        for slot in &map.parameters {
+            let Some(place) = self.parameters.get(&slot.path) else { continue };
+            if !may_be_linear(slot.role) || tied.contains(slot.path.as_str()) {
+                place.pieces.iter().for_each(|piece| self.tensors[piece.tensor].may_be_linear = false);
+            }
+        }
     }
 
     fn place<'a>(
@@ -68,7 +89,7 @@ impl Layout {
             let reason = format!("its pieces have {start} elements, its shape {:?} has another number", slot.shape);
             return Err(misplaced(slot, slot.pieces.first().map_or("", |piece| &piece.tensor), reason));
         }
-        Ok(ParameterPlace { shape: slot.shape.clone(), keep_float32: slot.keep_float32, pieces })
+        Ok(ParameterPlace { shape: slot.shape.clone(), role: slot.role, keep_float32: slot.keep_float32, pieces })
     }
 
     fn tensor<'a>(
@@ -90,7 +111,8 @@ impl Layout {
         let elements = elements(&piece.tensor_shape)
             .ok_or_else(|| misplaced(slot, &piece.tensor, format!("the shape {:?} overflows", piece.tensor_shape)))?;
         let (name, shape) = (piece.tensor.clone(), piece.tensor_shape.clone());
-        self.tensors.push(TensorPlace { name, shape, elements, pieces: 1 });
+        let may_be_linear = shape.len() == 2 && name.ends_with(".weight");
+        self.tensors.push(TensorPlace { name, shape, elements, pieces: 1, may_be_linear });
         Ok(number)
     }
 

@@ -1,14 +1,20 @@
 //! 4-bit parameters as tensors of files, and parts of fused tensors joined block by block.
 
 use super::{
-    layout::{Place, TensorPlace},
+    layout::{Layout, Place, TensorPlace},
     shards::Tensor,
 };
-use crate::{LoadError, StoredDtype, strided::Walk};
+use crate::{
+    LoadError, QuantizationConfig, StoredDtype,
+    convert::{Modules, module, quantization_config_json},
+    strided::Walk,
+};
 use automodel_quant::{
     Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit, WeightDtype, format::write_parameter,
 };
 use automodel_registry::weights::{SourcePiece, ViewOp};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Scales that share a scale.
 const NESTED_BLOCKSIZE: usize = 256;
@@ -37,6 +43,35 @@ pub(super) fn quantized_place(piece: &SourcePiece) -> Option<QuantizedPlace> {
     };
     let walk = Walk::new(&SourcePiece::view("", &shape, ops.to_vec()).strided().ok()?);
     Some(QuantizedPlace { walk, shape })
+}
+
+/// The tensors that were written in 4 bits, by number.
+#[derive(Default)]
+pub(super) struct WrittenQuantized(BTreeMap<usize, (QuantType, bool)>);
+
+impl WrittenQuantized {
+    pub fn insert(&mut self, tensor: usize, weight: &Quantized4bit) {
+        self.0.insert(tensor, (weight.quant_type(), matches!(weight.absmax(), Absmax::Nested(_))));
+    }
+
+    /// The `quantization_config` for these tensors among those of `layout`; `None` if there are none. Each has its own code
+    /// table in its state: the one that is declared is the first.
+    pub fn config(&self, layout: &Layout, compute_dtype: WeightDtype) -> Result<Option<Value>, LoadError> {
+        let Some((quant_type, _)) = self.0.values().next() else { return Ok(None) };
+        let nested = self.0.values().any(|(_, nested)| *nested);
+        let (mut quantized, mut dense_linears) = (Vec::new(), Vec::new());
+        for (number, tensor) in layout.tensors.iter().enumerate() {
+            let name = module(&tensor.name).to_owned();
+            match self.0.contains_key(&number) {
+                true => quantized.push(name),
+                false if tensor.may_be_linear => dense_linears.push(name),
+                false => {}
+            }
+        }
+        let skip_modules = Modules { quantized, dense_linears, heads: layout.heads.clone() }.skip_list(&[])?;
+        let config = QuantizationConfig::new(*quant_type).with_double_quant(nested);
+        Ok(Some(quantization_config_json(&config, compute_dtype, skip_modules.as_deref())))
+    }
 }
 
 /// One piece of a 4-bit parameter and the tensor it goes to.

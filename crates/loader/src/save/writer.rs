@@ -5,7 +5,7 @@ use super::{
     directory::{Staging, check_carried},
     layout::{Layout, ParameterPlace, Place, TensorPlace},
     pending::Pending,
-    quantized::{Part, PendingQuantized, tensors},
+    quantized::{Part, PendingQuantized, WrittenQuantized, tensors},
     shards::{Shards, Written},
 };
 use crate::{
@@ -14,10 +14,11 @@ use crate::{
     execute::{FromFloat, convert_bytes, with_float},
     problems::nearest_names,
 };
-use automodel_quant::Quantized4bit;
-use automodel_registry::weights::{Tie, WeightMap};
+use automodel_quant::{Quantized4bit, WeightDtype};
+use automodel_registry::weights::{ParameterRole, Tie, WeightMap};
 use burn::tensor::{DType, FloatDType, TensorData};
 use half::{bf16, f16};
+use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
     io::{self, Read, Write},
@@ -26,6 +27,8 @@ use std::{
 
 /// Bytes that are converted at a time; a multiple of every element size.
 const BLOCK_BYTES: usize = 1 << 20;
+
+const EXPERT: &str = "transformers joins experts into one parameter of three axes, which bitsandbytes cannot hold";
 
 /// Writes a checkpoint parameter by parameter. Until [`CheckpointWriter::finish`] nothing is visible under its name, and a
 /// writer that is dropped removes what it wrote.
@@ -42,6 +45,7 @@ pub struct CheckpointWriter {
     pending: HashMap<usize, Pending>,
     /// The same for 4-bit parameters.
     pending_quantized: HashMap<usize, PendingQuantized>,
+    written_quantized: WrittenQuantized,
     report: SaveReport,
 }
 
@@ -65,6 +69,7 @@ impl CheckpointWriter {
             held: HashMap::new(),
             pending: HashMap::new(),
             pending_quantized: HashMap::new(),
+            written_quantized: WrittenQuantized::default(),
             report: SaveReport::default(),
         })
     }
@@ -103,25 +108,30 @@ impl CheckpointWriter {
 
     /// Writes the 4-bit parameter at `path` in the format of bitsandbytes. Parameters that are parts of one tensor (`q_proj` of
     /// `qkv_proj`) are joined if their blocks are blocks of that tensor and they were quantised alike. Scales in 8 bits
-    /// that cannot be joined become float32 scales of the same values, with a warning.
+    /// that cannot be joined become float32 scales of the same values, with a warning. Experts of a mixture are refused:
+    /// transformers joins them into one parameter of three axes, which bitsandbytes cannot hold.
     ///
     /// [`SaveOptions::quantized`] should be set. The config that [`CheckpointWriter::finish`] writes needs its
-    /// `quantization_config`, which [`crate::quantization_config_json`] makes.
+    /// `quantization_config`, which [`CheckpointWriter::quantization_config`] makes.
     ///
     /// # Errors
     /// [`LoadError::UnknownParameter`], [`LoadError::RepeatedParameter`] and [`LoadError::ParameterShape`] by what is wrong with
-    /// it; [`LoadError::QuantizedPart`] if it cannot be made part of its tensor; [`LoadError::Io`] if it cannot be written.
+    /// it; [`LoadError::QuantizedPart`] if transformers could not read it there; [`LoadError::Io`] if it cannot be written.
     pub fn write_quantized(&mut self, path: &str, weight: &Quantized4bit) -> Result<(), LoadError> {
         self.check(path, &weight.shape())?;
         let Some(place) = self.layout.parameters.get(path) else { return Ok(()) };
         for piece in &place.pieces {
             let tensor = &self.layout.tensors[piece.tensor];
             let part = Part { parameter: path, tensor, piece, weight };
+            if place.role == ParameterRole::ExpertProjection {
+                return Err(part.refused(EXPERT.to_owned()));
+            }
             if self.pending.contains_key(&piece.tensor) {
                 return Err(part.refused("an earlier part of it is dense".into()));
             }
             if let Some(whole) = part.whole() {
                 self.shards.append_together(whole)?;
+                self.written_quantized.insert(piece.tensor, weight);
                 continue;
             }
             let mut pending = match self.pending_quantized.remove(&piece.tensor) {
@@ -141,9 +151,22 @@ impl CheckpointWriter {
                 ));
             }
             self.shards.append_together(tensors(&tensor.name, &weight))?;
+            self.written_quantized.insert(piece.tensor, &weight);
         }
         self.given.insert(path.to_owned());
         Ok(())
+    }
+
+    /// The `quantization_config` for config.json once all parameters were written; `None` if none of them was in 4 bits.
+    ///
+    /// It is what [`crate::quantize_checkpoint`] writes of the same tensors: its skip list is `null` if only what transformers
+    /// leaves dense by itself is dense, and otherwise names the linear modules that are. `compute_dtype` is the dtype in which
+    /// transformers is to multiply.
+    ///
+    /// # Errors
+    /// [`LoadError::SkipModule`] for a dense module whose name is no regular expression.
+    pub fn quantization_config(&self, compute_dtype: WeightDtype) -> Result<Option<Value>, LoadError> {
+        self.written_quantized.config(&self.layout, compute_dtype)
     }
 
     /// Writes index, config and the other files, and lets the directory appear.

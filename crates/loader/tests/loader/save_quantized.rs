@@ -5,9 +5,10 @@ use crate::{
     convert::{parameter, tensors},
 };
 use automodel_loader::{CheckpointFiles, CheckpointWriter, LoadError, SaveFiles, SaveOptions, SaveReport};
-use automodel_quant::{Absmax, Blocksize, Elements, NestedAbsmax, QuantType, Quantized4bit};
-use automodel_registry::weights::{SourcePiece, ViewOp, WeightMap};
+use automodel_quant::{Absmax, Blocksize, Elements, NestedAbsmax, QuantType, Quantized4bit, WeightDtype};
+use automodel_registry::weights::{ParameterRole, SourcePiece, ViewOp, WeightMap};
 use burn::tensor::TensorData;
+use serde_json::Value;
 use std::path::Path;
 
 fn waves(elements: usize) -> Vec<f32> {
@@ -192,4 +193,51 @@ fn parts_that_cannot_be_joined() {
     let error = save(&out, &map, true, vec![("q.weight", part(0..9))]).unwrap_err();
     assert!(matches!(error, LoadError::ParameterShape { .. }), "{error}");
     assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// A layer's projections, a router and the head.
+fn layer() -> WeightMap {
+    let mut map = map(["up_proj.weight", "gate.weight", "model.layers.0.mlp.down_proj.weight", "lm_head.weight"]
+        .map(|path| (path, [2, 32], SourcePiece::whole(path, &[2, 32])))
+        .into());
+    let roles =
+        [ParameterRole::Projection, ParameterRole::Router, ParameterRole::Projection, ParameterRole::OutputHead];
+    map.parameters.iter_mut().zip(roles).for_each(|(slot, role)| slot.role = role);
+    map
+}
+
+#[test]
+fn the_config_names_what_is_dense() {
+    let listed = |in_4_bits: &[&str]| -> Option<Value> {
+        let (parent, map) = (tempfile::tempdir().unwrap(), layer());
+        let mut writer = CheckpointWriter::new(&parent.path().join("out"), &map, &SaveOptions::default()).unwrap();
+        for slot in &map.parameters {
+            match in_4_bits.contains(&slot.path.as_str()) {
+                true => writer.write_quantized(&slot.path, &quantized([2, 32], &waves(64)).nested()).unwrap(),
+                false => writer.write(&slot.path, &TensorData::new(waves(64), [2, 32])).unwrap(),
+            }
+        }
+        let config = writer.quantization_config(WeightDtype::Float16).unwrap()?;
+        assert_eq!(config["bnb_4bit_compute_dtype"], "float16");
+        assert_eq!(config["bnb_4bit_use_double_quant"], true);
+        Some(config["llm_int8_skip_modules"].clone())
+    };
+    let (up, gate, down) = ("up_proj.weight", "gate.weight", "model.layers.0.mlp.down_proj.weight");
+    assert_eq!(listed(&[]), None);
+    assert_eq!(listed(&[up, gate, down]), Some(Value::Null));
+    assert_eq!(listed(&[up]), Some(serde_json::json!(["lm_head", "gate", "mlp.down_proj"])));
+    // A list replaces the rule that heads are dense.
+    assert_eq!(listed(&[up, gate, down, "lm_head.weight"]), Some(serde_json::json!([])));
+}
+
+#[test]
+fn experts_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut map = layer();
+    map.parameters[0].role = ParameterRole::ExpertProjection;
+    let given = vec![("up_proj.weight", Given::Quantized(quantized([2, 32], &waves(64))))];
+    let error = save(&parent.path().join("out"), &map, true, given).unwrap_err();
+    assert!(matches!(&error, LoadError::QuantizedPart { parameter, .. } if parameter == "up_proj.weight"), "{error:?}");
+    assert!(error.to_string().contains("three axes"), "{error}");
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
 }

@@ -16,7 +16,7 @@ use half::{bf16, f16};
 
 use crate::{Precision, QuantType};
 pub(crate) use portable::{LEAST_SCALE, magnitude};
-pub(crate) use tile::{PANEL, TILE_ROWS};
+pub(crate) use tile::{PANEL, TILE_DEPTH, TILE_ROWS, TILE_STRIDE};
 
 /// An instruction set that kernels exist for and that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,11 +151,36 @@ impl Isa {
         }
     }
 
+    /// Rows of floats `[rows, columns]` times up to [`MAX_ROWS`] rows of activations in their own order: `[rows, x_rows]`.
+    pub(crate) fn dot_dense<T: Kernel>(self, rows: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
+        assert!(columns > 0 && rows.len().is_multiple_of(columns) && x.len().is_multiple_of(columns));
+        let m = x.len() / columns;
+        assert!((1..=MAX_ROWS).contains(&m) && out.len() == rows.len() / columns * m);
+        match self.0 {
+            Set::Portable => portable::dot_dense(rows, columns, x, out),
+            // SAFETY: the set is only made after its features were detected; lengths are checked above. Wider vectors would not
+            // help: memory sets the pace.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 | Set::Avx512 => unsafe { avx2::dot_dense(rows, columns, x, out) },
+        }
+    }
+
+    /// The same values in single precision.
+    pub(crate) fn widen<T: Kernel>(self, values: &[T], out: &mut [f32]) {
+        assert_eq!(values.len(), out.len());
+        match self.0 {
+            Set::Portable => values.iter().zip(out).for_each(|(value, out)| *out = value.to_f32()),
+            // SAFETY: the set is only made after its features were detected.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 | Set::Avx512 => unsafe { avx2::widen(values, out) },
+        }
+    }
+
     /// `c[r][p] += sum over k of w[r][k] * x[k][p]` for a tile of up to [`TILE_ROWS`] rows and a panel of [`PANEL`] columns.
     ///
-    /// `w` is row-major with `depth` columns, `x` is `[depth, PANEL]`, `c` is `[rows, PANEL]`.
+    /// `w` is row-major, [`TILE_STRIDE`] from row to row, with up to [`TILE_DEPTH`] columns, `x` is `[depth, PANEL]`, `c` is `[rows, PANEL]`.
     pub(crate) fn multiply_tile(self, w: &[f32], x: &[f32], depth: usize, c: &mut [f32]) {
-        assert!(w.len() * PANEL == c.len() * depth && x.len() == depth * PANEL);
+        assert!(w.len() * PANEL == c.len() * TILE_STRIDE && x.len() == depth * PANEL && depth <= TILE_DEPTH);
         match self.0 {
             // SAFETY: the set is only made after its features were detected.
             #[cfg(target_arch = "x86_64")]
@@ -181,6 +206,12 @@ pub(crate) struct RowWeights<'a> {
 }
 
 impl<'a> RowWeights<'a> {
+    /// Whether the row consists of whole blocks of that size.
+    #[cfg(target_arch = "x86_64")]
+    fn has_whole_blocks(&self, blocksize: usize) -> bool {
+        self.blocksize == blocksize && self.head == blocksize && (self.packed.len() * 2).is_multiple_of(blocksize)
+    }
+
     /// The end of a block that began in an earlier row, and the blocks after it, each with its scales.
     ///
     /// Two loops over blocks, one in the other, are much faster than one over a chained iterator.

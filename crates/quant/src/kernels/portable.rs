@@ -66,3 +66,22 @@ pub(super) fn dot(quant_type: QuantType, weights: &RowWeights<'_>, x: &[f32], ou
         *out = sums.iter().sum();
     }
 }
+
+/// Rows of floats `[rows, columns]` times rows of activations: `[rows, x_rows]`.
+pub(super) fn dot_dense<T: Kernel>(rows: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
+    const LANES: usize = 8;
+    let m = x.len() / columns;
+    for (row, out) in rows.chunks_exact(columns).zip(out.chunks_exact_mut(m)) {
+        let (vectors, rest) = row.as_chunks::<LANES>();
+        for (x, out) in x.chunks_exact(columns).zip(out) {
+            let (x_vectors, x_rest) = x.as_chunks::<LANES>();
+            let mut sums = [0.0; LANES];
+            for (w, x) in vectors.iter().zip(x_vectors) {
+                for lane in 0..LANES {
+                    sums[lane] += w[lane].to_f32() * x[lane];
+                }
+            }
+            *out = sums.iter().sum::<f32>() + rest.iter().zip(x_rest).map(|(w, x)| w.to_f32() * x).sum::<f32>();
+        }
+    }
+}

@@ -6,35 +6,41 @@ pub(crate) const TILE_ROWS: usize = 48;
 /// Rows of activations in a panel: two registers of eight.
 pub(crate) const PANEL: usize = 16;
 
-/// Rows whose sums stay in registers.
+/// Elements from one row of a tile to the next, a constant so that all rows are addressed from one pointer: the depth that a tile
+/// has at most, and a cache line so that rows do not compete for the same places of the cache.
+pub(crate) const TILE_STRIDE: usize = TILE_DEPTH + 16;
+
+/// Elements of a row that a tile has at most: a step of its rows and a panel of activations stay in the nearest cache.
+pub(crate) const TILE_DEPTH: usize = 256;
+
+/// Rows whose sums stay in registers: two registers each, of sixteen.
 const STEP: usize = 6;
 
+/// The same for registers that hold a whole panel, of which there are thirty-two.
+#[cfg(target_arch = "x86_64")]
+const WIDE_STEP: usize = 12;
+
 #[inline(always)]
-fn multiply(w: &[f32], x: &[f32], depth: usize, c: &mut [f32], fused: bool) {
-    if depth == 0 {
-        return;
+fn multiply<const STEP: usize>(w: &[f32], x: &[f32], depth: usize, c: &mut [f32], fused: bool) {
+    let steps = c.len() / (STEP * PANEL);
+    let (w, w_rest) = w.split_at(steps * STEP * TILE_STRIDE);
+    let (c, c_rest) = c.split_at_mut(steps * STEP * PANEL);
+    for (w, c) in w.chunks_exact(STEP * TILE_STRIDE).zip(c.chunks_exact_mut(STEP * PANEL)) {
+        step::<STEP>(w, x, depth, c, fused);
     }
-    for (w, c) in w.chunks(STEP * depth).zip(c.chunks_mut(STEP * PANEL)) {
-        match c.len() / PANEL {
-            1 => step::<1>(w, x, depth, c, fused),
-            2 => step::<2>(w, x, depth, c, fused),
-            3 => step::<3>(w, x, depth, c, fused),
-            4 => step::<4>(w, x, depth, c, fused),
-            5 => step::<5>(w, x, depth, c, fused),
-            _ => step::<STEP>(w, x, depth, c, fused),
-        }
+    for (w, c) in w_rest.chunks_exact(TILE_STRIDE).zip(c_rest.chunks_exact_mut(PANEL)) {
+        step::<1>(w, x, depth, c, fused);
     }
 }
 
 #[inline(always)]
 fn step<const ROWS: usize>(w: &[f32], x: &[f32], depth: usize, c: &mut [f32], fused: bool) {
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &w[row * depth..][..depth]);
+    assert!(depth <= TILE_DEPTH && w.len() == ROWS * TILE_STRIDE);
     let mut sums = [[0.0f32; PANEL]; ROWS];
-    for (k, x) in x.chunks_exact(PANEL).take(depth).enumerate() {
-        let x: &[f32; PANEL] = x.try_into().expect("chunks have this length");
+    for (k, x) in x.as_chunks::<PANEL>().0.iter().take(depth).enumerate() {
         for row in 0..ROWS {
-            // SAFETY: every row has `depth` elements and `k` is less than that.
-            let w = unsafe { *rows[row].get_unchecked(k) };
+            // SAFETY: the tile has `ROWS` rows of `TILE_STRIDE` elements, and `k` is less than that.
+            let w = unsafe { *w.get_unchecked(row * TILE_STRIDE + k) };
             for lane in 0..PANEL {
                 sums[row][lane] =
                     if fused { w.mul_add(x[lane], sums[row][lane]) } else { w * x[lane] + sums[row][lane] };
@@ -49,17 +55,17 @@ fn step<const ROWS: usize>(w: &[f32], x: &[f32], depth: usize, c: &mut [f32], fu
 }
 
 pub(super) fn multiply_portable(w: &[f32], x: &[f32], depth: usize, c: &mut [f32]) {
-    multiply(w, x, depth, c, false);
+    multiply::<STEP>(w, x, depth, c, false);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn multiply_avx2(w: &[f32], x: &[f32], depth: usize, c: &mut [f32]) {
-    multiply(w, x, depth, c, true);
+    multiply::<STEP>(w, x, depth, c, true);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
 pub(super) fn multiply_avx512(w: &[f32], x: &[f32], depth: usize, c: &mut [f32]) {
-    multiply(w, x, depth, c, true);
+    multiply::<WIDE_STEP>(w, x, depth, c, true);
 }

@@ -64,14 +64,14 @@ fn matrix<'a>(layout: Layout4bit, packed: &'a FlexTensor, absmax: &'a FlexTensor
     Matrix4bit::from_parts(layout, packed, slice(absmax)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn slice(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("contiguous")
 }
 
-fn to_f32(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn to_f32(tensor: FlexTensor) -> FlexTensor {
     if tensor.dtype() == DType::F32 { tensor } else { Flex::float_cast(tensor, FloatDType::F32) }
 }
 
-fn from_f32(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+pub(super) fn from_f32(tensor: FlexTensor, dtype: DType) -> FlexTensor {
     if dtype == DType::F32 { tensor } else { Flex::float_cast(tensor, dtype.into()) }
 }

@@ -1,15 +1,19 @@
 //! The quantised linear layer as a Burn module.
 
+mod dense;
 mod flex;
 mod ops;
 mod plain;
 
+use burn::backend::Flex;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
+use std::sync::Arc;
 
+pub use dense::{DenseOps, dense_product};
 pub use ops::{Linear4bitOps, linear4bit};
 
-use crate::{Layout4bit, Precision, Quantized4bit};
+use crate::{Absmax, Layout4bit, Precision, Quantized4bit, WeightDtype};
 
 /// `y = x W^T + b` with a frozen 4-bit weight `W` of `[out, in]`.
 ///
@@ -38,6 +42,9 @@ pub struct Linear4bit {
     /// How the codes are read.
     #[module(skip)]
     pub layout: Layout4bit,
+    /// The dtype of the weight before it was quantised.
+    #[module(skip)]
+    pub dtype: WeightDtype,
     /// How products of a few rows are computed.
     #[module(skip)]
     pub precision: Precision,
@@ -57,6 +64,7 @@ impl Linear4bit {
             absmax: Param::initialized(ParamId::new(), absmax).set_require_grad(false),
             bias: bias.map(|bias| Param::initialized(ParamId::new(), bias)),
             layout: weight.layout(),
+            dtype: weight.dtype(),
             precision: Precision::default(),
         }
     }
@@ -64,6 +72,25 @@ impl Linear4bit {
     /// The layer with another way to compute products of a few rows.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The weight on the host, with float32 scales; codes on the CPU are shared, not copied. `None` if the device fails, or if
+    /// codes and scales were replaced by others that do not fit the layout.
+    ///
+    /// ```
+    /// use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
+    /// use burn::tensor::Device;
+    ///
+    /// let weight = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [2, 64], Elements::F32(&[0.5; 128]))?;
+    /// let layer = Linear4bit::new(&weight, None, &Device::flex());
+    /// assert_eq!(layer.to_quantized(), Some(weight));
+    /// # Ok::<(), automodel_quant::QuantError>(())
+    /// ```
+    pub fn to_quantized(&self) -> Option<Quantized4bit> {
+        let scales = self.absmax.val().cast(DType::F32).try_into_data().ok()?.try_into_vec().ok()?;
+        let Layout4bit { quant_type, blocksize, shape } = self.layout;
+        let packed = host_bytes(self.weight.val())?;
+        Quantized4bit::from_parts(quant_type, blocksize, shape, self.dtype, packed, Absmax::Plain(scales)).ok()
     }
 
     /// Activations `[.., in]` of float32, float16 or bfloat16 to `[.., out]` of the same dtype.
@@ -91,5 +118,23 @@ impl Linear4bit {
         };
         shape[D - 1] = out_features;
         y.reshape(shape)
+    }
+}
+
+/// The bytes of a U8 tensor, shared with it on the CPU.
+fn host_bytes(tensor: Tensor<1, Int>) -> Option<bytes::Bytes> {
+    struct Shared(Arc<Bytes>);
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    if tensor.dtype() != DType::U8 {
+        return None;
+    }
+    match tensor.clone().try_into_primitive::<Flex>() {
+        Ok(tensor) => Some(bytes::Bytes::from_owner(Shared(tensor.to_contiguous().data_arc()))),
+        Err(_) => tensor.try_into_data().ok()?.try_into_vec::<u8>().ok().map(Into::into),
     }
 }

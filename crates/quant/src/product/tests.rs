@@ -1,5 +1,6 @@
 //! Products against dequantised weights multiplied in double precision.
 
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::*;
@@ -139,4 +140,58 @@ proptest! {
         let quant_type = if nf4 { QuantType::Nf4 } else { QuantType::Fp4 };
         check(&case(quant_type, blocksize, [rows, columns], m));
     }
+}
+
+/// The greatest error of a product with dense weights, relative to the norms.
+fn dense_error(weight: &[f32], columns: usize, x: &[f32], product: &[f32]) -> f64 {
+    let norm = |values: &[f32]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    let rows = weight.len() / columns;
+    let mut worst = 0.0f64;
+    for (x, product) in x.chunks_exact(columns).zip(product.chunks_exact(rows)) {
+        for (weight, &product) in weight.chunks_exact(columns).zip(product) {
+            let exact: f64 = weight.iter().zip(x).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            worst = worst.max((exact - f64::from(product)).abs() / (norm(weight) * norm(x) + f64::MIN_POSITIVE));
+        }
+    }
+    worst
+}
+
+#[test]
+fn dense_products_of_every_dtype_and_instruction_set_are_exact() {
+    // Whole vectors, remainders of every kind, less than a vector, more than a tile.
+    for shape in [[64, 128], [7, 40], [5, 13], [3, 3], [50, 300]] {
+        let weight = random(shape[0] * shape[1], shape[1] as u64);
+        let brain: Vec<bf16> = weight.iter().map(|&value| bf16::from_f32(value)).collect();
+        let half: Vec<f16> = weight.iter().map(|&value| f16::from_f32(value)).collect();
+        for m in [1, 2, 3, 4, 5, 9, 16, 17, 40] {
+            let x = random(m * shape[1], 3);
+            for isa in Isa::available() {
+                let check = |values: Elements<'_>, weight: Vec<f32>| {
+                    let product = DenseMatrix::new(values, shape).unwrap().on(isa).multiply(&x).unwrap();
+                    assert_eq!(product.len(), m * shape[0]);
+                    let error = dense_error(&weight, shape[1], &x, &product);
+                    assert!(error < 1e-6, "{isa:?} {shape:?} with {m} rows: {error}");
+                };
+                check(Elements::F32(&weight), weight.clone());
+                check(Elements::BF16(&brain), brain.iter().map(|value| value.to_f32()).collect());
+                check(Elements::F16(&half), half.iter().map(|value| value.to_f32()).collect());
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_more_rows_than_are_multiplied_at_once_are_whole() {
+    let (shape, m) = ([50, 24], 512 + 21);
+    let (weight, x) = (random(50 * 24, 1), random(m * 24, 2));
+    let product = DenseMatrix::new(Elements::F32(&weight), shape).unwrap().multiply(&x).unwrap();
+    assert!(dense_error(&weight, 24, &x, &product) < 1e-6);
+}
+
+#[test]
+fn a_dense_weight_of_another_size_is_refused() {
+    let weight = [0.0f32; 12];
+    assert!(DenseMatrix::new(Elements::F32(&weight), [3, 5]).is_err());
+    assert!(DenseMatrix::new(Elements::F32(&weight), [usize::MAX, 2]).is_err());
+    assert!(DenseMatrix::new(Elements::F32(&weight), [3, 4]).unwrap().multiply(&[0.0; 5]).is_err());
 }

@@ -1,0 +1,77 @@
+//! Products with dense weights that stay in the dtype of their file.
+
+use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, TensorMetadata, backend_extension, tensor::FloatTensor};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+use burn_flex::FlexTensor;
+
+use super::flex::{from_f32, slice, to_f32};
+use super::ops::float_dtype;
+use crate::{DenseMatrix, Elements};
+
+/// Products of activations with weights of another float type. The default widens or narrows the weight with plain Burn
+/// operations.
+#[backend_extension(Flex)]
+pub trait DenseOps: Backend {
+    /// `x W^T`: `[rows, in]` times `[out, in]` to `[rows, out]`, in the dtype of `x`.
+    fn dense_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let weight = Self::float_cast(weight, float_dtype::<Self>(&x));
+        Self::float_matmul(x, Self::float_transpose(weight))
+    }
+}
+
+impl DenseOps for Flex {
+    fn dense_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = x.dtype();
+        let x = to_f32(x).to_contiguous();
+        let weight = weight.to_contiguous();
+        let [out_features, in_features] = weight.shape().dims::<2>();
+        let product = |values| {
+            let matrix = DenseMatrix::new(values, [out_features, in_features]);
+            matrix.and_then(|matrix| matrix.multiply(slice(&x))).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let y = match weight.dtype() {
+            DType::BF16 => product(Elements::BF16(weight.as_slice().expect("contiguous"))),
+            DType::F16 => product(Elements::F16(weight.as_slice().expect("contiguous"))),
+            DType::F32 => product(Elements::F32(slice(&weight))),
+            other => panic!("a weight of {other:?} has no product"),
+        };
+        let rows = y.len() / out_features;
+        from_f32(FlexTensor::from_data(TensorData::new(y, Shape::from([rows, out_features]))), dtype)
+    }
+}
+
+/// `x W^T` for activations `[rows, in]` and a weight `[out, in]`, which may differ in their float type; the result has that of
+/// `x`.
+///
+/// On Burn's CPU backend products are computed in single precision straight from the stored weight: bfloat16 weights of a
+/// mapped file are neither copied nor converted. Elsewhere, and where gradients are tracked, the weight is cast to the dtype of `x`
+/// first.
+///
+/// ```
+/// use automodel_quant::dense_product;
+/// use burn::tensor::{DType, Device, Tensor};
+///
+/// let device = Device::flex();
+/// let weight = Tensor::<2>::ones([3, 64], &device).cast(DType::BF16);
+/// let y = dense_product(Tensor::ones([1, 64], &device), weight);
+/// assert_eq!((y.dims(), y.dtype()), ([1, 3], DType::F32));
+/// ```
+///
+/// # Panics
+/// As Burn does, if sizes or devices do not match.
+pub fn dense_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let computable = matches!(weight.dtype(), DType::F32 | DType::F16 | DType::BF16) && x.dtype() != DType::F64;
+    if computable && is_plain_cpu(&x.device()) && is_plain_cpu(&weight.device()) {
+        assert_eq!(x.dims()[1], weight.dims()[1], "activations and weight have rows of different lengths");
+        let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+        return Tensor::from_dispatch(<Dispatch as DenseOps>::dense_product(x, weight));
+    }
+    let dtype = x.dtype();
+    let weight = if weight.dtype() == dtype { weight } else { weight.cast(dtype) };
+    x.matmul(weight.transpose())
+}
+
+/// Whether the device is Burn's CPU backend without autodiff: dense weights may be trained, and the kernels have no gradient.
+fn is_plain_cpu(device: &Device) -> bool {
+    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}
