@@ -2,65 +2,51 @@
 
     python transformers_bench.py DIR [--dtype float32|bfloat16|nf4] [--prompt-tokens 512] [--new-tokens 16] [--threads 2]
 
-Prints one JSON object with the keys of `automodel bench --json`.
+Prints one JSON object with the keys of `automodel bench --json`. nf4 is bitsandbytes, which quantises while loading.
 """
 
-import argparse
-import json
-import resource
-import statistics
 import time
+
+import common
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "nf4"])
-    parser.add_argument("--prompt-tokens", type=int, default=512)
-    parser.add_argument("--new-tokens", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = common.arguments(__doc__, ["float32", "bfloat16", "nf4"], metavar="DIR")
 
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    # transformers imports a model's module, and what quantises it, when they are first used. Importing is no part of loading.
+    getattr(transformers, AutoConfig.from_pretrained(arguments.model).architectures[0])
 
     torch.set_num_threads(arguments.threads)
     options = {"dtype": getattr(torch, arguments.dtype, torch.bfloat16)}
     if arguments.dtype == "nf4":
+        import transformers.integrations.bitsandbytes
+
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
         )
 
     start = time.perf_counter()
     model = AutoModelForCausalLM.from_pretrained(arguments.model, **options).eval()
-    loaded = time.perf_counter()
+    load_seconds = time.perf_counter() - start
 
-    vocab_size = model.config.vocab_size
-    prompt = torch.tensor([[index * 7919 % vocab_size for index in range(arguments.prompt_tokens)]])
+    def start_generation():
+        cache = None
+
+        def step(tokens):
+            nonlocal cache
+            output = model(torch.tensor([tokens]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = output.past_key_values
+            return int(output.logits[0, -1].argmax())
+
+        return step
+
     with torch.inference_mode():
-        began = time.perf_counter()
-        output = model(prompt, use_cache=True, logits_to_keep=1)
-        token = output.logits[:, -1:].argmax(-1)
-        first = time.perf_counter()
-        steps = []
-        for _ in range(arguments.new_tokens - 1):
-            step = time.perf_counter()
-            output = model(token, past_key_values=output.past_key_values, use_cache=True)
-            token = output.logits[:, -1:].argmax(-1)
-            steps.append(time.perf_counter() - step)
-
-    print(
-        json.dumps(
-            {
-                "dtype": arguments.dtype,
-                "load_seconds": loaded - start,
-                "first_token_seconds": first - began,
-                "prefill_tokens_per_second": arguments.prompt_tokens / (first - began),
-                "decode_tokens_per_second": 1 / statistics.median(steps) if steps else None,
-                "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            }
-        )
-    )
+        measured = common.measure(start_generation, model.config.vocab_size, arguments)
+    common.report(arguments.dtype, load_seconds, measured)
 
 
 if __name__ == "__main__":

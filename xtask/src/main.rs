@@ -1,6 +1,7 @@
 //! Development tasks of the workspace: `cargo xtask --help`.
 
 mod arrows;
+mod bench_peers;
 mod ci;
 mod fixtures;
 mod make_checkpoint;
@@ -13,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of the workspace")]
@@ -32,6 +33,8 @@ enum Task {
     ///
     /// For large ones, build with optimisation: `cargo run --release -p xtask -- make-checkpoint ...`.
     MakeCheckpoint(make_checkpoint::Arguments),
+    /// Measure ours beside transformers, bitsandbytes, llama.cpp, candle and mistral.rs on the same files.
+    BenchPeers(Box<bench_peers::Arguments>),
     /// Make the test fixtures again with transformers, or say how.
     Fixtures(fixtures::Arguments),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments),
+        Task::BenchPeers(arguments) => bench_peers::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
     };
     match result {

@@ -34,13 +34,31 @@ pub struct Arguments {
     dtype: Dtype,
     /// Most bytes in a shard (a larger tensor has a shard of its own), with KB, MB or GB.
     #[arg(long, default_value = "500MB", value_parser = parse_size)]
-    max_shard_size: u64,
+    pub max_shard_size: u64,
     /// The same seed gives the same weights, whatever the shards.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Replace a value of config.json, for example hidden_size=256 or rope_parameters.rope_theta=1e6.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub overrides: Vec<String>,
+    /// Do not name every shard.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Arguments {
+    /// The preset `like` as it is, in bfloat16 and shards of 500 MB.
+    pub fn preset(like: &str, out: PathBuf) -> Self {
+        Self {
+            like: like.to_owned(),
+            out,
+            dtype: Dtype::Bfloat16,
+            max_shard_size: 500_000_000,
+            seed: 0,
+            overrides: Vec::new(),
+            quiet: false,
+        }
+    }
 }
 
 /// dtype of the stored weights.
@@ -91,6 +109,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     for shard in &shards {
         writer::write(&arguments.out, shard, arguments.dtype, arguments.seed)?;
+        if arguments.quiet {
+            continue;
+        }
         eprintln!("{}  {:>6} tensors  {:>9.1} MB", shard.file, shard.tensors.len(), shard.bytes as f64 / 1e6);
     }
 
@@ -98,6 +119,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (out, seconds) = (arguments.out.display(), start.elapsed().as_secs_f64());
     println!("{out}: {parameters} parameters, {bytes} bytes, {} shards, {seconds:.1} s", shards.len());
     Ok(())
+}
+
+/// Bytes of all tensors of the checkpoint that `arguments` describe.
+pub fn bytes(arguments: &Arguments) -> Result<u64> {
+    let config = config::build(&arguments.like, &arguments.overrides, arguments.dtype)?;
+    let tensors = layout::tensors(&config)?;
+    let elements: u64 = tensors.iter().map(layout::Tensor::elements).sum();
+    Ok(elements.saturating_mul(arguments.dtype.bytes()))
 }
 
 /// Refuses to mix a checkpoint with what is already there.

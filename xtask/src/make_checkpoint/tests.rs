@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 fn arguments(like: &str, out: &Path, overrides: &[&str], max_shard_size: u64, dtype: Dtype) -> Arguments {
     let overrides = overrides.iter().map(|text| (*text).to_owned()).collect();
-    Arguments { like: like.to_owned(), out: out.to_owned(), dtype, max_shard_size, seed: 0, overrides }
+    Arguments { like: like.to_owned(), out: out.to_owned(), dtype, max_shard_size, seed: 0, overrides, quiet: false }
 }
 
 /// Name, shape and bytes of every tensor of the checkpoint.
