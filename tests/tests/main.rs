@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod behaviours;
+mod chunks;
 mod config_expected;
 mod demo;
 mod parity;

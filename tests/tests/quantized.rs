@@ -2,10 +2,10 @@
 
 use crate::support::{Reference, checkpoint, distance, fixture};
 use automodel::attention::SdpaBackend;
-use automodel::loader::{ConvertOptions, QuantizationConfig};
+use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
 use automodel::models::parameters::ParameterTensor;
 use automodel::models::{CacheOptions, CausalLm, Decoder, DecoderOptions, LogitsFor, TokenBatch};
-use automodel::quant::{Blocksize, Elements, QuantType, Quantized4bit};
+use automodel::quant::{Blocksize, Elements, Precision, QuantType, Quantized4bit};
 use automodel::registry::weights::ParameterRole;
 use automodel::{AutoModel, AutoModelForCausalLM, Device};
 use burn::tensor::{DType, Tensor, TensorData};
@@ -22,7 +22,7 @@ fn load(name: &str, quantization: Option<QuantizationConfig>) -> AutoModel {
 /// The dense model with every projection replaced by what its 4-bit codes mean.
 fn decoded(dense: &AutoModel, quant_type: QuantType, blocksize: Blocksize) -> Decoder {
     let lowered = &dense.prepared().lowered;
-    let options = DecoderOptions { attention: SdpaBackend::Math, activations: None };
+    let options = DecoderOptions::new(SdpaBackend::Math);
     let mut decoder = Decoder::new(lowered.spec.as_ref().unwrap(), options, &Device::flex()).unwrap();
     let role = |path: &str| lowered.weights.parameters.iter().find(|slot| slot.path == path).unwrap().role;
     decoder
@@ -112,4 +112,54 @@ fn what_is_quantised_on_disk_is_what_is_quantised_while_loading() {
         let apart = distance(&of_disk, &streamed);
         assert!(apart < 1e-6, "{name}: {apart} standard deviations apart");
     }
+}
+
+#[test]
+fn a_quantised_head_is_read_in_4_bits_and_saved_so() {
+    let config = QuantizationConfig::nf4().with_blocksize(Blocksize::new(32).unwrap());
+    let dense_head = load("llama", Some(config.clone()));
+    let model = load("llama", Some(config.clone().with_quantize_head(true)));
+    let count =
+        |model: &AutoModel| model.report().unwrap().encodings.iter().map(|entry| entry.parameters).sum::<usize>();
+    assert_eq!(count(&model), count(&dense_head) + 1);
+    let tokens = Reference::read("llama").tokens;
+    let logits = |model: &AutoModel| model.logits(&tokens).unwrap().into_data().try_into_vec::<f32>().unwrap();
+    let difference = distance(&logits(&dense_head), &logits(&model));
+    assert!((1e-4..0.5).contains(&difference), "{difference} standard deviations between a dense and a 4-bit head");
+
+    let directory = tempfile::tempdir().unwrap();
+    let (saved, converted) = (directory.path().join("saved"), directory.path().join("converted"));
+    model.save_pretrained(&saved, &SaveOptions::default()).unwrap();
+    let source = AutoModelForCausalLM::from_pretrained(checkpoint("llama").to_str().unwrap());
+    source
+        .quantize_checkpoint(&converted, &config.clone().with_quantize_head(true), &ConvertOptions::default())
+        .unwrap();
+    for directory in [saved, converted] {
+        let again = AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).load().unwrap();
+        assert_eq!(count(&again), count(&model), "{}", directory.display());
+        assert!(logits(&again) == logits(&model), "{}", directory.display());
+    }
+    // A head that is the embedding stays what it is.
+    let tied = load("llama-tied", Some(config.clone().with_quantize_head(true)));
+    assert_eq!(count(&tied), count(&load("llama-tied", Some(config))));
+}
+
+#[test]
+fn fast_products_are_near_exact_ones() {
+    let source = || AutoModelForCausalLM::from_pretrained(checkpoint("llama").to_str().unwrap());
+    let config = QuantizationConfig::nf4().with_blocksize(Blocksize::new(32).unwrap());
+    let last = |precision: Precision| {
+        let model = source().quantize(config.clone()).precision(precision).load().unwrap();
+        // A token at a time, as when decoding.
+        let mut cache = model.model().new_cache(&CacheOptions::default());
+        let mut logits = Vec::new();
+        for token in Reference::read("llama").tokens {
+            let batch = TokenBatch::new(&[[token]], model.model().vocab_size()).unwrap();
+            let step = model.model().forward(&batch, LogitsFor::Last, &mut cache).unwrap();
+            logits.extend(step.into_data().try_into_vec::<f32>().unwrap());
+        }
+        logits
+    };
+    let difference = distance(&last(Precision::Exact), &last(Precision::Fast));
+    assert!(difference < 1e-3, "{difference} standard deviations");
 }

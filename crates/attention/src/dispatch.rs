@@ -2,9 +2,14 @@
 
 /// Defines a function as its portable twin, an `#[inline(always)]` function, compiled with AVX2 and FMA where the
 /// processor has them.
+///
+/// Products and sums are never contracted, so both give the same bits.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! dispatched {
     ($(#[$doc:meta])* $name:ident => $portable:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)?) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "the signature is the portable twin's")]
         pub(crate) fn $name($($argument: $kind),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {
@@ -21,5 +26,3 @@ macro_rules! dispatched {
         }
     };
 }
-
-pub(crate) use dispatched;

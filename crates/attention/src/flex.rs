@@ -7,6 +7,7 @@
 //! thousand scores) at 32 heads over 4 and 16 over 16, `head_dim` 64, 1024 positions.
 
 use crate::attention::{AttentionParams, Sizes};
+use crate::host::{self, Rows4};
 use crate::mask::CallMask;
 use crate::products::{self, Rows};
 use crate::softmax;
@@ -48,8 +49,9 @@ pub(crate) fn attention(
         Some(sinks) => Some(primitive(&sinks.clone().cast(DType::F32))?.to_contiguous()),
         None => None,
     };
+    let q = host::with_whole_rows(to_f32(q));
     let call = Call {
-        q: to_f32(q).to_contiguous(),
+        q: Rows4::of(&q)?,
         k: primitive(k)?,
         v: primitive(v)?,
         sinks: sinks.as_ref().and_then(|sinks| sinks.as_slice::<f32>()),
@@ -57,9 +59,8 @@ pub(crate) fn attention(
         mask,
         sizes,
     };
-    let output =
-        FlexTensor::from_data(TensorData::new(call.run(), [sizes.batch, sizes.heads, sizes.queries, sizes.value_dim]));
-    Some(Tensor::<4>::from_primitive::<Flex>(output).cast(dtype))
+    let output = host::give(call.run(), [sizes.batch, sizes.queries, sizes.heads, sizes.value_dim]);
+    Some(output.cast(dtype).swap_dims(1, 2))
 }
 
 fn primitive<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
@@ -71,8 +72,8 @@ fn to_f32(tensor: FlexTensor) -> FlexTensor {
 }
 
 struct Call<'a> {
-    /// Contiguous float32.
-    q: FlexTensor,
+    /// `[batch, heads, queries, head_dim]`
+    q: Rows4<'a>,
     k: FlexTensor,
     v: FlexTensor,
     sinks: Option<&'a [f32]>,
@@ -89,38 +90,38 @@ struct Task {
 }
 
 impl Call<'_> {
-    /// Output `[batch, heads, queries, value_dim]`.
+    /// Output `[batch, queries, heads, value_dim]`.
     fn run(&self) -> Vec<f32> {
         let Sizes { batch, heads, kv_heads, queries, keys, head_dim, value_dim } = *self.sizes;
         let block = (TILE_ROWS / self.sizes.group()).clamp(1, queries);
-        let mut tasks = Vec::new();
+        let blocks = queries.div_ceil(block);
+        let mut tasks = Vec::with_capacity(batch * kv_heads * blocks);
         for row in 0..batch {
             for kv_head in 0..kv_heads {
                 let starts = (0..queries).step_by(block);
-                tasks.extend(starts.map(|start| Task { row, kv_head, queries: start..(start + block).min(queries) }));
+                let of_block = |start| Task { row, kv_head, queries: start..(start + block).min(queries) };
+                tasks.extend(starts.map(|start| (of_block(start), Vec::with_capacity(block))));
             }
         }
-        let work = (batch * heads * queries).saturating_mul(keys).saturating_mul(head_dim);
-        let tiles: Vec<Vec<f32>> = if work < SERIAL_CALL {
-            tasks.iter().map(|task| self.attend(task)).collect()
-        } else {
-            tasks.par_iter().with_max_len(1).map(|task| self.attend(task)).collect()
-        };
 
-        let mut output = vec![0.0; batch * heads * queries * value_dim];
-        for (task, tile) in tasks.iter().zip(&tiles) {
-            let height = task.queries.len() * value_dim;
-            for (member, rows) in tile.chunks_exact(height).enumerate() {
-                let head = task.row * heads + task.kv_head * self.sizes.group() + member;
-                let start = (head * queries + task.queries.start) * value_dim;
-                output[start..start + height].copy_from_slice(rows);
-            }
+        // Each task gets the part of the output that it fills: for each query the heads of its group side by side.
+        let mut output = vec![0.0; batch * queries * heads * value_dim];
+        for (index, part) in output.chunks_exact_mut(self.sizes.group() * value_dim).enumerate() {
+            let (position, kv_head) = (index / kv_heads, index % kv_heads);
+            let (row, query) = (position / queries, position % queries);
+            tasks[(row * kv_heads + kv_head) * blocks + query / block].1.push(part);
+        }
+        let work = (batch * heads * queries).saturating_mul(keys).saturating_mul(head_dim);
+        if work < SERIAL_CALL {
+            tasks.iter_mut().for_each(|(task, output)| self.attend(task, output));
+        } else {
+            tasks.par_iter_mut().with_max_len(1).for_each(|(task, output)| self.attend(task, output));
         }
         output
     }
 
-    /// Output `[group, queries, value_dim]` of one task.
-    fn attend(&self, task: &Task) -> Vec<f32> {
+    /// Writes the output of one task: for each of its queries `[group, value_dim]`.
+    fn attend(&self, task: &Task, output: &mut [&mut [f32]]) {
         let Sizes { head_dim, value_dim, .. } = *self.sizes;
         let height = task.queries.len();
         let rows = self.sizes.group() * height;
@@ -153,7 +154,7 @@ impl Call<'_> {
                 }
             }
         }
-        state.finish(value_dim)
+        state.finish(value_dim, output);
     }
 
     /// Turns the scores `[group * queries, keys]` of a tile into weights relative to each row's new maximum.
@@ -192,15 +193,13 @@ impl Call<'_> {
 
     /// Queries `[group * queries, head_dim]` times the scale, over the soft-cap if there is one.
     fn scaled_queries(&self, task: &Task) -> FlexTensor {
-        let Sizes { heads, queries, head_dim, .. } = *self.sizes;
-        let group = self.sizes.group();
+        let (group, head_dim) = (self.sizes.group(), self.sizes.head_dim);
         let scale = (self.params.scale / self.params.softcap.unwrap_or(1.0)) as f32;
-        let data: &[f32] = self.q.storage();
         let mut scaled = Vec::with_capacity(group * task.queries.len() * head_dim);
-        for member in 0..group {
-            let head = task.row * heads + task.kv_head * group + member;
-            let start = (head * queries + task.queries.start) * head_dim;
-            scaled.extend(data[start..start + task.queries.len() * head_dim].iter().map(|x| x * scale));
+        for head in task.kv_head * group..(task.kv_head + 1) * group {
+            for query in task.queries.clone() {
+                scaled.extend(self.q.row([task.row, head, query]).iter().map(|x| x * scale));
+            }
         }
         FlexTensor::from_data(TensorData::new(scaled, [group * task.queries.len(), head_dim]))
     }
@@ -262,14 +261,14 @@ impl State {
         self.output.iter_mut().zip(added).for_each(|(output, added)| *output += added);
     }
 
-    /// The normalised output; zeros where no key was seen.
-    fn finish(mut self, value_dim: usize) -> Vec<f32> {
-        for (output, &sum) in self.output.chunks_exact_mut(value_dim).zip(&self.sum) {
-            if sum != 0.0 {
-                let factor = 1.0 / sum;
-                output.iter_mut().for_each(|x| *x *= factor);
-            }
+    /// Writes the normalised output, for each query the rows of its heads; zeros where no key was seen.
+    fn finish(&self, value_dim: usize, output: &mut [&mut [f32]]) {
+        let height = output.len();
+        for (index, (row, &sum)) in self.output.chunks_exact(value_dim).zip(&self.sum).enumerate() {
+            let (member, query) = (index / height, index % height);
+            let factor = if sum == 0.0 { 0.0 } else { 1.0 / sum };
+            let place = &mut output[query][member * value_dim..][..value_dim];
+            place.iter_mut().zip(row).for_each(|(place, x)| *place = x * factor);
         }
-        self.output
     }
 }

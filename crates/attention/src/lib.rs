@@ -31,10 +31,13 @@
 pub mod attention;
 pub mod cache;
 mod dispatch;
+mod elementary;
 mod error;
 mod flex;
+mod host;
 pub mod mask;
 mod math;
+mod parallel;
 mod products;
 pub mod rope;
 pub mod sdpa;
@@ -47,6 +50,14 @@ pub use error::AttentionError;
 pub use mask::{CausalMask, Positions};
 pub use rope::{Rope, RopeConfig, RopePairing, RopeScaling, RopeTables};
 pub use sdpa::{SdpaBackend, SdpaChoice, SdpaConstraints, SdpaMethod, resolve_sdpa_method, select_backend};
+
+/// What kernels of this workspace share on Burn's CPU backend, beside the macro `dispatched!`. Not part of the interface.
+#[doc(hidden)]
+pub mod kernels {
+    pub use crate::elementary::exp;
+    pub use crate::host::{give, take};
+    pub use crate::parallel::for_rows;
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

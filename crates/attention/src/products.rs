@@ -3,7 +3,7 @@
 //! A general matrix product first packs its operands, which costs more than it saves for the few rows of a decoding
 //! step.
 
-use crate::dispatch::dispatched;
+use crate::dispatched;
 
 /// Elements, or keys, handled side by side.
 const LANES: usize = 8;

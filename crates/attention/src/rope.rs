@@ -4,6 +4,7 @@
 //! bit of a frequency is visible in the angle.
 
 mod frequencies;
+mod rotate;
 mod tables;
 
 use crate::AttentionError;

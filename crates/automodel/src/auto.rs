@@ -15,6 +15,7 @@ use automodel_loader::{
     SaveFiles, execute,
 };
 use automodel_models::{ModelFactory, parameters::ParameterTensor};
+use automodel_quant::Precision;
 use automodel_registry::Registry;
 use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
@@ -159,13 +160,21 @@ impl FromPretrained {
         self
     }
 
+    /// How products of one or two tokens with 4-bit weights are computed. [`Precision::Fast`] rounds activations to 15 bits and
+    /// is faster on processors with AVX2 but not AVX-512; generic implementation only.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.options.precision = precision;
+        self
+    }
+
     /// Looks for NaN and infinity in all weights, which reads them all.
     pub fn check_finite(mut self, check: bool) -> Self {
         self.options.load.check_finite = check;
         self
     }
 
-    /// Whether weights may stay in the mapped file (the default). Turn it off for files that are edited in place.
+    /// Whether weights may stay in the mapped file (the default). Turn it off for files that are edited in place: what is
+    /// mapped then is an error, see [`AutoModel::check_files`].
     pub fn zero_copy(mut self, zero_copy: bool) -> Self {
         self.options.load.zero_copy = zero_copy;
         self
@@ -202,8 +211,7 @@ impl FromPretrained {
     /// # Errors
     /// As [`load`](Self::load), but for what only the weights themselves can show.
     pub fn inspect(&self) -> Result<Summary, AutoModelError> {
-        let (checkpoint, prepared) = self.prepare()?;
-        let files = CheckpointFiles::open(&checkpoint.dir)?;
+        let (checkpoint, prepared, files) = self.prepare()?;
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Ok(Summary::new(&checkpoint, prepared, &files, plan))
     }
@@ -227,8 +235,7 @@ impl FromPretrained {
     /// # Errors
     /// As [`inspect`](Self::inspect).
     pub fn forecast(&self, request: &ForecastOptions) -> Result<MemoryForecast, AutoModelError> {
-        let (checkpoint, prepared) = self.prepare()?;
-        let files = CheckpointFiles::open(&checkpoint.dir)?;
+        let (_, prepared, files) = self.prepare()?;
         MemoryForecast::new(&files, &prepared, &self.options, request)
     }
 
@@ -238,9 +245,8 @@ impl FromPretrained {
     /// What any stage finds wrong: the checkpoint cannot be found, the config makes no sense or asks for something that is not
     /// supported, the files do not fit the model or are damaged, the weights do not fit into memory.
     pub fn load(mut self) -> Result<AutoModel, AutoModelError> {
-        let (checkpoint, prepared) = self.prepare()?;
+        let (checkpoint, prepared, files) = self.prepare()?;
         let mut model = prepared.skeleton(&self.options)?;
-        let files = CheckpointFiles::open(&checkpoint.dir)?;
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Planner { files: &files, prepared: &prepared, options: &self.options }.refuse_what_cannot_fit(&plan)?;
         let mut silent = |_: Progress<'_>| {};
@@ -249,7 +255,7 @@ impl FromPretrained {
             None => &mut silent,
         };
         let (mut loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
-        let tied = loaded.tied().to_vec();
+        let (tied, mapped) = (loaded.tied().to_vec(), loaded.mapped_files().clone());
         model.assign_parameters(&mut |path| Some(ParameterTensor::from_dispatch(loaded.take(path)?.tensor)))?;
         model.assign_quantized(&mut |path| loaded.take_quantized(path))?;
         Ok(AutoModel {
@@ -261,6 +267,7 @@ impl FromPretrained {
             checkpoint: Some(checkpoint),
             prepared,
             report: Some(report),
+            mapped,
         })
     }
 
@@ -275,8 +282,7 @@ impl FromPretrained {
         config: &QuantizationConfig,
         options: &ConvertOptions,
     ) -> Result<ConvertReport, AutoModelError> {
-        let (checkpoint, prepared) = self.prepare()?;
-        let files = CheckpointFiles::open(&checkpoint.dir)?;
+        let (checkpoint, prepared, files) = self.prepare()?;
         let beside = SaveFiles {
             config: Some(prepared.config.to_json()),
             generation_config: None,
@@ -286,15 +292,22 @@ impl FromPretrained {
         Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)
     }
 
-    fn prepare(&self) -> Result<(Checkpoint, Prepared), AutoModelError> {
+    fn prepare(&self) -> Result<(Checkpoint, Prepared, CheckpointFiles), AutoModelError> {
         let checkpoint = automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?;
-        let raw = match &self.config {
-            Some(config) => config.clone(),
-            None => RawConfig::from_file(&checkpoint.config_file())?,
+        let (model, config, options) = (&self.model, &self.config, &self.options);
+        let prepare = || {
+            let raw = match config {
+                Some(config) => config.clone(),
+                None => RawConfig::from_file(&checkpoint.config_file())?,
+            };
+            let prepared = Prepared::new(raw.clone(), options).map_err(|error| error.of_checkpoint(model))?;
+            prepared.refuse_flipped_tie(raw, options)?;
+            Ok::<_, AutoModelError>(prepared)
         };
-        let prepared = Prepared::new(raw.clone(), &self.options).map_err(|error| error.of_checkpoint(&self.model))?;
-        prepared.refuse_flipped_tie(raw, &self.options)?;
-        Ok((checkpoint, prepared))
+        // Neither needs the other, and for thousands of tensors they take about as long.
+        let (prepared, files) = rayon::join(prepare, || CheckpointFiles::open(&checkpoint.dir));
+        let (prepared, files) = (prepared?, files?);
+        Ok((checkpoint, prepared, files))
     }
 }
 

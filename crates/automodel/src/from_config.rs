@@ -3,7 +3,7 @@
 use crate::{AutoModel, AutoModelError, Dtype, Prepared, options::Options};
 use automodel_attention::SdpaMethod;
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
-use automodel_loader::DtypePolicy;
+use automodel_loader::{DtypePolicy, MappedFiles};
 use automodel_models::initialize_random;
 use automodel_registry::{Registry, spec::NormKind};
 use burn::tensor::{Device, FloatDType};
@@ -86,6 +86,7 @@ impl FromConfig {
             prepared,
             report: None,
             widened: HashMap::new(),
+            mapped: MappedFiles::default(),
         })
     }
 }

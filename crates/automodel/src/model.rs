@@ -6,7 +6,7 @@ use automodel_generation::{
     ChatMessage, ChatOptions, GenerationEvent, GenerationOptions, GenerationReport, Generator, Prompt, TextTokenizer,
 };
 use automodel_hub::Checkpoint;
-use automodel_loader::LoadReport;
+use automodel_loader::{LoadReport, MappedFiles};
 use automodel_models::{CacheOptions, CausalLm, LogitsFor, TokenBatch, parameters::ParameterTensor};
 use burn::tensor::{DType, Tensor};
 use std::collections::HashMap;
@@ -24,6 +24,8 @@ pub struct AutoModel {
     pub(crate) tied: Vec<(String, String)>,
     /// Parameters that the files have in half precision and the model in float32 because that is what it computes in.
     pub(crate) widened: HashMap<String, DType>,
+    /// Files that weights stay in.
+    pub(crate) mapped: MappedFiles,
 }
 
 impl AutoModel {
@@ -62,6 +64,17 @@ impl AutoModel {
         &self.tied
     }
 
+    /// Whether the files that weights stay in are still what they were when they were loaded: on the CPU weights of the right
+    /// dtype are not copied but mapped, and a program that edits the file in place would change them, or end this process
+    /// by cutting it short. Costs one system call for each shard; [`logits`](Self::logits) and [`generate`](Self::generate)
+    /// begin with it. A file that was replaced by renaming another over it, as downloads do, is still there and no error.
+    ///
+    /// # Errors
+    /// [`LoadError::MappedFileChanged`](automodel_loader::LoadError::MappedFileChanged) with the file and what is different.
+    pub fn check_files(&self) -> Result<(), AutoModelError> {
+        Ok(self.mapped.check()?)
+    }
+
     /// The parameter at `path`, `model.norm.weight` for instance; shares its storage.
     pub fn parameter(&self, path: &str) -> Option<ParameterTensor> {
         let mut found = None;
@@ -76,8 +89,10 @@ impl AutoModel {
     /// Logits `[length, vocab_size]` in float32 for one sequence of token ids.
     ///
     /// # Errors
-    /// No tokens, or tokens outside the vocabulary; a sequence longer than learned positions.
+    /// No tokens, or tokens outside the vocabulary; a sequence longer than learned positions; files that were changed, see
+    /// [`check_files`](Self::check_files).
     pub fn logits(&self, tokens: &[u32]) -> Result<Tensor<2>, AutoModelError> {
+        self.check_files()?;
         let batch = TokenBatch::new(&[tokens], self.model.vocab_size())?;
         let mut cache = self.model.new_cache(&CacheOptions::default());
         let logits = self.model.forward(&batch, LogitsFor::All, &mut cache)?;
@@ -87,13 +102,15 @@ impl AutoModel {
     /// Continues `prompts`; `on_event` hears of each token and may break off.
     ///
     /// # Errors
-    /// Prompts or options that make no sense for this model.
+    /// Prompts or options that make no sense for this model; files that were changed, see
+    /// [`check_files`](Self::check_files).
     pub fn generate(
         &self,
         prompts: &[Prompt],
         options: &GenerationOptions,
         on_event: &mut dyn FnMut(GenerationEvent<'_>) -> ControlFlow<()>,
     ) -> Result<GenerationReport, AutoModelError> {
+        self.check_files()?;
         let generator = Generator::new(self.model()).with_generation_config(self.generation_config.clone());
         let generator = match &self.tokenizer {
             Some(tokenizer) => generator.with_tokenizer(tokenizer),

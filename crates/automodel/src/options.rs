@@ -6,6 +6,7 @@ use automodel_config::Overrides;
 use automodel_hub::HubOptions;
 use automodel_loader::{DtypePolicy, LoadOptions};
 use automodel_models::ModelFactories;
+use automodel_quant::Precision;
 use automodel_registry::{Registry, ResolveOptions};
 use burn::tensor::{Device, FloatDType};
 use serde_json::{Map, Value};
@@ -69,6 +70,7 @@ pub(crate) struct Options {
     pub attention: Option<Vec<SdpaMethod>>,
     pub constraints: SdpaConstraints,
     pub load: LoadOptions,
+    pub precision: Precision,
     /// Refuse to load what cannot fit into memory.
     pub check_memory: bool,
     /// The memory to reckon with, instead of the device's own.
@@ -95,6 +97,7 @@ impl Default for Options {
             attention: None,
             constraints: SdpaConstraints::default(),
             load: LoadOptions::new(&Device::flex()),
+            precision: Precision::Exact,
             check_memory: true,
             assumed_memory: None,
         }

@@ -78,7 +78,9 @@ impl Prepared {
         let spec = self.lowered.spec.as_ref().ok_or(AutoModelError::NoSpec)?;
         let load = self.load_options(options);
         let activations = (load.half_products && load.dtype == DtypePolicy::Auto).then_some(FloatDType::F32);
-        Ok(Box::new(Decoder::new(spec, DecoderOptions { attention: self.attention.backend, activations }, device)?))
+        let precision = options.precision;
+        let options = DecoderOptions { attention: self.attention.backend, activations, precision };
+        Ok(Box::new(Decoder::new(spec, options, device)?))
     }
 
     /// How the weights are loaded: on the CPU the generic implementation computes in float32 with weights as they are stored.

@@ -58,6 +58,7 @@ impl AutoModel {
     /// # Ok::<(), automodel::AutoModelError>(())
     /// ```
     pub fn save_pretrained(&self, directory: &Path, options: &SaveOptions) -> Result<SaveReport, AutoModelError> {
+        self.check_files()?;
         let mut options = options.clone();
         self.model.read_quantized(&mut |_, _| options.quantized = true);
         let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, &options)?;

@@ -31,6 +31,9 @@ fn of_library(error: &AutoModelError) -> Option<String> {
         AutoModelError::Load(LoadError::OutputExists { .. }) => {
             Some("--overwrite replaces a directory that holds a checkpoint".to_owned())
         }
+        AutoModelError::Load(LoadError::MappedFileChanged { .. }) => {
+            Some("--no-mmap copies the weights, so that the files may change".to_owned())
+        }
         AutoModelError::Generation(error) => of_generation(error),
         AutoModelError::InsufficientMemory { memory, smaller, .. } => Some(of_memory(*memory, smaller)),
         AutoModelError::NoTokenizer => {

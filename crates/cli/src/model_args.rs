@@ -9,6 +9,7 @@ use crate::{
 use automodel::attention::SdpaBackend;
 use automodel::config::Overrides;
 use automodel::loader::{LoadReport, Progress};
+use automodel::quant::Precision;
 use automodel::{AutoModel, AutoModelForCausalLM, Device, Dtype, FromPretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -44,6 +45,9 @@ pub struct ModelArgs {
     /// Look for NaN and infinity in all weights
     #[arg(long, help_heading = "Model")]
     pub check_finite: bool,
+    /// Copy weights out of files that are edited in place
+    #[arg(long, help_heading = "Model")]
+    pub no_mmap: bool,
     /// Memory to reckon with, instead of what is available: 16GiB
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size, help_heading = "Model")]
     pub memory: Option<u64>,
@@ -53,6 +57,9 @@ pub struct ModelArgs {
     /// Where the model runs: cpu
     #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
     pub device: DeviceName,
+    /// Round activations to 15 bits in products with 4-bit weights
+    #[arg(long, help_heading = "Quantisation")]
+    fast_products: bool,
     /// How projections are quantised.
     #[command(flatten)]
     pub quantization: QuantizeArgs,
@@ -79,6 +86,7 @@ impl ModelArgs {
             .config_overrides(&overrides)
             .force_generic(self.force_generic)
             .check_finite(self.check_finite)
+            .zero_copy(!self.no_mmap)
             .check_memory(!self.ignore_memory);
         if let Some(revision) = &self.revision {
             builder = builder.revision(revision);
@@ -91,6 +99,9 @@ impl ModelArgs {
         }
         if let Some(bytes) = self.memory {
             builder = builder.assume_memory(bytes);
+        }
+        if self.fast_products {
+            builder = builder.precision(Precision::Fast);
         }
         if let Some(config) = self.quantization.config() {
             builder = builder.quantize(config);

@@ -15,6 +15,9 @@ pub struct QuantizeArgs {
     /// Elements that share a scale: 32, 64, .. 4096
     #[arg(long, value_name = "N", requires = "quantize", value_parser = blocksize, help_heading = "Quantisation")]
     pub block_size: Option<Blocksize>,
+    /// Quantise the output head too, where it is not tied to the embedding
+    #[arg(long, requires = "quantize", help_heading = "Quantisation")]
+    pub quantize_head: bool,
     /// Modules that stay dense: beginnings or ends of paths
     #[arg(long, value_name = "LIST", requires = "quantize", value_delimiter = ',', help_heading = "Quantisation")]
     pub skip_modules: Vec<String>,
@@ -25,6 +28,7 @@ impl QuantizeArgs {
     pub fn config(&self) -> Option<QuantizationConfig> {
         let mut config = QuantizationConfig::new(self.quantize?);
         config.double_quant = self.double_quant;
+        config.quantize_head = self.quantize_head;
         config.skip_modules.clone_from(&self.skip_modules);
         if let Some(blocksize) = self.block_size {
             config.blocksize = blocksize;

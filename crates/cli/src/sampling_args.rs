@@ -38,6 +38,9 @@ pub struct SamplingArgs {
     /// Go on after the tokens that end a text
     #[arg(long, help_heading = "Generation")]
     pub ignore_eos: bool,
+    /// Tokens of the prompt to run at once; 0 for all
+    #[arg(long, value_name = "N", default_value_t = GenerationOptions::PREFILL_CHUNK, help_heading = "Generation")]
+    pub prefill_chunk: usize,
     /// Go beyond the positions that the model was made for
     #[arg(long, help_heading = "Generation")]
     pub allow_long_sequences: bool,
@@ -67,6 +70,7 @@ impl SamplingArgs {
             seed: self.seed,
             stop_strings: (!self.stop.is_empty()).then(|| self.stop.clone()),
             ignore_eos: self.ignore_eos,
+            prefill_chunk: Some(self.prefill_chunk).filter(|&chunk| chunk > 0),
             allow_long_sequences: self.allow_long_sequences,
             allow_unsupported: self.allow_unsupported,
             ..GenerationOptions::default()

@@ -1,8 +1,9 @@
 //! Running the model over prompts and over one token a row.
 
 use crate::GenerationError;
-use automodel_models::{CacheOptions, CausalLm, DecodeCache, LogitsFor, TokenBatch};
+use automodel_models::{CacheOptions, CausalLm, DecodeCache, LogitsFor, ModelError, TokenBatch};
 use burn::tensor::Tensor;
+use std::ops::Range;
 
 /// A model with the cache of one batch.
 pub(crate) struct Forward<'m> {
@@ -10,6 +11,8 @@ pub(crate) struct Forward<'m> {
     cache: DecodeCache,
     batch_size: usize,
     capacity: Option<usize>,
+    /// Most positions of prompts to run at once.
+    chunk: Option<usize>,
     position: usize,
     /// All tokens of each row, kept where the cache must be computed again at some length.
     history: Option<History>,
@@ -22,36 +25,35 @@ struct History {
 }
 
 impl<'m> Forward<'m> {
-    pub(crate) fn new(model: &'m dyn CausalLm, batch_size: usize, capacity: Option<usize>) -> Self {
+    pub(crate) fn new(
+        model: &'m dyn CausalLm,
+        batch_size: usize,
+        capacity: Option<usize>,
+        chunk: Option<usize>,
+    ) -> Self {
         let cache = model.new_cache(&CacheOptions { batch_size, capacity });
         let history = model.recompute_beyond().map(|limit| History { limit, rows: Vec::new() });
-        Self { model, cache, batch_size, capacity, position: 0, history }
+        Self { model, cache, batch_size, capacity, chunk, position: 0, history }
     }
 
-    /// Runs the prompts, padded on the left, in pieces of at most `chunk` positions; returns the logits `[batch, vocab]`
-    /// of each last token.
-    ///
-    /// Only the first batch may be padded, so the first piece reaches at least to the first token of every prompt.
-    pub(crate) fn prefill(&mut self, prompts: &[Vec<u32>], chunk: Option<usize>) -> Result<Vec<f32>, GenerationError> {
+    /// Runs the prompts, padded on the left, in parts of at most `chunk` positions where the model takes parts; returns the
+    /// logits `[batch, vocab]` of each last token.
+    pub(crate) fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<f32>, GenerationError> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
-        let mut chunk = chunk.unwrap_or(longest).max(1);
         if let Some(history) = &mut self.history {
             history.rows = prompts.to_vec();
-            // Pieces on both sides of the limit would not agree on it.
-            chunk = if longest > history.limit { longest } else { chunk };
         }
-        let mut end = chunk.max(longest - shortest + 1).min(longest);
-        let mut start = 0;
-        loop {
-            let pieces: Vec<&[u32]> = prompts.iter().map(|prompt| columns(prompt, longest, start, end)).collect();
-            let logits = self.run(&pieces)?;
-            if end == longest {
-                return self.read(logits);
-            }
-            start = end;
-            end = end.saturating_add(chunk).min(longest);
+        let chunk = self.chunk.filter(|_| self.model.takes_prompts_in_parts()).unwrap_or(longest).max(1);
+        self.cache.announce(longest);
+        let mut start = 0usize;
+        while start.saturating_add(chunk) < longest {
+            let batch = self.batch(prompts, start..start + chunk)?;
+            self.model.extend_cache(&batch, &mut self.cache).map_err(|source| self.failed(source))?;
+            start += chunk;
+            self.position = start;
         }
+        let batch = self.batch(prompts, start..longest)?;
+        self.run(&batch)
     }
 
     /// Runs one token a row; returns the logits `[batch, vocab]`.
@@ -63,25 +65,31 @@ impl<'m> Forward<'m> {
             }
         }
         let rows: Vec<&[u32]> = tokens.iter().map(std::slice::from_ref).collect();
-        let logits = self.run(&rows)?;
-        self.read(logits)
+        let batch = self.batch(&rows, 0..1)?;
+        self.run(&batch)
     }
 
     /// Starts over with everything seen so far.
     fn recompute(&mut self) -> Result<Vec<f32>, GenerationError> {
-        let rows = self.history.as_ref().map(|history| history.rows.clone()).unwrap_or_default();
+        let rows = self.history.as_mut().map(|history| std::mem::take(&mut history.rows)).unwrap_or_default();
         self.cache = self.model.new_cache(&CacheOptions { batch_size: self.batch_size, capacity: self.capacity });
         self.position = 0;
-        self.prefill(&rows, None)
+        self.prefill(&rows)
     }
 
-    fn run(&mut self, rows: &[&[u32]]) -> Result<Tensor<3>, GenerationError> {
-        let position = self.position;
-        let failed = |source| GenerationError::Model { position, source: Box::new(source) };
-        let batch = TokenBatch::new(rows, self.model.vocab_size()).map_err(failed)?;
-        let logits = self.model.forward(&batch, LogitsFor::Last, &mut self.cache).map_err(failed)?;
+    fn batch<R: AsRef<[u32]>>(&self, rows: &[R], columns: Range<usize>) -> Result<TokenBatch, GenerationError> {
+        TokenBatch::columns(rows, columns, self.model.vocab_size()).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: ModelError) -> GenerationError {
+        GenerationError::Model { position: self.position, source: Box::new(source) }
+    }
+
+    fn run(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, GenerationError> {
+        let logits = self.model.forward(batch, LogitsFor::Last, &mut self.cache);
+        let logits = logits.map_err(|source| self.failed(source))?;
         self.position += batch.length();
-        Ok(logits)
+        self.read(logits)
     }
 
     fn read(&self, logits: Tensor<3>) -> Result<Vec<f32>, GenerationError> {
@@ -96,10 +104,4 @@ impl<'m> Forward<'m> {
             .try_into_vec::<f32>()
             .map_err(|source| GenerationError::UnreadableLogits { source: format!("{source:?}").into() })
     }
-}
-
-/// The tokens of `prompt` in the columns `start..end` of a batch that is padded on the left to `longest`.
-fn columns(prompt: &[u32], longest: usize, start: usize, end: usize) -> &[u32] {
-    let padding = longest - prompt.len();
-    &prompt[start.saturating_sub(padding)..end.saturating_sub(padding)]
 }

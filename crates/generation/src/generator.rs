@@ -97,9 +97,9 @@ impl<'m> Generator<'m> {
         let mut rows = self.rows(&prompts, options, &plan)?;
 
         let capacity = options.preallocate_cache.then(|| longest.tokens.saturating_add(plan.max_new_tokens));
-        let mut forward = Forward::new(self.model, rows.len(), capacity);
+        let mut forward = Forward::new(self.model, rows.len(), capacity, options.prefill_chunk);
         let prefill = Instant::now();
-        let mut logits = forward.prefill(&prompts, options.prefill_chunk)?;
+        let mut logits = forward.prefill(&prompts)?;
         let mut timings = GenerationTimings {
             prefill_seconds: prefill.elapsed().as_secs_f64(),
             prompt_tokens: prompts.iter().map(Vec::len).sum(),

@@ -38,7 +38,9 @@ pub struct GenerationOptions {
     pub add_special_tokens: bool,
     /// Leave special tokens out of the text.
     pub skip_special_tokens: bool,
-    /// Most positions of the prompts to run at once; bounds the memory of long ones. `None` runs them whole.
+    /// Most positions of the prompts to run at once, at least 1: bounds the memory that long ones need besides the cache. The
+    /// result is that of a whole run but for the rounding of sums. `None` runs them whole, as does a custom model that takes no
+    /// parts.
     pub prefill_chunk: Option<usize>,
     /// Allocate the cache for all positions at the start rather than as it grows.
     pub preallocate_cache: bool,
@@ -48,8 +50,14 @@ pub struct GenerationOptions {
     pub allow_unsupported: bool,
 }
 
+impl GenerationOptions {
+    /// Positions of the prompts that are run at once unless the caller says otherwise: enough that products of matrices are
+    /// as fast as with more.
+    pub const PREFILL_CHUNK: usize = 512;
+}
+
 impl Default for GenerationOptions {
-    /// Everything left open, with special tokens added to prompts and left out of texts.
+    /// Everything left open, with special tokens added to prompts and left out of texts, and prompts run in chunks.
     fn default() -> Self {
         Self {
             max_new_tokens: None,
@@ -65,7 +73,7 @@ impl Default for GenerationOptions {
             stop_strings: None,
             add_special_tokens: true,
             skip_special_tokens: true,
-            prefill_chunk: None,
+            prefill_chunk: Some(Self::PREFILL_CHUNK),
             preallocate_cache: false,
             allow_long_sequences: false,
             allow_unsupported: false,

@@ -1,6 +1,6 @@
 //! What can go wrong while a checkpoint is opened, planned, loaded or saved.
 
-use crate::{Problems, StoredDtype};
+use crate::{FileChange, Problems, StoredDtype};
 use std::{error::Error as StdError, io, path::Path, path::PathBuf};
 use thiserror::Error;
 

@@ -20,11 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lowered = registry.lower(&config, &registry.resolve(&config, &ResolveOptions::default())?)?;
     let spec = lowered.spec.ok_or("families have a spec")?;
 
-    let model = Decoder::new(
-        &spec,
-        DecoderOptions { attention: SdpaBackend::EfficientAttention, activations: None },
-        &Device::flex(),
-    )?;
+    let model = Decoder::new(&spec, DecoderOptions::new(SdpaBackend::EfficientAttention), &Device::flex())?;
     let (mut listed, mut parameters) = (0, 0_u64);
     model.visit_parameters(&mut |path, shape| {
         if listed < 12 {

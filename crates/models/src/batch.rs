@@ -1,6 +1,7 @@
 //! Token ids of several sequences, padded on the left to one length.
 
 use crate::ModelError;
+use std::ops::Range;
 
 /// Token ids `[batch, length]`, checked against the vocabulary and padded on the left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,33 @@ impl TokenBatch {
     /// # Errors
     /// [`ModelError::EmptyBatch`] without rows or with an empty row; [`ModelError::TokenOutOfVocabulary`].
     pub fn new<R: AsRef<[u32]>>(rows: &[R], vocab_size: usize) -> Result<Self, ModelError> {
-        let length = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+        Self::columns(rows, 0..usize::MAX, vocab_size)
+    }
+
+    /// The positions `columns` of the batch that [`new`](Self::new) makes of `rows`, for prompts that are run in several
+    /// passes. The part that begins at 0 carries the padding of the whole, which may be more than its own length; the others
+    /// carry none, because the cache remembers it.
+    ///
+    /// ```
+    /// use automodel_models::TokenBatch;
+    ///
+    /// let prompts = [vec![5, 6, 7, 8], vec![9]];
+    /// let first = TokenBatch::columns(&prompts, 0..2, 10)?;
+    /// assert_eq!((first.ids(), first.padding()), ([5, 6, 0, 0].as_slice(), [0, 3].as_slice()));
+    /// let second = TokenBatch::columns(&prompts, 2..4, 10)?;
+    /// assert_eq!((second.ids(), second.padding()), ([7, 8, 0, 9].as_slice(), [0, 0].as_slice()));
+    /// # Ok::<(), automodel_models::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`ModelError::EmptyBatch`] also where `columns` holds no position of the batch.
+    pub fn columns<R: AsRef<[u32]>>(rows: &[R], columns: Range<usize>, vocab_size: usize) -> Result<Self, ModelError> {
+        let longest = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+        let (start, end) = (columns.start, columns.end.min(longest));
+        let length = end.saturating_sub(start);
+        if length == 0 {
+            return Err(ModelError::EmptyBatch { row: 0 });
+        }
         let mut ids = Vec::with_capacity(rows.len().saturating_mul(length));
         let mut padding = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
@@ -24,14 +51,15 @@ impl TokenBatch {
             if row.is_empty() {
                 return Err(ModelError::EmptyBatch { row: index });
             }
-            if let Some((position, &token)) = row.iter().enumerate().find(|&(_, &id)| id as usize >= vocab_size) {
+            let before = longest - row.len();
+            let first = start.saturating_sub(before);
+            let part = row.get(first..end.saturating_sub(before)).unwrap_or_default();
+            if let Some((position, &token)) = part.iter().enumerate().find(|&(_, &id)| id as usize >= vocab_size) {
+                let position = first + position;
                 return Err(ModelError::TokenOutOfVocabulary { token, row: index, position, vocab_size });
             }
-            padding.push(length - row.len());
-            ids.extend(std::iter::repeat_n(0, length - row.len()).chain(row.iter().copied()));
-        }
-        if rows.is_empty() {
-            return Err(ModelError::EmptyBatch { row: 0 });
+            padding.push(if start == 0 { before } else { 0 });
+            ids.extend(std::iter::repeat_n(0, length - part.len()).chain(part.iter().copied()));
         }
         Ok(Self { ids, padding, length })
     }
@@ -51,8 +79,8 @@ impl TokenBatch {
         &self.ids
     }
 
-    /// Padded positions at the start of each row. A cache remembers those of its first batch; later batches (one
-    /// token a row while decoding) carry none.
+    /// Padded positions at the start of each row: more than [`length`](Self::length) where this is the first part of longer
+    /// prompts. A cache remembers those of its first batch; later batches (one token a row while decoding) carry none.
     pub fn padding(&self) -> &[usize] {
         &self.padding
     }

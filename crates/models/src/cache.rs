@@ -11,6 +11,8 @@ pub struct DecodeCache {
     batch_size: usize,
     length: usize,
     padding: Vec<usize>,
+    /// Positions that are announced, without padding.
+    announced: usize,
 }
 
 /// State of one layer.
@@ -30,7 +32,7 @@ impl<T: Any + Send + std::fmt::Debug> CustomState for T {}
 impl DecodeCache {
     /// An empty cache.
     pub fn new(batch_size: usize, layers: Vec<LayerState>) -> Self {
-        Self { layers, batch_size, length: 0, padding: vec![0; batch_size] }
+        Self { layers, batch_size, length: 0, padding: vec![0; batch_size], announced: 0 }
     }
 
     /// Number of sequences.
@@ -41,6 +43,17 @@ impl DecodeCache {
     /// Positions seen so far, padding included.
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// Says that the passes to come are parts of prompts of which the longest has `length` tokens. Rotary embeddings that depend
+    /// on the length of a sequence (dynamic NTK, LongRoPE) then are those of the whole prompt from its first part on.
+    pub fn announce(&mut self, length: usize) {
+        self.announced = length;
+    }
+
+    /// Tokens of the longest prompt, where that was [announced](Self::announce); 0 otherwise.
+    pub fn announced(&self) -> usize {
+        self.announced
     }
 
     /// Padded positions at the start of each sequence.

@@ -35,6 +35,22 @@ pub trait CausalLm: Debug + Send {
     /// [`ModelError`] if the batch does not fit the cache, the vocabulary or the learned positions.
     fn forward(&self, batch: &TokenBatch, logits: LogitsFor, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError>;
 
+    /// Whether prompts may come in several passes of many tokens, which then give what a single pass gives. The first of them
+    /// may carry more padding than it is long, and later ones begin with token 0 where a row is padded still; see
+    /// [`TokenBatch::columns`]. The default is `false`: prompts come whole.
+    fn takes_prompts_in_parts(&self) -> bool {
+        false
+    }
+
+    /// Runs `batch` as [`forward`](Self::forward) does for what it leaves in the cache alone: a part of a prompt that is not
+    /// its end. The default computes logits of one position and drops them.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    fn extend_cache(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<(), ModelError> {
+        self.forward(batch, LogitsFor::Last, cache).map(drop)
+    }
+
     /// Calls `visit` with the path and shape of every parameter, in module order; allocates nothing.
     fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize]));
 

@@ -8,7 +8,7 @@ use crate::{
     Weight, convert,
 };
 use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
-use automodel_quant::{Linear4bit, Quantized4bit};
+use automodel_quant::{Linear4bit, Precision, Quantized4bit};
 use automodel_registry::spec::{EmbeddingSpec, HeadSpec, Mixer, ModelSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
@@ -54,6 +54,15 @@ pub struct DecoderOptions {
     pub attention: SdpaBackend,
     /// The dtype of activations; `None` for that of the token embedding. Weights of projections may have another.
     pub activations: Option<FloatDType>,
+    /// How products of a few rows with 4-bit weights are computed.
+    pub precision: Precision,
+}
+
+impl DecoderOptions {
+    /// Activations as the token embedding, exact products.
+    pub fn new(attention: SdpaBackend) -> Self {
+        Self { attention, activations: None, precision: Precision::Exact }
+    }
 }
 
 /// What a forward pass needs to know besides parameters.
@@ -106,7 +115,7 @@ impl Decoder {
         let mut x = self.embed(batch, &positions)?;
         let device = x.device();
         let rows = positions.rotary(batch.length());
-        let total_length = rows.iter().flatten().max().map_or(1, |last| last + 1);
+        let total_length = rows.iter().flatten().max().map_or(1, |last| last + 1).max(cache.announced());
         let tables = self.ropes.iter().map(|rope| rope.tables(&rows, total_length, &device));
         let rope_tables = tables
             .collect::<Result<Vec<_>, _>>()
@@ -200,6 +209,14 @@ impl CausalLm for Decoder {
         Ok(self.logits(hidden))
     }
 
+    fn takes_prompts_in_parts(&self) -> bool {
+        true
+    }
+
+    fn extend_cache(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<(), ModelError> {
+        self.hidden_states(batch, cache).map(drop)
+    }
+
     fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize])) {
         parameters::visit(self, visit);
     }
@@ -214,14 +231,14 @@ impl CausalLm for Decoder {
     }
 
     fn assign_quantized(&mut self, provide: &mut dyn FnMut(&str) -> Option<Quantized4bit>) -> Result<(), ModelError> {
-        let device = self.device();
+        let (device, precision) = (self.device(), self.facts.options.precision);
         let mut outcome = Ok(());
         self.for_each_linear("", &mut |path, linear| {
             let path = format!("{path}.weight");
             if outcome.is_ok()
                 && let Some(weight) = provide(&path)
             {
-                outcome = linear.set_quantized(&path, weight, &device);
+                outcome = linear.set_quantized(&path, weight, precision, &device);
             }
         });
         outcome

@@ -1,7 +1,7 @@
 //! One decoder layer: a mixer and an MLP with their norms.
 
 use crate::attention::PassContext;
-use crate::{Attention, CacheOptions, GatedMlp, LayerState, ModelError, Norm, PlainMlp, SparseMoe};
+use crate::{Attention, CacheOptions, GatedMlp, LayerState, ModelError, Norm, PlainMlp, SparseMoe, kernels};
 use automodel_registry::spec::{LayerSpec, Mixer, Mlp, NormPlacement};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -140,10 +140,12 @@ impl DecoderLayer {
     }
 
     fn add(&self, residual: Tensor<3>, branch: Tensor<3>) -> Tensor<3> {
-        match self.residual_scale {
-            Some(scale) => residual + branch * scale,
-            None => residual + branch,
-        }
+        kernels::add_scaled(residual, &branch, self.residual_scale).unwrap_or_else(|residual| {
+            match self.residual_scale {
+                Some(scale) => residual + branch * scale,
+                None => residual + branch,
+            }
+        })
     }
 }
 

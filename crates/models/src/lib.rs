@@ -9,6 +9,7 @@ mod decoder;
 mod error;
 mod factory;
 mod init;
+mod kernels;
 mod layer;
 mod linear;
 mod linears;

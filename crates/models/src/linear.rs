@@ -1,6 +1,6 @@
 //! A linear projection with the weight as Hugging Face stores it.
 
-use crate::{ModelError, parameters};
+use crate::{ModelError, kernels, parameters};
 use automodel_quant::{Linear4bit, Precision, Quantized4bit, dense_product};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -48,16 +48,22 @@ impl Linear {
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if it has another shape.
-    pub fn set_quantized(&mut self, path: &str, weight: Quantized4bit, device: &Device) -> Result<(), ModelError> {
+    pub fn set_quantized(
+        &mut self,
+        path: &str,
+        weight: Quantized4bit,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<(), ModelError> {
         let Weight::Dense(dense) = &self.weight else {
-            self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(Precision::Exact));
+            self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(precision));
             return Ok(());
         };
         let (expected, found) = (dense.lazy_shape().to_vec(), weight.shape().to_vec());
         if expected != found {
             return Err(ModelError::ParameterShape { parameter: path.to_owned(), expected, found });
         }
-        self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(Precision::Exact));
+        self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(precision));
         Ok(())
     }
 
@@ -78,5 +84,6 @@ pub(crate) fn project(x: Tensor<2>, weight: Tensor<2>, bias: Option<&Param<Tenso
 fn add_bias(y: Tensor<2>, bias: Option<&Param<Tensor<1>>>) -> Tensor<2> {
     let Some(bias) = bias else { return y };
     let (bias, dtype) = (bias.val(), y.dtype());
-    y + if bias.dtype() == dtype { bias } else { bias.cast(dtype) }.unsqueeze::<2>()
+    let bias = if bias.dtype() == dtype { bias } else { bias.cast(dtype) };
+    kernels::add_to_rows(y, &bias).unwrap_or_else(|y| y + bias.unsqueeze::<2>())
 }

@@ -1,5 +1,6 @@
 //! RMS and layer norms over the last axis.
 
+use crate::kernels::{self, NormPass};
 use crate::parameters;
 use automodel_registry::spec::{NormKind, NormSpec};
 use burn::module::{Module, Param};
@@ -29,19 +30,28 @@ impl<const W: usize> Norm<W> {
     /// Normalises the last axis of `x`; statistics in float32, result in `x`'s dtype. The weight's axes are the last axes
     /// of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let pass = NormPass {
+            eps: self.spec.eps,
+            centred: is_centred(self.spec.kind),
+            one_offset: self.spec.kind == NormKind::RmsOneOffset,
+        };
+        let in_float32 = |parameter: &Option<Param<Tensor<W>>>| parameter.as_ref().map(|p| to_float32(p.val()));
+        let (weight, bias) = (in_float32(&self.weight), in_float32(&self.bias));
+        kernels::normalized(pass, x, weight.as_ref(), bias.as_ref()).unwrap_or_else(|x| self.forward_plainly(x))
+    }
+
+    /// [`forward`](Self::forward) in tensor operations: any device and dtype, differentiable.
+    fn forward_plainly<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
         let x = to_float32(x);
         let eps = self.spec.eps;
-        let normalized = match self.spec.kind {
-            NormKind::Rms | NormKind::RmsProductInFloat32 | NormKind::RmsOneOffset => {
-                let mean_square = x.clone().square().mean_dim(D - 1);
-                x * (mean_square + eps).sqrt().recip()
-            }
-            NormKind::LayerNorm { .. } | NormKind::LayerNormInFloat32 | NormKind::LayerNormWithoutParameters => {
-                let centered = x.clone() - x.mean_dim(D - 1);
-                let variance = centered.clone().square().mean_dim(D - 1);
-                centered * (variance + eps).sqrt().recip()
-            }
+        let normalized = if is_centred(self.spec.kind) {
+            let centered = x.clone() - x.mean_dim(D - 1);
+            let variance = centered.clone().square().mean_dim(D - 1);
+            centered * (variance + eps).sqrt().recip()
+        } else {
+            let mean_square = x.clone().square().mean_dim(D - 1);
+            x * (mean_square + eps).sqrt().recip()
         };
         // Llama's norm rounds to the activations' dtype before the product with the weight, all others after it.
         let normalized = if self.spec.kind == NormKind::Rms { normalized.cast(dtype) } else { normalized };
@@ -64,6 +74,14 @@ impl<const W: usize> Norm<W> {
     }
 }
 
+/// Whether the mean is subtracted.
+fn is_centred(kind: NormKind) -> bool {
+    match kind {
+        NormKind::Rms | NormKind::RmsProductInFloat32 | NormKind::RmsOneOffset => false,
+        NormKind::LayerNorm { .. } | NormKind::LayerNormInFloat32 | NormKind::LayerNormWithoutParameters => true,
+    }
+}
+
 fn to_float32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.dtype() == DType::F32 { x } else { x.cast(DType::F32) }
 }
@@ -72,4 +90,88 @@ fn broadcast<const W: usize, const D: usize>(weight: Tensor<W>) -> Tensor<D> {
     let mut shape = [1; D];
     shape[D - W..].copy_from_slice(&weight.dims());
     weight.reshape(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::ParamId;
+    use burn::tensor::Distribution;
+
+    const KINDS: [NormKind; 7] = [
+        NormKind::Rms,
+        NormKind::RmsProductInFloat32,
+        NormKind::RmsOneOffset,
+        NormKind::LayerNorm { bias: false },
+        NormKind::LayerNorm { bias: true },
+        NormKind::LayerNormInFloat32,
+        NormKind::LayerNormWithoutParameters,
+    ];
+
+    fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Uniform(-2.0, 3.0), &Device::flex())
+    }
+
+    fn norm<const W: usize>(kind: NormKind, shape: [usize; W], dtype: DType) -> Norm<W> {
+        let mut norm = Norm::new(NormSpec { kind, eps: 1e-3 }, shape, &Device::flex());
+        let value = || Param::initialized(ParamId::new(), random(shape).cast(dtype));
+        norm.weight = norm.weight.map(|_| value());
+        norm.bias = norm.bias.map(|_| value());
+        norm
+    }
+
+    fn check<const W: usize, const D: usize>(norm: &Norm<W>, x: Tensor<D>) {
+        let expected: Vec<f32> = norm.forward_plainly(x.clone()).into_data().try_to_vec().expect("float32");
+        // Once in a copy, once in the tensor's own memory.
+        let copied = norm.forward(x.clone()).into_data();
+        let found = norm.forward(x.clone().mul_scalar(1.0)).into_data();
+        assert_eq!(copied, found);
+        let found: Vec<f32> = found.try_to_vec().expect("float32");
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            let kind = norm.spec.kind;
+            assert!((found - expected).abs() <= 2e-6 * (1.0 + expected.abs()), "{kind:?}: {found}, not {expected}");
+        }
+        assert_eq!(norm.forward_plainly(x.clone()).into_data(), expected_data(&expected, x.dims()), "x is as before");
+    }
+
+    fn expected_data<const D: usize>(values: &[f32], shape: [usize; D]) -> burn::tensor::TensorData {
+        burn::tensor::TensorData::new(values.to_vec(), shape)
+    }
+
+    #[test]
+    fn one_pass_equals_tensor_operations() {
+        for kind in KINDS {
+            for dtype in [DType::F32, DType::BF16] {
+                for width in [1, 7, 64, 333] {
+                    let norm = norm(kind, [width], dtype);
+                    check(&norm, random([1, 1, width]));
+                    check(&norm, random([2, 5, width]));
+                    check(&norm, random([5, 2, width]).swap_dims(0, 1));
+                    check(&norm, random([3, 9, width + 2]).slice([1..3, 2..9, 1..width + 1]));
+                    check(&norm, random([width, 4]).swap_dims(0, 1));
+                }
+                check(&norm(kind, [1024], dtype), random([131, 1024]));
+                check(&norm(kind, [6, 10], dtype), random([2, 3, 6, 10]));
+                check(&norm(kind, [6, 10], dtype), random([2, 6, 3, 10]).swap_dims(1, 2));
+            }
+        }
+    }
+
+    #[test]
+    fn half_precision_takes_tensor_operations() {
+        for kind in KINDS {
+            let norm = norm(kind, [48], DType::BF16);
+            let x = random([3, 48]).cast(DType::BF16);
+            assert_eq!(norm.forward(x.clone()).into_data(), norm.forward_plainly(x).into_data());
+        }
+    }
+
+    #[test]
+    fn gradients_pass_through() {
+        let norm = norm(NormKind::LayerNormWithoutParameters, [4], DType::F32);
+        let x = random([2, 4]).autodiff().require_grad();
+        let gradients = norm.forward(x.clone()).square().sum().backward();
+        assert!(x.grad(&gradients).is_some());
+    }
 }

@@ -46,7 +46,7 @@ fn with_own(builder: FromPretrained) -> (FromPretrained, Arc<Mutex<Option<serde_
     let factory: ModelFactory = Arc::new(move |context| {
         *note.lock().unwrap() = Some(serde_json::Value::Object(context.options.clone()));
         let spec = lower(context.config)?.spec.expect("llama has a spec");
-        let options = DecoderOptions { attention: context.attention, activations: None };
+        let options = DecoderOptions::new(context.attention);
         Ok(Box::new(Decoder::new(&spec, options, context.device)?) as Box<dyn CausalLm>)
     });
     (builder.registry(registry()).factory("own-llama", factory), seen)

@@ -23,7 +23,7 @@ fn spec(raw: RawConfig) -> ModelSpec {
 }
 
 fn skeleton(spec: &ModelSpec) -> Decoder {
-    Decoder::new(spec, DecoderOptions { attention: SdpaBackend::Math, activations: None }, &Device::flex()).unwrap()
+    Decoder::new(spec, DecoderOptions::new(SdpaBackend::Math), &Device::flex()).unwrap()
 }
 
 fn parameters(model: &dyn CausalLm) -> Vec<(String, Vec<usize>)> {

@@ -1,6 +1,6 @@
 //! Cosines and sines of one forward pass, and the rotation.
 
-use super::RopePairing;
+use super::{RopePairing, rotate};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Cosines and sines at the positions of one forward pass.
@@ -52,10 +52,18 @@ impl RopeTables {
     /// Rotates queries or keys `[batch, heads, length, head_dim]`; elements beyond the rotating width stay as they
     /// are. Computed in float32, returned in the dtype of `x`.
     ///
+    /// Float32 on the CPU is read through its strides and written once: hand over a projection as
+    /// `[batch, length, heads, head_dim]` with its axes swapped, and nothing else copies it.
+    ///
     /// # Panics
     /// If `x` has another length than the tables, a narrower head than the rotating width, or another batch size than
     /// tables that have rows of their own.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        rotate::rotate(x, &self.cos, &self.sin, self.pairing).unwrap_or_else(|x| self.apply_plainly(x))
+    }
+
+    /// [`apply`](Self::apply) in tensor operations: any device and dtype, differentiable.
+    fn apply_plainly(&self, x: Tensor<4>) -> Tensor<4> {
         let dtype = x.dtype();
         let [batch, heads, length, head_dim] = x.dims();
         let [_, _, _, half] = self.cos.dims();
@@ -85,5 +93,56 @@ impl RopeTables {
         let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
         let turned_second = second * cos + first * sin;
         (turned_first, turned_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_equals_tensor_operations() {
+        let device = Device::flex();
+        let sizes = [(1, 1, 1, 4, 2), (1, 4, 1, 64, 64), (2, 3, 7, 10, 6), (3, 5, 130, 24, 24), (2, 8, 70, 80, 32)];
+        for (batch, heads, length, head_dim, rotary_dim) in sizes {
+            for pairing in [RopePairing::HalfSplit, RopePairing::Interleaved] {
+                for rows in [1, batch] {
+                    let positions: Vec<Vec<usize>> = (0..rows).map(|row| (row..row + length).collect()).collect();
+                    let frequencies: Vec<f32> = (0..rotary_dim / 2).map(|i| 0.9_f32.powi(i)).collect();
+                    let tables = RopeTables::new(&frequencies, &positions, 1.25, pairing, &device);
+                    let random = |shape| Tensor::<4>::random(shape, burn::tensor::Distribution::Default, &device);
+                    let inputs = [
+                        ("contiguous", random([batch, heads, length, head_dim])),
+                        ("projected", random([batch, length, heads, head_dim]).swap_dims(1, 2)),
+                        (
+                            "a part",
+                            random([batch, heads, length + 2, head_dim + 3]).slice([
+                                0..batch,
+                                0..heads,
+                                1..length + 1,
+                                2..head_dim + 2,
+                            ]),
+                        ),
+                        ("heads last", random([batch, head_dim, length, heads]).swap_dims(1, 3)),
+                        ("repeated", random([1, 1, length, head_dim]).expand([batch, heads, length, head_dim])),
+                    ];
+                    for (name, x) in inputs {
+                        let found = tables.apply(x.clone()).into_data();
+                        assert_eq!(found, tables.apply_plainly(x).into_data(), "{name}, {pairing:?}, {rotary_dim}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_pass_through() {
+        let device = Device::flex();
+        let tables = RopeTables::new(&[0.5], &[vec![3]], 1.0, RopePairing::HalfSplit, &device.clone().autodiff());
+        let x = Tensor::<4>::ones([1, 1, 1, 2], &device.autodiff()).require_grad();
+        let gradients = tables.apply(x.clone()).sum().backward();
+        let gradient: Vec<f32> = x.grad(&gradients).expect("tracked").into_data().try_to_vec().expect("float32");
+        let (sin, cos) = 1.5_f32.sin_cos();
+        assert!((gradient[0] - (cos + sin)).abs() < 1e-6 && (gradient[1] - (cos - sin)).abs() < 1e-6);
     }
 }

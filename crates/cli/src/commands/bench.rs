@@ -24,6 +24,9 @@ pub struct Args {
     /// Tokens to generate
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     new_tokens: u32,
+    /// Tokens of the prompt to run at once; 0 for all
+    #[arg(long, value_name = "N", default_value_t = GenerationOptions::PREFILL_CHUNK)]
+    prefill_chunk: usize,
     /// Generations before the measured ones
     #[arg(long, value_name = "N", default_value_t = 0)]
     warmup: u32,
@@ -58,9 +61,9 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     let loaded = args.model.load(json)?;
     let prompt = prompt(args.prompt_tokens, loaded.model.model().vocab_size());
     for _ in 0..args.warmup {
-        measure(&loaded.model, &prompt, args.new_tokens)?;
+        measure(&loaded.model, &prompt, args)?;
     }
-    let rounds = (0..args.rounds).map(|_| measure(&loaded.model, &prompt, args.new_tokens));
+    let rounds = (0..args.rounds).map(|_| measure(&loaded.model, &prompt, args));
     let rounds = rounds.collect::<Result<Vec<GenerationTimings>, CliError>>()?;
     let peak_resident_bytes = peak_resident_bytes();
 
@@ -95,9 +98,10 @@ fn prompt(length: u32, vocab_size: usize) -> Prompt {
     Prompt::Tokens((0..u64::from(length)).filter_map(|index| u32::try_from(token(index)).ok()).collect())
 }
 
-fn measure(model: &AutoModel, prompt: &Prompt, new_tokens: u32) -> Result<GenerationTimings, CliError> {
+fn measure(model: &AutoModel, prompt: &Prompt, args: &Args) -> Result<GenerationTimings, CliError> {
     let options = GenerationOptions {
-        max_new_tokens: Some(new_tokens as usize),
+        max_new_tokens: Some(args.new_tokens as usize),
+        prefill_chunk: Some(args.prefill_chunk).filter(|&chunk| chunk > 0),
         do_sample: Some(false),
         ignore_eos: true,
         stop_strings: Some(Vec::new()),

@@ -45,7 +45,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     }
     report.warnings.iter().for_each(|warning| failure::warn(warning));
     let mut text = format!(
-        "{} of {} tensors quantised, {} became {} in {} file(s) in {}\n",
+        "{} weights quantised, {} tensors written: {} became {} in {} file(s) in {}\n",
         report.quantized.len(),
         report.tensors,
         units::bytes(report.source_bytes),

@@ -170,7 +170,7 @@ fn quantised_checkpoints_answer_as_models_quantised_while_loading() {
     let out = directory.path().join("demo-nf4");
     let out = out.to_str().unwrap();
     let printed = automodel(&["quantize", "demo", "--out", out, "--quantize", "nf4"]).stdout();
-    assert!(printed.contains("21 of"), "{printed}");
+    assert!(printed.contains("21 weights quantised"), "{printed}");
     for arguments in
         [vec![out], vec!["demo", "--quantize", "nf4"], vec!["demo", "--quantize", "fp4", "--block-size", "32"]]
     {

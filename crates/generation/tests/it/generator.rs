@@ -69,19 +69,37 @@ fn rows_of_a_batch_end_on_their_own() {
 fn chunks_of_the_prompt_change_nothing() {
     let prompts = ["opqrs", "e", "abcdefghi"];
     let whole = run(&RuleModel::alphabet(), &prompts, &options(3)).unwrap();
-    for (chunk, lengths) in [(1, vec![9, 1, 1]), (9, vec![9, 1, 1]), (100, vec![9, 1, 1])] {
-        let model = RuleModel::alphabet();
-        let report = run(&model, &prompts, &GenerationOptions { prefill_chunk: Some(chunk), ..options(3) }).unwrap();
+    let chunked = |model: &RuleModel, prefill_chunk| {
+        let report = run(model, &prompts, &GenerationOptions { prefill_chunk, ..options(3) }).unwrap();
         assert_eq!(report.texts, whole.texts);
-        // The shortest prompt begins in the last column, and only the first batch may be padded.
-        assert_eq!(model.batches.lock().unwrap().iter().map(|batch| batch.length()).collect::<Vec<_>>(), lengths);
+        model.batches.lock().unwrap().iter().map(|batch| batch.length()).collect::<Vec<_>>()
+    };
+    let expected = [
+        (1, vec![1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        (3, vec![3, 3, 3, 1, 1]),
+        (7, vec![7, 2, 1, 1]),
+        (9, vec![9, 1, 1]),
+        (100, vec![9, 1, 1]),
+        (usize::MAX, vec![9, 1, 1]),
+    ];
+    for (chunk, lengths) in expected {
+        assert_eq!(chunked(&RuleModel::alphabet(), Some(chunk)), lengths);
+        let cannot = RuleModel { takes_parts: false, ..RuleModel::alphabet() };
+        assert_eq!(chunked(&cannot, Some(chunk)), [9, 1, 1], "a model that takes no parts gets none");
     }
+    assert_eq!(chunked(&RuleModel::alphabet(), None), [9, 1, 1]);
+    let none = GenerationOptions { prefill_chunk: Some(0), ..options(3) };
+    let error = run(&RuleModel::alphabet(), &prompts, &none).unwrap_err();
+    assert!(matches!(error, GenerationError::InvalidOption { option: "prefill_chunk", .. }), "{error}");
+}
+
+#[test]
+fn long_prompts_come_in_chunks_unless_told_otherwise() {
     let model = RuleModel::alphabet();
-    let report =
-        run(&model, &["abcdefgh", "ijklmn"], &GenerationOptions { prefill_chunk: Some(2), ..options(2) }).unwrap();
-    assert_eq!(report.texts.iter().map(|text| text.text.as_str()).collect::<Vec<_>>(), ["ij", "op"]);
+    let prompt = "a".repeat(GenerationOptions::PREFILL_CHUNK + 1);
+    run(&model, &[&prompt], &options(1)).unwrap();
     let lengths: Vec<usize> = model.batches.lock().unwrap().iter().map(|batch| batch.length()).collect();
-    assert_eq!(lengths, [3, 2, 2, 1, 1]);
+    assert_eq!(lengths, [GenerationOptions::PREFILL_CHUNK, 1]);
 }
 
 #[test]

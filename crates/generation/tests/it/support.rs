@@ -89,11 +89,13 @@ pub struct RuleModel {
     /// What was run: the lengths of the batches and their tokens.
     pub batches: Arc<Mutex<Vec<TokenBatch>>>,
     pub capacities: Arc<Mutex<Vec<Option<usize>>>>,
+    pub takes_parts: bool,
 }
 
 impl RuleModel {
     pub fn new(vocab_size: usize, rule: fn(&[u32], &mut [f32])) -> Self {
-        Self { vocab_size, max_position_embeddings: None, rule, batches: Arc::default(), capacities: Arc::default() }
+        let (batches, capacities) = (Arc::default(), Arc::default());
+        Self { vocab_size, max_position_embeddings: None, rule, batches, capacities, takes_parts: true }
     }
 
     /// Continues with the letter after the last one, byte by byte, then `</s>` after `z`.
@@ -137,17 +139,25 @@ impl CausalLm for RuleModel {
         assert_eq!(logits, LogitsFor::Last);
         cache.advance(batch)?;
         self.batches.lock().unwrap().push(batch.clone());
+        let mut values = vec![0.0f32; batch.batch_size() * self.vocab_size];
+        let before = cache.length() - batch.length();
+        let padding = cache.padding().to_vec();
         let LayerState::Custom(state) = &mut cache.layers[0] else { panic!("not our cache") };
         let state: &mut dyn Any = &mut **state;
         let Seen(seen) = state.downcast_mut().unwrap();
-        let mut values = vec![0.0f32; batch.batch_size() * self.vocab_size];
-        let rows = batch.ids().chunks(batch.length()).zip(batch.padding());
-        for (((ids, &padding), seen), logits) in rows.zip(seen).zip(values.chunks_mut(self.vocab_size)) {
-            seen.extend(&ids[padding..]);
-            (self.rule)(seen, logits);
+        let rows = batch.ids().chunks(batch.length()).zip(padding);
+        for (((ids, padding), seen), logits) in rows.zip(seen).zip(values.chunks_mut(self.vocab_size)) {
+            seen.extend(&ids[padding.saturating_sub(before).min(ids.len())..]);
+            if !seen.is_empty() {
+                (self.rule)(seen, logits);
+            }
         }
         let shape = [batch.batch_size(), 1, self.vocab_size];
         Ok(Tensor::from_data(TensorData::new(values, shape), &self.device()))
+    }
+
+    fn takes_prompts_in_parts(&self) -> bool {
+        self.takes_parts
     }
 
     fn visit_parameters(&self, _: &mut dyn FnMut(&str, &[usize])) {}

@@ -58,7 +58,7 @@ impl<'a> Selection<'a> {
                 readers.entry(&source.tensor).or_default().push((row, source));
             }
         }
-        let tied: HashSet<&str> = map.ties.iter().flat_map(|tie| [tie.parameter.as_str(), tie.to.as_str()]).collect();
+        let tied: HashSet<&str> = plan.ties.iter().flat_map(|tie| [tie.parameter.as_str(), tie.to.as_str()]).collect();
         let mut selection = Self {
             quantized: BTreeMap::new(),
             dense: Vec::new(),
@@ -73,7 +73,7 @@ impl<'a> Selection<'a> {
             let entries: Vec<usize> = names.iter().flat_map(|module| skip.matching(module)).collect();
             let skipped = !entries.is_empty();
             used.extend(entries);
-            match decide(name, info, readers, &tied, skipped) {
+            match decide(name, info, readers, &tied, skipped, config.quantize_head) {
                 Ok(target) => {
                     selection.quantized.insert(name, target);
                 }
@@ -146,11 +146,12 @@ fn decide(
     readers: &[Reader<'_>],
     tied: &HashSet<&str>,
     skipped: bool,
+    quantize_head: bool,
 ) -> Result<Target, &'static str> {
     if readers.is_empty() {
         return Err(UNREAD);
     }
-    if let Some(reason) = readers.iter().find_map(|(row, _)| reason_of_role(row.role)) {
+    if let Some(reason) = readers.iter().find_map(|(row, _)| reason_of_role(row.role, quantize_head)) {
         return Err(reason);
     }
     if readers.iter().any(|(row, _)| tied.contains(row.parameter.as_str())) {
@@ -170,9 +171,10 @@ fn decide(
     Ok(Target { shape: if transposed { [columns, rows] } else { [rows, columns] }, transposed })
 }
 
-fn reason_of_role(role: ParameterRole) -> Option<&'static str> {
+fn reason_of_role(role: ParameterRole, quantize_head: bool) -> Option<&'static str> {
     match role {
         ParameterRole::Projection => None,
+        ParameterRole::OutputHead if quantize_head => None,
         ParameterRole::ExpertProjection => Some(EXPERT),
         ParameterRole::Embedding | ParameterRole::PositionEmbedding => Some("an embedding"),
         ParameterRole::Router => Some("a router"),

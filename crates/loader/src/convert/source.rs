@@ -1,7 +1,7 @@
 //! Tensors of the source, window by window.
 
 use super::{layout::weight_dtype, selection::Target};
-use crate::{CheckpointFiles, LoadError, QuantizationConfig, StoredDtype, TensorInfo};
+use crate::{CheckpointFiles, LoadError, QuantizationConfig, StoredDtype, TensorInfo, files::FileStamp};
 use automodel_quant::{Element, Elements, QuantError, Quantized4bit, Quantizer};
 use bytemuck::Pod;
 use half::{bf16, f16};
@@ -116,10 +116,9 @@ impl<'a> Source<'a> {
             Some((open, file)) if open == shard => file,
             _ => {
                 let file = File::open(&described.path).map_err(failed("open"))?;
-                let found = file.metadata().map_err(failed("open"))?.len();
-                if found != described.length {
-                    let (file, expected) = (described.path.clone(), described.length);
-                    return Err(LoadError::ShardChanged { file, expected, found });
+                let stamp = FileStamp::of(&file).map_err(failed("open"))?;
+                if let Some(change) = described.stamp.change_to(stamp) {
+                    return Err(LoadError::ShardChanged { file: described.path.clone(), change });
                 }
                 file
             }

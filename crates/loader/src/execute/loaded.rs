@@ -1,6 +1,6 @@
 //! Parameters that were loaded, of any rank.
 
-use super::inconsistent;
+use super::{MappedFiles, inconsistent};
 use crate::{LoadError, PlanRow, plan::MAX_RANK};
 use automodel_quant::Quantized4bit;
 use burn::tensor::{Bytes, DType, Device, DispatchTensor, FloatDType, Tensor, TensorData};
@@ -76,9 +76,14 @@ pub struct LoadedParameters {
     tensors: BTreeMap<String, LoadedTensor>,
     quantized: BTreeMap<String, Quantized4bit>,
     tied: Vec<(String, String)>,
+    mapped_files: MappedFiles,
 }
 
 impl LoadedParameters {
+    pub(super) fn watch(&mut self, mapped_files: MappedFiles) {
+        self.mapped_files = mapped_files;
+    }
+
     pub(super) fn insert(&mut self, path: &str, tensor: LoadedTensor) {
         self.tensors.insert(path.to_owned(), tensor);
     }
@@ -131,6 +136,11 @@ impl LoadedParameters {
     /// Parameters that share the storage of another: (path, the path it shares).
     pub fn tied(&self) -> &[(String, String)] {
         &self.tied
+    }
+
+    /// The files that parameters stay in: [`MappedFiles::check`] them before parameters are used.
+    pub fn mapped_files(&self) -> &MappedFiles {
+        &self.mapped_files
     }
 
     /// How many parameters, dense and in 4 bits, were not taken yet.

@@ -1,14 +1,17 @@
 //! Shards as mapped memory, mapped when first needed.
 
-use crate::{CheckpointFiles, LoadError, PlanSource};
+use super::mapped_files::{MappedFile, MappedFiles};
+use crate::{CheckpointFiles, FileChange, LoadError, PlanSource, files::FileStamp};
 use bytes::Bytes;
 use memmap2::Mmap;
-use std::{fs::File, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, fs::File, ops::Range, sync::Arc};
 
 /// The shards of a checkpoint.
 pub(super) struct Maps<'a> {
     files: &'a CheckpointFiles,
     shards: Vec<Option<MappedShard>>,
+    /// Numbers of the shards that parameters stay in.
+    kept: BTreeSet<usize>,
 }
 
 /// Bytes that the system is asked to read at a time.
@@ -20,6 +23,7 @@ const READ_AHEAD: usize = 128 << 10;
 pub(super) struct MappedShard {
     map: SharedMap,
     bytes: Bytes,
+    file: Arc<MappedFile>,
 }
 
 #[derive(Clone)]
@@ -33,7 +37,7 @@ impl AsRef<[u8]> for SharedMap {
 
 impl<'a> Maps<'a> {
     pub fn new(files: &'a CheckpointFiles) -> Self {
-        Self { files, shards: vec![None; files.shards().len()] }
+        Self { files, shards: vec![None; files.shards().len()], kept: BTreeSet::new() }
     }
 
     /// Shape of a tensor.
@@ -52,21 +56,36 @@ impl<'a> Maps<'a> {
         }
         let shard = self.files.shards().get(number).ok_or_else(stale)?;
         let file = File::open(&shard.path).map_err(|source| LoadError::io("open", &shard.path, source))?;
-        let found = file.metadata().map_err(|source| LoadError::io("open", &shard.path, source))?.len();
-        if found != shard.length {
-            return Err(LoadError::ShardChanged { file: shard.path.clone(), expected: shard.length, found });
+        let stamp = FileStamp::of(&file).map_err(|source| LoadError::io("open", &shard.path, source))?;
+        if let Some(change) = shard.stamp.change_to(stamp) {
+            return Err(LoadError::ShardChanged { file: shard.path.clone(), change });
         }
         // SAFETY: The mapping is read-only. That nobody changes the file meanwhile cannot be enforced by any system call; the
-        // documentation of `execute` asks it of the caller, and the length was just checked against the header.
+        // documentation of `execute` asks it of the caller, who can look with `MappedFiles::check`, and length and time of
+        // modification were just compared with those of the header.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| LoadError::io("map", &shard.path, source))?;
-        if map.len() as u64 != shard.length {
-            let (expected, found) = (shard.length, map.len() as u64);
-            return Err(LoadError::ShardChanged { file: shard.path.clone(), expected, found });
+        let (before, now) = (shard.length, map.len() as u64);
+        if before != now {
+            let change = FileChange::Length { before, now };
+            return Err(LoadError::ShardChanged { file: shard.path.clone(), change });
         }
+        let file = Arc::new(MappedFile { path: shard.path.clone(), file, stamp });
         let map = SharedMap(Arc::new(map));
-        let mapped = MappedShard { bytes: Bytes::from_owner(map.clone()), map };
+        let mapped = MappedShard { bytes: Bytes::from_owner(map.clone()), map, file };
         self.shards[number] = Some(mapped.clone());
         Ok(mapped)
+    }
+
+    /// Notes that a parameter stays in a shard.
+    pub fn keep(&mut self, number: usize) {
+        self.kept.insert(number);
+    }
+
+    /// Checks that no mapped shard was changed while it was read, and hands over those that parameters stay in.
+    pub fn finish(self) -> Result<MappedFiles, LoadError> {
+        self.shards.iter().flatten().try_for_each(|shard| shard.file.check())?;
+        let kept = self.kept.iter().filter_map(|&number| self.shards.get(number)?.as_ref());
+        Ok(MappedFiles::new(kept.map(|shard| Arc::clone(&shard.file)).collect()))
     }
 }
 

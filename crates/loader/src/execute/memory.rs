@@ -4,7 +4,12 @@
 pub(super) struct PeakMeter {
     start: Option<Resident>,
     highest: u64,
+    /// Bytes that were read or written since the last look.
+    unseen: u64,
 }
+
+/// Bytes between two looks: asking the system takes as long as reading some hundred kilobytes.
+const STEP: u64 = 4 << 20;
 
 /// What the system says of this process, in bytes.
 #[derive(Clone, Copy)]
@@ -17,11 +22,21 @@ struct Resident {
 impl PeakMeter {
     pub fn start() -> Self {
         let start = resident();
-        Self { start, highest: start.map_or(0, |resident| resident.now) }
+        Self { start, highest: start.map_or(0, |resident| resident.now), unseen: 0 }
     }
 
-    /// To be called where memory may be at its highest.
+    /// To be called where memory may be at its highest, with the bytes that were handled since the last call. Looks now and
+    /// then, so that ten thousand small parameters do not cost ten thousand looks.
+    pub fn note(&mut self, bytes: u64) {
+        self.unseen = self.unseen.saturating_add(bytes);
+        if self.unseen >= STEP {
+            self.sample();
+        }
+    }
+
+    /// Looks now.
     pub fn sample(&mut self) {
+        self.unseen = 0;
         if self.start.is_some()
             && let Some(resident) = resident()
         {

@@ -3,6 +3,7 @@
 mod convert;
 mod gather;
 mod loaded;
+mod mapped_files;
 mod maps;
 mod memory;
 mod prequantized;
@@ -11,6 +12,7 @@ mod ties;
 
 pub(crate) use convert::{FromFloat, convert_bytes};
 pub use loaded::{LoadedParameters, LoadedTensor};
+pub use mapped_files::MappedFiles;
 
 use crate::{
     CheckpointFiles, DtypeBytes, Encoding, EncodingBytes, LoadError, LoadPlan, LoadReport, NonFinite, PlanRow,
@@ -25,7 +27,7 @@ use gather::gather;
 use half::{bf16, f16};
 use maps::{MappedShard, Maps};
 use memory::PeakMeter;
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
 /// Runs `$body` with `$type` being the Rust type of a float dtype.
 macro_rules! with_float {
@@ -72,12 +74,14 @@ pub struct Progress<'a> {
 /// # Mapped files
 /// Parameters whose row says `mapped` are pages of the file for as long as they live. A process that truncates the file
 /// meanwhile makes the next access fail with SIGBUS, and one that overwrites it in place changes the weights. Replacing the
-/// file by renaming another over it, as downloads and [`crate::save_pretrained`] do, is harmless. Set
-/// [`crate::LoadOptions::zero_copy`] to false where files are edited in place.
+/// file by renaming another over it, as downloads and [`crate::save_pretrained`] do, is harmless.
+/// [`LoadedParameters::mapped_files`] tell whether that happened; set [`crate::LoadOptions::zero_copy`] to false where files
+/// are edited in place.
 ///
 /// # Errors
 /// [`LoadError::StalePlan`] if the plan belongs to another device or other files, [`LoadError::ShardChanged`] if a file
-/// is no longer as long as it was, [`LoadError::Io`] if it cannot be mapped.
+/// was changed since its header was read, [`LoadError::MappedFileChanged`] if it was changed while it was loaded,
+/// [`LoadError::Io`] if it cannot be mapped.
 pub fn execute(
     plan: &LoadPlan,
     files: &CheckpointFiles,
@@ -98,8 +102,9 @@ pub fn execute(
     };
     let tied = ties::compare(plan, &mut run.maps, &mut run.report)?;
 
-    let mut order: Vec<&PlanRow> = plan.rows.iter().filter(|row| row.tied_to.is_none()).collect();
-    order.retain(|row| !tied.iter().any(|(parameter, _)| *parameter == row.parameter));
+    let following: HashSet<&str> = tied.iter().map(|(parameter, _)| parameter.as_str()).collect();
+    let own = |row: &&PlanRow| row.tied_to.is_none() && !following.contains(row.parameter.as_str());
+    let mut order: Vec<&PlanRow> = plan.rows.iter().filter(own).collect();
     order.sort_by_key(|row| row.sources.first().map(|source| (source.shard, source.range.start)));
     let skipped: u64 = plan.target_bytes.saturating_sub(order.iter().map(|row| row.bytes).sum());
     let mut bytes_done = skipped;
@@ -117,6 +122,7 @@ pub fn execute(
     for (parameter, to) in &tied {
         run.loaded.share(parameter, to);
     }
+    run.loaded.watch(run.maps.finish()?);
     run.report.measured_peak_bytes = run.meter.peak_bytes();
     run.report.seconds = start.elapsed().as_secs_f64();
     Ok((run.loaded, run.report))
@@ -192,7 +198,7 @@ impl Run<'_> {
         if !in_place {
             self.in_flight = self.in_flight.saturating_add(row.bytes);
         }
-        self.meter.sample();
+        self.meter.note(row.bytes);
         self.count(row);
         Ok(())
     }
@@ -212,6 +218,7 @@ impl Run<'_> {
             let found = with_float!(row.target, T => search_bytes::<T>(&bytes, 0));
             self.note(row, found);
         }
+        self.maps.keep(source.shard);
         self.report.mapped_bytes += row.bytes;
         Ok(Bytes::from_shared(bytes, AllocationProperty::Other))
     }
@@ -281,7 +288,7 @@ impl Run<'_> {
             let part = target.get_mut(first..first + window.numel()).ok_or_else(|| inconsistent(row))?;
             let at = at + first as u64;
             found = found.and(with_float!(stored, S => gather::<S, T>(&tensor, window, part, at)));
-            self.meter.sample();
+            self.meter.note((window.numel() * size.max(size_of::<T>())) as u64);
             let span = window.span();
             let byte = |element: usize| source.range.start + (element * size) as u64;
             shard.release(byte(span.start)..byte(span.end));

@@ -19,7 +19,10 @@ impl Run<'_> {
         let stored =
             read_parameter(&source.tensor, |name| tensors.get(name).cloned()).map_err(|error| refusal(row, error))?;
         let weight = part_of(row, source, encoding, &stored)?;
-        self.meter.sample();
+        self.meter.note(row.bytes);
+        if row.mapped {
+            self.maps.keep(source.shard);
+        }
         for part in row.companions.iter().chain((!row.mapped).then_some(source)) {
             self.maps.shard(part.shard)?.release(part.range.clone());
         }

@@ -30,7 +30,7 @@ impl Run<'_> {
             at += source.walk.numel();
         }
         let weight = quantizer.finish().map_err(refused)?;
-        self.meter.sample();
+        self.meter.note(row.bytes);
         self.report.copied_bytes += row.bytes;
         Ok(if encoding.double_quant { weight.nested() } else { weight })
     }

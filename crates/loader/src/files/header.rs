@@ -1,18 +1,12 @@
 //! The header of one safetensors file: eight bytes of length, JSON, then the tensors without gaps.
 
+use super::{stamp::FileStamp, text::Text};
 use crate::{LoadError, StoredDtype};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-    fs::File,
-    io::Read,
-    ops::Range,
-    path::Path,
-};
+use std::{borrow::Cow, collections::BTreeMap, fmt, fs::File, io::Read, ops::Range, path::Path};
 
 /// The format's own limit: <https://github.com/huggingface/safetensors>, `MAX_HEADER_SIZE`.
 pub(crate) const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -21,10 +15,10 @@ pub(crate) const LENGTH_BYTES: u64 = 8;
 
 /// A checked header.
 pub(super) struct Header {
-    /// Length of the whole file.
-    pub length: u64,
+    /// Of the whole file.
+    pub stamp: FileStamp,
     pub metadata: BTreeMap<String, String>,
-    /// In the order of their bytes.
+    /// Sorted by name.
     pub tensors: Vec<HeaderTensor>,
 }
 
@@ -39,13 +33,14 @@ pub(super) struct HeaderTensor {
 /// Reads and checks the header of the file at `path`. No byte behind the header is read.
 pub(super) fn read(path: &Path) -> Result<Header, LoadError> {
     let mut file = File::open(path).map_err(|source| LoadError::io("open", path, source))?;
-    let length = file.metadata().map_err(|source| LoadError::io("open", path, source))?.len();
+    let stamp = FileStamp::of(&file).map_err(|source| LoadError::io("open", path, source))?;
+    let length = stamp.length();
     let text = read_text(&mut file, path, length)?;
-    let raw: RawHeader = serde_json::from_slice(&text)
+    let raw: RawHeader<'_> = serde_json::from_slice(&text)
         .map_err(|source| LoadError::HeaderSyntax { file: path.to_owned(), source: source.into() })?;
     let data_start = LENGTH_BYTES + text.len() as u64;
-    let tensors = check(raw.tensors, path, data_start, length)?;
-    Ok(Header { length, metadata: raw.metadata, tensors })
+    let tensors = sorted_by_name(check(raw.tensors, path, data_start, length)?, path)?;
+    Ok(Header { stamp, metadata: raw.metadata, tensors })
 }
 
 fn read_text(file: &mut File, path: &Path, length: u64) -> Result<Vec<u8>, LoadError> {
@@ -72,16 +67,29 @@ fn read_text(file: &mut File, path: &Path, length: u64) -> Result<Vec<u8>, LoadE
     Ok(text)
 }
 
+/// Sorts tensors whose entries were checked, and looks for names that occur twice.
+fn sorted_by_name(mut tensors: Vec<HeaderTensor>, path: &Path) -> Result<Vec<HeaderTensor>, LoadError> {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    match tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some(twice) => Err(listed_twice(&twice[0].name, path)),
+        None => Ok(tensors),
+    }
+}
+
+fn listed_twice(name: &str, path: &Path) -> LoadError {
+    LoadError::HeaderSyntax { file: path.to_owned(), source: format!("`{name}` is listed twice").into() }
+}
+
 /// Turns raw entries into tensors that lie one after another from `data_start` to `length`, the end of the file.
 fn check(
-    raw: Vec<(String, RawTensor)>,
+    raw: Vec<(Cow<'_, str>, RawTensor<'_>)>,
     path: &Path,
     data_start: u64,
     length: u64,
 ) -> Result<Vec<HeaderTensor>, LoadError> {
     let mut tensors = Vec::with_capacity(raw.len());
     for (name, entry) in raw {
-        tensors.push(check_tensor(name, entry, path, data_start)?);
+        tensors.push(check_tensor(name.into_owned(), entry, path, data_start)?);
     }
     tensors.sort_by(|a, b| (a.range.start, a.range.end, &a.name).cmp(&(b.range.start, b.range.end, &b.name)));
 
@@ -90,17 +98,24 @@ fn check(
         return Err(LoadError::TruncatedShard { file: path.to_owned(), length, needed });
     }
     let mut end = data_start;
-    let mut previous = "the header";
+    let mut previous = None;
     for tensor in &tensors {
-        let (file, name, start) = (path.to_owned(), tensor.name.clone(), tensor.range.start);
+        let (name, start) = (&tensor.name, tensor.range.start);
         if start < end {
-            return Err(LoadError::TensorOverlap { file, tensor: name, other: previous.to_owned() });
+            return Err(match previous {
+                Some(previous) if previous == name => listed_twice(name, path),
+                _ => LoadError::TensorOverlap {
+                    file: path.to_owned(),
+                    tensor: name.clone(),
+                    other: previous.map_or("the header", String::as_str).to_owned(),
+                },
+            });
         }
         if start > end {
-            return Err(LoadError::HeaderHole { file, bytes: start - end, at: end });
+            return Err(LoadError::HeaderHole { file: path.to_owned(), bytes: start - end, at: end });
         }
         end = tensor.range.end;
-        previous = &tensor.name;
+        previous = Some(name);
     }
     if end < length {
         return Err(LoadError::HeaderHole { file: path.to_owned(), bytes: length - end, at: end });
@@ -108,28 +123,26 @@ fn check(
     Ok(tensors)
 }
 
-fn check_tensor(name: String, entry: RawTensor, path: &Path, data_start: u64) -> Result<HeaderTensor, LoadError> {
-    let file = path.to_owned();
+fn check_tensor(name: String, entry: RawTensor<'_>, path: &Path, data_start: u64) -> Result<HeaderTensor, LoadError> {
+    let file = || path.to_owned();
     let [begin, end] = entry.data_offsets;
-    let Some(dtype) = StoredDtype::from_name(&entry.dtype) else {
-        return Err(LoadError::UnknownDtype { file, tensor: name, dtype: entry.dtype });
+    let Some(dtype) = StoredDtype::from_name(&entry.dtype.0) else {
+        return Err(LoadError::UnknownDtype { file: file(), tensor: name, dtype: entry.dtype.0.into_owned() });
     };
     let range = match (data_start.checked_add(begin), data_start.checked_add(end)) {
         (Some(start), Some(end)) if start <= end => start..end,
-        _ => return Err(LoadError::TensorRange { file, tensor: name, begin, end }),
+        _ => return Err(LoadError::TensorRange { file: file(), tensor: name, begin, end }),
     };
     let expected = elements(&entry.shape).and_then(|elements| dtype.bytes_for(elements));
     let Some(expected) = expected else {
-        return Err(LoadError::TensorOverflow { file, tensor: name, shape: entry.shape, dtype });
+        return Err(LoadError::TensorOverflow { file: file(), tensor: name, shape: entry.shape, dtype });
     };
     if expected != end - begin {
         let (shape, found) = (entry.shape, end - begin);
-        return Err(LoadError::TensorSize { file, tensor: name, shape, dtype, expected, found });
+        return Err(LoadError::TensorSize { file: file(), tensor: name, shape, dtype, expected, found });
     }
-    let shape = entry.shape.iter().map(|&size| usize::try_from(size)).collect::<Result<Vec<_>, _>>();
-    let Ok(shape) = shape else {
-        return Err(LoadError::TensorOverflow { file, tensor: name, shape: entry.shape, dtype });
-    };
+    // Their product is a `usize`, so that each of them is.
+    let shape = entry.shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
     Ok(HeaderTensor { name, dtype, shape, range })
 }
 
@@ -141,43 +154,42 @@ fn elements(shape: &[u64]) -> Option<u64> {
     Some(if shape.contains(&0) { 0 } else { without_empty })
 }
 
-struct RawHeader {
+struct RawHeader<'t> {
     metadata: BTreeMap<String, String>,
-    tensors: Vec<(String, RawTensor)>,
+    tensors: Vec<(Cow<'t, str>, RawTensor<'t>)>,
 }
 
 #[derive(Deserialize)]
-struct RawTensor {
-    dtype: String,
+struct RawTensor<'t> {
+    #[serde(borrow)]
+    dtype: Text<'t>,
     shape: Vec<u64>,
     data_offsets: [u64; 2],
 }
 
-impl<'de> Deserialize<'de> for RawHeader {
+impl<'de: 't, 't> Deserialize<'de> for RawHeader<'t> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
-            type Value = RawHeader;
+            type Value = RawHeader<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map from tensor names to dtype, shape and data_offsets")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut header = RawHeader { metadata: BTreeMap::new(), tensors: Vec::new() };
-                let mut names = HashSet::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if !names.insert(name.clone()) {
-                        return Err(serde::de::Error::custom(format!("`{name}` is listed twice")));
-                    }
-                    if name == "__metadata__" {
-                        header.metadata = map.next_value::<Option<BTreeMap<String, String>>>()?.unwrap_or_default();
+                let mut metadata: Option<BTreeMap<String, String>> = None;
+                let mut tensors = Vec::new();
+                while let Some(Text(name)) = map.next_key()? {
+                    if name != "__metadata__" {
+                        tensors.push((name, map.next_value()?));
+                    } else if metadata.is_none() {
+                        metadata = Some(map.next_value::<Option<_>>()?.unwrap_or_default());
                     } else {
-                        let entry = map.next_value()?;
-                        header.tensors.push((name, entry));
+                        return Err(serde::de::Error::custom("`__metadata__` is listed twice"));
                     }
                 }
-                Ok(header)
+                Ok(RawHeader { metadata: metadata.unwrap_or_default(), tensors })
             }
         }
         deserializer.deserialize_map(Entries)

@@ -1,12 +1,14 @@
 //! `model.safetensors.index.json`, whose names are not to be trusted.
 
+use super::text::Text;
 use crate::LoadError;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
+    collections::{HashMap, HashSet},
     fmt, fs,
     path::{Component, Path, PathBuf},
 };
@@ -14,41 +16,62 @@ use std::{
 /// An index above this size is refused. That of a checkpoint with 100,000 tensors has some 10 MB.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
 
-#[derive(Deserialize)]
-struct Index {
-    weight_map: WeightMapEntries,
+/// Which shard has which tensor, according to the index.
+pub(super) struct Index<'t> {
+    /// Where it is.
+    pub path: &'t Path,
+    /// Names of the shards, sorted.
+    pub shards: Vec<Cow<'t, str>>,
+    /// Tensors, each with the number of its shard; in the order of the file until they are [sorted](Self::sort).
+    pub tensors: Vec<(Cow<'t, str>, usize)>,
 }
 
-/// Entries with names kept unique: a map type would keep the last of two silently.
-struct WeightMapEntries(BTreeMap<String, String>);
+#[derive(Deserialize)]
+struct IndexFile<'t> {
+    #[serde(borrow)]
+    weight_map: Entries<'t>,
+}
 
-impl<'de> Deserialize<'de> for WeightMapEntries {
+/// The weight map in its own order, with each file name kept once.
+struct Entries<'t> {
+    files: Vec<Cow<'t, str>>,
+    tensors: Vec<(Cow<'t, str>, usize)>,
+}
+
+impl<'de: 't, 't> Deserialize<'de> for Entries<'t> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = WeightMapEntries;
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = Entries<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map from tensor names to file names")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = BTreeMap::new();
-                while let Some((tensor, file)) = map.next_entry::<String, String>()? {
-                    if entries.contains_key(&tensor) {
-                        return Err(serde::de::Error::custom(format!("tensor `{tensor}` is listed twice")));
-                    }
-                    entries.insert(tensor, file);
+                let mut numbers: HashMap<Cow<'de, str>, usize> = HashMap::new();
+                let mut entries = Entries { files: Vec::new(), tensors: Vec::new() };
+                while let Some((Text(tensor), Text(file))) = map.next_entry()? {
+                    // Neighbours are mostly in the same file.
+                    let last = entries.tensors.last().map(|(_, number)| *number);
+                    let number = match last.filter(|&number| entries.files.get(number) == Some(&file)) {
+                        Some(number) => number,
+                        None => *numbers.entry(file).or_insert_with_key(|file| {
+                            entries.files.push(file.clone());
+                            entries.files.len() - 1
+                        }),
+                    };
+                    entries.tensors.push((tensor, number));
                 }
-                Ok(WeightMapEntries(entries))
+                Ok(entries)
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Map)
     }
 }
 
-/// Reads the weight map, tensor to file name, and checks every file name.
-pub(super) fn read(directory: &Path, index_name: &str) -> Result<BTreeMap<String, String>, LoadError> {
+/// The text of an index, for [`parse`].
+pub(super) fn read(directory: &Path, index_name: &str) -> Result<Vec<u8>, LoadError> {
     let path = directory.join(index_name);
     let metadata = fs::metadata(&path).map_err(|source| LoadError::io("open", &path, source))?;
     if !metadata.is_file() {
@@ -57,17 +80,46 @@ pub(super) fn read(directory: &Path, index_name: &str) -> Result<BTreeMap<String
     if metadata.len() > MAX_INDEX_BYTES {
         return Err(LoadError::IndexTooLarge { index: path, length: metadata.len(), limit: MAX_INDEX_BYTES });
     }
-    let text = fs::read(&path).map_err(|source| LoadError::io("read", &path, source))?;
-    let index: Index = serde_json::from_slice(&text)
-        .map_err(|source| LoadError::IndexSyntax { index: path.clone(), source: source.into() })?;
-    let WeightMapEntries(weight_map) = index.weight_map;
-    if weight_map.is_empty() {
-        return Err(LoadError::IndexEmpty { index: path });
+    fs::read(&path).map_err(|source| LoadError::io("read", &path, source))
+}
+
+/// Parses an index and checks every file name.
+pub(super) fn parse<'t>(text: &'t [u8], path: &'t Path) -> Result<Index<'t>, LoadError> {
+    let file: IndexFile<'t> = serde_json::from_slice(text)
+        .map_err(|source| LoadError::IndexSyntax { index: path.to_owned(), source: source.into() })?;
+    let Entries { files, mut tensors } = file.weight_map;
+    if tensors.is_empty() {
+        return Err(LoadError::IndexEmpty { index: path.to_owned() });
     }
-    for name in weight_map.values() {
-        check_name(name).map_err(|reason| LoadError::ShardName { file: path.clone(), name: name.clone(), reason })?;
+    for name in &files {
+        check_name(name).map_err(|reason| LoadError::ShardName {
+            file: path.to_owned(),
+            name: name.clone().into_owned(),
+            reason,
+        })?;
     }
-    Ok(weight_map)
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    order.sort_by(|&a, &b| files[a].cmp(&files[b]));
+    let mut numbers = vec![0; files.len()];
+    order.iter().enumerate().for_each(|(number, &file)| numbers[file] = number);
+    tensors.iter_mut().for_each(|(_, number)| *number = numbers[*number]);
+    let shards = order.into_iter().map(|file| files[file].clone()).collect();
+    Ok(Index { shards, tensors, path })
+}
+
+impl Index<'_> {
+    /// Sorts the tensors by name, and looks for names that occur twice.
+    pub fn sort(&mut self) -> Result<(), LoadError> {
+        self.tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        // A map type would have kept the last of two silently.
+        match self.tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(twice) => {
+                let source = format!("tensor `{}` is listed twice", twice[0].0).into();
+                Err(LoadError::IndexSyntax { index: self.path.to_owned(), source })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Checks that `name` can only mean something below the directory it is joined to, on every system.
@@ -91,22 +143,42 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The path of a shard. The file itself may be a symbolic link anywhere, as in the Hugging Face cache; the directory that
-/// it is in may not.
-pub(super) fn resolve(directory: &Path, name: &str, index_name: &str) -> Result<PathBuf, LoadError> {
-    let path = directory.join(name);
-    let file = directory.join(index_name);
-    let missing = || LoadError::MissingShard { index: file.clone(), shard: path.clone() };
-    let root = fs::canonicalize(directory).map_err(|source| LoadError::io("open", directory, source))?;
-    let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok()).ok_or_else(missing)?;
-    if !parent.starts_with(&root) {
-        return Err(LoadError::ShardName { file, name: name.into(), reason: "it leaves the directory through a link" });
+/// Finds the shards of one checkpoint. The files themselves may be symbolic links to anywhere, as in the Hugging Face cache;
+/// the directories that they are in may not.
+pub(super) struct Locator<'a> {
+    directory: &'a Path,
+    /// The file that names the shards.
+    named_by: PathBuf,
+    root: PathBuf,
+    /// Directories that were found to be inside.
+    inside: HashSet<PathBuf>,
+}
+
+impl<'a> Locator<'a> {
+    pub fn new(directory: &'a Path, named_by: &str) -> Result<Self, LoadError> {
+        let root = fs::canonicalize(directory).map_err(|source| LoadError::io("open", directory, source))?;
+        Ok(Self { directory, named_by: directory.join(named_by), root, inside: HashSet::new() })
     }
-    let metadata = fs::metadata(&path).map_err(|_| missing())?;
-    if !metadata.is_file() {
-        return Err(LoadError::ShardName { file, name: name.into(), reason: "it is not a regular file" });
+
+    /// The path of the shard called `name`.
+    pub fn path(&mut self, name: &str) -> Result<PathBuf, LoadError> {
+        let path = self.directory.join(name);
+        let missing = || LoadError::MissingShard { index: self.named_by.clone(), shard: path.clone() };
+        let refused = |reason| LoadError::ShardName { file: self.named_by.clone(), name: name.into(), reason };
+        let parent = path.parent().ok_or_else(missing)?;
+        if !self.inside.contains(parent) {
+            let real = fs::canonicalize(parent).map_err(|_| missing())?;
+            if !real.starts_with(&self.root) {
+                return Err(refused("it leaves the directory through a link"));
+            }
+            self.inside.insert(parent.to_owned());
+        }
+        let metadata = fs::metadata(&path).map_err(|_| missing())?;
+        if !metadata.is_file() {
+            return Err(refused("it is not a regular file"));
+        }
+        Ok(path)
     }
-    Ok(path)
 }
 
 #[cfg(test)]

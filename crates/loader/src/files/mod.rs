@@ -2,13 +2,20 @@
 
 mod header;
 mod index;
+mod stamp;
+mod text;
 
 use crate::{LoadError, StoredDtype};
-use header::Header;
 pub(crate) use header::LENGTH_BYTES;
+use header::{Header, HeaderTensor};
+use index::{Index, Locator};
+use rayon::prelude::*;
 use serde::Serialize;
+pub use stamp::FileChange;
+pub(crate) use stamp::FileStamp;
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    borrow::Cow,
+    collections::BTreeMap,
     fs,
     io::{self, Read, Seek},
     ops::Range,
@@ -42,6 +49,9 @@ pub struct Shard {
     pub length: u64,
     /// The header's `__metadata__`, `format` = `pt` for instance.
     pub metadata: BTreeMap<String, String>,
+    /// Of the moment when its header was read.
+    #[serde(skip)]
+    pub(crate) stamp: FileStamp,
 }
 
 /// A tensor as the header describes it.
@@ -96,33 +106,28 @@ impl CheckpointFiles {
         if name.ends_with(".safetensors.index.json") {
             return Self::open_index(directory, name);
         }
-        let path = index::resolve(directory, name, "config.json")?;
-        let mut files = Self::empty(directory);
-        files.add_shard(name.to_owned(), path)?;
-        Ok(files)
+        let path = Locator::new(directory, "config.json")?.path(name)?;
+        let header = header::read(&path)?;
+        Self::of_headers(directory, vec![(name.to_owned(), path, header)])
     }
 
     fn open_index(directory: &Path, index_name: &str) -> Result<Self, LoadError> {
-        let weight_map = index::read(directory, index_name)?;
-        let mut files = Self::empty(directory);
-        let shard_names: BTreeSet<&String> = weight_map.values().collect();
-        for name in &shard_names {
-            files.add_shard((*name).clone(), index::resolve(directory, name, index_name)?)?;
-        }
-        let numbers: BTreeMap<&String, usize> =
-            shard_names.into_iter().enumerate().map(|(n, name)| (name, n)).collect();
-        for (tensor, shard) in &weight_map {
-            if files.tensors.get(tensor).map(|info| info.shard) != numbers.get(shard).copied() {
-                let held_by = files.tensors.get(tensor).and_then(|info| files.shards.get(info.shard));
-                return Err(LoadError::TensorNotInShard {
-                    index: directory.join(index_name),
-                    tensor: tensor.clone(),
-                    shard: shard.clone(),
-                    held_by: held_by.map(|shard| shard.name.clone()),
-                });
-            }
-        }
-        files.unindexed = files.tensors.keys().filter(|name| !weight_map.contains_key(*name)).cloned().collect();
+        let path = directory.join(index_name);
+        let text = index::read(directory, index_name)?;
+        let mut index = index::parse(&text, &path)?;
+        let mut locator = Locator::new(directory, index_name)?;
+        let locate = |name: &Cow<'_, str>| Ok((name.as_ref().to_owned(), locator.path(name)?));
+        let located: Vec<(String, PathBuf)> = index.shards.iter().map(locate).collect::<Result<_, LoadError>>()?;
+        let read = |(name, path): (String, PathBuf)| {
+            let header = header::read(&path)?;
+            Ok((name, path, header))
+        };
+        let (sorted, headers) =
+            rayon::join(|| index.sort(), || located.into_par_iter().map(read).collect::<Vec<Result<_, LoadError>>>());
+        sorted?;
+        // Not collected in parallel: of several errors the first shard's is reported, always the same.
+        let mut files = Self::of_headers(directory, headers.into_iter().collect::<Result<_, LoadError>>()?)?;
+        files.compare(&index)?;
         if let Some(first) = files.unindexed.first() {
             files.warnings.push(format!(
                 "{} tensor(s) of the shards are not in {index_name}, `{first}` first; they count as part of the checkpoint",
@@ -132,36 +137,56 @@ impl CheckpointFiles {
         Ok(files)
     }
 
-    fn empty(directory: &Path) -> Self {
-        Self {
+    /// The files of a checkpoint from their names, paths and headers.
+    fn of_headers(directory: &Path, headers: Vec<(String, PathBuf, Header)>) -> Result<Self, LoadError> {
+        let mut shards = Vec::with_capacity(headers.len());
+        let mut tensors = Vec::with_capacity(headers.iter().map(|(.., header)| header.tensors.len()).sum());
+        for (name, path, Header { stamp, metadata, tensors: of_shard }) in headers {
+            let shard = shards.len();
+            tensors.extend(
+                of_shard.into_iter().map(|HeaderTensor { name, dtype, shape, range }| {
+                    (name, TensorInfo { dtype, shape, shard, range })
+                }),
+            );
+            shards.push(Shard { name, path, length: stamp.length(), metadata, stamp });
+        }
+        // Stable, and quick on runs that are sorted already, as each header's are.
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if let Some(twice) = tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let held_by = |number: usize| shards.get(number).map(|shard| shard.name.clone()).unwrap_or_default();
+            let (first, second) = (held_by(twice[0].1.shard), held_by(twice[1].1.shard));
+            return Err(LoadError::DuplicateTensor { tensor: twice[0].0.clone(), first, second });
+        }
+        Ok(Self {
             directory: directory.to_owned(),
-            shards: Vec::new(),
-            tensors: BTreeMap::new(),
+            shards,
+            tensors: tensors.into_iter().collect(),
             unindexed: Vec::new(),
             warnings: Vec::new(),
-        }
+        })
     }
 
-    fn add_shard(&mut self, name: String, path: PathBuf) -> Result<(), LoadError> {
-        let number = self.shards.len();
-        let Header { length, metadata, tensors } = header::read(&path)?;
-        for tensor in tensors {
-            match self.tensors.entry(tensor.name) {
-                Entry::Occupied(taken) => {
-                    let first = self.shards.get(taken.get().shard).map_or_else(|| name.clone(), |s| s.name.clone());
-                    return Err(LoadError::DuplicateTensor { tensor: taken.key().clone(), first, second: name });
-                }
-                Entry::Vacant(free) => {
-                    free.insert(TensorInfo {
-                        dtype: tensor.dtype,
-                        shape: tensor.shape,
-                        shard: number,
-                        range: tensor.range,
-                    });
-                }
+    /// Checks that each tensor of the index is where it says, and notes the tensors that it does not name. Both sides are
+    /// sorted, so one pass does.
+    fn compare(&mut self, index: &Index<'_>) -> Result<(), LoadError> {
+        let mut unindexed = Vec::new();
+        let mut held = self.tensors.iter().peekable();
+        for (tensor, shard) in &index.tensors {
+            while let Some((name, _)) = held.next_if(|(name, _)| name.as_str() < tensor.as_ref()) {
+                unindexed.push(name.clone());
+            }
+            let found = held.next_if(|(name, _)| name.as_str() == tensor.as_ref()).map(|(_, info)| info.shard);
+            if found != Some(*shard) {
+                return Err(LoadError::TensorNotInShard {
+                    index: index.path.to_owned(),
+                    tensor: tensor.clone().into_owned(),
+                    shard: index.shards.get(*shard).map(|name| name.clone().into_owned()).unwrap_or_default(),
+                    held_by: found.and_then(|number| self.shards.get(number)).map(|shard| shard.name.clone()),
+                });
             }
         }
-        self.shards.push(Shard { name, path, length, metadata });
+        unindexed.extend(held.map(|(name, _)| name.clone()));
+        self.unindexed = unindexed;
         Ok(())
     }
 

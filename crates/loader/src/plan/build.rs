@@ -26,7 +26,8 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
     let device = DeviceTraits::of(&options.device);
     check_request(options, &device)?;
     let names = Names::new(files.tensors(), map);
-    let mut ties = Ties::decide(map, &names);
+    let slots: HashMap<&str, &ParameterSlot> = map.parameters.iter().map(|slot| (slot.path.as_str(), slot)).collect();
+    let mut ties = Ties::decide(map, &slots, &names);
     let mut builder = Builder {
         files,
         names: &names,
@@ -38,7 +39,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         has_bytes: files.tensors().values().any(|info| info.dtype == StoredDtype::U8),
     };
 
-    builder.check_map(map, &ties);
+    builder.check_map(map, &slots, &ties);
     let mut rows = Vec::with_capacity(map.parameters.len());
     for slot in &map.parameters {
         rows.extend(builder.row(slot, &ties)?);
@@ -106,16 +107,16 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// Looks for contradictions between slots.
-    fn check_map(&mut self, map: &WeightMap, ties: &Ties) {
-        let mut shapes: HashMap<&str, &[usize]> = HashMap::with_capacity(map.parameters.len());
-        for slot in &map.parameters {
-            if shapes.insert(&slot.path, &slot.shape).is_some() {
+    fn check_map(&mut self, map: &WeightMap, slots: &HashMap<&str, &ParameterSlot>, ties: &Ties) {
+        if slots.len() < map.parameters.len() {
+            let mut seen = HashSet::new();
+            for slot in map.parameters.iter().filter(|slot| !seen.insert(&slot.path)) {
                 self.fault::<()>(slot, "it is listed twice".into());
             }
         }
-        for slot in &map.parameters {
-            let Some(to) = ties.shared.get(&slot.path) else { continue };
-            if shapes.get(to.as_str()).is_some_and(|shape| *shape != slot.shape) {
+        let tied = map.parameters.iter().filter(|_| !ties.shared.is_empty());
+        for (slot, to) in tied.filter_map(|slot| Some((slot, ties.shared.get(&slot.path)?))) {
+            if slots.get(to.as_str()).is_some_and(|other| other.shape != slot.shape) {
                 self.fault::<()>(slot, format!("it is tied to `{to}`, which has another shape"));
             }
         }

@@ -60,7 +60,11 @@ impl<'a> Encoder<'a> {
         let names: BTreeSet<&str> = std::iter::once(&slot.path).chain(stored).map(|name| module_of(name)).collect();
         let skipped: Vec<usize> = names.iter().flat_map(|name| skip.matching(name)).collect();
         self.used.extend(&skipped);
-        let projection = matches!(slot.role, ParameterRole::Projection | ParameterRole::ExpertProjection);
+        let projection = match slot.role {
+            ParameterRole::Projection | ParameterRole::ExpertProjection => true,
+            ParameterRole::OutputHead => config.quantize_head,
+            _ => false,
+        };
         let possible = projection && slot.shape.len() == 2 && elements > 0;
         if !possible || slot.keep_float32 || ties.involves(&slot.path) || !skipped.is_empty() {
             return None;

@@ -2,7 +2,10 @@
 
 use crate::TensorInfo;
 use automodel_registry::weights::WeightMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ops::Bound,
+};
 
 /// Finds tensors under their own names or under a prefix that the whole checkpoint uses.
 pub(crate) struct Names<'a> {
@@ -15,21 +18,20 @@ impl<'a> Names<'a> {
     /// Decides for each `from` among the map's prefixes, once, which spelling most names of the checkpoint have. Without a
     /// majority for another, names stay as they are.
     pub fn new(tensors: &'a BTreeMap<String, TensorInfo>, map: &WeightMap) -> Self {
-        let wanted: BTreeSet<&str> =
-            map.parameters.iter().flat_map(|slot| &slot.pieces).map(|piece| piece.tensor.as_str()).collect();
         let mut spellings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (from, to) in &map.prefixes {
             spellings.entry(from).or_default().push(to);
         }
         let mut renamed = Vec::new();
         for (from, spellings) in spellings {
-            let count = |to: &str| {
-                let rests = wanted.iter().filter_map(|name| name.strip_prefix(from));
-                rests.filter(|rest| tensors.contains_key(&format!("{to}{rest}"))).count()
-            };
-            let (mut best, mut most) = (from, count(from));
+            let rests = Rests::of(map, from);
+            let spellings: Vec<&str> = spellings.into_iter().filter(|to| rests.may_follow(to, tensors)).collect();
+            if spellings.is_empty() {
+                continue;
+            }
+            let (mut best, mut most) = (from, rests.count(from, tensors));
             for to in spellings {
-                let found = count(to);
+                let found = rests.count(to, tensors);
                 if found > most {
                     (best, most) = (to, found);
                 }
@@ -47,7 +49,7 @@ impl<'a> Names<'a> {
     pub fn resolve(&self, name: &str) -> Option<(&'a str, &'a TensorInfo)> {
         let renamed = self.renamed.iter().find_map(|(from, to)| {
             let rest = name.strip_prefix(from.as_str())?;
-            self.tensors.get_key_value(&format!("{to}{rest}"))
+            self.tensors.get_key_value(&[to, rest].concat())
         });
         renamed.or_else(|| self.tensors.get_key_value(name)).map(|(name, info)| (name.as_str(), info))
     }
@@ -59,7 +61,7 @@ impl<'a> Names<'a> {
 
     /// Names in this checkpoint that begin so.
     pub fn beginning(&self, start: &str) -> impl Iterator<Item = &'a str> {
-        let from = self.tensors.range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Unbounded));
+        let from = self.tensors.range::<str, _>((Bound::Included(start), Bound::Unbounded));
         from.map(|(name, _)| name.as_str()).take_while(move |name| name.starts_with(start))
     }
 
@@ -68,6 +70,45 @@ impl<'a> Names<'a> {
         let renamed =
             self.renamed.iter().filter_map(|(from, to)| Some(format!("{from}{}", stored.strip_prefix(to.as_str())?)));
         std::iter::once(stored.to_owned()).chain(renamed).collect()
+    }
+}
+
+/// What follows a prefix in the names of a map.
+struct Rests<'m> {
+    names: Vec<&'m str>,
+    /// Their parts before the first dot.
+    starts: BTreeSet<&'m str>,
+}
+
+impl<'m> Rests<'m> {
+    fn of(map: &'m WeightMap, from: &str) -> Self {
+        let names = map.parameters.iter().flat_map(|slot| &slot.pieces);
+        let names: Vec<&str> = names.filter_map(|piece| piece.tensor.strip_prefix(from)).collect();
+        let mut starts = BTreeSet::new();
+        let mut last = None;
+        for name in &names {
+            let start = name.split('.').next().unwrap_or_default();
+            // Neighbours mostly start alike.
+            if last.replace(start) != Some(start) {
+                starts.insert(start);
+            }
+        }
+        Self { names, starts }
+    }
+
+    /// Whether any tensor can be one of these names behind `to`. Quick, because most checkpoints have none.
+    fn may_follow(&self, to: &str, tensors: &BTreeMap<String, TensorInfo>) -> bool {
+        self.starts.iter().any(|start| {
+            let start = format!("{to}{start}");
+            let mut from = tensors.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+            from.next().is_some_and(|(name, _)| name.starts_with(&start))
+        })
+    }
+
+    /// How many of these names, each counted once, the checkpoint has behind `to`.
+    fn count(&self, to: &str, tensors: &BTreeMap<String, TensorInfo>) -> usize {
+        let rests: HashSet<&str> = self.names.iter().copied().collect();
+        rests.into_iter().filter(|rest| tensors.contains_key(&[to, rest].concat())).count()
     }
 }
 

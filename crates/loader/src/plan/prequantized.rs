@@ -24,6 +24,9 @@ pub(super) struct Packed<'a> {
 impl Builder<'_> {
     /// The codes that a parameter is read from, if it is stored in 4 bits.
     pub fn stored_in_4bit<'s>(&self, slot: &'s ParameterSlot) -> Option<Packed<'s>> {
+        if !self.has_bytes {
+            return None;
+        }
         slot.pieces.iter().find_map(|piece| {
             let (name, _) = self.names.resolve(&piece.tensor).filter(|(_, info)| info.dtype == StoredDtype::U8)?;
             let has_state =

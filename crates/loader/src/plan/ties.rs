@@ -16,9 +16,9 @@ pub(super) struct Ties {
 impl Ties {
     /// Decides by what the files have: one of the two, then both share it, whichever it is; both, then their bytes decide;
     /// neither, then the tie holds and the followed one is reported missing.
-    pub fn decide(map: &WeightMap, names: &Names<'_>) -> Self {
-        let slots: HashMap<&str, &ParameterSlot> =
-            map.parameters.iter().map(|slot| (slot.path.as_str(), slot)).collect();
+    ///
+    /// `slots` are the map's parameters by their path.
+    pub fn decide(map: &WeightMap, slots: &HashMap<&str, &ParameterSlot>, names: &Names<'_>) -> Self {
         let present = |path: &str| {
             slots.get(path).is_some_and(|slot| slot.pieces.iter().any(|piece| names.resolve(&piece.tensor).is_some()))
         };
@@ -69,6 +69,9 @@ impl Ties {
 
     /// Lets every tied parameter point to the one that has values, in the order of the map's parameters.
     fn flatten(&mut self, map: &WeightMap) {
+        if self.shared.is_empty() {
+            return;
+        }
         let roots: HashMap<String, String> =
             self.shared.keys().map(|parameter| (parameter.clone(), self.root(parameter).to_owned())).collect();
         for slot in &map.parameters {

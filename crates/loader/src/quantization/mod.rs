@@ -13,7 +13,7 @@ const NESTED_BLOCKSIZE: usize = 256;
 
 /// A wish for 4-bit weights: projections are quantised while they are read.
 ///
-/// Embeddings, the output head, tied weights, norms, routers, biases and what the model keeps in float32 stay dense, as do
+/// Embeddings, the output head (unless `quantize_head` is set), tied weights, norms, routers, biases and what the model keeps in float32 stay dense, as do
 /// the modules in `skip_modules`.
 ///
 /// ```
@@ -36,6 +36,9 @@ pub struct QuantizationConfig {
     pub blocksize: Blocksize,
     /// Whether the scales are quantised too, to 8 bits.
     pub double_quant: bool,
+    /// Whether the output head is quantised too, where it is not tied to the embedding. transformers leaves it dense; it is read
+    /// for every token, so that it counts where the vocabulary is large.
+    pub quantize_head: bool,
     /// Modules that stay dense, in the words of transformers' `llm_int8_skip_modules`: an entry matches a module by the
     /// beginning of its path up to a whole part (`model.layers.1` but not `model.layers.11`), by its end (`o_proj`), or as a
     /// regular expression for the beginning. A module is looked for under its path here and under those in the checkpoint.
@@ -45,7 +48,13 @@ pub struct QuantizationConfig {
 impl QuantizationConfig {
     /// Blocks of 64, scales in float32, nothing skipped.
     pub fn new(quant_type: QuantType) -> Self {
-        Self { quant_type, blocksize: Blocksize::default(), double_quant: false, skip_modules: Vec::new() }
+        Self {
+            quant_type,
+            blocksize: Blocksize::default(),
+            double_quant: false,
+            quantize_head: false,
+            skip_modules: Vec::new(),
+        }
     }
 
     /// Quantiles of a normal distribution, in blocks of 64.
@@ -67,6 +76,12 @@ impl QuantizationConfig {
     /// With scales in 8 bits, or not.
     pub fn with_double_quant(mut self, double_quant: bool) -> Self {
         self.double_quant = double_quant;
+        self
+    }
+
+    /// With the output head in 4 bits too, or not.
+    pub fn with_quantize_head(mut self, quantize_head: bool) -> Self {
+        self.quantize_head = quantize_head;
         self
     }
 

@@ -5,6 +5,7 @@ mod common;
 mod convert;
 mod interrupted;
 mod load;
+mod mapped_files;
 mod plan;
 mod prequantized;
 mod quantize;

@@ -36,7 +36,7 @@ pub(crate) const MAX_ROWS: usize = 4;
 
 /// Activations that share a scale in fixed point.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const SHARED: usize = 16;
+pub(crate) const SHARED: usize = CHUNK;
 
 /// Rows of activations for which integers are faster: with more, multiplications rather than look-ups take the time.
 pub(crate) const FIXED_ROWS: usize = 2;

@@ -190,10 +190,10 @@ struct Slot {
 /// Every parameter that the generic decoder has for `spec`, in module order, without pieces.
 fn canonical_parameters(spec: &ModelSpec) -> Vec<Slot> {
     let mut list = List { slots: Vec::new(), layer: 0, heads: 0 };
-    list.push("model.embed_tokens.weight", &[spec.vocab_size, spec.hidden_size], ParameterRole::Embedding);
+    list.push("model.embed_tokens.weight".to_owned(), &[spec.vocab_size, spec.hidden_size], ParameterRole::Embedding);
     if let Some(positions) = &spec.embedding.learned_positions {
         let shape = [positions.rows, spec.hidden_size];
-        list.push("model.embed_positions.weight", &shape, ParameterRole::PositionEmbedding);
+        list.push("model.embed_positions.weight".to_owned(), &shape, ParameterRole::PositionEmbedding);
     }
     for (index, layer) in spec.layers.iter().enumerate() {
         list.layer = index;
@@ -210,9 +210,9 @@ fn canonical_parameters(spec: &ModelSpec) -> Vec<Slot> {
         }
     }
     list.norm("model.norm", &[spec.hidden_size], &spec.final_norm);
-    list.push("lm_head.weight", &[spec.vocab_size, spec.hidden_size], ParameterRole::OutputHead);
+    list.push("lm_head.weight".to_owned(), &[spec.vocab_size, spec.hidden_size], ParameterRole::OutputHead);
     if spec.head.bias {
-        list.push("lm_head.bias", &[spec.vocab_size], ParameterRole::Bias);
+        list.push("lm_head.bias".to_owned(), &[spec.vocab_size], ParameterRole::Bias);
     }
     list.slots
 }
@@ -224,29 +224,25 @@ struct List {
 }
 
 impl List {
-    fn push(&mut self, path: &str, shape: &[usize], role: ParameterRole) {
-        let parameter = ParameterSlot {
-            path: path.to_owned(),
-            shape: shape.to_vec(),
-            role,
-            keep_float32: false,
-            pieces: Vec::new(),
-        };
+    fn push(&mut self, path: String, shape: &[usize], role: ParameterRole) {
+        let parameter = ParameterSlot { path, shape: shape.to_vec(), role, keep_float32: false, pieces: Vec::new() };
         self.slots.push(Slot { parameter, layer: self.layer, heads: self.heads, per_head: false });
     }
 
-    fn projection(&mut self, path: &str, input: usize, output: usize, bias: bool, role: ParameterRole) {
-        self.push(&format!("{path}.weight"), &[output, input], role);
+    /// `{path}.{name}.weight`, and its bias.
+    fn projection(&mut self, [path, name]: [&str; 2], [output, input]: [usize; 2], bias: bool, role: ParameterRole) {
+        // Joined in one allocation each: models with many experts have tens of thousands of them.
+        self.push([path, ".", name, ".weight"].concat(), &[output, input], role);
         if bias {
             let role = if role == ParameterRole::Router { role } else { ParameterRole::Bias };
-            self.push(&format!("{path}.bias"), &[output], role);
+            self.push([path, ".", name, ".bias"].concat(), &[output], role);
         }
     }
 
     fn norm(&mut self, path: &str, shape: &[usize], norm: &NormSpec) {
         let fields = [("weight", norm.kind.has_weight()), ("bias", norm.kind.has_bias())];
         for (field, _) in fields.into_iter().filter(|&(_, present)| present) {
-            self.push(&format!("{path}.{field}"), shape, ParameterRole::Norm);
+            self.push([path, ".", field].concat(), shape, ParameterRole::Norm);
         }
     }
 
@@ -254,10 +250,10 @@ impl List {
         let (q, kv) = (spec.num_attention_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim);
         let role = ParameterRole::Projection;
         self.heads = spec.num_attention_heads;
-        self.projection(&format!("{path}.q_proj"), hidden_size, q, spec.bias.q, role);
-        self.projection(&format!("{path}.k_proj"), hidden_size, kv, spec.bias.k, role);
-        self.projection(&format!("{path}.v_proj"), hidden_size, kv, spec.bias.v, role);
-        self.projection(&format!("{path}.o_proj"), q, hidden_size, spec.bias.o, role);
+        self.projection([path, "q_proj"], [q, hidden_size], spec.bias.q, role);
+        self.projection([path, "k_proj"], [kv, hidden_size], spec.bias.k, role);
+        self.projection([path, "v_proj"], [kv, hidden_size], spec.bias.v, role);
+        self.projection([path, "o_proj"], [hidden_size, q], spec.bias.o, role);
         if let Some(qk_norm) = &spec.qk_norm {
             for (name, heads) in [("q_norm", spec.num_attention_heads), ("k_norm", spec.num_key_value_heads)] {
                 let shape = match qk_norm.extent {
@@ -272,33 +268,33 @@ impl List {
             }
         }
         if spec.sinks {
-            self.push(&format!("{path}.sinks"), &[spec.num_attention_heads], ParameterRole::Other);
+            self.push(format!("{path}.sinks"), &[spec.num_attention_heads], ParameterRole::Other);
         }
     }
 
     fn gated(&mut self, path: &str, hidden_size: usize, mlp: &MlpSpec, role: ParameterRole) {
-        self.projection(&format!("{path}.gate_proj"), hidden_size, mlp.intermediate_size, mlp.bias, role);
-        self.projection(&format!("{path}.up_proj"), hidden_size, mlp.intermediate_size, mlp.bias, role);
-        self.projection(&format!("{path}.down_proj"), mlp.intermediate_size, hidden_size, mlp.bias, role);
+        self.projection([path, "gate_proj"], [mlp.intermediate_size, hidden_size], mlp.bias, role);
+        self.projection([path, "up_proj"], [mlp.intermediate_size, hidden_size], mlp.bias, role);
+        self.projection([path, "down_proj"], [hidden_size, mlp.intermediate_size], mlp.bias, role);
     }
 
     fn plain(&mut self, path: &str, hidden_size: usize, mlp: &MlpSpec) {
         let role = ParameterRole::Projection;
-        self.projection(&format!("{path}.up_proj"), hidden_size, mlp.intermediate_size, mlp.bias, role);
-        self.projection(&format!("{path}.down_proj"), mlp.intermediate_size, hidden_size, mlp.bias, role);
+        self.projection([path, "up_proj"], [mlp.intermediate_size, hidden_size], mlp.bias, role);
+        self.projection([path, "down_proj"], [hidden_size, mlp.intermediate_size], mlp.bias, role);
     }
 
     fn moe(&mut self, path: &str, hidden_size: usize, moe: &MoeSpec) {
         let router = ParameterRole::Router;
-        self.projection(&format!("{path}.gate"), hidden_size, moe.num_experts, moe.router.bias, router);
+        self.projection([path, "gate"], [moe.num_experts, hidden_size], moe.router.bias, router);
         for expert in 0..moe.num_experts {
-            let path = format!("{path}.experts.{expert}");
+            let path = [path, ".experts.", &expert.to_string()].concat();
             self.gated(&path, hidden_size, &moe.expert, ParameterRole::ExpertProjection);
         }
         if let Some(shared) = &moe.shared_expert {
             self.gated(&format!("{path}.shared_expert"), hidden_size, &shared.mlp, ParameterRole::Projection);
             if shared.gate {
-                self.projection(&format!("{path}.shared_expert_gate"), hidden_size, 1, false, router);
+                self.projection([path, "shared_expert_gate"], [1, hidden_size], false, router);
             }
         }
     }

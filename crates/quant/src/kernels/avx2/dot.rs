@@ -40,7 +40,7 @@ pub(in crate::kernels) unsafe fn dot(quant_type: QuantType, weights: &RowWeights
 const USUAL: usize = 64;
 
 /// How far ahead packed weights are asked for, in bytes: the processor's own prediction ends with a page.
-const AHEAD: usize = 1024;
+pub(super) const AHEAD: usize = 1024;
 
 /// One row of activations and whole blocks of the usual size: the loops of a block are unrolled. Look-ups set the pace, twelve
 /// for 32 values, so that everything else has to be little.

@@ -1,11 +1,11 @@
 //! One row of weights times a few rows of activations, both as 16-bit integers.
 //!
 //! A table of 16-bit values needs half the look-ups of one in single precision, and one instruction multiplies and adds
-//! sixteen pairs, so that memory rather than arithmetic sets the pace. Sixteen activations share a scale.
+//! sixteen pairs, so that memory rather than arithmetic sets the pace. The activations of a chunk share a scale.
 
 use std::arch::x86_64::*;
 
-use super::dot::{add_lanes, codes, shifts};
+use super::dot::{AHEAD, add_lanes, codes, shifts};
 use crate::{
     QuantType,
     kernels::{CHUNK, FIXED_ROWS, FixedPoint, RowWeights, SHARED},
@@ -20,10 +20,10 @@ const fn unit(quant_type: QuantType) -> f32 {
     }
 }
 
-/// The greatest integer for an activation: two products, which one lane adds, stay within 32 bits.
-const GREATEST: f32 = 32767.0;
+/// The greatest integer for an activation: four products, which one lane adds, stay within 32 bits.
+const GREATEST: f32 = 16383.0;
 
-/// Activations below this count as zero if all sixteen are: the reciprocals of much less overflow.
+/// Activations below this count as zero if all that share a scale are: the reciprocals of much less overflow.
 const LEAST_MAGNITUDE: f32 = 1e-30;
 
 /// Activations in the order in which `dot_fixed` decodes weights: of each sixteen the even places, then the odd ones. Whole chunks
@@ -44,7 +44,8 @@ pub(in crate::kernels) unsafe fn fixed_point(x: &[f32]) -> FixedPoint {
         if magnitude.is_finite() && magnitude > LEAST_MAGNITUDE {
             let to_integer = GREATEST / magnitude;
             let integers: [i16; SHARED] = std::array::from_fn(|place| nearest(x[place] * to_integer));
-            *values = std::array::from_fn(|place| integers[place % 8 * 2 + place / 8]);
+            let half = |place| place / 16 * 16;
+            *values = std::array::from_fn(|place| integers[half(place) + place % 8 * 2 + place % 16 / 8]);
         }
     }
     FixedPoint { values, scales }
@@ -53,7 +54,7 @@ pub(in crate::kernels) unsafe fn fixed_point(x: &[f32]) -> FixedPoint {
 /// The nearest integer; without a call into the mathematics library, which a build for any x86-64 would make.
 #[inline(always)]
 fn nearest(value: f32) -> i16 {
-    // SAFETY: a number of at most 32767.5.
+    // SAFETY: a number of at most 16383.5.
     unsafe { (value + 0.5f32.copysign(value)).to_int_unchecked::<i32>() as i16 }
 }
 
@@ -84,33 +85,29 @@ unsafe fn rows<const ROWS: usize>(quant_type: QuantType, weights: &RowWeights<'_
     let mut totals = [_mm256_setzero_ps(); ROWS];
     let (mut values, mut scales) = (x.values.as_ptr(), x.scales.as_ptr());
     for (blocks, absmax) in weights.spans() {
-        for (packed, &scale) in blocks.zip(absmax) {
-            // A sum for each half: one would wait for its own last addition.
-            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+        for (packed, &absmax) in blocks.zip(absmax) {
+            _mm_prefetch::<_MM_HINT_T0>(packed.as_ptr().wrapping_add(AHEAD).cast());
+            let absmax = _mm_set_ss(absmax);
             for chunk in packed.chunks_exact(CHUNK / 2) {
                 // SAFETY: a chunk has 16 bytes; each row has `columns` integers, 32 for each chunk so far, and a scale for
-                // each 16.
+                // each 32.
                 unsafe {
                     let codes = codes(chunk.as_ptr(), shifts);
                     let bytes = planes.map(|plane| _mm256_shuffle_epi8(plane, codes));
                     let first = _mm256_unpacklo_epi8(bytes[0], bytes[1]);
                     let second = _mm256_unpackhi_epi8(bytes[0], bytes[1]);
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let x = values.add(row * columns);
-                        let scale = scales.add(row * (columns / SHARED));
-                        for (half, weights) in [first, second].into_iter().enumerate() {
-                            let products = _mm256_madd_epi16(weights, _mm256_loadu_si256(x.add(SHARED * half).cast()));
-                            let scale = _mm256_broadcast_ss(&*scale.add(half));
-                            sums[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale, sums[half]);
-                        }
+                    for (row, total) in totals.iter_mut().enumerate() {
+                        let x: *const __m256i = values.add(row * columns).cast();
+                        let scale = _mm_mul_ss(_mm_load_ss(scales.add(row * (columns / SHARED))), absmax);
+                        let products = _mm256_add_epi32(
+                            _mm256_madd_epi16(first, _mm256_loadu_si256(x)),
+                            _mm256_madd_epi16(second, _mm256_loadu_si256(x.add(1))),
+                        );
+                        *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), _mm256_broadcastss_ps(scale), *total);
                     }
                     values = values.add(CHUNK);
-                    scales = scales.add(CHUNK / SHARED);
+                    scales = scales.add(1);
                 }
-            }
-            let scale = _mm256_set1_ps(scale);
-            for (total, sums) in totals.iter_mut().zip(sums) {
-                *total = _mm256_fmadd_ps(_mm256_add_ps(sums[0], sums[1]), scale, *total);
             }
         }
     }

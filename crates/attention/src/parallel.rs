@@ -1,0 +1,43 @@
+//! Passes over the rows of a buffer, in parallel where it is large.
+
+use rayon::prelude::*;
+
+/// Elements below which a pass stays on the calling thread: half of this takes about as long as waking another thread.
+const SERIAL: usize = 64 * 1024;
+/// Elements that a thread takes at a time, about; with two operands they stay in the second-level cache.
+const GRAIN: usize = 16 * 1024;
+
+/// Calls `pass` with the index of a first row and the rows from there on, until every row of `width` elements was
+/// seen once.
+///
+/// # Panics
+/// If `width` is 0 and `data` is not empty.
+pub fn for_rows(data: &mut [f32], width: usize, pass: impl Fn(usize, &mut [f32]) + Sync) {
+    if data.is_empty() {
+        return;
+    }
+    if data.len() < SERIAL {
+        return pass(0, data);
+    }
+    let rows = (GRAIN / width).max(1);
+    data.par_chunks_mut(rows * width).enumerate().for_each(|(index, chunk)| pass(index * rows, chunk));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_seen_once() {
+        for (rows, width) in [(0, 3), (1, 1), (5, 7), (1, 100_000), (999, 101), (30_000, 3)] {
+            let mut data = vec![0.0; rows * width];
+            for_rows(&mut data, width, |first, part| {
+                for (row, elements) in part.chunks_exact_mut(width).enumerate() {
+                    elements.iter_mut().for_each(|x| *x += (first + row) as f32 + 1.0);
+                }
+            });
+            let expected = |i: usize| (i / width) as f32 + 1.0;
+            assert!(data.iter().enumerate().all(|(i, &x)| x == expected(i)), "{rows} rows of {width}");
+        }
+    }
+}
