@@ -178,17 +178,18 @@ impl Isa {
 
     /// `c[r][p] += sum over k of w[r][k] * x[k][p]` for a tile of up to [`TILE_ROWS`] rows and a panel of [`PANEL`] columns.
     ///
-    /// `w` is row-major, [`TILE_STRIDE`] from row to row, with up to [`TILE_DEPTH`] columns, `x` is `[depth, PANEL]`, `c` is `[rows, PANEL]`.
-    pub(crate) fn multiply_tile(self, w: &[f32], x: &[f32], depth: usize, c: &mut [f32]) {
+    /// `w` is row-major, [`TILE_STRIDE`] from row to row, with up to [`TILE_DEPTH`] columns, `x` is `[depth, PANEL]`, `c` is `[rows, PANEL]`. `next` is the
+    /// panel that will be multiplied after this one, or empty.
+    pub(crate) fn multiply_tile(self, w: &[f32], x: &[f32], next: &[f32], depth: usize, c: &mut [f32]) {
         assert!(w.len() * PANEL == c.len() * TILE_STRIDE && x.len() == depth * PANEL && depth <= TILE_DEPTH);
         match self.0 {
             // SAFETY: the set is only made after its features were detected.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 => unsafe { tile::multiply_avx2(w, x, depth, c) },
+            Set::Avx2 => unsafe { tile::multiply_avx2(w, x, next, depth, c) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => unsafe { tile::multiply_avx512(w, x, depth, c) },
-            Set::Portable => tile::multiply_portable(w, x, depth, c),
+            Set::Avx512 => unsafe { tile::multiply_avx512(w, x, next, depth, c) },
+            Set::Portable => tile::multiply_portable(w, x, next, depth, c),
         }
     }
 }

@@ -67,7 +67,8 @@ where
         }
         for (panel, sums) in scratch.sums.chunks_exact_mut(TILE_ROWS * PANEL).enumerate() {
             let x = panels.part(panel, start, depth);
-            isa.multiply_tile(tile, x, depth, &mut sums[..rows.len() * PANEL]);
+            let next = if panel + 1 < panels.count { panels.part(panel + 1, start, depth) } else { &[] };
+            isa.multiply_tile(tile, x, next, depth, &mut sums[..rows.len() * PANEL]);
         }
     }
 }
