@@ -51,7 +51,8 @@ impl Sizes {
 /// - `v`: `[batch, kv_heads, keys, value_dim]`
 /// - `sinks`: `[heads]`, one learned logit per head that joins the softmax and attends to nothing (gpt-oss)
 ///
-/// Returns `[batch, heads, queries, value_dim]` in the dtype of `q`. Scores and softmax are computed in float32 (in
+/// Returns `[batch, heads, queries, value_dim]` in the dtype of `q`; from the CPU's kernel a view of
+/// `[batch, queries, heads, value_dim]`, so that swapping these axes for the next projection copies nothing. Scores and softmax are computed in float32 (in
 /// float64 for float64 inputs). A query that sees no key gives zeros. `backend` is what
 /// [`select_backend`](crate::select_backend) returned; what each one does is in the table of [`crate::sdpa`].
 ///

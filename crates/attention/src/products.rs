@@ -129,4 +129,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_portable_twins_give_the_same_bits() {
+        let fractions = |count: usize, step: usize| -> Vec<f32> {
+            (0..count).map(|i| (i * step % 97) as f32 * 0.31 - 14.0).collect()
+        };
+        let (rows, keys, width, stride) = (3, 21, 70, 75);
+        let data = fractions((keys - 1) * stride + width, 5);
+        let matrix = Rows { data: &data, stride, width, count: keys };
+        let q = fractions(rows * width, 3);
+        let mut found = [vec![0.0; rows * keys], vec![0.0; rows * keys]];
+        scores(&q, matrix, &mut found[0]);
+        portable_scores(&q, matrix, &mut found[1]);
+        assert_eq!(found[0], found[1]);
+
+        let mut output = [q.clone(), q];
+        add_weighted(&found[0], matrix, &mut output[0]);
+        portable_add_weighted(&found[0], matrix, &mut output[1]);
+        assert_eq!(output[0], output[1]);
+    }
 }

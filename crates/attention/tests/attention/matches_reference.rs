@@ -4,6 +4,7 @@ use crate::reference::Case;
 use crate::reference::numbers;
 use automodel_attention::{AttentionParams, CausalMask, Positions, SdpaBackend, attention};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_flex::Flex;
 use proptest::prelude::*;
 
 const BACKENDS: [SdpaBackend; 3] = [SdpaBackend::Math, SdpaBackend::EfficientAttention, SdpaBackend::FlashAttention];
@@ -142,6 +143,32 @@ fn gradients_of_all_backends_agree() {
 }
 
 /// A window beyond the sequence is full attention.
+/// Queries, keys and values as projections leave them, and an output that the next projection reads as it is.
+#[test]
+fn projected_layouts_are_read_and_written_in_place() {
+    let device = Device::flex();
+    for (batch, heads, kv_heads, length) in [(1, 4, 2, 1), (2, 6, 3, 5), (2, 8, 2, 300)] {
+        let projected = |heads: usize, seed| {
+            let shape = [batch, length, heads, 8];
+            let values = numbers(shape.iter().product(), seed);
+            Tensor::<4>::from_data(TensorData::new(values, shape), (&device, DType::F32)).swap_dims(1, 2)
+        };
+        let (q, k, v) = (projected(heads, 1), projected(kv_heads, 2), projected(kv_heads, 3));
+        let params = AttentionParams { scale: 0.4, softcap: Some(5.0), mask: CausalMask::Full };
+        let run =
+            |backend, q, k, v| attention(backend, q, k, v, None, &params, &Positions::default()).expect("valid shapes");
+        let output = run(SdpaBackend::EfficientAttention, q.clone(), k.clone(), v.clone());
+        assert_eq!(output.dims(), [batch, heads, length, 8]);
+        let whole = |x: &Tensor<4>| Tensor::<4>::from_data(x.clone().into_data(), (&device, DType::F32));
+        let copied = run(SdpaBackend::EfficientAttention, whole(&q), whole(&k), whole(&v));
+        assert_eq!(output.clone().into_data(), copied.into_data());
+        let close = output.clone() - run(SdpaBackend::Math, q, k, v);
+        assert!(close.abs().max().into_scalar::<f32>() < 1e-5);
+        let rows = output.swap_dims(1, 2).try_into_primitive::<Flex>().expect("a Flex tensor");
+        assert!(rows.is_contiguous());
+    }
+}
+
 #[test]
 fn a_window_beyond_the_sequence_is_full_attention() {
     let of = |mask| {
