@@ -246,6 +246,11 @@ impl FromPretrained {
     /// supported, the files do not fit the model or are damaged, the weights do not fit into memory.
     pub fn load(mut self) -> Result<AutoModel, AutoModelError> {
         let (checkpoint, prepared, files) = self.prepare()?;
+        // A vocabulary of some 100,000 tokens takes longer to parse than a model that stays in its files takes to load.
+        let tokenizer = std::thread::spawn({
+            let checkpoint = checkpoint.clone();
+            move || tokenizer(&checkpoint)
+        });
         let mut model = prepared.skeleton(&self.options)?;
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Planner { files: &files, prepared: &prepared, options: &self.options }.refuse_what_cannot_fit(&plan)?;
@@ -257,10 +262,12 @@ impl FromPretrained {
         let (mut loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
         let (tied, mapped) = (loaded.tied().to_vec(), loaded.mapped_files().clone());
         model.assign_parameters(&mut |path| Some(ParameterTensor::from_dispatch(loaded.take(path)?.tensor)))?;
-        model.assign_quantized(&mut |path| loaded.take_quantized(path))?;
+        if !loaded.is_empty() {
+            model.assign_quantized(&mut |path| loaded.take_quantized(path))?;
+        }
         Ok(AutoModel {
             model,
-            tokenizer: tokenizer(&checkpoint)?,
+            tokenizer: tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
             generation_config: generation_config(&checkpoint, &prepared)?,
             tied,
             widened: widened(&plan),
@@ -305,7 +312,10 @@ impl FromPretrained {
             Ok::<_, AutoModelError>(prepared)
         };
         // Neither needs the other, and for thousands of tensors they take about as long.
-        let (prepared, files) = rayon::join(prepare, || CheckpointFiles::open(&checkpoint.dir));
+        let (prepared, files) = std::thread::scope(|scope| {
+            let files = scope.spawn(|| CheckpointFiles::open(&checkpoint.dir));
+            (prepare(), files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
         let (prepared, files) = (prepared?, files?);
         Ok((checkpoint, prepared, files))
     }

@@ -81,7 +81,9 @@ fn model_options_reach_the_model() {
     for options in [
         &["--dtype", "bfloat16"][..],
         &["--dtype", "float32", "--check-finite", "--force-generic", "--device", "cpu"],
-        &["--attention", "cudnn_attention,math"],
+        &["--no-mmap", "--attention", "cudnn_attention,math"],
+        &["--prefill-chunk", "2"],
+        &["--prefill-chunk", "0"],
         &["--override", "max_position_embeddings=128", "--override", "rope_parameters.rope_theta=10000"],
     ] {
         let ran = automodel(&[&["generate", "demo", "--prompt", "27+48="], options].concat());

@@ -1,6 +1,9 @@
 //! The header of one safetensors file: eight bytes of length, JSON, then the tensors without gaps.
 
-use super::{stamp::FileStamp, text::Text};
+use super::{
+    stamp::FileStamp,
+    text::{Text, parse_json},
+};
 use crate::{LoadError, StoredDtype};
 use serde::{
     Deserialize, Deserializer,
@@ -36,8 +39,8 @@ pub(super) fn read(path: &Path) -> Result<Header, LoadError> {
     let stamp = FileStamp::of(&file).map_err(|source| LoadError::io("open", path, source))?;
     let length = stamp.length();
     let text = read_text(&mut file, path, length)?;
-    let raw: RawHeader<'_> = serde_json::from_slice(&text)
-        .map_err(|source| LoadError::HeaderSyntax { file: path.to_owned(), source: source.into() })?;
+    let raw: RawHeader<'_> =
+        parse_json(&text).map_err(|source| LoadError::HeaderSyntax { file: path.to_owned(), source })?;
     let data_start = LENGTH_BYTES + text.len() as u64;
     let tensors = sorted_by_name(check(raw.tensors, path, data_start, length)?, path)?;
     Ok(Header { stamp, metadata: raw.metadata, tensors })

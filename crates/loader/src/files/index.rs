@@ -1,6 +1,6 @@
 //! `model.safetensors.index.json`, whose names are not to be trusted.
 
-use super::text::Text;
+use super::text::{Text, parse_json};
 use crate::LoadError;
 use serde::{
     Deserialize, Deserializer,
@@ -85,8 +85,8 @@ pub(super) fn read(directory: &Path, index_name: &str) -> Result<Vec<u8>, LoadEr
 
 /// Parses an index and checks every file name.
 pub(super) fn parse<'t>(text: &'t [u8], path: &'t Path) -> Result<Index<'t>, LoadError> {
-    let file: IndexFile<'t> = serde_json::from_slice(text)
-        .map_err(|source| LoadError::IndexSyntax { index: path.to_owned(), source: source.into() })?;
+    let file: IndexFile<'t> =
+        parse_json(text).map_err(|source| LoadError::IndexSyntax { index: path.to_owned(), source })?;
     let Entries { files, mut tensors } = file.weight_map;
     if tensors.is_empty() {
         return Err(LoadError::IndexEmpty { index: path.to_owned() });

@@ -115,18 +115,10 @@ impl CheckpointFiles {
         let path = directory.join(index_name);
         let text = index::read(directory, index_name)?;
         let mut index = index::parse(&text, &path)?;
-        let mut locator = Locator::new(directory, index_name)?;
-        let locate = |name: &Cow<'_, str>| Ok((name.as_ref().to_owned(), locator.path(name)?));
-        let located: Vec<(String, PathBuf)> = index.shards.iter().map(locate).collect::<Result<_, LoadError>>()?;
-        let read = |(name, path): (String, PathBuf)| {
-            let header = header::read(&path)?;
-            Ok((name, path, header))
-        };
-        let (sorted, headers) =
-            rayon::join(|| index.sort(), || located.into_par_iter().map(read).collect::<Vec<Result<_, LoadError>>>());
+        let shards = index.shards.clone();
+        let (sorted, headers) = rayon::join(|| index.sort(), || read_headers(directory, index_name, &shards));
         sorted?;
-        // Not collected in parallel: of several errors the first shard's is reported, always the same.
-        let mut files = Self::of_headers(directory, headers.into_iter().collect::<Result<_, LoadError>>()?)?;
+        let mut files = Self::of_headers(directory, headers?)?;
         files.compare(&index)?;
         if let Some(first) = files.unindexed.first() {
             files.warnings.push(format!(
@@ -241,6 +233,23 @@ impl CheckpointFiles {
     pub fn stored_bytes(&self) -> u64 {
         self.tensors.values().fold(0, |sum, info| sum.saturating_add(info.range.end - info.range.start))
     }
+}
+
+/// Names, paths and headers of the shards that an index names, read in parallel.
+fn read_headers(
+    directory: &Path,
+    index_name: &str,
+    shards: &[Cow<'_, str>],
+) -> Result<Vec<(String, PathBuf, Header)>, LoadError> {
+    let mut locator = Locator::new(directory, index_name)?;
+    let locate = |name: &Cow<'_, str>| Ok((name.as_ref().to_owned(), locator.path(name)?));
+    let located: Vec<(String, PathBuf)> = shards.iter().map(locate).collect::<Result<_, LoadError>>()?;
+    let read = |(name, path): (String, PathBuf)| {
+        let header = header::read(&path)?;
+        Ok((name, path, header))
+    };
+    // Not collected in parallel: of several errors the first shard's is reported, always the same.
+    located.into_par_iter().map(read).collect::<Vec<Result<_, LoadError>>>().into_iter().collect()
 }
 
 /// The error for a directory without safetensors files, by what it has instead.

@@ -136,7 +136,9 @@ impl<'a> Builder<'a> {
 
     /// The row of a parameter that is stored in floats.
     fn float_row(&mut self, slot: &ParameterSlot, ties: &Ties) -> Option<PlanRow> {
-        let sources: Vec<PlanSource> = slot.pieces.iter().filter_map(|piece| self.source(slot, piece, ties)).collect();
+        // Of the right size from the start: room for more in each row would be most of a large plan.
+        let mut sources = Vec::with_capacity(slot.pieces.len());
+        sources.extend(slot.pieces.iter().filter_map(|piece| self.source(slot, piece, ties)));
         if sources.len() < slot.pieces.len() {
             return None;
         }
@@ -255,6 +257,9 @@ fn unread(
     read: &HashSet<&str>,
 ) -> (Vec<(String, String)>, Vec<String>) {
     let (mut ignored, mut unexpected) = (Vec::new(), Vec::new());
+    if read.len() == files.tensors().len() {
+        return (ignored, unexpected);
+    }
     for tensor in files.tensors().keys().filter(|tensor| !read.contains(tensor.as_str())) {
         let aliases = names.known_as(tensor);
         match map.ignored.iter().find(|rule| aliases.iter().any(|alias| rule.matches(alias))) {
