@@ -10,13 +10,16 @@ use std::{fs::File, path::PathBuf, sync::Arc};
 /// used. It looks at the files that were mapped, not at what their paths lead to now: renaming another file over one of
 /// them, as downloads and [`crate::save_pretrained`] do, or deleting it, changes nothing here.
 ///
-/// ```no_run
-/// # let (plan, files, device) = unimplemented!();
-/// let (loaded, _) = automodel_loader::execute(plan, files, device, &mut |_| {})?;
-/// let mapped = loaded.mapped_files().clone();
-/// // Hours later, before the parameters are used again:
-/// mapped.check()?;
-/// # Ok::<(), automodel_loader::LoadError>(())
+/// ```
+/// use automodel_loader::{CheckpointFiles, LoadError, LoadPlan, execute};
+/// use burn::tensor::Device;
+///
+/// fn run(plan: &LoadPlan, files: &CheckpointFiles, device: &Device) -> Result<(), LoadError> {
+///     let (loaded, _) = execute(plan, files, device, &mut |_| {})?;
+///     let mapped = loaded.mapped_files().clone();
+///     // Hours later, before the parameters are used again:
+///     mapped.check()
+/// }
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct MappedFiles {

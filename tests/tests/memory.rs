@@ -1,10 +1,10 @@
 //! Memory of prompts and of long generations, by the allocator. The only test of its process, so that nothing else is counted.
 
-use automodel_attention::SdpaBackend;
-use automodel_config::{Overrides, RawConfig};
-use automodel_generation::{GenerationOptions, Generator, Prompt};
-use automodel_models::{Decoder, DecoderOptions, initialize_random};
-use automodel_registry::{Registry, ResolveOptions};
+use automodel::attention::SdpaBackend;
+use automodel::config::{Overrides, RawConfig};
+use automodel::generation::{GenerationOptions, Generator, Prompt};
+use automodel::models::{Decoder, DecoderOptions, initialize_random};
+use automodel::registry::{Registry, ResolveOptions};
 use burn::tensor::{Device, FloatDType};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -139,7 +139,7 @@ fn long_generations_stay_flat(model: &Decoder) {
     // Live bytes after each token, and the peak before it.
     let mut seen: Vec<(usize, usize)> = Vec::with_capacity(WARM_UP + NEW);
     let prompt = [prompt(100)];
-    let mut each = |_: automodel_generation::GenerationEvent<'_>| {
+    let mut each = |_: automodel::generation::GenerationEvent<'_>| {
         seen.push((NOW.load(Relaxed), HIGHEST.load(Relaxed)));
         HIGHEST.store(NOW.load(Relaxed), Relaxed);
         ControlFlow::Continue(())
