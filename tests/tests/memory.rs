@@ -1,57 +1,15 @@
 //! Memory of prompts and of long generations, by the allocator. The only test of its process, so that nothing else is counted.
 
+mod counting;
+
 use automodel::attention::SdpaBackend;
 use automodel::config::{Overrides, RawConfig};
 use automodel::generation::{GenerationOptions, Generator, Prompt};
 use automodel::models::{Decoder, DecoderOptions, initialize_random};
 use automodel::registry::{Registry, ResolveOptions};
 use burn::tensor::{Device, FloatDType};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    ops::ControlFlow,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-/// Counts what is allocated, and the most that ever was.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static HIGHEST: AtomicUsize = AtomicUsize::new(0);
-
-fn grow(bytes: usize) {
-    HIGHEST.fetch_max(NOW.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-}
-
-// SAFETY: Every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: The caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: As above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        grow(size);
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: As above.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: As above.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::{HIGHEST, NOW};
+use std::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 
 const KIB: usize = 1 << 10;
 const HIDDEN: usize = 64;

@@ -55,11 +55,11 @@ impl Linear {
         precision: Precision,
         device: &Device,
     ) -> Result<(), ModelError> {
-        let Weight::Dense(dense) = &self.weight else {
-            self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(precision));
-            return Ok(());
+        let expected = match &self.weight {
+            Weight::Dense(dense) => dense.lazy_shape().to_vec(),
+            Weight::Quantized(layer) => layer.layout.shape.to_vec(),
         };
-        let (expected, found) = (dense.lazy_shape().to_vec(), weight.shape().to_vec());
+        let found = weight.shape().to_vec();
         if expected != found {
             return Err(ModelError::ParameterShape { parameter: path.to_owned(), expected, found });
         }

@@ -90,11 +90,7 @@ impl ShardFile {
             at += json.len() as u64;
         }
         let room = self.data_start - crate::files::LENGTH_BYTES;
-        let mut text = serde_json::to_vec(&self.header)?;
-        if text.len() as u64 > room {
-            return Err(io::Error::other("the header is longer than the room that was left for it"));
-        }
-        text.resize(room as usize, b' ');
+        let text = crate::save::shards::padded_header(&self.header, room)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&room.to_le_bytes())?;
         self.file.write_all(&text)?;

@@ -241,11 +241,7 @@ impl OpenShard {
         waiting.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bits()));
         waiting.iter().try_for_each(|tensor| self.put(tensor))?;
         let room = self.data_start - 8;
-        let mut text = serde_json::to_vec(&self.header)?;
-        if text.len() as u64 > room {
-            return Err(io::Error::other("the header is longer than the room that was left for it"));
-        }
-        text.resize(room as usize, b' ');
+        let text = padded_header(&self.header, room)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&room.to_le_bytes())?;
         self.file.write_all(&text)?;
@@ -258,4 +254,14 @@ impl OpenShard {
 pub(crate) fn entry_room(name: &str, shape: &[usize]) -> u64 {
     let escaped = serde_json::to_string(name).map_or(6 * name.len(), |text| text.len());
     ENTRY_BYTES + escaped as u64 + 21 * shape.len() as u64
+}
+
+/// A header as JSON, with spaces up to the length of the room that was left for it.
+pub(crate) fn padded_header(header: &impl serde::Serialize, room: u64) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(header)?;
+    if text.len() as u64 > room {
+        return Err(io::Error::other("the header is longer than the room that was left for it"));
+    }
+    text.resize(room as usize, b' ');
+    Ok(text)
 }

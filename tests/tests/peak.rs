@@ -1,57 +1,13 @@
 //! How much memory a quantised load takes, by the allocator and by the system. The only test of its process, so that nothing else
 //! is counted.
 
-use automodel_loader::{CheckpointFiles, LoadOptions, LoadPlan, QuantizationConfig, execute};
-use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece, ViewOp, WeightMap};
+mod counting;
+
+use automodel::loader::{CheckpointFiles, LoadOptions, LoadPlan, QuantizationConfig, execute};
+use automodel::registry::weights::{ParameterRole, ParameterSlot, SourcePiece, ViewOp, WeightMap};
 use burn::tensor::Device;
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    fs::File,
-    io::Write,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-/// Counts what is allocated, and the most that ever was.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static HIGHEST: AtomicUsize = AtomicUsize::new(0);
-
-fn grow(bytes: usize) {
-    HIGHEST.fetch_max(NOW.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-}
-
-// SAFETY: Every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: The caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: As above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        grow(size);
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: As above.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: As above.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::{HIGHEST, NOW};
+use std::{fs::File, io::Write, path::Path, sync::atomic::Ordering::Relaxed};
 
 const MIB: u64 = 1 << 20;
 
