@@ -1,6 +1,6 @@
 //! Running the model over prompts and over one token a row.
 
-use crate::GenerationError;
+use crate::{GenerationError, awake::awake};
 use automodel_models::{CacheOptions, CausalLm, DecodeCache, LogitsFor, ModelError, TokenBatch};
 use burn::tensor::Tensor;
 use std::ops::Range;
@@ -66,7 +66,7 @@ impl<'m> Forward<'m> {
         }
         let rows: Vec<&[u32]> = tokens.iter().map(std::slice::from_ref).collect();
         let batch = self.batch(&rows, 0..1)?;
-        self.run(&batch)
+        awake(|| self.run(&batch))
     }
 
     /// Starts over with everything seen so far.

@@ -8,7 +8,8 @@ use std::fmt::Debug;
 /// A causal language model that can be filled with weights and run.
 ///
 /// Object-safe: the generic decoder and dedicated implementations are used through `Box<dyn CausalLm>`.
-pub trait CausalLm: Debug + Send {
+/// Shared between threads: a pass over one token runs on the threads that compute its products.
+pub trait CausalLm: Debug + Send + Sync {
     /// Number of logits per position; token ids are below it.
     fn vocab_size(&self) -> usize;
 
