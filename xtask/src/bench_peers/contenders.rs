@@ -47,7 +47,10 @@ pub struct Contender {
     pub storage: Storage,
 }
 
-pub const ALL: [Contender; 12] = {
+/// Activations rounded to 15 bits and a quantised head, beside a peer that rounds them to 8 and has one.
+const FAST: &[&str] = &["--quantize", "nf4", "--quantize-head", "--fast-products"];
+
+pub const ALL: [Contender; 13] = {
     use {Group::*, Program::*, Storage::*};
     const fn new(
         name: &'static str,
@@ -68,6 +71,7 @@ pub const ALL: [Contender; 12] = {
         new("candle-f32", "candle f32", Dense, Candle("f32"), Float32),
         new("mistralrs-bf16", "mistral.rs bf16", Dense, Mistral(&["--dtype", "bf16"]), Bfloat16),
         new("automodel-nf4", "automodel nf4", FourBit, Automodel(&["--quantize", "nf4"]), Reported),
+        new("automodel-nf4-fast", "automodel nf4, fast products, nf4 head", FourBit, Automodel(FAST), Reported),
         new("transformers-nf4", "transformers + bitsandbytes nf4", FourBit, Transformers("nf4"), Nf4),
         new("llama-q4_0", "llama.cpp Q4_0", FourBit, Llama("q4_0"), GgufQ4_0),
         new(

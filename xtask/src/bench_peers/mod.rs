@@ -33,8 +33,8 @@ const DOCUMENT: &str = "docs/performance.md";
 
 #[derive(Args)]
 #[command(after_help = "\
-Contenders: automodel-dense, automodel-f32, automodel-nf4, transformers-bf16, transformers-f32,
-transformers-nf4, llama-bf16, llama-q4_0, candle-bf16, candle-f32, mistralrs-bf16, mistralrs-q4_0.
+Contenders: automodel-dense, automodel-f32, automodel-nf4, automodel-nf4-fast, transformers-bf16,
+transformers-f32, transformers-nf4, llama-bf16, llama-q4_0, candle-bf16, candle-f32, mistralrs-bf16, mistralrs-q4_0.
 The first word alone names all of its kind. One that cannot run is skipped, with the reason.
 
 Example: cargo run --release -p xtask -- bench-peers --python venv/bin/python --skip mistralrs --write")]
