@@ -3,13 +3,15 @@
 use crate::TensorInfo;
 use automodel_registry::weights::WeightMap;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
 };
 
 /// Finds tensors under their own names or under a prefix that the whole checkpoint uses.
 pub(crate) struct Names<'a> {
     tensors: &'a BTreeMap<String, TensorInfo>,
+    /// The same without their order: names have long beginnings in common, which a tree compares again and again.
+    by_name: HashMap<&'a str, &'a TensorInfo>,
     /// Renamings in force: `from` at the start of a name is `to` in this checkpoint.
     pub renamed: Vec<(String, String)>,
 }
@@ -42,21 +44,22 @@ impl<'a> Names<'a> {
         }
         // The longest prefix is the most specific one.
         renamed.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
-        Self { tensors, renamed }
+        let by_name = tensors.iter().map(|(name, info)| (name.as_str(), info)).collect();
+        Self { tensors, by_name, renamed }
     }
 
     /// The name in this checkpoint of the tensor that the map calls `name`.
     pub fn resolve(&self, name: &str) -> Option<(&'a str, &'a TensorInfo)> {
         let renamed = self.renamed.iter().find_map(|(from, to)| {
             let rest = name.strip_prefix(from.as_str())?;
-            self.tensors.get_key_value(&[to, rest].concat())
+            self.exact(&[to, rest].concat())
         });
-        renamed.or_else(|| self.tensors.get_key_value(name)).map(|(name, info)| (name.as_str(), info))
+        renamed.or_else(|| self.exact(name))
     }
 
     /// The tensor of that name in this checkpoint.
     pub fn exact(&self, name: &str) -> Option<(&'a str, &'a TensorInfo)> {
-        self.tensors.get_key_value(name).map(|(name, info)| (name.as_str(), info))
+        self.by_name.get_key_value(name).map(|(name, info)| (*name, *info))
     }
 
     /// Names in this checkpoint that begin so.
