@@ -1,11 +1,13 @@
 //! The quantised linear layer as a Burn module.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod dense;
 mod flex;
 mod ops;
 mod plain;
 
-use burn::backend::Flex;
+use burn::backend::{DispatchDevice, Flex};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use crate::{Absmax, Layout4bit, Precision, Quantized4bit, WeightDtype};
 /// ```
 #[derive(Module, Debug)]
 pub struct Linear4bit {
-    /// Packed codes: U8 `[ceil(out * in / 2)]`.
+    /// Packed codes: U8 `[ceil(out * in / 2)]`, on GPUs padded with zeros to a multiple of four.
     pub weight: Param<Tensor<1, Int>>,
     /// Scales: float32 `[ceil(out * in / blocksize)]`.
     pub absmax: Param<Tensor<1>>,
@@ -54,8 +56,9 @@ impl Linear4bit {
     /// A layer of a quantised weight, on a device; the codes are not copied if that is the CPU.
     pub fn new(weight: &Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
         let scales = weight.scales();
-        let (codes, blocks) = (weight.packed().len(), scales.len());
-        let packed = Bytes::from_shared(weight.packed().clone(), burn::tensor::AllocationProperty::Other);
+        let packed = if is_cpu(device) { weight.packed().clone() } else { whole_words(weight.packed()) };
+        let (codes, blocks) = (packed.len(), scales.len());
+        let packed = Bytes::from_shared(packed, burn::tensor::AllocationProperty::Other);
         // With the dtype: a device's default would convert the bytes.
         let packed = Tensor::from_data(TensorData::from_bytes(packed, [codes], DType::U8), (device, DType::U8));
         let absmax = Tensor::from_data(TensorData::new(scales, [blocks]), (device, DType::F32));
@@ -89,7 +92,8 @@ impl Linear4bit {
     pub fn to_quantized(&self) -> Option<Quantized4bit> {
         let scales = self.absmax.val().cast(DType::F32).try_into_data().ok()?.try_into_vec().ok()?;
         let Layout4bit { quant_type, blocksize, shape } = self.layout;
-        let packed = host_bytes(self.weight.val())?;
+        let mut packed = host_bytes(self.weight.val())?;
+        packed.truncate((shape[0] * shape[1]).div_ceil(2));
         Quantized4bit::from_parts(quant_type, blocksize, shape, self.dtype, packed, Absmax::Plain(scales)).ok()
     }
 
@@ -119,6 +123,21 @@ impl Linear4bit {
         shape[D - 1] = out_features;
         y.reshape(shape)
     }
+}
+
+fn is_cpu(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// The codes padded to words of 32 bits, which GPUs read.
+fn whole_words(packed: &bytes::Bytes) -> bytes::Bytes {
+    const WORD: usize = size_of::<u32>();
+    if packed.len().is_multiple_of(WORD) {
+        return packed.clone();
+    }
+    let mut padded = packed.to_vec();
+    padded.resize(packed.len().next_multiple_of(WORD), 0);
+    padded.into()
 }
 
 /// The bytes of a U8 tensor, shared with it on the CPU.

@@ -18,9 +18,10 @@ use crate::{Layout4bit, Precision};
 /// Products with 4-bit weights on a backend. The defaults are plain Burn operations, which every backend has.
 ///
 /// `packed` is U8 `[ceil(out * in / 2)]`, `absmax` float32 `[ceil(out * in / blocksize)]`.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff, Fusion: cfg(feature = "cube"))]
 pub trait Linear4bitOps: Backend {
     /// `x W^T`: `[rows, in]` to `[rows, out]`, in the dtype of `x`.
+    #[fusion(dtype = x, shape = burn::tensor::Shape::from([x[0], layout.shape[0]]))]
     fn linear4bit_forward(
         x: FloatTensor<Self>,
         packed: IntTensor<Self>,
@@ -33,6 +34,7 @@ pub trait Linear4bitOps: Backend {
     }
 
     /// `dy W`: the gradient `[rows, in]` of `x` from that of the product, `[rows, out]`, in the dtype of `dy`.
+    #[fusion(dtype = dy, shape = burn::tensor::Shape::from([dy[0], layout.shape[1]]))]
     fn linear4bit_backward(
         dy: FloatTensor<Self>,
         packed: IntTensor<Self>,
@@ -43,7 +45,8 @@ pub trait Linear4bitOps: Backend {
     }
 }
 
-/// `x W^T` on whatever backend the tensors are: Flex (with or without autodiff) has kernels, others take plain operations.
+/// `x W^T` on whatever backend the tensors are: Flex and, with the features `cuda` and `wgpu`, GPUs have kernels (with or without
+/// autodiff and fusion), others take plain operations.
 ///
 /// `x` is `[rows, in]` of float32, float16 or bfloat16; see [`Linear4bitOps`] for the others.
 ///
@@ -67,7 +70,13 @@ pub fn linear4bit(
 }
 
 fn has_kernels(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        #[allow(unreachable_patterns, reason = "which backends there are depends on features")]
+        _ => false,
+    }
 }
 
 impl<B: Linear4bitOps, C: CheckpointStrategy> Linear4bitOps for Autodiff<B, C> {

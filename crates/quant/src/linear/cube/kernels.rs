@@ -1,0 +1,168 @@
+//! The kernels in CubeCL. Eight codes are one 32-bit word, so that no device has to compute with bytes.
+
+use cubecl::prelude::*;
+
+/// Codes in a word.
+pub(super) const CODES: usize = 8;
+
+/// Copies of the table of codes that a cube keeps: neighbouring units look into different banks of its memory.
+const TABLE_COPIES: usize = 32;
+
+/// Where the code at `place` is in a word: of each byte the high half comes first.
+const fn shift_of(place: usize) -> u32 {
+    (place / 2 * 8 + (1 - place % 2) * 4) as u32
+}
+
+/// One word of codes for each unit, rounded to `F`.
+#[cube(launch_unchecked)]
+pub(super) fn dequantize<F: Float, X: Size>(
+    packed: &[u32],
+    absmax: &[f32],
+    table: &[f32],
+    out: &mut [Vector<F, X>],
+    words: u32,
+    #[comptime] blocksize: usize,
+    #[define(F)] _dtype: ElemType,
+) {
+    let at = ABSOLUTE_POS;
+    if at < words as usize {
+        let word = packed[at];
+        let scale = absmax[at * CODES / blocksize];
+        let width = X::value().comptime();
+        let parts = comptime!(CODES / width);
+        #[unroll]
+        for part in 0..parts {
+            let mut values = Vector::<F, X>::new(F::new(0.0));
+            #[unroll]
+            for i in 0..width {
+                let code = (word >> comptime!(shift_of(part * width + i))) & 15u32;
+                values.insert(i, F::cast_from(table[code as usize] * scale));
+            }
+            out[at * parts + part] = values;
+        }
+    }
+}
+
+/// How a matrix-vector product is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MatvecPlan {
+    /// Rows of activations.
+    pub rows: usize,
+    /// Elements that share a scale.
+    pub blocksize: usize,
+    /// Units that share a row of the weight: a power of two.
+    pub units_per_row: usize,
+    /// Units of a cube: a multiple of the above.
+    pub units: usize,
+    /// Units of a plane, where their sum is one instruction.
+    pub plane: Option<usize>,
+}
+
+/// `rows` of activations times a weight: `units_per_row` units walk over one row of the weight, so that every code is read once
+/// for all rows of activations. Sums are in float32.
+#[cube(launch_unchecked)]
+pub(super) fn matvec<F: Float, W: Size, X: Size>(
+    x: &[Vector<F, X>],
+    packed: &[Vector<u32, W>],
+    absmax: &[f32],
+    table: &[f32],
+    out: &mut [F],
+    in_features: u32,
+    out_features: u32,
+    #[comptime] plan: MatvecPlan,
+    #[define(F)] _dtype: ElemType,
+) {
+    let unit = UNIT_POS_X as usize;
+    let (in_features, out_features) = (in_features as usize, out_features as usize);
+    let mut values_of_codes = Shared::<[f32]>::new_slice(16usize * TABLE_COPIES);
+    let mut entry = unit;
+    while entry < 16usize * TABLE_COPIES {
+        values_of_codes[entry] = table[entry / TABLE_COPIES];
+        entry += plan.units;
+    }
+    sync_cube();
+
+    let words_at_once = W::value().comptime();
+    let width = X::value().comptime();
+    let parts = comptime!(CODES / width);
+    let per_vector = comptime!(CODES * words_at_once);
+
+    let copy = unit % TABLE_COPIES;
+    let lane = unit % plan.units_per_row;
+    let row = CUBE_POS * (plan.units / plan.units_per_row) + unit / plan.units_per_row;
+    let mut sums = Array::<f32>::new(plan.rows);
+    #[unroll]
+    for m in 0..plan.rows {
+        sums[m] = 0.0f32;
+    }
+    if row < out_features {
+        let vectors = in_features / per_vector;
+        let first = row * vectors;
+        let mut at = lane;
+        while at < vectors {
+            let words = packed[first + at];
+            let scale = absmax[(first + at) * per_vector / plan.blocksize];
+            #[unroll]
+            for w in 0..words_at_once {
+                let word = words.extract(w);
+                let mut values = Array::<f32>::new(CODES);
+                #[unroll]
+                for i in 0..CODES {
+                    let code = (word >> comptime!(shift_of(i))) & 15u32;
+                    values[i] = values_of_codes[code as usize * TABLE_COPIES + copy];
+                }
+                #[unroll]
+                for m in 0..plan.rows {
+                    let of_word = (m * in_features + at * per_vector + w * CODES) / width;
+                    let mut sum = 0.0f32;
+                    #[unroll]
+                    for part in 0..parts {
+                        let activations = x[of_word + part];
+                        #[unroll]
+                        for i in 0..width {
+                            sum += values[part * width + i] * f32::cast_from(activations.extract(i));
+                        }
+                    }
+                    sums[m] += sum * scale;
+                }
+            }
+            at += plan.units_per_row;
+        }
+    }
+
+    let mut shared = Shared::<[f32]>::new_slice(plan.units);
+    #[unroll]
+    for m in 0..plan.rows {
+        let total = add_units(sums[m], &mut shared, plan);
+        if lane == 0usize {
+            if row < out_features {
+                out[m * out_features + row] = F::cast_from(total);
+            }
+        }
+    }
+}
+
+/// The sum over the units of a row, for its first unit.
+#[cube]
+fn add_units(value: f32, shared: &mut Shared<[f32]>, #[comptime] plan: MatvecPlan) -> f32 {
+    let unit = UNIT_POS_X as usize;
+    let in_plane = comptime!(plan.plane.unwrap_or(1));
+    let sum = if comptime!(plan.plane.is_some()) { plane_sum(value) } else { value };
+    if comptime!(plan.units_per_row == in_plane) {
+        sum
+    } else {
+        sync_cube();
+        if unit % in_plane == 0usize {
+            shared[unit / in_plane] = sum;
+        }
+        sync_cube();
+        let mut total = 0.0f32;
+        let parts = comptime!(plan.units_per_row / in_plane);
+        if unit % plan.units_per_row == 0usize {
+            for part in 0..parts {
+                total += shared[unit / in_plane + part];
+            }
+        }
+        total
+    }
+}

@@ -1,0 +1,104 @@
+//! The kernels for GPUs against those for the CPU, on whatever device a build with `cuda` or `wgpu` finds; a software Vulkan driver
+//! will do.
+
+use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
+use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor};
+
+/// The first GPU, or what poses as one.
+fn device() -> Option<Device> {
+    let kinds = [
+        #[cfg(feature = "cuda")]
+        DeviceType::Cuda,
+        #[cfg(feature = "wgpu")]
+        DeviceType::Wgpu,
+    ];
+    let found = kinds.into_iter().find_map(|kind| Device::enumerate(kind).into_iter().next());
+    if found.is_none() {
+        eprintln!("SKIPPED: no GPU and no software Vulkan driver, so the GPU kernels were not run");
+    }
+    found
+}
+
+fn quantized(quant_type: QuantType, blocksize: usize, shape: [usize; 2]) -> Quantized4bit {
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i as f32 * 1.7).sin() * (1.0 + (i / 97 % 5) as f32)).collect();
+    let blocksize = Blocksize::new(blocksize).unwrap();
+    Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(&values)).unwrap()
+}
+
+/// Products on the device and on the CPU for activations of a dtype, as float32 on the CPU.
+fn products(weight: &Quantized4bit, rows: usize, dtype: DType, device: &Device) -> [Tensor<2>; 2] {
+    let cpu = Device::flex();
+    let x = Tensor::<2>::random([rows, weight.shape()[1]], Distribution::Uniform(-1.0, 1.0), &cpu).cast(dtype);
+    let on = |device: &Device| {
+        let data = x.clone().into_data();
+        let x = Tensor::<2>::from_data(data, (device, dtype));
+        let y = Linear4bit::new(weight, None, device).forward(x);
+        assert_eq!(y.dtype(), dtype);
+        Tensor::<2>::from_data(y.cast(DType::F32).try_into_data().unwrap(), (&cpu, DType::F32))
+    };
+    [on(device), on(&cpu)]
+}
+
+#[test]
+fn products_are_those_of_the_cpu() {
+    let Some(device) = device() else { return };
+    let shapes = [
+        // Several units for a row, and one; words in vectors of four, two, one.
+        ([64, 256], 64),
+        ([5, 2048], 64),
+        ([33, 80], 32),
+        ([7, 24], 64),
+        ([4100, 64], 128),
+        // Rows that are no whole words, and an odd number of elements.
+        ([8, 20], 32),
+        ([5, 13], 64),
+    ];
+    for (shape, blocksize) in shapes {
+        let quant_type = if shape[1] == 80 { QuantType::Fp4 } else { QuantType::Nf4 };
+        let weight = quantized(quant_type, blocksize, shape);
+        // One row, the most that the fused product takes, and more.
+        for rows in [1, 8, 9] {
+            let [gpu, cpu] = products(&weight, rows, DType::F32, &device);
+            let scale: f32 = cpu.clone().abs().max().into_scalar();
+            let error: f32 = (gpu - cpu).abs().max().into_scalar();
+            assert!(error <= 2e-5 * scale, "{shape:?} {quant_type:?} {rows} rows: {error} of {scale}");
+        }
+        assert_eq!(Linear4bit::new(&weight, None, &device).to_quantized(), Some(weight), "{shape:?}");
+    }
+}
+
+#[test]
+fn products_in_half_precision_are_those_of_the_cpu() {
+    let Some(device) = device() else { return };
+    for dtype in [DType::F16, DType::BF16] {
+        if !device.supports_dtype(dtype) {
+            eprintln!("SKIPPED: {device:?} has no {dtype:?}");
+            continue;
+        }
+        let weight = quantized(QuantType::Nf4, 64, [48, 512]);
+        for rows in [1, 4, 20] {
+            let [gpu, cpu] = products(&weight, rows, dtype, &device);
+            let scale: f32 = cpu.clone().abs().max().into_scalar();
+            let error: f32 = (gpu - cpu).abs().max().into_scalar();
+            assert!(error <= 1e-2 * scale, "{dtype:?} {rows} rows: {error} of {scale}");
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_cpu() {
+    let Some(device) = device() else { return };
+    let weight = quantized(QuantType::Nf4, 64, [24, 64]);
+    let gradient = |device: Device| {
+        let values: Vec<f32> = (0..3 * 64).map(|i| (i as f32).cos()).collect();
+        let device = device.autodiff();
+        let x = Tensor::<1>::from_floats(values.as_slice(), &device).reshape([3, 64]).require_grad();
+        let y = Linear4bit::new(&weight, None, &device).forward(x.clone());
+        let seed = y.clone().detach().tanh();
+        let gradients = (y * seed).sum().backward();
+        x.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap()
+    };
+    let (gpu, cpu) = (gradient(device), gradient(Device::flex()));
+    let error = gpu.iter().zip(&cpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(error < 1e-3, "{error}");
+}
