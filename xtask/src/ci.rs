@@ -10,10 +10,31 @@ struct Step {
     variables: &'static [(&'static str, &'static str)],
 }
 
-const STEPS: [Step; 3] = [
+/// Kernels for GPUs, on a software Vulkan driver where there is one; builds of the CUDA backend come with it.
+const GPU_TESTS: &[&str] = &[
+    "test",
+    "--profile",
+    "gpu",
+    "-p",
+    "automodel-quant",
+    "-p",
+    "automodel",
+    "-p",
+    "automodel-cli",
+    "--features",
+    "automodel-quant/wgpu,automodel/wgpu,automodel-cli/cuda,automodel-cli/wgpu",
+    "--test",
+    "gpu",
+    "--",
+    "--nocapture",
+];
+
+const STEPS: [Step; 4] = [
     Step { arguments: &["fmt", "--all", "--check"], variables: &[] },
     Step { arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], variables: &[] },
     Step { arguments: &["doc", "--workspace", "--no-deps"], variables: &[("RUSTDOCFLAGS", "-Dwarnings")] },
+    // The threads that compile kernels need it in a build without optimisation.
+    Step { arguments: GPU_TESTS, variables: &[("RUST_MIN_STACK", "67108864")] },
 ];
 
 pub fn run() -> Result<()> {

@@ -33,6 +33,9 @@ pub enum AutoModelError {
     /// Text could not be generated.
     #[error(transparent)]
     Generation(#[from] automodel_generation::GenerationError),
+    /// The device cannot be had.
+    #[error(transparent)]
+    Device(#[from] crate::DeviceError),
     /// A dtype that is none.
     #[error("`{name}` is no dtype for weights: choose auto, float32, float16 or bfloat16")]
     UnknownDtype {

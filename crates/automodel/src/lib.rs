@@ -3,6 +3,7 @@
 mod auto;
 mod cache;
 mod demo;
+mod device;
 mod error;
 mod forecast;
 mod from_config;
@@ -16,6 +17,7 @@ mod variants;
 
 pub use auto::{AutoModelForCausalLM, FromPretrained};
 pub use demo::DEMO;
+pub use device::{DeviceError, DeviceName};
 pub use error::AutoModelError;
 pub use forecast::{ContextForecast, Fit, ForecastOptions, LoadForecast, MemoryForecast};
 pub use from_config::FromConfig;

@@ -1,6 +1,6 @@
 //! The arguments of the command.
 
-use crate::commands::{bench, chat, generate, inspect, logits, plan, quantize, save};
+use crate::commands::{bench, chat, doctor, generate, inspect, logits, plan, quantize, save};
 use clap::{ArgAction, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
@@ -51,6 +51,8 @@ pub enum Command {
     Quantize(quantize::Args),
     /// Compute the logits of a sequence of token ids
     Logits(logits::Args),
+    /// Check what this machine has to run models on
+    Doctor(doctor::Args),
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ pub enum CliError {
         /// The directory it should go to.
         directory: PathBuf,
     },
+    /// A device that fails the doctor's test.
+    #[error("the device `{device}` cannot run models: see above")]
+    UnfitDevice {
+        /// Its name.
+        device: String,
+    },
     /// Logits that could not be read back.
     #[error("the logits could not be read from the device: it may be out of memory")]
     UnreadableLogits {

@@ -49,6 +49,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Save(args) => commands::save::run(args, cli.json),
         Command::Quantize(args) => commands::quantize::run(args, cli.json),
         Command::Logits(args) => commands::logits::run(args, cli.json),
+        Command::Doctor(args) => commands::doctor::run(args, cli.json),
     }
 }
 

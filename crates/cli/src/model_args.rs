@@ -1,16 +1,11 @@
 //! Which model, and how it is to be loaded.
 
-use crate::{
-    error::CliError,
-    failure,
-    quantize_args::QuantizeArgs,
-    values::{self, DeviceName},
-};
+use crate::{error::CliError, failure, quantize_args::QuantizeArgs, values};
 use automodel::attention::SdpaBackend;
 use automodel::config::Overrides;
 use automodel::loader::{LoadReport, Progress};
 use automodel::quant::Precision;
-use automodel::{AutoModel, AutoModelForCausalLM, Device, Dtype, FromPretrained};
+use automodel::{AutoModel, AutoModelError, AutoModelForCausalLM, DeviceName, Dtype, FromPretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -54,7 +49,7 @@ pub struct ModelArgs {
     /// Load even what does not fit into memory
     #[arg(long, help_heading = "Model")]
     pub ignore_memory: bool,
-    /// Where the model runs: cpu
+    /// Where the model runs: cpu, or in builds with these features cuda[:N] and wgpu
     #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
     pub device: DeviceName,
     /// Round activations to 15 bits in products with 4-bit weights
@@ -77,11 +72,11 @@ pub struct Loaded {
 
 impl ModelArgs {
     /// The model, not loaded yet.
-    pub fn builder(&self) -> FromPretrained {
-        let DeviceName::Cpu = self.device;
+    pub fn builder(&self) -> Result<FromPretrained, CliError> {
+        let device = self.device.open().map_err(AutoModelError::from)?;
         let overrides = self.overrides.iter().fold(Overrides::new(), |all, one| all.merged_with(one));
         let mut builder = AutoModelForCausalLM::from_pretrained(&self.model)
-            .device(Device::flex())
+            .device(device)
             .dtype(self.dtype)
             .config_overrides(&overrides)
             .force_generic(self.force_generic)
@@ -106,12 +101,12 @@ impl ModelArgs {
         if let Some(config) = self.quantization.config() {
             builder = builder.quantize(config);
         }
-        self.allow_unread_key.iter().fold(builder, |builder, key| builder.allow_unread_key(key))
+        Ok(self.allow_unread_key.iter().fold(builder, |builder, key| builder.allow_unread_key(key)))
     }
 
     /// Loads the model with a progress bar on a terminal; prints warnings unless results are JSON, which hold them.
     pub fn load(&self, json: bool) -> Result<Loaded, CliError> {
-        load(self.builder(), json)
+        load(self.builder()?, json)
     }
 }
 

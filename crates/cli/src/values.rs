@@ -1,29 +1,16 @@
 //! Values of options that clap does not know by itself.
 
+use automodel::DeviceName;
 use automodel::config::{ConfigError, Overrides};
 
-/// A device by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceName {
-    /// The CPU.
-    Cpu,
-}
-
-impl DeviceName {
-    /// Its name for people.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Cpu => "the CPU",
-        }
-    }
-}
-
-/// Reads the name of a device.
+/// Reads the name of a device that this build has.
 pub fn device(name: &str) -> Result<DeviceName, String> {
-    match name.to_ascii_lowercase().as_str() {
-        "cpu" => Ok(DeviceName::Cpu),
-        _ => Err(format!("this build of automodel has no device `{name}`, only `cpu`")),
-    }
+    let device: DeviceName = name.parse().map_err(|_| no_device(name))?;
+    if device.is_built() { Ok(device) } else { Err(no_device(name)) }
+}
+
+fn no_device(name: &str) -> String {
+    format!("this build of automodel has no device `{name}`, only `{}`", DeviceName::built().join("`, `"))
 }
 
 /// Reads `KEY=VALUE`.
@@ -146,6 +133,7 @@ mod tests {
     #[test]
     fn there_is_one_device() {
         assert_eq!(device("CPU"), Ok(DeviceName::Cpu));
-        assert!(device("cuda:0").unwrap_err().contains("cuda:0"));
+        assert!(device("cuda:x").unwrap_err().contains("cuda:x"));
+        assert_eq!(device("cuda:1").is_ok(), cfg!(feature = "cuda"));
     }
 }

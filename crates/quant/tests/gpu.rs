@@ -20,7 +20,8 @@ fn device() -> Option<Device> {
 }
 
 fn quantized(quant_type: QuantType, blocksize: usize, shape: [usize; 2]) -> Quantized4bit {
-    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i as f32 * 1.7).sin() * (1.0 + (i / 97 % 5) as f32)).collect();
+    let values: Vec<f32> =
+        (0..shape[0] * shape[1]).map(|i| (i as f32 * 1.7).sin() * (1.0 + (i / 97 % 5) as f32)).collect();
     let blocksize = Blocksize::new(blocksize).unwrap();
     Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(&values)).unwrap()
 }

@@ -68,7 +68,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
 
 /// Looks for a chat template before anything large is loaded.
 fn check_template(model: &ModelArgs) -> Result<(), CliError> {
-    let directory = model.builder().inspect()?.directory;
+    let directory = model.builder()?.inspect()?.directory;
     let tokenizer = TextTokenizer::from_dir(directory).map_err(AutoModelError::from)?;
     tokenizer.chat_template(None, false).map_err(AutoModelError::from)?;
     Ok(())

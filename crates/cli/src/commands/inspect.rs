@@ -1,9 +1,9 @@
 //! `automodel inspect`: what would be loaded, and why.
 
 use crate::{error::CliError, model_args::ModelArgs, output, units};
-use automodel::Summary;
 use automodel::config::{Origin, ResolvedConfig};
 use automodel::registry::Implementation;
+use automodel::{Device, Summary};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
@@ -25,7 +25,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     // The process ends after this: giving back the rows of a large plan one by one would take a tenth of its time.
-    let summary = ManuallyDrop::new(args.model.builder().inspect()?);
+    let summary = ManuallyDrop::new(args.model.builder()?.inspect()?);
     if json {
         return output::print_json(&as_json(&summary, args.config)?);
     }
@@ -112,7 +112,7 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         ("parameters", units::count(summary.parameters)),
         ("stored", by_dtype(&summary.stored_bytes)),
         (
-            "on cpu",
+            if summary.plan.device == Device::flex() { "on cpu" } else { "on device" },
             format!(
                 "{}, of which {} stay in the mapped files",
                 by_dtype(&summary.target_bytes),

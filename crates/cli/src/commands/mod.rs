@@ -3,6 +3,7 @@
 pub mod architectures;
 pub mod bench;
 pub mod chat;
+pub mod doctor;
 pub mod generate;
 pub mod inspect;
 pub mod logits;

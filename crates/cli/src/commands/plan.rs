@@ -1,6 +1,7 @@
 //! `automodel plan`: what a model needs of memory, where each parameter comes from and what it becomes.
 
 use crate::{error::CliError, forecast_table::forecast_table, model_args::ModelArgs, output, values};
+use automodel::DeviceName;
 use automodel::ForecastOptions;
 use automodel::loader::LoadPlan;
 use serde_json::Value;
@@ -30,7 +31,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    let builder = args.model.builder();
+    let builder = args.model.builder()?;
     let mut plan = builder.inspect()?.plan;
     let request = ForecastOptions::default().with_contexts(args.context.iter().copied()).with_batch_size(args.batch);
     let forecast = builder.forecast(&request)?;
@@ -43,13 +44,17 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         }
         return output::print_json(&value);
     }
-    let mut text = forecast_table(args.model.device.label(), &forecast);
+    let mut text = forecast_table(&device_label(args.model.device), &forecast);
     text.push('\n');
     text.push_str(&first_rows(&plan, args.rows.unwrap_or(0)));
     if args.rows.is_none() {
         text.push_str("`--rows all` shows where each parameter comes from\n");
     }
     output::print(&text)
+}
+
+fn device_label(device: DeviceName) -> String {
+    if device == DeviceName::Cpu { "the CPU".to_owned() } else { device.to_string() }
 }
 
 /// The plan's table with its first rows; what it says of the whole plan stays.

@@ -77,7 +77,8 @@ impl Weight {
         let out = empty(&self.packed, [rows, out_features], rows * out_features, dtype);
         let words_at_once = vector_size(&client, DType::U32);
         // A vector of words is within one block, as 32 is the least block.
-        let words_at_once = [4, 2, 1].into_iter().find(|n| *n <= words_at_once && in_features.is_multiple_of(CODES * n));
+        let words_at_once =
+            [4, 2, 1].into_iter().find(|n| *n <= words_at_once && in_features.is_multiple_of(CODES * n));
         let words_at_once = words_at_once.unwrap_or(1);
         let plan = self.plan(&client, rows, in_features / (CODES * words_at_once));
         let cubes = out_features.div_ceil(plan.units / plan.units_per_row);
@@ -107,7 +108,8 @@ impl Weight {
     /// As many units for a row as keep the device busy, but none without work.
     fn plan(&self, client: &Client, rows: usize, vectors: usize) -> MatvecPlan {
         let hardware = &client.properties().hardware;
-        let has_sums = client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
+        let has_sums =
+            client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
         let plane = has_sums.then_some(hardware.plane_size_max as usize);
         let width = plane.unwrap_or(USUAL_PLANE);
         let most = (hardware.max_units_per_cube as usize).max(width);

@@ -57,6 +57,7 @@ impl Linear4bitOps for CubeBackend {
 fn has_kernels(layout: Layout4bit, packed: &IntTensor<CubeBackend>, dtype: DType) -> bool {
     let [out_features, in_features] = layout.shape;
     let elements = out_features.saturating_mul(in_features);
-    let whole = packed.shape().num_elements() >= elements.div_ceil(kernels::CODES) * 4 && u32::try_from(elements).is_ok();
+    let whole =
+        packed.shape().num_elements() >= elements.div_ceil(kernels::CODES) * 4 && u32::try_from(elements).is_ok();
     whole && matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
