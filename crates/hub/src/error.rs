@@ -67,7 +67,7 @@ pub enum HubError {
     },
     /// A repo that the cache does not hold.
     #[error(
-        "the repo `{repo}` is not in the local cache {}{}, or give a directory{}",
+        "the repo `{repo}` is not in the local cache {}{}; or give a directory{}",
         .cache_dir.display(),
         without_network(*.offline),
         listed("; similar names in the cache:", .nearest)

@@ -219,9 +219,11 @@ impl Download<'_> {
         let (incomplete, blob) = (self.store.incomplete(&self.entry.hash), self.store.blob(&self.entry.hash));
         let synced = partial.file.sync_all();
         drop(partial);
-        synced
-            .and_then(|()| fs::rename(&incomplete, &blob))
-            .map_err(|source| HubError::Unwritable { path: blob, source })
+        match synced.and_then(|()| fs::rename(&incomplete, &blob)) {
+            // A lease ran out, and another process finished the work.
+            Err(source) if source.kind() == io::ErrorKind::NotFound && has_size(&blob, self.entry.bytes) => Ok(()),
+            result => result.map_err(|source| HubError::Unwritable { path: blob, source }),
+        }
     }
 
     fn damage(&self, found: &str) -> Damage {

@@ -97,6 +97,9 @@ impl<'a> Load<'a> {
                 Err(error) => return Err(error),
             },
         };
+        if let (Some(locked), Some(listing)) = (&self.locked, &listing) {
+            locked.check_listing(self.options, &self.repo_name, listing)?;
+        }
         Ok(Pinned { commit, listing, is_new })
     }
 
@@ -135,9 +138,18 @@ impl<'a> Load<'a> {
     /// Whether the cache has all files of the commit, as far as it can tell.
     fn is_whole(&self, commit: &str) -> bool {
         match self.store.listing(commit) {
-            Some(listing) => self.missing(commit, &listing).is_ok_and(|missing| missing.is_empty()),
+            Some(listing) => {
+                let missing = self.missing(commit, &listing);
+                missing.is_ok_and(|missing| !missing.into_iter().any(|entry| self.is_essential(entry)))
+            }
             None => self.looks_whole(commit),
         }
+    }
+
+    /// Whether nothing works without the file. Tokenizers often come in several forms, of which others fetched but one.
+    fn is_essential(&self, entry: &Entry) -> bool {
+        let name = entry.name.strip_prefix(&self.folder).unwrap_or(&entry.name);
+        name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
     }
 
     /// Whether there is a config and all weights, where no list says what else there should be.
@@ -182,9 +194,6 @@ impl<'a> Load<'a> {
         let commit = pinned.commit.as_str();
         let directory = self.store.snapshot(commit);
         if let Some(listing) = &pinned.listing {
-            if let Some(locked) = &self.locked {
-                locked.check_listing(self.options, &self.repo_name, listing)?;
-            }
             let missing = self.missing(commit, listing)?;
             if pinned.is_new {
                 self.store.keep_listing(commit, listing);
@@ -274,13 +283,17 @@ pub(crate) fn missing_offline(
         return load.locked.as_ref().map_or(Ok(()), |locked| Err(locked.without_list(options, &load.repo_name)));
     };
     let missing = load.missing(&snapshot.commit, &listing)?;
-    if !missing.is_empty() {
+    if missing.iter().any(|entry| load.is_essential(entry)) {
         return Err(HubError::IncompleteSnapshot {
             repo: repo.to_string(),
             commit: snapshot.commit.clone(),
             missing: crate::hints::first_few(missing.into_iter().map(|entry| entry.name.clone()).collect()),
             offline: true,
         });
+    }
+    for entry in missing {
+        load.progress
+            .warn(&format!("{} of `{repo}` is not in the cache, and offline mode forbids downloads", entry.name));
     }
     if let Some(locked) = &load.locked {
         locked.check_listing(options, &load.repo_name, &listing)?;

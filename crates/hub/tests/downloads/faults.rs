@@ -220,3 +220,46 @@ fn long_lists_come_in_pages_and_end() {
     place.check_whole(&place.load().unwrap());
     assert_eq!(place.server.log().iter().filter(|request| request.target.contains("/tree/")).count(), 7);
 }
+
+#[test]
+fn headers_of_answers_are_bounded_and_may_be_nonsense() {
+    let cases = [
+        ("x-large", "a".repeat(200 << 10)),
+        ("content-length", "99999999999999999999999".to_owned()),
+        ("content-length", "-1".to_owned()),
+        ("content-range", "bytes 0-99999999999999999999/99999999999999999999".to_owned()),
+        ("link", "<http://127.0.0.1:9/elsewhere>; rel=\"next\"".to_owned()),
+        ("retry-after", "99999999999999999999999".to_owned()),
+    ];
+    for target in ["/revision/", "/tree/", "/storage/"] {
+        for (name, value) in &cases {
+            for status in [200, 206, 429] {
+                let place = Workplace::new();
+                place
+                    .fault(Fault::always(target, FaultKind::Status(status, vec![((*name).to_owned(), value.clone())])));
+                let mut options = place.options();
+                options.retries.attempts = 2;
+                assert!(place.load_with(&options).is_err(), "{target} {name} {status}");
+                place.check_nothing_half_done();
+            }
+        }
+    }
+}
+
+#[test]
+fn proxies_are_used_unless_the_host_is_exempt() {
+    let place = Workplace::new();
+    let nobody = Some("http://127.0.0.1:9".to_owned());
+    let through = automodel_hub::Environment { http_proxy: nobody.clone(), ..place.environment() };
+    let error = automodel_hub::resolve_with("org/tiny", &place.options(), &through).unwrap_err();
+    assert!(matches!(error, HubError::Unreachable { .. }), "{error}");
+    assert_eq!(place.server.log(), []);
+    let no_proxy = Some("example.org, 127.0.0.1".to_owned());
+    let exempt = automodel_hub::Environment { http_proxy: nobody.clone(), no_proxy, ..place.environment() };
+    place.check_whole(&automodel_hub::resolve_with("org/tiny", &place.options(), &exempt).unwrap());
+    let https_only = automodel_hub::Environment { https_proxy: nobody, ..place.environment() };
+    place.check_whole(&automodel_hub::resolve_with("org/tiny", &place.options(), &https_only).unwrap());
+    let nonsense = automodel_hub::Environment { http_proxy: Some("::not a proxy".to_owned()), ..place.environment() };
+    let error = automodel_hub::resolve_with("org/tiny", &place.options(), &nonsense).unwrap_err();
+    assert!(error.to_string().contains("proxy"), "{error}");
+}

@@ -94,6 +94,13 @@ fn offline_mode_asks_nobody() {
     assert!(matches!(&error, HubError::IncompleteSnapshot { missing, .. } if missing.len() == 1), "{error}");
     assert_eq!(place.server.log(), []);
 
+    // A file that a load can do without is only missed.
+    place.load().unwrap();
+    fs::remove_file(place.directory().join("snapshots").join(&place.commit).join("tokenizer.json")).unwrap();
+    place.load_with(&offline).unwrap();
+    assert!(place.said("tokenizer.json of `org/tiny` is not in the cache"));
+    place.server.clear_log();
+
     // The blob is still there: nothing is downloaded.
     place.check_whole(&place.load().unwrap());
     assert!(place.server.log().iter().all(|request| !request.to_storage));
