@@ -4,6 +4,7 @@
 //! header, so that whoever reads headers sees the same as in a downloaded checkpoint.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{Seek, SeekFrom, Write},
     ops::Range,
@@ -11,6 +12,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{
@@ -23,8 +25,13 @@ use super::{
 };
 use crate::HubError;
 
-/// Bytes of a shard that are asked for first: enough for the headers of most.
-const FIRST_BYTES: u64 = 128 << 10;
+/// Bytes of a file without an index that are asked for first: enough for the headers of most.
+const FIRST_BYTES: u64 = 64 << 10;
+/// As much of a shard at least, and at most, whatever the index lets expect.
+const FEWEST_FIRST_BYTES: u64 = 1 << 10;
+const MOST_FIRST_BYTES: u64 = 4 << 20;
+/// Bytes of a tensor in a header, besides its name: dtype, shape and offsets.
+const TENSOR_BYTES: u64 = 100;
 /// Largest header, as the format has it.
 const HEADER_BYTES: u64 = 100_000_000;
 /// Headers of all shards together.
@@ -52,16 +59,34 @@ pub(crate) fn headers(load: &Load<'_>, pinned: &Pinned) -> Result<Option<TempDir
         }
     }
     let shards = selection.weights(index_text.as_deref())?;
+    let expected = index_text.as_deref().map(expected_bytes).unwrap_or_default();
     parallel::for_each(
         &shards,
         load.options.parallel,
         || load.client.stop(),
         |shard| {
-            let header = look.header(shard)?;
+            let name = shard.name.strip_prefix(folder).unwrap_or(&shard.name);
+            let header = look.header(shard, expected.get(name).copied().unwrap_or(FIRST_BYTES))?;
             look.write(directory.path(), shard, &header, shard.bytes)
         },
     )?;
     Ok(Some(directory))
+}
+
+/// Bytes of the header of each shard, guessed from the names that the index has.
+fn expected_bytes(index: &[u8]) -> BTreeMap<String, u64> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let mut bytes = BTreeMap::new();
+    // An index that makes no sense was refused already.
+    for (tensor, shard) in serde_json::from_slice(index).map(|index: Index| index.weight_map).unwrap_or_default() {
+        let of_shard: &mut u64 = bytes.entry(shard).or_default();
+        *of_shard = of_shard.saturating_add(tensor.len() as u64 + TENSOR_BYTES);
+    }
+    bytes.values_mut().for_each(|bytes| *bytes = (*bytes).clamp(FEWEST_FIRST_BYTES, MOST_FIRST_BYTES));
+    bytes
 }
 
 struct Look<'a> {
@@ -94,9 +119,10 @@ impl Look<'_> {
         })
     }
 
-    /// The header of a shard, with the number in front of it.
-    fn header(&self, shard: &Entry) -> Result<Vec<u8>, HubError> {
-        let mut header = self.read(shard, 0..FIRST_BYTES.min(shard.bytes))?;
+    /// The header of a shard, with the number in front of it. The first request is for `first` bytes; there is a second one if
+    /// the header is longer.
+    fn header(&self, shard: &Entry, first: u64) -> Result<Vec<u8>, HubError> {
+        let mut header = self.read(shard, 0..first.min(shard.bytes))?;
         let unusable = |reason: String| HubError::UnusableHeader {
             repo: self.load.repo.to_string(),
             file: shard.name.clone(),
