@@ -43,7 +43,7 @@ impl DownloadBars {
     fn total(&self, state: &mut State) -> ProgressBar {
         let total = state.total.get_or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(0));
-            bar.with_style(style("{wide_msg} [{bar:25}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"))
+            bar.with_style(style("{wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"))
         });
         total.clone()
     }
@@ -65,7 +65,7 @@ impl DownloadBars {
         let total = self.total(state);
         state.files.entry(file.to_owned()).or_insert_with(|| {
             let bar = self.bars.insert_before(&total, ProgressBar::new(bytes_total));
-            let bar = bar.with_style(style("  {wide_msg} [{bar:25}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+            let bar = bar.with_style(style("  {wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
             bar.set_message(shortened(file));
             FileBar { bar, bytes_done: 0 }
         });
@@ -110,7 +110,8 @@ impl Progress for DownloadBars {
             }
             ProgressEvent::Retrying { reason, delay, .. } => {
                 let total = self.total(&mut state);
-                total.set_message(format!("downloading ({reason}, again in {:.1} s)", delay.as_secs_f64()));
+                let doing = if total.length() == Some(0) { "asking the server" } else { "downloading" };
+                total.set_message(format!("{doing}; again in {:.1} s: {reason}", delay.as_secs_f64()));
             }
             ProgressEvent::Warning { text } if !self.json => self.bars.suspend(|| failure::warn(text)),
             _ => {}

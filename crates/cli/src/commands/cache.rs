@@ -65,8 +65,11 @@ fn list(options: &HubOptions, environment: &Environment, json: bool) -> Result<(
             rows.push(vec!["  unfinished downloads".to_owned(), String::new(), units::bytes(repo.incomplete_bytes)]);
         }
     }
-    let repos = report.repos.len();
-    let sum = format!("{repos} repos, {} in {}\n", units::bytes(report.bytes), report.directory.display());
+    let repos = match report.repos.len() {
+        1 => "1 repo".to_owned(),
+        number => format!("{number} repos"),
+    };
+    let sum = format!("{repos}, {} in {}\n", units::bytes(report.bytes), report.directory.display());
     output::print(&(output::table(&rows, &[2]) + &sum))
 }
 

@@ -209,11 +209,17 @@ fn of_ureq(error: ureq::Error) -> Failure {
             let (url, attempts) = ("the server".to_owned(), 1);
             Failure::Final(HubError::Unreachable { url, attempts, source: error.into() })
         }
-        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            Failure::Passing(Passing::NoNetwork(error.into()))
-        }
+        ureq::Error::Io(error) if is_without_network(&error) => Failure::Passing(Passing::NoNetwork(error.into())),
         _ => Failure::Passing(Passing::Connection(error.into())),
     }
+}
+
+/// Nobody is there, or nobody knows the name.
+fn is_without_network(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+    let is_of_kind = matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable);
+    // Names that cannot be looked up have no kind of their own.
+    is_of_kind || error.to_string().contains("failed to lookup address")
 }
 
 /// The proxy that the environment names for the server, unless it is one of those that are reached directly.

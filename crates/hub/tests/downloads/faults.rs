@@ -206,7 +206,7 @@ fn a_server_that_is_not_there_is_said_to_be_so() {
     let place = Workplace::new();
     let options = HubOptions { endpoint: Some("http://127.0.0.1:9".to_owned()), ..place.options() };
     let error = place.load_with(&options).unwrap_err();
-    assert!(matches!(&error, HubError::Unreachable { url, .. } if url.contains("127.0.0.1:9")), "{error}");
+    assert!(matches!(&error, HubError::Unreachable { url, attempts: 2, .. } if url.contains("127.0.0.1:9")), "{error}");
     assert!(std::error::Error::source(&error).is_some());
     // There is a server, but it knows nothing of encryption.
     let options = HubOptions { endpoint: Some(place.server.url().replace("http:", "https:")), ..place.options() };
