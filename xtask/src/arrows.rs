@@ -4,7 +4,7 @@
 pub struct Arrow {
     /// The crate.
     pub name: &'static str,
-    /// Crates of the workspace that it may import, in dependencies of every kind.
+    /// Crates of the workspace that it may import, in dependencies of every kind; in its tests also the unpublished ones.
     pub may_import: &'static [&'static str],
 }
 

@@ -4,6 +4,7 @@ mod arrows;
 mod bench_peers;
 mod ci;
 mod fixtures;
+mod hub_check;
 mod make_checkpoint;
 mod tidy;
 
@@ -35,6 +36,8 @@ enum Task {
     MakeCheckpoint(make_checkpoint::Arguments),
     /// Measure ours beside transformers, bitsandbytes, llama.cpp, candle and mistral.rs on the same files.
     BenchPeers(Box<bench_peers::Arguments>),
+    /// Check that our cache and that of huggingface_hub are the same one; skipped, and said to be, without Python.
+    HubCheck(hub_check::Arguments),
     /// Make the test fixtures again with transformers, or say how.
     Fixtures(fixtures::Arguments),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments),
         Task::BenchPeers(arguments) => bench_peers::run(&arguments),
+        Task::HubCheck(arguments) => hub_check::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
     };
     match result {

@@ -9,7 +9,7 @@ use crate::{
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_generation::TextTokenizer;
-use automodel_hub::Checkpoint;
+use automodel_hub::{Checkpoint, HubError, HubOptions};
 use automodel_loader::{
     CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadPlan, PlanRow, Progress, QuantizationConfig,
     SaveFiles, execute,
@@ -19,6 +19,7 @@ use automodel_quant::Precision;
 use automodel_registry::Registry;
 use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -27,7 +28,8 @@ use std::path::Path;
 pub struct AutoModelForCausalLM;
 
 impl AutoModelForCausalLM {
-    /// A model from a checkpoint: a directory, a repo id in the local Hugging Face cache, or [`DEMO`](crate::DEMO).
+    /// A model from a checkpoint: a directory, a repo id of the Hugging Face Hub, or [`DEMO`](crate::DEMO). What the local
+    /// Hugging Face cache lacks of a repo is downloaded.
     ///
     /// ```
     /// use automodel::AutoModelForCausalLM;
@@ -37,7 +39,13 @@ impl AutoModelForCausalLM {
     /// # Ok::<(), automodel::AutoModelError>(())
     /// ```
     pub fn from_pretrained(model: impl Into<String>) -> FromPretrained {
-        FromPretrained { model: model.into(), config: None, options: Options::default(), progress: None }
+        FromPretrained {
+            model: model.into(),
+            config: None,
+            options: Options::default(),
+            progress: None,
+            looked_at: RefCell::default(),
+        }
     }
 
     /// A model with random weights from a config alone.
@@ -66,6 +74,8 @@ pub struct FromPretrained {
     config: Option<RawConfig>,
     options: Options,
     progress: Option<ProgressCallback>,
+    /// What was found by looking, so that two questions are one request.
+    looked_at: RefCell<Option<(HubOptions, Checkpoint)>>,
 }
 
 impl FromPretrained {
@@ -84,6 +94,25 @@ impl FromPretrained {
     /// Directory of the Hugging Face cache, instead of the environment's.
     pub fn cache_dir(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
         self.options.hub.cache_dir = Some(directory.into());
+        self
+    }
+
+    /// The folder of the repo or directory that holds the checkpoint.
+    pub fn subfolder(mut self, folder: impl Into<String>) -> Self {
+        self.options.hub.subfolder = Some(folder.into());
+        self
+    }
+
+    /// Uses only what is in the cache, as the variable `HF_HUB_OFFLINE` asks for too.
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.options.hub.offline = offline;
+        self
+    }
+
+    /// Everything about how a repo is found and downloaded: token, server, lock file, retries, progress. Replaces what was said
+    /// of revision, cache directory and folder.
+    pub fn hub_options(mut self, options: HubOptions) -> Self {
+        self.options.hub = options;
         self
     }
 
@@ -206,12 +235,13 @@ impl FromPretrained {
         self
     }
 
-    /// What would be loaded and why, from config and headers alone.
+    /// What would be loaded and why, from config and headers alone. Of a repo that is not in the cache, no more than these are
+    /// read.
     ///
     /// # Errors
     /// As [`load`](Self::load), but for what only the weights themselves can show.
     pub fn inspect(&self) -> Result<Summary, AutoModelError> {
-        let (checkpoint, prepared, files) = self.prepare()?;
+        let (checkpoint, prepared, files) = self.prepare(self.look()?)?;
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Ok(Summary::new(&checkpoint, prepared, &files, plan))
     }
@@ -235,7 +265,7 @@ impl FromPretrained {
     /// # Errors
     /// As [`inspect`](Self::inspect).
     pub fn forecast(&self, request: &ForecastOptions) -> Result<MemoryForecast, AutoModelError> {
-        let (_, prepared, files) = self.prepare()?;
+        let (_, prepared, files) = self.prepare(self.look()?)?;
         MemoryForecast::new(&files, &prepared, &self.options, request)
     }
 
@@ -245,7 +275,7 @@ impl FromPretrained {
     /// What any stage finds wrong: the checkpoint cannot be found, the config makes no sense or asks for something that is not
     /// supported, the files do not fit the model or are damaged, the weights do not fit into memory.
     pub fn load(mut self) -> Result<AutoModel, AutoModelError> {
-        let (checkpoint, prepared, files) = self.prepare()?;
+        let (checkpoint, prepared, files) = self.prepare(self.download(self.options.check_memory)?)?;
         // A vocabulary of some 100,000 tokens takes longer to parse than a model that stays in its files takes to load.
         let tokenizer = std::thread::spawn({
             let checkpoint = checkpoint.clone();
@@ -289,7 +319,7 @@ impl FromPretrained {
         config: &QuantizationConfig,
         options: &ConvertOptions,
     ) -> Result<ConvertReport, AutoModelError> {
-        let (checkpoint, prepared, files) = self.prepare()?;
+        let (checkpoint, prepared, files) = self.prepare(self.download(false)?)?;
         let beside = SaveFiles {
             config: Some(prepared.config.to_json()),
             generation_config: None,
@@ -299,8 +329,40 @@ impl FromPretrained {
         Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)
     }
 
-    fn prepare(&self) -> Result<(Checkpoint, Prepared, CheckpointFiles), AutoModelError> {
-        let checkpoint = automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?;
+    /// All files. What config and headers show to be impossible is refused before any weight is downloaded.
+    fn download(&self, check_memory: bool) -> Result<Checkpoint, AutoModelError> {
+        use HubError::{CorruptDownload, UnusableAnswer, UnusableHeader};
+        match self.look() {
+            Ok(checkpoint) if !checkpoint.headers_only => return Ok(checkpoint),
+            Ok(checkpoint) => {
+                let (_, prepared, files) = self.prepare(checkpoint)?;
+                let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
+                if check_memory {
+                    let planner = Planner { files: &files, prepared: &prepared, options: &self.options };
+                    planner.refuse_what_cannot_fit(&plan)?;
+                }
+            }
+            // A server that cannot be looked at may still hand out whole files.
+            Err(AutoModelError::Hub(UnusableAnswer { .. } | UnusableHeader { .. } | CorruptDownload { .. })) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?)
+    }
+
+    /// Config and headers, without weights if those are elsewhere.
+    fn look(&self) -> Result<Checkpoint, AutoModelError> {
+        let mut looked_at = self.looked_at.borrow_mut();
+        match &*looked_at {
+            Some((options, checkpoint)) if *options == self.options.hub => Ok(checkpoint.clone()),
+            _ => {
+                let checkpoint = automodel_hub::look(&demo::locate(&self.model), &self.options.hub)?;
+                *looked_at = Some((self.options.hub.clone(), checkpoint.clone()));
+                Ok(checkpoint)
+            }
+        }
+    }
+
+    fn prepare(&self, checkpoint: Checkpoint) -> Result<(Checkpoint, Prepared, CheckpointFiles), AutoModelError> {
         let (model, config, options) = (&self.model, &self.config, &self.options);
         let prepare = || {
             let raw = match config {

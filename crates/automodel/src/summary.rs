@@ -17,6 +17,8 @@ pub struct Summary {
     pub directory: PathBuf,
     /// Commit, for a repo.
     pub commit: Option<String>,
+    /// The weights are not on this machine: config and headers were read from the server, and the directory was a temporary one.
+    pub headers_only: bool,
     /// Which implementation serves the config, and why.
     pub resolution: Resolution,
     /// The attention backend.
@@ -86,6 +88,7 @@ impl Summary {
         Self {
             directory: checkpoint.dir.clone(),
             commit: checkpoint.commit.clone(),
+            headers_only: checkpoint.headers_only,
             resolution: prepared.resolution.clone(),
             attention: prepared.attention.backend.to_string(),
             attention_reason: prepared.attention.reason.clone(),

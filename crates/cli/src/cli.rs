@@ -1,11 +1,12 @@
 //! The arguments of the command.
 
-use crate::commands::{bench, chat, doctor, generate, inspect, logits, plan, quantize, save};
+use crate::commands::{bench, cache, chat, doctor, generate, inspect, logits, plan, pull, quantize, save};
 use clap::{ArgAction, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
-MODEL is a directory in Hugging Face layout, a repo id in the local Hugging Face cache, or `demo`: a
-small model that comes with this program and adds two numbers below 100. Nothing is downloaded.
+MODEL is a directory in Hugging Face layout, a repo id of the Hugging Face Hub, or `demo`: a small
+model that comes with this program and adds two numbers below 100. What the Hugging Face cache lacks
+of a repo is downloaded; --offline, or HF_HUB_OFFLINE=1, forbids that.
 
 Weights keep the dtype of their file unless --dtype names another; on the CPU, half precision becomes
 float32, which is much faster there.
@@ -40,6 +41,10 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Show what a model needs of memory, whether it fits, and the load plan
     Plan(plan::Args),
+    /// Download a repo into the cache
+    Pull(pull::Args),
+    /// List, verify or prune the cache
+    Cache(cache::Args),
     /// List the supported architectures
     #[command(after_help = "Example: automodel architectures --json")]
     Architectures,

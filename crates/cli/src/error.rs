@@ -1,6 +1,6 @@
 //! What can go wrong in the command itself.
 
-use automodel::AutoModelError;
+use automodel::{AutoModelError, hub::HubError};
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -80,6 +80,23 @@ pub enum CliError {
         /// Its name.
         device: String,
     },
+    /// A directory where a repo belongs.
+    #[error("{name} is a directory, so that there is nothing to download: give a repo id, ORG/NAME")]
+    NotARepo {
+        /// What was given.
+        name: String,
+    },
+    /// A cache with files that are not what they should be.
+    #[error(
+        "{problems} file(s) of the cache are damaged{}",
+        if *removed { " and were removed: the next load fetches them again" } else { ": remove them with --remove" }
+    )]
+    DamagedCache {
+        /// Their number.
+        problems: usize,
+        /// They were removed.
+        removed: bool,
+    },
     /// Logits that could not be read back.
     #[error("the logits could not be read from the device: it may be out of memory")]
     UnreadableLogits {
@@ -92,6 +109,12 @@ pub enum CliError {
 impl From<AutoModelError> for CliError {
     fn from(error: AutoModelError) -> Self {
         Self::AutoModel(Box::new(error))
+    }
+}
+
+impl From<HubError> for CliError {
+    fn from(error: HubError) -> Self {
+        AutoModelError::Hub(error).into()
     }
 }
 

@@ -73,8 +73,12 @@ fn load_flags(load: &SmallerLoad) -> String {
 fn of_hub(error: &HubError) -> Option<String> {
     let hint = match error {
         HubError::InvalidRepoId { .. } | HubError::MissingPath { .. } | HubError::UncachedRepo { .. } => {
-            "MODEL is a directory, a repo id in the local Hugging Face cache, or `demo`; nothing is downloaded"
+            "MODEL is a directory, a repo id of the Hugging Face Hub, or `demo`"
         }
+        HubError::UnknownRepo { .. } | HubError::Gated { .. } | HubError::Forbidden { .. } => {
+            "a token is taken from --token, HF_TOKEN, or the file that `hf auth login` writes"
+        }
+        HubError::Unreachable { .. } => "--offline uses what is in the cache",
         HubError::UnknownCacheDir => "--cache-dir DIR names the cache as well",
         HubError::RevisionOfDirectory { .. } => "--revision is for repo ids",
         _ => return None,

@@ -5,10 +5,12 @@
 
 mod cli;
 mod commands;
+mod download_bars;
 mod error;
 mod failure;
 mod forecast_table;
 mod hints;
+mod hub_args;
 mod model_args;
 mod output;
 mod prompts;
@@ -47,6 +49,8 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Architectures => commands::architectures::run(cli.json),
         Command::Bench(args) => commands::bench::run(args, cli.json),
         Command::Save(args) => commands::save::run(args, cli.json),
+        Command::Pull(args) => commands::pull::run(args, cli.json),
+        Command::Cache(args) => commands::cache::run(args, cli.json),
         Command::Quantize(args) => commands::quantize::run(args, cli.json),
         Command::Logits(args) => commands::logits::run(args, cli.json),
         Command::Doctor(args) => commands::doctor::run(args, cli.json),

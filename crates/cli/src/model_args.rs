@@ -1,6 +1,6 @@
 //! Which model, and how it is to be loaded.
 
-use crate::{error::CliError, failure, quantize_args::QuantizeArgs, values};
+use crate::{error::CliError, failure, hub_args::HubArgs, quantize_args::QuantizeArgs, values};
 use automodel::attention::SdpaBackend;
 use automodel::config::Overrides;
 use automodel::loader::{LoadReport, Progress};
@@ -8,20 +8,16 @@ use automodel::quant::Precision;
 use automodel::{AutoModel, AutoModelError, AutoModelForCausalLM, DeviceName, Dtype, FromPretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Which model, and how it is to be loaded.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// Directory, repo id in the local Hugging Face cache, or `demo`
+    /// Directory, repo id of the Hugging Face Hub, or `demo`
     pub model: String,
-    /// Branch, tag or commit of a repo
-    #[arg(long, help_heading = "Model")]
-    pub revision: Option<String>,
-    /// Hugging Face cache, instead of the environment's
-    #[arg(long, value_name = "DIR", help_heading = "Model")]
-    pub cache_dir: Option<PathBuf>,
+    /// How a repo is found.
+    #[command(flatten)]
+    pub hub: HubArgs,
     /// Dtype of weights: auto, float32, float16, bfloat16
     #[arg(long, default_value = "auto", help_heading = "Model")]
     pub dtype: Dtype,
@@ -72,23 +68,18 @@ pub struct Loaded {
 
 impl ModelArgs {
     /// The model, not loaded yet.
-    pub fn builder(&self) -> Result<FromPretrained, CliError> {
+    pub fn builder(&self, json: bool) -> Result<FromPretrained, CliError> {
         let device = self.device.open().map_err(AutoModelError::from)?;
         let overrides = self.overrides.iter().fold(Overrides::new(), |all, one| all.merged_with(one));
         let mut builder = AutoModelForCausalLM::from_pretrained(&self.model)
             .device(device)
+            .hub_options(self.hub.options(json)?)
             .dtype(self.dtype)
             .config_overrides(&overrides)
             .force_generic(self.force_generic)
             .check_finite(self.check_finite)
             .zero_copy(!self.no_mmap)
             .check_memory(!self.ignore_memory);
-        if let Some(revision) = &self.revision {
-            builder = builder.revision(revision);
-        }
-        if let Some(directory) = &self.cache_dir {
-            builder = builder.cache_dir(directory);
-        }
         if !self.attention.is_empty() {
             builder = builder.attention(self.attention.iter().copied());
         }
@@ -106,7 +97,7 @@ impl ModelArgs {
 
     /// Loads the model with a progress bar on a terminal; prints warnings unless results are JSON, which hold them.
     pub fn load(&self, json: bool) -> Result<Loaded, CliError> {
-        load(self.builder()?, json)
+        load(self.builder(json)?, json)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{HubError, RepoId, hints, revision};
 /// Bytes of a ref that are read: more than a commit and a line break is no ref.
 const REF_BYTES: u64 = 256;
 /// Directories below `refs` that are searched for names to show.
-const REF_DEPTH: usize = 4;
+pub(crate) const REF_DEPTH: usize = 4;
 
 /// A repo in one cache directory.
 pub(crate) struct CachedRepo<'a> {
@@ -65,14 +65,7 @@ impl CachedRepo<'_> {
 
     /// The commit in `refs/<revision>`, or `None` if there is no such file.
     fn commit_of_ref(&self, revision: &str) -> Result<Option<String>, HubError> {
-        let path = self.refs().join(revision);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let bytes =
-            read_up_to(&path, REF_BYTES).map_err(|source| HubError::Unreadable { path: path.clone(), source })?;
-        let commit = String::from_utf8_lossy(&bytes).trim().to_owned();
-        if revision::is_commit(&commit) { Ok(Some(commit)) } else { Err(HubError::MalformedRef { path }) }
+        commit_in_ref(&self.refs().join(revision))
     }
 
     /// The one commit among the snapshots that begins with `revision`.
@@ -124,6 +117,17 @@ impl CachedRepo<'_> {
     }
 }
 
+/// The commit that a file under `refs` holds, or `None` if there is no such file.
+pub(crate) fn commit_in_ref(path: &Path) -> Result<Option<String>, HubError> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let path = path.to_owned();
+    let bytes = read_up_to(&path, REF_BYTES).map_err(|source| HubError::Unreadable { path: path.clone(), source })?;
+    let commit = String::from_utf8_lossy(&bytes).trim().to_owned();
+    if revision::is_commit(&commit) { Ok(Some(commit)) } else { Err(HubError::MalformedRef { path }) }
+}
+
 fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
@@ -131,7 +135,7 @@ fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Names of the refs below `directory`, with their directories in front: `main`, `refs/pr/1`.
-fn collect_refs(directory: &Path, prefix: &str, depth: usize, refs: &mut Vec<String>) {
+pub(crate) fn collect_refs(directory: &Path, prefix: &str, depth: usize, refs: &mut Vec<String>) {
     for name in hints::names_in(directory) {
         let full = format!("{prefix}{name}");
         match name.strip_suffix('/') {

@@ -22,7 +22,29 @@ pub struct Checkpoint {
     pub source: ModelSource,
     /// The commit that a repo is pinned to, 40 hexadecimal digits; `None` for a directory.
     pub commit: Option<String>,
+    /// The directory has configuration and headers alone: weights would be read as zeros. It goes when the last copy of this
+    /// value does.
+    pub headers_only: bool,
+    /// Keeps a temporary directory.
+    pub(crate) temporary: Option<Temporary>,
 }
+
+/// A directory that is removed when its last user is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Temporary(
+    #[cfg(feature = "network")]
+    #[expect(dead_code, reason = "its drop removes the directory")]
+    pub(crate) std::sync::Arc<tempfile::TempDir>,
+);
+
+impl PartialEq for Temporary {
+    fn eq(&self, _other: &Self) -> bool {
+        // Checkpoints of two directories differ in their paths already.
+        true
+    }
+}
+
+impl Eq for Temporary {}
 
 impl Checkpoint {
     /// The checkpoint in `dir`, which must hold a `config.json`.
@@ -31,7 +53,7 @@ impl Checkpoint {
     /// [`HubError::MissingConfig`], [`HubError::DanglingLink`] if there is only a link that leads nowhere, or
     /// [`HubError::Unreadable`].
     pub(crate) fn open(dir: PathBuf, source: ModelSource, commit: Option<String>) -> Result<Self, HubError> {
-        let checkpoint = Self { dir, source, commit };
+        let checkpoint = Self { dir, source, commit, headers_only: false, temporary: None };
         let config = checkpoint.config_file();
         match fs::metadata(&config) {
             Ok(metadata) if metadata.is_file() => Ok(checkpoint),

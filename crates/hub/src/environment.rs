@@ -1,12 +1,17 @@
-//! The environment variables that say where the Hugging Face cache is.
+//! The environment variables that say where the Hugging Face cache and its server are.
 
 use std::{
     env,
     ffi::OsString,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use crate::HubError;
+use crate::{HubError, Token};
+
+/// Most bytes of a token file that are read.
+const TOKEN_FILE_BYTES: u64 = 8192;
 
 /// The environment variables that matter here, as values, so that a caller (or a test) can set them without touching the
 /// process. An empty variable counts as unset.
@@ -24,6 +29,20 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// `HF_HUB_OFFLINE` is `1`, `on`, `yes` or `true`, in any case.
     pub hf_hub_offline: bool,
+    /// `HF_ENDPOINT`: the server, instead of `https://huggingface.co`.
+    pub hf_endpoint: Option<String>,
+    /// `HF_TOKEN`, or its old name `HUGGING_FACE_HUB_TOKEN`.
+    pub hf_token: Option<Token>,
+    /// `HF_TOKEN_PATH`: a file with the token, instead of `token` in `HF_HOME`.
+    pub hf_token_path: Option<PathBuf>,
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set: a token is sent only if an option gives it.
+    pub hf_hub_disable_implicit_token: bool,
+    /// `HTTPS_PROXY`, or `ALL_PROXY`: how servers are reached with `https`.
+    pub https_proxy: Option<String>,
+    /// `HTTP_PROXY`, or `ALL_PROXY`: how servers are reached with `http`.
+    pub http_proxy: Option<String>,
+    /// `NO_PROXY`: hosts that are reached directly.
+    pub no_proxy: Option<String>,
 }
 
 impl Environment {
@@ -45,7 +64,21 @@ impl Environment {
             let value = value.to_string_lossy().to_ascii_uppercase();
             ["1", "ON", "YES", "TRUE"].contains(&value.as_str())
         };
+        let text = |name: &str| {
+            variable(name).and_then(|value| value.into_string().ok()).filter(|value| !value.trim().is_empty())
+        };
+        // The lower-case names are the older ones, and the only ones that a web server's children can trust.
+        let proxy = |lower: &str, upper: &str| text(lower).or_else(|| text(upper));
+        let all_proxy = || proxy("all_proxy", "ALL_PROXY");
+        let token = |name: &str| Token::new(&text(name)?, name).ok();
         Self {
+            hf_endpoint: text("HF_ENDPOINT"),
+            hf_token: token("HF_TOKEN").or_else(|| token("HUGGING_FACE_HUB_TOKEN")),
+            hf_token_path: path("HF_TOKEN_PATH"),
+            hf_hub_disable_implicit_token: variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(is_true),
+            https_proxy: proxy("https_proxy", "HTTPS_PROXY").or_else(all_proxy),
+            http_proxy: proxy("http_proxy", "HTTP_PROXY").or_else(all_proxy),
+            no_proxy: proxy("no_proxy", "NO_PROXY"),
             hf_hub_cache: path("HF_HUB_CACHE"),
             huggingface_hub_cache: path("HUGGINGFACE_HUB_CACHE"),
             hf_home: path("HF_HOME"),
@@ -69,6 +102,38 @@ impl Environment {
             .or_else(|| self.xdg_cache_home.as_ref().map(|cache| cache.join("huggingface").join("hub")))
             .or_else(|| self.home.as_ref().map(|home| home.join(".cache").join("huggingface").join("hub")));
         cache_dir.and_then(|path| self.expand_home(&path)).ok_or(HubError::UnknownCacheDir)
+    }
+
+    /// The token that is sent unless an option gives another: `HF_TOKEN`, or else what is in the token file, as
+    /// `hf auth login` writes it.
+    ///
+    /// # Errors
+    /// [`HubError::InvalidToken`] if the file holds something else, [`HubError::Unreadable`] if it is there and cannot be read.
+    pub fn token(&self) -> Result<Option<Token>, HubError> {
+        if self.hf_hub_disable_implicit_token {
+            return Ok(None);
+        }
+        if let Some(token) = &self.hf_token {
+            return Ok(Some(token.clone()));
+        }
+        let Some(path) = self.token_file() else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(TOKEN_FILE_BYTES).read_to_end(&mut bytes));
+        match read {
+            Ok(_) if bytes.trim_ascii().is_empty() => Ok(None),
+            Ok(_) => Token::new(&String::from_utf8_lossy(&bytes), &path.display().to_string()).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HubError::Unreadable { path, source }),
+        }
+    }
+
+    fn token_file(&self) -> Option<PathBuf> {
+        let path = None
+            .or_else(|| self.hf_token_path.clone())
+            .or_else(|| self.hf_home.as_ref().map(|home| home.join("token")))
+            .or_else(|| self.xdg_cache_home.as_ref().map(|cache| cache.join("huggingface").join("token")))
+            .or_else(|| self.home.as_ref().map(|home| home.join(".cache").join("huggingface").join("token")));
+        self.expand_home(&path?)
     }
 
     /// `path` with a leading `~` replaced by the home directory; `None` if there is a `~` but no home.
@@ -117,6 +182,23 @@ mod tests {
         let with_home = environment(&[("HF_HOME", "~/models"), ("HOME", "/home/ada")]);
         assert_eq!(with_home.cache_dir().unwrap(), Path::new("/home/ada/models/hub"));
         assert!(matches!(environment(&[("HF_HOME", "~/models")]).cache_dir(), Err(HubError::UnknownCacheDir)));
+    }
+
+    #[test]
+    fn the_token_comes_from_the_variable_or_else_from_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        let home = directory.path().to_str().unwrap();
+        assert_eq!(environment(&[("HF_HOME", home)]).token().unwrap(), None);
+        std::fs::write(&file, "hf_file\n").unwrap();
+        let of_file = Some(Token::new("hf_file", "test").unwrap());
+        assert_eq!(environment(&[("HF_HOME", home)]).token().unwrap(), of_file);
+        assert_eq!(environment(&[("HF_TOKEN_PATH", file.to_str().unwrap())]).token().unwrap(), of_file);
+        let both = [("HF_HOME", home), ("HF_TOKEN", "hf_variable")];
+        assert_eq!(environment(&both).token().unwrap(), Some(Token::new("hf_variable", "test").unwrap()));
+        let disabled = [("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+        assert_eq!(environment(&disabled).token().unwrap(), None);
+        assert!(!format!("{:?}", environment(&both)).contains("hf_variable"));
     }
 
     #[test]

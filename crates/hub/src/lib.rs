@@ -1,8 +1,10 @@
 //! Turn a Hugging Face repo id or a path into a pinned local directory of checkpoint files.
 //!
 //! [`resolve()`] takes what a user types (a directory, `ORG/NAME`, or `NAME`) and returns a [`Checkpoint`]: a directory that
-//! is known to hold a `config.json`, and for a repo the commit it was pinned to. Repos are looked up in the local Hugging
-//! Face cache, in the layout that `hf download` and `transformers` write. Nothing here uses the network.
+//! is known to hold a `config.json`, and for a repo the commit it was pinned to. Repos live in the local Hugging Face cache, in
+//! the layout that `hf download` and `transformers` use; what is missing there is downloaded, resumed where it was cut off, and
+//! verified. [`look`] reads configuration and headers of a repo without its weights. Without the feature `network` only the cache
+//! is searched.
 //!
 //! ```
 //! use automodel_hub::{HubOptions, resolve};
@@ -26,15 +28,33 @@ mod environment;
 mod error;
 mod file_name;
 mod hints;
+#[cfg(feature = "network")]
+mod network;
+mod options;
+mod progress;
 mod resolve;
 mod revision;
 mod source;
+mod token;
 
 pub use checkpoint::{Checkpoint, CheckpointFile};
 pub use environment::Environment;
 pub use error::HubError;
-pub use resolve::{HubOptions, resolve, resolve_with};
+#[cfg(feature = "network")]
+pub use network::{
+    lock_file::{LockFile, LockedFile, LockedModel},
+    maintenance::{
+        CacheProblem, CacheReport, CachedRevision, Pruned, RepoReport, list_cache, prune_cache, verify_cache,
+    },
+    retry::RetryPolicy,
+};
+pub use options::{HubOptions, Locking};
+pub use progress::{Progress, ProgressEvent, SharedProgress};
+#[cfg(feature = "network")]
+pub use resolve::{lock, lock_with};
+pub use resolve::{look, look_with, resolve, resolve_with};
 pub use source::{ModelSource, RepoId};
+pub use token::Token;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -2,23 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::{Checkpoint, Environment, HubError, ModelSource, RepoId, cache::CachedRepo, revision};
+use crate::{
+    Checkpoint, Environment, HubError, HubOptions, ModelSource, RepoId, cache::CachedRepo, file_name::is_contained,
+    revision,
+};
 
-/// How a model is looked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HubOptions {
-    /// The cache directory; from the environment if `None`.
-    pub cache_dir: Option<PathBuf>,
-    /// Branch, tag, `refs/pr/N`, commit or unique beginning of a commit; `main` if `None`. Only a repo has revisions.
-    pub revision: Option<String>,
-    /// Offline mode, as `HF_HUB_OFFLINE` sets it too. The network is never used, so that this changes only what an error
-    /// advises about a repo that is not in the cache.
-    pub offline: bool,
-}
-
-/// Finds the checkpoint that `model` names: a directory, or a repo id in the local Hugging Face cache.
+/// Finds the checkpoint that `model` names: a directory, or a repo id. Of a repo, what the local Hugging Face cache lacks is
+/// downloaded, unless offline mode is on or the feature `network` is off.
 ///
-/// The environment of the process says where the cache is, see [`Environment`].
+/// The environment of the process says where the cache and the server are, see [`Environment`].
 ///
 /// # Errors
 /// Whatever keeps the checkpoint from being found, see [`HubError`].
@@ -31,29 +23,134 @@ pub fn resolve(model: &str, options: &HubOptions) -> Result<Checkpoint, HubError
 /// ```
 /// use automodel_hub::{Environment, HubError, HubOptions, resolve_with};
 /// let environment = Environment { hf_hub_cache: Some("no-such-cache".into()), ..Environment::default() };
-/// let error = resolve_with("Qwen/Qwen3-0.6B", &HubOptions::default(), &environment).unwrap_err();
-/// assert!(error.to_string().contains("hf download Qwen/Qwen3-0.6B"));
+/// let options = HubOptions { offline: true, ..HubOptions::default() };
+/// let error = resolve_with("Qwen/Qwen3-0.6B", &options, &environment).unwrap_err();
+/// assert!(error.to_string().contains("is not in the local cache no-such-cache"));
 /// ```
 ///
 /// # Errors
 /// Whatever keeps the checkpoint from being found, see [`HubError`].
 pub fn resolve_with(model: &str, options: &HubOptions, environment: &Environment) -> Result<Checkpoint, HubError> {
+    find(model, options, environment, Wanted::Everything)
+}
+
+/// As [`resolve()`], but of a repo that is not in the cache only configuration and headers are read, by range requests: the
+/// directory of the result is a temporary one whose weights are holes, see [`Checkpoint::headers_only`].
+///
+/// # Errors
+/// As [`resolve()`].
+pub fn look(model: &str, options: &HubOptions) -> Result<Checkpoint, HubError> {
+    look_with(model, options, &Environment::from_process())
+}
+
+/// [`look`] with an environment of the caller's.
+///
+/// # Errors
+/// As [`resolve()`].
+pub fn look_with(model: &str, options: &HubOptions, environment: &Environment) -> Result<Checkpoint, HubError> {
+    find(model, options, environment, Wanted::Headers)
+}
+
+/// What a lock file should say of `model`, which is downloaded if need be.
+///
+/// # Errors
+/// As [`resolve()`], and [`HubError::InvalidRepoId`] for a directory.
+#[cfg(feature = "network")]
+pub fn lock(model: &str, options: &HubOptions) -> Result<crate::LockedModel, HubError> {
+    lock_with(model, options, &Environment::from_process())
+}
+
+/// [`lock`] with an environment of the caller's.
+///
+/// # Errors
+/// As [`lock`].
+#[cfg(feature = "network")]
+pub fn lock_with(model: &str, options: &HubOptions, environment: &Environment) -> Result<crate::LockedModel, HubError> {
+    use crate::network::fetch::Load;
+    let checkpoint = resolve_with(model, options, environment)?;
+    let (ModelSource::Repo(repo), Some(commit)) = (&checkpoint.source, &checkpoint.commit) else {
+        let reason = "it is a directory, and only repos are locked";
+        return Err(HubError::InvalidRepoId { name: model.to_owned(), reason });
+    };
+    let cache_dir = cache_dir(options, environment)?;
+    let load = Load::new(repo, &cache_dir, options, environment)?;
+    let listing = match load.store.listing(commit) {
+        Some(listing) => listing,
+        None => crate::network::api::listing(&load.client, repo, commit)?,
+    };
+    let revision = options.revision.as_deref().unwrap_or(revision::DEFAULT);
+    let files = load.selected(commit, &listing)?;
+    Ok(crate::LockedModel::new(&repo.to_string(), revision, options.subfolder.as_deref(), commit, &files))
+}
+
+/// How much of a repo is needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Everything,
+    Headers,
+}
+
+fn find(model: &str, options: &HubOptions, environment: &Environment, wanted: Wanted) -> Result<Checkpoint, HubError> {
+    if let Some(subfolder) = options.subfolder.as_ref().filter(|folder| !is_contained(folder)) {
+        return Err(HubError::InvalidSubfolder { subfolder: subfolder.clone() });
+    }
     match ModelSource::parse(model)? {
         ModelSource::Directory(directory) => match &options.revision {
             Some(revision) => Err(HubError::RevisionOfDirectory { revision: revision.clone(), directory }),
-            None => Checkpoint::open(directory.clone(), ModelSource::Directory(directory), None),
+            None => {
+                let checkpoint = in_folder(directory.clone(), options);
+                Checkpoint::open(checkpoint, ModelSource::Directory(directory), None)
+            }
         },
-        ModelSource::Repo(repo) => open_repo(repo, options, environment),
+        ModelSource::Repo(repo) => open_repo(repo, options, environment, wanted),
     }
 }
 
-fn open_repo(repo: RepoId, options: &HubOptions, environment: &Environment) -> Result<Checkpoint, HubError> {
-    let cache_dir = match &options.cache_dir {
-        Some(cache_dir) => cache_dir.clone(),
-        None => environment.cache_dir()?,
-    };
+fn in_folder(directory: PathBuf, options: &HubOptions) -> PathBuf {
+    options.subfolder.as_ref().map_or(directory.clone(), |folder| directory.join(folder))
+}
+
+fn cache_dir(options: &HubOptions, environment: &Environment) -> Result<PathBuf, HubError> {
+    match &options.cache_dir {
+        Some(cache_dir) => Ok(cache_dir.clone()),
+        None => environment.cache_dir(),
+    }
+}
+
+fn open_repo(
+    repo: RepoId,
+    options: &HubOptions,
+    environment: &Environment,
+    wanted: Wanted,
+) -> Result<Checkpoint, HubError> {
+    let cache_dir = cache_dir(options, environment)?;
     let offline = options.offline || environment.hf_hub_offline;
+    #[cfg(feature = "network")]
+    if !offline {
+        use crate::{checkpoint::Temporary, network};
+        let load = network::fetch::Load::new(&repo, &cache_dir, options, environment)?;
+        let pinned = load.pin()?;
+        let is_missing = |listing| load.missing(&pinned.commit, listing).is_ok_and(|missing| missing.is_empty());
+        if wanted == Wanted::Headers
+            && !pinned.listing.as_ref().is_some_and(is_missing)
+            && let Some(headers) = network::remote::headers(&load, &pinned)?
+        {
+            let directory = in_folder(headers.path().to_owned(), options);
+            let checkpoint = Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(pinned.commit))?;
+            let temporary = Some(Temporary(std::sync::Arc::new(headers)));
+            return Ok(Checkpoint { headers_only: true, temporary, ..checkpoint });
+        }
+        let snapshot = load.fetch(&pinned)?;
+        let directory = in_folder(snapshot.directory, options);
+        return Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(snapshot.commit));
+    }
+    let _ = wanted;
     let cached = CachedRepo { repo: &repo, cache_dir: &cache_dir, offline };
     let snapshot = cached.snapshot(options.revision.as_deref().unwrap_or(revision::DEFAULT))?;
-    Checkpoint::open(snapshot.directory, ModelSource::Repo(repo), Some(snapshot.commit))
+    #[cfg(feature = "network")]
+    network_free_checks(&repo, &cache_dir, options, &snapshot)?;
+    Checkpoint::open(in_folder(snapshot.directory, options), ModelSource::Repo(repo), Some(snapshot.commit))
 }
+
+#[cfg(feature = "network")]
+use crate::network::fetch::missing_offline as network_free_checks;

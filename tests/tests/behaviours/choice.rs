@@ -91,7 +91,7 @@ fn a_repo_is_found_in_the_cache_without_a_network() {
     for entry in fs::read_dir(copy_of("llama").path()).unwrap().map(Result::unwrap) {
         fs::copy(entry.path(), snapshot.join(entry.file_name())).unwrap();
     }
-    let from_cache = || AutoModelForCausalLM::from_pretrained("org/tiny-llama").cache_dir(cache.path());
+    let from_cache = || AutoModelForCausalLM::from_pretrained("org/tiny-llama").cache_dir(cache.path()).offline(true);
     for builder in [from_cache(), from_cache().revision("main"), from_cache().revision(commit)] {
         let model = builder.load().unwrap();
         assert_eq!(model.checkpoint().unwrap().commit.as_deref(), Some(commit));

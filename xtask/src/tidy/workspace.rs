@@ -1,6 +1,6 @@
 //! What the checks know of the workspace, read from `cargo metadata`.
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Node, PackageId};
+use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Node, Package, PackageId};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
@@ -18,7 +18,8 @@ pub struct Member {
     pub name: String,
     pub directory: PathBuf,
     pub is_published: bool,
-    /// Crates of the workspace among its dependencies of every kind, by short name.
+    /// Crates of the workspace among its dependencies of every kind, by short name; those that only its tests use and that are
+    /// not published do not count.
     pub imports: BTreeSet<String>,
     /// Other crates among its dependencies of every kind.
     pub libraries: BTreeSet<String>,
@@ -40,22 +41,34 @@ impl Workspace {
 fn members(metadata: &Metadata) -> Result<Vec<Member>> {
     let packages = metadata.workspace_packages();
     let ours: HashSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let of_tests = |dependency: &Dependency| {
+        let package = packages.iter().find(|package| package.name.as_str() == dependency.name);
+        dependency.kind == DependencyKind::Development && package.is_some_and(|package| !is_published(package))
+    };
     let reached = Reached::new(metadata)?;
     let mut members = Vec::new();
-    for package in packages {
+    for package in &packages {
         let directory = package.manifest_path.parent().ok_or("a manifest has no directory")?;
-        let dependencies = package.dependencies.iter().map(|dependency| dependency.name.as_str());
+        let dependencies = package
+            .dependencies
+            .iter()
+            .filter(|dependency| !of_tests(dependency))
+            .map(|dependency| dependency.name.as_str());
         let (imports, libraries): (Vec<&str>, Vec<&str>) = dependencies.partition(|name| ours.contains(name));
         members.push(Member {
             name: short_name(&package.name).to_owned(),
             directory: directory.as_std_path().to_owned(),
-            is_published: package.publish.as_ref().is_none_or(|registries| !registries.is_empty()),
+            is_published: is_published(package),
             imports: imports.into_iter().map(|name| short_name(name).to_owned()).collect(),
             libraries: libraries.into_iter().map(str::to_owned).collect(),
             reaches: reached.from(&package.id),
         });
     }
     Ok(members)
+}
+
+fn is_published(package: &Package) -> bool {
+    package.publish.as_ref().is_none_or(|registries| !registries.is_empty())
 }
 
 /// The resolved graph of dependencies.

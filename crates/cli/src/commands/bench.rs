@@ -74,7 +74,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         }
         warnings.push(warning);
     }
-    let summary = args.model.builder()?.inspect()?;
+    let summary = args.model.builder(true)?.inspect()?;
     let report = Report {
         load_seconds: loaded.seconds,
         first_token_seconds: median(rounds.iter().map(|round| Some(round.first_token_seconds))).unwrap_or_default(),

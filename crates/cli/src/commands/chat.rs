@@ -35,8 +35,11 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    check_template(&args.model)?;
+    let is_checked = check_template(&args.model)?;
     let model = args.model.load(json)?.model;
+    if !is_checked {
+        check_template(&args.model)?;
+    }
     let mut chat = Chat {
         model: &model,
         options: args.sampling.options(),
@@ -66,12 +69,17 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     }
 }
 
-/// Looks for a chat template before anything large is loaded.
-fn check_template(model: &ModelArgs) -> Result<(), CliError> {
-    let directory = model.builder()?.inspect()?.directory;
+/// Looks for a chat template before anything large is loaded. `false` if the files are not on this machine yet.
+fn check_template(model: &ModelArgs) -> Result<bool, CliError> {
+    let builder = model.builder(true)?;
+    let summary = builder.inspect()?;
+    if summary.headers_only {
+        return Ok(false);
+    }
+    let directory = summary.directory;
     let tokenizer = TextTokenizer::from_dir(directory).map_err(AutoModelError::from)?;
     tokenizer.chat_template(None, false).map_err(AutoModelError::from)?;
-    Ok(())
+    Ok(true)
 }
 
 /// What a line means.

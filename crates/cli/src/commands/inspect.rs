@@ -25,7 +25,8 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     // The process ends after this: giving back the rows of a large plan one by one would take a tenth of its time.
-    let summary = ManuallyDrop::new(args.model.builder()?.inspect()?);
+    let builder = args.model.builder(json)?;
+    let summary = ManuallyDrop::new(builder.inspect()?);
     if json {
         return output::print_json(&as_json(&summary, args.config)?);
     }
@@ -104,7 +105,7 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
     let architecture = resolution.architecture.as_deref().unwrap_or("not named");
     let mut rows = vec![
         ("model", model.to_owned()),
-        ("directory", summary.directory.display().to_string()),
+        ("directory", directory(summary)),
         ("architecture", format!("{architecture}, model type {}", resolution.model_type)),
         ("implementation", implementation),
         ("why", resolution.reason.clone()),
@@ -136,6 +137,13 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         rows.insert(2, ("commit", commit.clone()));
     }
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
+}
+
+fn directory(summary: &Summary) -> String {
+    if summary.headers_only {
+        return "none yet: config and headers were read from the server".to_owned();
+    }
+    summary.directory.display().to_string()
 }
 
 fn by_dtype(bytes: &BTreeMap<String, u64>) -> String {

@@ -31,7 +31,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    let builder = args.model.builder()?;
+    let builder = args.model.builder(json)?;
     let mut plan = builder.inspect()?.plan;
     let request = ForecastOptions::default().with_contexts(args.context.iter().copied()).with_batch_size(args.batch);
     let forecast = builder.forecast(&request)?;

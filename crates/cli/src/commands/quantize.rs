@@ -39,7 +39,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     options.max_shard_bytes = args.max_shard_size;
     options.overwrite = args.overwrite;
     options.restart = args.restart;
-    let report = args.model.builder()?.quantize_checkpoint(&args.out, &config, &options)?;
+    let report = args.model.builder(json)?.quantize_checkpoint(&args.out, &config, &options)?;
     if json {
         return output::print_json(&json!({ "directory": args.out, "report": report }));
     }

@@ -26,7 +26,7 @@ fn models_that_are_not_there() {
             ERROR,
             &["/no/such/model", "does not exist", "\nhint: MODEL is "],
         );
-        check(automodel(&[command, "nobody/nothing"]), ERROR, &["`nobody/nothing`", "hf download nobody/nothing"]);
+        check(automodel(&[command, "nobody/nothing"]), ERROR, &["`nobody/nothing`", "unset HF_HUB_OFFLINE"]);
         check(automodel(&[command, "a b"]), ERROR, &["a b", "nor a valid repo id"]);
     }
     check(automodel(&["logits", "/no/such/model", "--tokens", "1"]), ERROR, &["/no/such/model"]);

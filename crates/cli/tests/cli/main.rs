@@ -3,6 +3,7 @@
 mod chat;
 mod failures;
 mod generate;
+mod hub;
 mod readme;
 mod reports;
 mod run;

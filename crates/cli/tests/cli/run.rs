@@ -47,11 +47,27 @@ pub fn with_input<A: AsRef<std::ffi::OsStr>>(arguments: &[A], input: impl Into<V
 
 /// Runs `automodel` in `directory`, so that the working directory of the tests has no say.
 pub fn in_directory<A: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[A], input: impl Into<Vec<u8>>) -> Ran {
+    in_directory_with(directory, arguments, input, &[])
+}
+
+/// Runs `automodel` in `directory` with more variables in its environment.
+pub fn in_directory_with<A: AsRef<std::ffi::OsStr>>(
+    directory: &Path,
+    arguments: &[A],
+    input: impl Into<Vec<u8>>,
+    variables: &[(&str, &str)],
+) -> Ran {
     let output = Command::new(env!("CARGO_BIN_EXE_automodel"))
         .args(arguments)
         .current_dir(directory)
         // Nor has a cache of whoever runs the tests.
         .env("HF_HUB_CACHE", directory.join("no-cache"))
+        // And no test leaves the machine.
+        .env("HF_HUB_OFFLINE", "1")
+        .env("NO_PROXY", "*")
+        .env_remove("no_proxy")
+        .env_remove("HF_TOKEN")
+        .envs(variables.iter().copied())
         .write_stdin(input)
         .output()
         .expect("the command starts");

@@ -1,0 +1,113 @@
+//! `automodel cache`: what is in the cache, whether it is sound, and what may go.
+
+use crate::{download_bars::DownloadBars, error::CliError, output, units};
+use automodel::hub::{self, Environment, HubOptions, RepoId, SharedProgress};
+use clap::Subcommand;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Look after the cache of downloads.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: automodel cache list")]
+pub struct Args {
+    /// Hugging Face cache, instead of the environment's
+    #[arg(long, value_name = "DIR", global = true)]
+    cache_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List repos and commits with their sizes
+    List,
+    /// Compare all files with their hashes
+    Verify {
+        /// Only this repo: ORG/NAME
+        repo: Option<String>,
+        /// Remove what is damaged, so that the next load fetches it again
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Remove commits without a branch or tag, files of no commit, and unfinished downloads
+    Prune {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Runs the command.
+pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
+    let progress = Some(SharedProgress::new(DownloadBars::new(json)));
+    let options = HubOptions { cache_dir: args.cache_dir.clone(), progress, ..HubOptions::default() };
+    let environment = Environment::from_process();
+    match &args.action {
+        Action::List => list(&options, &environment, json),
+        Action::Verify { repo, remove } => verify(&options, &environment, repo.as_deref(), *remove, json),
+        Action::Prune { dry_run } => prune(&options, &environment, *dry_run, json),
+    }
+}
+
+fn list(options: &HubOptions, environment: &Environment, json: bool) -> Result<(), CliError> {
+    let report = hub::list_cache(options, environment)?;
+    if json {
+        return output::print_json(&report);
+    }
+    let mut rows = Vec::new();
+    for repo in &report.repos {
+        rows.push(vec![repo.repo.clone(), String::new(), units::bytes(repo.bytes)]);
+        for revision in &repo.revisions {
+            let name = format!("  {}", revision.commit);
+            rows.push(vec![name, revision.refs.join(", "), units::bytes(revision.bytes)]);
+        }
+        if repo.incomplete_bytes > 0 {
+            rows.push(vec!["  unfinished downloads".to_owned(), String::new(), units::bytes(repo.incomplete_bytes)]);
+        }
+    }
+    let repos = match report.repos.len() {
+        1 => "1 repo".to_owned(),
+        number => format!("{number} repos"),
+    };
+    let sum = format!("{repos}, {} in {}\n", units::bytes(report.bytes), report.directory.display());
+    output::print(&(output::table(&rows, &[2]) + &sum))
+}
+
+fn verify(
+    options: &HubOptions,
+    environment: &Environment,
+    repo: Option<&str>,
+    remove: bool,
+    json: bool,
+) -> Result<(), CliError> {
+    let repo = repo.map(RepoId::parse).transpose()?;
+    let problems = hub::verify_cache(options, environment, repo.as_ref(), remove)?;
+    if json {
+        output::print_json(&problems)?;
+    } else {
+        for found in &problems {
+            let removed = if found.removed { " (removed)" } else { "" };
+            output::print(&format!("{}: {}: {}{removed}\n", found.repo, found.path.display(), found.problem))?;
+        }
+    }
+    if !problems.is_empty() {
+        return Err(CliError::DamagedCache { problems: problems.len(), removed: remove });
+    }
+    if json { Ok(()) } else { output::print("all files have their hashes\n") }
+}
+
+fn prune(options: &HubOptions, environment: &Environment, dry_run: bool, json: bool) -> Result<(), CliError> {
+    let pruned = hub::prune_cache(options, environment, dry_run)?;
+    let bytes: u64 = pruned.iter().map(|pruned| pruned.bytes).sum();
+    if json {
+        return output::print_json(&json!({ "dry_run": dry_run, "bytes": bytes, "removed": pruned }));
+    }
+    let mut text = String::new();
+    for pruned in &pruned {
+        let (path, size) = (pruned.path.display(), units::bytes(pruned.bytes));
+        text.push_str(&format!("{}: {path}: {}, {size}\n", pruned.repo, pruned.reason));
+    }
+    let verb = if dry_run { "would become free" } else { "are free now" };
+    text.push_str(&format!("{} {verb}\n", units::bytes(bytes)));
+    output::print(&text)
+}

@@ -1,0 +1,173 @@
+//! Progress of downloads on a terminal.
+
+use crate::failure;
+use automodel::hub::{Progress, ProgressEvent};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Characters of a file's name that are shown.
+const NAME: usize = 36;
+
+/// One bar for each file that is under way, and one for all of them.
+pub struct DownloadBars {
+    bars: MultiProgress,
+    state: Mutex<State>,
+    json: bool,
+}
+
+#[derive(Default)]
+struct State {
+    total: Option<ProgressBar>,
+    files: HashMap<String, FileBar>,
+}
+
+struct FileBar {
+    bar: ProgressBar,
+    bytes_done: u64,
+}
+
+impl DownloadBars {
+    /// Bars on standard error if that is a terminal and results are not JSON.
+    pub fn new(json: bool) -> Self {
+        let is_shown = !json && std::io::stderr().is_terminal();
+        let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), state: Mutex::default(), json }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn total(&self, state: &mut State) -> ProgressBar {
+        let total = state.total.get_or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::new(0));
+            bar.with_style(style("{wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"))
+        });
+        total.clone()
+    }
+
+    /// Sets how far a file is; the bar of all files moves along.
+    fn advance(&self, state: &mut State, file: &str, bytes_done: u64) {
+        let total = self.total(state);
+        let Some(of_file) = state.files.get_mut(file) else { return };
+        if bytes_done >= of_file.bytes_done {
+            total.inc(bytes_done - of_file.bytes_done);
+        } else {
+            total.set_position(total.position().saturating_sub(of_file.bytes_done - bytes_done));
+        }
+        of_file.bytes_done = bytes_done;
+        of_file.bar.set_position(bytes_done);
+    }
+
+    fn add(&self, state: &mut State, file: &str, bytes_total: u64) {
+        let total = self.total(state);
+        state.files.entry(file.to_owned()).or_insert_with(|| {
+            let bar = self.bars.insert_before(&total, ProgressBar::new(bytes_total));
+            let bar = bar.with_style(style("  {wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+            bar.set_message(shortened(file));
+            FileBar { bar, bytes_done: 0 }
+        });
+    }
+}
+
+impl Progress for DownloadBars {
+    fn event(&self, event: ProgressEvent<'_>) {
+        let mut state = self.state();
+        match event {
+            ProgressEvent::Planned { bytes, .. } => {
+                let total = self.total(&mut state);
+                total.inc_length(bytes);
+                total.set_message("downloading");
+            }
+            ProgressEvent::Started { file, bytes_done, bytes_total } => {
+                self.add(&mut state, file, bytes_total);
+                if let Some(of_file) = state.files.get(file) {
+                    of_file.bar.set_length(bytes_total);
+                    of_file.bar.set_message(shortened(file));
+                }
+                self.advance(&mut state, file, bytes_done);
+            }
+            ProgressEvent::Advanced { file, bytes_done } => self.advance(&mut state, file, bytes_done),
+            ProgressEvent::Waiting { file } => {
+                self.add(&mut state, file, 0);
+                if let Some(of_file) = state.files.get(file) {
+                    of_file.bar.set_message(format!("{} (another process downloads it)", shortened(file)));
+                }
+            }
+            ProgressEvent::Finished { file, bytes } => {
+                self.add(&mut state, file, bytes);
+                self.advance(&mut state, file, bytes);
+                if let Some(of_file) = state.files.remove(file) {
+                    of_file.bar.finish_and_clear();
+                    self.bars.remove(&of_file.bar);
+                }
+                if let Some(total) = state.total.take_if(|total| Some(total.position()) >= total.length()) {
+                    total.finish_and_clear();
+                    self.bars.remove(&total);
+                }
+            }
+            ProgressEvent::Retrying { reason, delay, .. } => {
+                let total = self.total(&mut state);
+                let doing = if total.length() == Some(0) { "asking the server" } else { "downloading" };
+                total.set_message(format!("{doing}; again in {:.1} s: {reason}", delay.as_secs_f64()));
+            }
+            ProgressEvent::Warning { text } if !self.json => self.bars.suspend(|| failure::warn(text)),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for DownloadBars {
+    fn drop(&mut self) {
+        // After an error nothing is left on the terminal.
+        let _ = self.bars.clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
+}
+
+fn shortened(file: &str) -> String {
+    let characters = file.chars().count();
+    if characters <= NAME {
+        return file.to_owned();
+    }
+    ['…'].into_iter().chain(file.chars().skip(characters - NAME + 1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn long_names_keep_their_end() {
+        assert_eq!(shortened("config.json"), "config.json");
+        let long = shortened("a/very/deep/folder/of/a/repo/model-00001-of-00002.safetensors");
+        assert!(long.chars().count() == NAME && long.ends_with("-00002.safetensors"), "{long}");
+    }
+
+    #[test]
+    fn events_in_any_order_do_no_harm() {
+        let bars = DownloadBars::new(true);
+        let file = "a";
+        for event in [
+            ProgressEvent::Advanced { file, bytes_done: 3 },
+            ProgressEvent::Finished { file, bytes: 3 },
+            ProgressEvent::Planned { files: 1, bytes: 10 },
+            ProgressEvent::Waiting { file },
+            ProgressEvent::Started { file, bytes_done: 7, bytes_total: 10 },
+            ProgressEvent::Advanced { file, bytes_done: 0 },
+            ProgressEvent::Retrying { what: file, reason: "x", delay: Duration::from_secs(1) },
+            ProgressEvent::Warning { text: "x" },
+            ProgressEvent::Finished { file, bytes: 10 },
+        ] {
+            bars.event(event);
+        }
+        assert!(bars.state().files.is_empty());
+    }
+}

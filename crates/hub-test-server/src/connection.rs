@@ -1,0 +1,170 @@
+//! One connection: requests one after the other.
+
+use std::{
+    io::{self, BufRead, BufReader},
+    net::TcpStream,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{FaultKind, Request, Shared, answer::Answer, lock, routes};
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Asked {
+    pub method: String,
+    pub target: String,
+    pub range: Option<(u64, Option<u64>)>,
+    pub token: Option<String>,
+    pub is_storage: bool,
+}
+
+pub fn serve(stream: &TcpStream, is_storage: bool, shared: &Shared) {
+    let _ = stream.set_nodelay(true);
+    let Ok(read_half) = stream.try_clone() else { return };
+    let mut reader = BufReader::new(read_half);
+    let Ok(mut writer) = stream.try_clone() else { return };
+    while let Ok(Some(asked)) = read(&mut reader, is_storage) {
+        if shared.stopped.load(Ordering::SeqCst) || !matches!(answer(&asked, &mut writer, shared), Ok(true)) {
+            break;
+        }
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+fn read(reader: &mut impl BufRead, is_storage: bool) -> io::Result<Option<Asked>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut parts = line.split_whitespace().map(str::to_owned);
+    let (Some(method), Some(target)) = (parts.next(), parts.next()) else { return Ok(None) };
+    let mut asked = Asked { method, target, range: None, token: None, is_storage };
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { return Ok(Some(asked)) };
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "range" => asked.range = range(value),
+            "authorization" => asked.token = value.strip_prefix("Bearer ").map(str::to_owned),
+            _ => {}
+        }
+    }
+}
+
+fn range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (start, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+    Some((start.parse().ok()?, last.parse().ok()))
+}
+
+/// Answers, and says whether the connection goes on.
+fn answer(asked: &Asked, writer: &mut TcpStream, shared: &Shared) -> io::Result<bool> {
+    let (answer, rate) = {
+        let mut hub = lock(&shared.hub);
+        let fault = hub.strike(&asked.target);
+        let answer = faulty(fault, asked, || routes::answer(&hub, asked, shared));
+        if let Some((_, Some((repo, branch, commit)))) = &answer
+            && let Some(repo) = hub.repos.get_mut(repo)
+        {
+            repo.branches.insert(branch.clone(), commit.clone());
+        }
+        (answer.map(|(answer, _)| answer), hub.bytes_per_second)
+    };
+    let mut request = Request {
+        method: asked.method.clone(),
+        target: asked.target.clone(),
+        to_storage: asked.is_storage,
+        range_start: asked.range.map(|(start, _)| start),
+        has_token: asked.token.is_some(),
+        status: answer.as_ref().map_or(0, |answer| answer.status),
+        body_bytes: 0,
+    };
+    let number = {
+        let mut log = lock(&shared.log);
+        log.push(request.clone());
+        log.len() - 1
+    };
+    let Some(answer) = answer else { return Ok(false) };
+    let (sent, goes_on) = answer.send(writer, asked.method == "HEAD", rate)?;
+    request.body_bytes = sent;
+    if let Some(entry) = lock(&shared.log).get_mut(number) {
+        *entry = request;
+    }
+    Ok(goes_on)
+}
+
+type Move = Option<(String, String, String)>;
+
+/// The answer with its fault; `None` for no answer at all.
+fn faulty(fault: Option<FaultKind>, asked: &Asked, route: impl FnOnce() -> Answer) -> Option<(Answer, Move)> {
+    let mut asked_range = asked.range;
+    let mut moved = None;
+    let answer = match fault {
+        Some(FaultKind::Drop) => return None,
+        Some(FaultKind::Status(status, headers)) => {
+            let answer = Answer::new(status, Vec::new());
+            return Some((headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value)), None));
+        }
+        Some(FaultKind::Body(body)) => return Some((Answer::new(200, body), None)),
+        Some(FaultKind::RedirectLoop) => {
+            return Some((Answer::new(302, Vec::new()).with("location", asked.target.clone()), None));
+        }
+        Some(FaultKind::Redirect(to)) => return Some((Answer::new(302, Vec::new()).with("location", to), None)),
+        Some(FaultKind::Cut(bytes)) => {
+            let answer = route();
+            if answer.status == 200 { Answer { cut: Some(bytes), ..answer } } else { answer }
+        }
+        Some(FaultKind::Stall(bytes, stall)) => Answer { cut: Some(bytes), stall, ..route() },
+        Some(FaultKind::Longer(bytes)) => {
+            let answer = route();
+            let mut body = answer.body.to_vec();
+            body.extend(vec![7; bytes]);
+            asked_range = None;
+            Answer { end: body.len(), body: Arc::new(body), ..answer }
+        }
+        Some(FaultKind::Shorter(bytes)) => {
+            let answer = route();
+            asked_range = None;
+            Answer { end: answer.end.saturating_sub(bytes), ..answer }
+        }
+        Some(FaultKind::WrongByte) => {
+            let answer = route();
+            let mut body = answer.body.to_vec();
+            if let Some(last) = body.last_mut() {
+                *last ^= 1;
+            }
+            Answer { body: Arc::new(body), ..answer }
+        }
+        Some(FaultKind::NoRanges) => {
+            asked_range = None;
+            route()
+        }
+        Some(FaultKind::WrongRange) => {
+            asked_range = asked.range.map(|(start, last)| (start / 2, last));
+            route()
+        }
+        Some(FaultKind::MoveBranch { repo, branch, commit }) => {
+            moved = Some((repo, branch, commit));
+            route()
+        }
+        None => route(),
+    };
+    Some((in_range(answer, asked_range), moved))
+}
+
+/// The part of an answer that is in the range.
+fn in_range(mut answer: Answer, range: Option<(u64, Option<u64>)>) -> Answer {
+    let (Some((start, last)), 200) = (range, answer.status) else { return answer };
+    if answer.headers.iter().any(|(name, _)| name == "content-type") {
+        return answer;
+    }
+    let size = answer.body.len();
+    let start = usize::try_from(start).unwrap_or(usize::MAX);
+    if start >= size {
+        return Answer::new(416, Vec::new()).with("content-range", format!("bytes */{size}"));
+    }
+    let last = last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX).min(size - 1);
+    answer.status = 206;
+    (answer.start, answer.end) = (start, (last + 1).max(start));
+    answer.with("content-range", format!("bytes {start}-{last}/{size}"))
+}

@@ -1,0 +1,308 @@
+//! From a repo id to a snapshot that is pinned, whole and verified.
+
+use std::{fs::File, io::Read, path::Path};
+
+use super::{
+    api,
+    client::Client,
+    download::Download,
+    listing::{Entry, Listing},
+    lock_file::{LockFile, LockedModel},
+    parallel,
+    select::{SMALL, Selection},
+    store::Store,
+};
+use crate::{
+    Environment, HubError, HubOptions, ProgressEvent, RepoId,
+    cache::{CachedRepo, Snapshot},
+    options::Reporter,
+    revision,
+};
+
+/// Largest index of shards that is read.
+pub(crate) const INDEX_BYTES: u64 = 100_000_000;
+/// Attempts to ask for the commit of a branch that the cache has already.
+const ATTEMPTS_IF_CACHED: u32 = 2;
+
+/// One load of one repo.
+pub(crate) struct Load<'a> {
+    pub(crate) repo: &'a RepoId,
+    repo_name: String,
+    pub(crate) options: &'a HubOptions,
+    cached: CachedRepo<'a>,
+    pub(crate) client: Client,
+    pub(crate) store: Store,
+    progress: Reporter,
+    /// Empty, or a folder with `/` at its end.
+    pub(crate) folder: String,
+    locked: Option<LockedModel>,
+}
+
+/// A commit, and its files if they are known. They are unknown only where the server cannot be reached and what the cache has
+/// looks whole.
+pub(crate) struct Pinned {
+    pub(crate) commit: String,
+    pub(crate) listing: Option<Listing>,
+    /// The list comes from the server and is not in the cache yet.
+    is_new: bool,
+}
+
+impl<'a> Load<'a> {
+    pub(crate) fn new(
+        repo: &'a RepoId,
+        cache_dir: &'a Path,
+        options: &'a HubOptions,
+        environment: &Environment,
+    ) -> Result<Self, HubError> {
+        let folder = options.subfolder.as_ref().map_or(String::new(), |folder| format!("{folder}/"));
+        let locked = match &options.locked {
+            Some(path) => Some(LockFile::read(path)?.entry(path, &repo.to_string(), options)?),
+            None => None,
+        };
+        Ok(Self {
+            repo,
+            repo_name: repo.to_string(),
+            options,
+            cached: CachedRepo { repo, cache_dir, offline: false },
+            client: Client::new(options, environment)?,
+            store: Store::new(cache_dir, repo, options.locking),
+            progress: options.reporter(),
+            folder,
+            locked,
+        })
+    }
+
+    fn revision(&self) -> &'a str {
+        self.options.revision.as_deref().unwrap_or(revision::DEFAULT)
+    }
+
+    /// Finds out once which commit is meant, so that nothing that is pushed later mixes with it, and which files it has.
+    pub(crate) fn pin(&self) -> Result<Pinned, HubError> {
+        revision::check(self.revision())?;
+        let (commit, unreachable) = match &self.locked {
+            Some(locked) => (locked.commit.clone(), None),
+            None => self.commit()?,
+        };
+        let kept = self.store.listing(&commit);
+        let is_new = kept.is_none();
+        let listing = match (kept, unreachable) {
+            (Some(listing), _) => Some(listing),
+            (None, Some(_)) => None,
+            (None, None) => match api::listing(&self.client, self.repo, &commit) {
+                Ok(listing) => Some(listing),
+                Err(error) if is_of_network(&error) && self.looks_whole(&commit) => {
+                    self.warn_of_cache(&commit, &error);
+                    None
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        if let (Some(locked), Some(listing)) = (&self.locked, &listing) {
+            locked.check_listing(self.options, &self.repo_name, listing)?;
+        }
+        Ok(Pinned { commit, listing, is_new })
+    }
+
+    /// The commit of the revision; with an error if the server does not tell and the cache has all of it.
+    fn commit(&self) -> Result<(String, Option<HubError>), HubError> {
+        let revision = self.revision();
+        if revision::is_commit(revision) {
+            return Ok((revision.to_owned(), None));
+        }
+        let cached = self.store.commit_of(revision);
+        let most = cached.is_some().then_some(ATTEMPTS_IF_CACHED);
+        let error = match api::commit(&self.client, self.repo, revision, most) {
+            Ok(commit) => return Ok((commit, None)),
+            Err(error) => error,
+        };
+        let may_fall_back = is_of_network(&error) || is_of_access(&error);
+        match cached {
+            Some(commit) if may_fall_back && self.is_whole(&commit) => {
+                self.warn_of_cache(&commit, &error);
+                Ok((commit, Some(error)))
+            }
+            None if matches!(error, HubError::UnknownRevision { .. }) && revision::is_short_commit(revision) => {
+                let snapshot = self.cached.snapshot(revision).map_err(|_| error)?;
+                Ok((snapshot.commit, None))
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn warn_of_cache(&self, commit: &str, error: &HubError) {
+        let text =
+            format!("{error}; commit {commit} of `{}` from the cache is used, which may not be the latest", self.repo);
+        self.progress.warn(&text);
+    }
+
+    /// Whether the cache has all files of the commit, as far as it can tell.
+    fn is_whole(&self, commit: &str) -> bool {
+        match self.store.listing(commit) {
+            Some(listing) => {
+                let missing = self.missing(commit, &listing);
+                missing.is_ok_and(|missing| !missing.into_iter().any(|entry| self.is_essential(entry)))
+            }
+            None => self.looks_whole(commit),
+        }
+    }
+
+    /// Whether nothing works without the file. Tokenizers often come in several forms, of which others fetched but one.
+    fn is_essential(&self, entry: &Entry) -> bool {
+        let name = entry.name.strip_prefix(&self.folder).unwrap_or(&entry.name);
+        name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
+    }
+
+    /// Whether there is a config and all weights, where no list says what else there should be.
+    fn looks_whole(&self, commit: &str) -> bool {
+        let directory = self.store.snapshot(commit).join(&self.folder);
+        let has_weights = || match self.index_text(commit) {
+            _ if directory.join("model.safetensors").is_file() => true,
+            Some(text) => shards_are_in(&directory, &text),
+            None => false,
+        };
+        directory.join("config.json").is_file() && has_weights()
+    }
+
+    pub(crate) fn selection<'s>(&'s self, commit: &'s str, listing: &'s Listing) -> Selection<'s> {
+        Selection { listing, folder: &self.folder, repo: &self.repo_name, commit }
+    }
+
+    /// The index of the snapshot.
+    fn index_text(&self, commit: &str) -> Option<Vec<u8>> {
+        let name = format!("{}model.safetensors.index.json", self.folder);
+        let mut text = Vec::new();
+        let file = File::open(self.store.snapshot(commit).join(name)).ok()?;
+        file.take(INDEX_BYTES).read_to_end(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// Files of a load that the snapshot lacks. Without the index its shards are not known, but the index itself is missing.
+    pub(crate) fn missing<'s>(&'s self, commit: &'s str, listing: &'s Listing) -> Result<Vec<&'s Entry>, HubError> {
+        let selection = self.selection(commit, listing);
+        let mut files = selection.small_files()?;
+        let index = selection.index();
+        if index.is_none_or(|index| self.store.has(commit, index)) {
+            let text = index.map(|_| self.index_text(commit).unwrap_or_default());
+            files.extend(selection.weights(text.as_deref())?);
+        }
+        files.retain(|entry| !self.store.has(commit, entry));
+        Ok(files)
+    }
+
+    /// Downloads what is missing of a commit.
+    pub(crate) fn fetch(&self, pinned: &Pinned) -> Result<Snapshot, HubError> {
+        let commit = pinned.commit.as_str();
+        let directory = self.store.snapshot(commit);
+        if let Some(listing) = &pinned.listing {
+            let missing = self.missing(commit, listing)?;
+            if pinned.is_new {
+                self.store.keep_listing(commit, listing);
+            }
+            if !missing.is_empty() {
+                self.store.prepare()?;
+                self.download(commit, &missing)?;
+                // The shards that the index names; once more if someone cleaned the cache meanwhile.
+                for _ in 0..2 {
+                    self.download(commit, &self.missing(commit, listing)?)?;
+                }
+                let absent = SMALL.iter().filter(|name| self.folder.is_empty() && listing.get(name).is_none());
+                absent.for_each(|name| self.store.note_absent(commit, name));
+            }
+            if let Some(locked) = &self.locked {
+                locked.check_files(self.options, &self.repo_name, &self.selected(commit, listing)?, &directory)?;
+            } else if let Err(error) = self.store.write_ref(self.revision(), commit) {
+                // A cache that may only be read still serves.
+                if !missing.is_empty() {
+                    return Err(error);
+                }
+            }
+        } else if let Some(locked) = &self.locked {
+            return Err(locked.without_list(self.options, &self.repo_name));
+        }
+        Ok(Snapshot { commit: commit.to_owned(), directory })
+    }
+
+    /// All files of a load, which are in the cache.
+    pub(crate) fn selected<'s>(&'s self, commit: &'s str, listing: &'s Listing) -> Result<Vec<&'s Entry>, HubError> {
+        let selection = self.selection(commit, listing);
+        let mut files = selection.small_files()?;
+        let text = selection.index().map(|_| self.index_text(commit).unwrap_or_default());
+        files.extend(selection.weights(text.as_deref())?);
+        Ok(files)
+    }
+
+    fn download(&self, commit: &str, files: &[&Entry]) -> Result<(), HubError> {
+        let bytes = files.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.bytes));
+        if !files.is_empty() {
+            self.progress.event(ProgressEvent::Planned { files: files.len(), bytes });
+        }
+        let download = |entry: &&Entry| {
+            let (client, store, repo, progress) = (&self.client, &self.store, self.repo, &self.progress);
+            let skip_hash = self.options.skip_hashes;
+            Download { client, store, repo, commit, entry, skip_hash, progress }.run()
+        };
+        parallel::for_each(files, self.options.parallel, || self.client.stop(), download)
+    }
+}
+
+/// Whether the server could not be asked.
+pub(crate) fn is_of_network(error: &HubError) -> bool {
+    matches!(error, HubError::Unreachable { .. } | HubError::ServerBusy { .. } | HubError::UnusableAnswer { .. })
+}
+
+/// Whether the server no longer lets this user in.
+fn is_of_access(error: &HubError) -> bool {
+    use HubError::{Forbidden, Gated, RefusedToken, UnknownRepo};
+    matches!(error, Gated { .. } | UnknownRepo { .. } | RefusedToken { .. } | Forbidden { .. })
+}
+
+fn shards_are_in(directory: &Path, index: &[u8]) -> bool {
+    let index: Option<serde_json::Value> = serde_json::from_slice(index).ok();
+    let map = index.as_ref().and_then(|index| index.get("weight_map")?.as_object());
+    map.is_some_and(|map| {
+        map.values().all(|name| {
+            name.as_str().is_some_and(|name| crate::file_name::is_contained(name) && directory.join(name).is_file())
+        })
+    })
+}
+
+/// What a cached snapshot lacks of its commit's list, if the cache has one.
+pub(crate) fn missing_offline(
+    repo: &RepoId,
+    cache_dir: &Path,
+    options: &HubOptions,
+    snapshot: &Snapshot,
+) -> Result<(), HubError> {
+    let load = Load::new(repo, cache_dir, options, &Environment::default())?;
+    if let Some(locked) = &load.locked
+        && locked.commit != snapshot.commit
+    {
+        return Err(locked.other_commit(options, &load.repo_name, &snapshot.commit));
+    }
+    let Some(listing) = load.store.listing(&snapshot.commit) else {
+        return load.locked.as_ref().map_or(Ok(()), |locked| Err(locked.without_list(options, &load.repo_name)));
+    };
+    let missing = load.missing(&snapshot.commit, &listing)?;
+    if missing.iter().any(|entry| load.is_essential(entry)) {
+        return Err(HubError::IncompleteSnapshot {
+            repo: repo.to_string(),
+            commit: snapshot.commit.clone(),
+            missing: crate::hints::first_few(missing.into_iter().map(|entry| entry.name.clone()).collect()),
+            offline: true,
+        });
+    }
+    for entry in missing {
+        load.progress
+            .warn(&format!("{} of `{repo}` is not in the cache, and offline mode forbids downloads", entry.name));
+    }
+    if let Some(locked) = &load.locked {
+        locked.check_listing(options, &load.repo_name, &listing)?;
+        locked.check_files(
+            options,
+            &load.repo_name,
+            &load.selected(&snapshot.commit, &listing)?,
+            &snapshot.directory,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Everything that talks to a server, or needs what a server said.
+
+pub(crate) mod api;
+mod client;
+mod download;
+pub(crate) mod fetch;
+mod hash;
+mod listing;
+mod lock;
+pub(crate) mod lock_file;
+pub(crate) mod maintenance;
+mod parallel;
+pub(crate) mod remote;
+pub(crate) mod retry;
+mod select;
+mod store;
+mod url;

@@ -1,0 +1,184 @@
+//! How often a request is repeated, and how long to wait in between.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::HubError;
+
+/// How broken connections and busy servers are met.
+///
+/// Requests are repeated on broken connections and on the statuses 408, 429, 500, 502, 503 and 504, after a pause that doubles
+/// each time and varies at random, so that many clients do not come back at once. `Retry-After` is obeyed.
+///
+/// ```
+/// use automodel_hub::{HubOptions, RetryPolicy};
+/// let patient = RetryPolicy { attempts: 20, ..RetryPolicy::default() };
+/// let options = HubOptions { retries: patient, ..HubOptions::default() };
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts before giving up; each mebibyte that arrives starts the count anew.
+    pub attempts: u32,
+    /// The first pause.
+    pub first_delay: Duration,
+    /// The longest pause of our own choice.
+    pub longest_delay: Duration,
+    /// The longest `Retry-After` that is waited for.
+    pub longest_retry_after: Duration,
+    /// A connection that is silent for so long counts as broken.
+    pub stall: Duration,
+    /// A connection must stand within this time.
+    pub connect: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 6,
+            first_delay: Duration::from_millis(500),
+            longest_delay: Duration::from_secs(30),
+            longest_retry_after: Duration::from_secs(300),
+            stall: Duration::from_secs(30),
+            connect: Duration::from_secs(15),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause after the attempt number `tries`, counted from 1.
+    pub(crate) fn delay(&self, tries: u32) -> Duration {
+        let factor = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+        let longest = self.first_delay.saturating_mul(factor).min(self.longest_delay);
+        // Between half of it and all of it.
+        longest.mul_f64(0.5 + 0.5 * random_fraction())
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It may go better next time.
+    Passing(Passing),
+    /// It will not.
+    Final(HubError),
+}
+
+/// What may be over next time.
+#[derive(Debug)]
+pub(crate) enum Passing {
+    /// The server answered with this status.
+    Status { status: u16, retry_after: Option<Duration> },
+    /// The connection could not be made, or broke.
+    Connection(Box<dyn std::error::Error + Send + Sync>),
+    /// As [`Connection`](Self::Connection), where there is no network at all: seldom worth many attempts.
+    NoNetwork(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Passing {
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Status { status, .. } => format!("status {status}"),
+            Self::Connection(cause) | Self::NoNetwork(cause) => cause.to_string(),
+        }
+    }
+
+    pub(crate) fn into_error(self, url: String, attempts: u32) -> HubError {
+        match self {
+            Self::Status { status, retry_after } => {
+                let retry_after_seconds = retry_after.map(|wait| wait.as_secs());
+                HubError::ServerBusy { url, status, attempts, retry_after_seconds }
+            }
+            Self::Connection(source) | Self::NoNetwork(source) => HubError::Unreachable { url, attempts, source },
+        }
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// Whether a request with this answer is worth repeating.
+pub(crate) fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// `Retry-After` in seconds, or as a date.
+pub(crate) fn retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    Some(Duration::from_secs(http_date(value)?.saturating_sub(now)))
+}
+
+/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send.
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut parts = text.split_once(", ")?.1.split(' ');
+    let day: u64 = parts.next()?.parse().ok()?;
+    let month = parts.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    let year: u64 = parts.next()?.parse().ok()?;
+    let mut time = parts.next()?.split(':').map(|part| part.parse::<u64>().ok());
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    let is_valid = (1970..=9999).contains(&year) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+    if parts.next()? != "GMT" || !is_valid {
+        return None;
+    }
+    // Years begin in March, so that the leap day is the last of one.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+/// At least 0, less than 1. The standard library seeds its hash maps at random, which is enough to spread clients.
+fn random_fraction() -> f64 {
+    (random_number() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// A number that is another one each time.
+pub(crate) fn random_number() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_vary_and_end() {
+        let policy = RetryPolicy::default();
+        for (tries, longest) in [(1, 0.5), (2, 1.0), (4, 4.0), (7, 30.0), (100, 30.0)] {
+            let delay = policy.delay(tries).as_secs_f64();
+            assert!((longest / 2.0..=longest).contains(&delay), "{tries}: {delay}");
+        }
+    }
+
+    #[test]
+    fn dates_are_seconds() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("Tue, 29 Feb 2028 23:59:59 GMT"), Some(1_835_481_599));
+        for bad in [
+            "",
+            "soon",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 99 Nov 1994 08:49:37 GMT",
+            "a, b c d e f",
+            ", 1 Jan 0 0:0:0 GMT",
+        ] {
+            assert_eq!(http_date(bad), None, "{bad}");
+        }
+        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("-1"), None);
+    }
+}
