@@ -2,7 +2,7 @@
 
 use std::{env, process::Command, time::Instant};
 
-use crate::{Result, tidy, workspace_root};
+use crate::{Result, hub_check, tidy, workspace_root};
 
 /// A cargo command: its arguments and the variables that it needs.
 struct Step {
@@ -41,6 +41,8 @@ pub fn run() -> Result<()> {
     for step in &STEPS {
         timed(&step.to_string(), || step.run())?;
     }
+    let arguments = hub_check::Arguments { install: true, python: "python3".into() };
+    timed("cargo xtask hub-check --install", || hub_check::run(&arguments))?;
     timed("cargo xtask tidy", tidy::run)
 }
 

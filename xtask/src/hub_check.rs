@@ -12,6 +12,8 @@ use std::{
 use crate::{Result, workspace_root};
 
 const REPO: &str = "org/checked";
+/// What `--install` installs.
+const PACKAGE: &str = "huggingface_hub==2.4.0";
 const SCRIPT: &str = "xtask/src/hub_check.py";
 /// What a load of the demo needs.
 const NEEDED: [&str; 5] =
@@ -19,20 +21,28 @@ const NEEDED: [&str; 5] =
 
 #[derive(Args)]
 pub struct Arguments {
+    /// Install the pinned package into an environment below the target directory, and use that.
+    #[arg(long)]
+    pub install: bool,
     /// A Python with the package huggingface_hub; without either, the check is skipped and says so.
     #[arg(long, default_value = "python3")]
-    python: PathBuf,
+    pub python: PathBuf,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let Some(version) = version(&arguments.python) else {
-        println!(
-            "hub-check SKIPPED: {} has no huggingface_hub; give another with --python",
-            arguments.python.display()
-        );
+    let installed = arguments.install.then(|| install(&arguments.python)).transpose();
+    let python = match installed {
+        Ok(installed) => installed.unwrap_or_else(|| arguments.python.clone()),
+        Err(reason) => {
+            println!("{PACKAGE} could not be installed: {reason}");
+            arguments.python.clone()
+        }
+    };
+    let Some(version) = version(&python) else {
+        println!("hub-check SKIPPED: {} has no huggingface_hub; give another with --python", python.display());
         return Ok(());
     };
-    let place = Place::new(&arguments.python)?;
+    let place = Place::new(&python)?;
     let mut server = Server::start(&place)?;
 
     // What we download, Python finds and does not download again.
@@ -56,6 +66,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("`automodel pull` finds what huggingface_hub {version} brought: {}", found.trim());
     Ok(())
+}
+
+/// An environment with the package: its Python.
+fn install(python: &Path) -> Result<PathBuf> {
+    let environment = workspace_root().join("target/hub-check-python");
+    succeeded("python -m venv", Command::new(python).args(["-m", "venv"]).arg(&environment))?;
+    let python = environment.join("bin/python");
+    succeeded("pip install", Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE]))?;
+    Ok(python)
 }
 
 /// The version of huggingface_hub, if there is one.
