@@ -45,7 +45,7 @@ pub struct ModelArgs {
     /// Load even what does not fit into memory
     #[arg(long, help_heading = "Model")]
     pub ignore_memory: bool,
-    /// Where the model runs: cpu; if built for it cuda[:N], wgpu
+    /// Where the model runs: cpu, or as built cuda[:N], wgpu
     #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
     pub device: DeviceName,
     /// Round activations to 15 bits in products with 4-bit weights
