@@ -2,7 +2,7 @@
 //! will do.
 
 use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
-use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor};
+use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
 
 /// The first GPU, or what poses as one.
 fn device() -> Option<Device> {
@@ -102,4 +102,20 @@ fn gradients_are_those_of_the_cpu() {
     let (gpu, cpu) = (gradient(device), gradient(Device::flex()));
     let error = gpu.iter().zip(&cpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(error < 1e-3, "{error}");
+}
+
+#[test]
+fn the_fused_product_compiles_for_every_dtype_and_number_of_rows() {
+    let Some(device) = device() else { return };
+    let weight = quantized(QuantType::Nf4, 64, [16, 128]);
+    let layer = Linear4bit::new(&weight, None, &device);
+    for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
+        for rows in 1..=8 {
+            let x =
+                Tensor::<2>::from_data(TensorData::zeros::<f32, _>([rows, 128]).convert_dtype(dtype), (&device, dtype));
+            // A kernel that does not compile shows when its result is read.
+            let y = layer.forward(x).try_into_data();
+            assert!(y.is_ok(), "{dtype:?}, {rows} rows: {}", y.unwrap_err());
+        }
+    }
 }
