@@ -10,7 +10,8 @@ struct Step {
     variables: &'static [(&'static str, &'static str)],
 }
 
-/// Kernels for GPUs, on a software Vulkan driver where there is one; builds of the CUDA backend come with it.
+/// Kernels for GPUs, on a software Vulkan driver where there is one; builds of the CUDA backend come with it. Without `autotune`, which
+/// takes minutes on such a driver.
 const GPU_TESTS: &[&str] = &[
     "test",
     "--profile",
@@ -22,7 +23,7 @@ const GPU_TESTS: &[&str] = &[
     "-p",
     "automodel-cli",
     "--features",
-    "automodel-quant/wgpu,automodel/wgpu,automodel-cli/cuda,automodel-cli/wgpu",
+    "automodel-quant/wgpu,automodel/cuda,automodel-cli/wgpu",
     "--test",
     "gpu",
     "--",

@@ -103,8 +103,9 @@ impl Place {
         let metadata = cargo_metadata::MetadataCommand::new().current_dir(&root).no_deps().exec()?;
         let target = metadata.target_directory.into_std_path_buf();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let packages = ["build", "-p", "automodel-hub-test-server", "-p", "automodel-cli"];
-        succeeded("cargo build", Command::new(cargo).args(packages).current_dir(&root))?;
+        // With the tests: two packages alone would need other features of their dependencies, and so all of those built again.
+        let all = ["build", "--workspace", "--bins", "--tests"];
+        succeeded("cargo build", Command::new(cargo).args(all).current_dir(&root))?;
 
         let directory = target.join("hub-check");
         if directory.exists() {

@@ -56,7 +56,7 @@ fn products_are_those_of_the_cpu() {
     for (shape, blocksize) in shapes {
         let quant_type = if shape[1] == 80 { QuantType::Fp4 } else { QuantType::Nf4 };
         let weight = quantized(quant_type, blocksize, shape);
-        // One row and the most that the fused product takes. Burn's product, which takes more, is tuned for each size first, which
+        // One row and the most that the fused product takes. Burn's product, which takes more, is compiled for each size, which
         // takes seconds on a software driver.
         let rows: &[usize] = if shape == [33, 80] { &[1, 8, 9] } else { &[1, 8] };
         for &rows in rows {
