@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    fmt,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ const TOKEN_FILE_BYTES: u64 = 8192;
 
 /// The environment variables that matter here, as values, so that a caller (or a test) can set them without touching the
 /// process. An empty variable counts as unset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `HF_HUB_CACHE`: the cache directory itself.
     pub hf_hub_cache: Option<PathBuf>,
@@ -43,6 +44,29 @@ pub struct Environment {
     pub http_proxy: Option<String>,
     /// `NO_PROXY`: hosts that are reached directly.
     pub no_proxy: Option<String>,
+}
+
+/// Proxies may have passwords in their addresses: only whether there is one is shown.
+impl fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |proxy: &Option<String>| proxy.as_ref().map(|_| "..");
+        formatter
+            .debug_struct("Environment")
+            .field("hf_hub_cache", &self.hf_hub_cache)
+            .field("huggingface_hub_cache", &self.huggingface_hub_cache)
+            .field("hf_home", &self.hf_home)
+            .field("xdg_cache_home", &self.xdg_cache_home)
+            .field("home", &self.home)
+            .field("hf_hub_offline", &self.hf_hub_offline)
+            .field("hf_endpoint", &self.hf_endpoint)
+            .field("hf_token", &self.hf_token)
+            .field("hf_token_path", &self.hf_token_path)
+            .field("hf_hub_disable_implicit_token", &self.hf_hub_disable_implicit_token)
+            .field("https_proxy", &hidden(&self.https_proxy))
+            .field("http_proxy", &hidden(&self.http_proxy))
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
 }
 
 impl Environment {
@@ -153,6 +177,15 @@ mod tests {
         Environment::from_variables(|name| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         })
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let proxy = "http://user:secret@proxy:3128";
+        let environment = environment(&[("HTTPS_PROXY", proxy), ("HTTP_PROXY", proxy), ("HF_TOKEN", "hf_secret")]);
+        assert_eq!(environment.https_proxy.as_deref(), Some(proxy));
+        let text = format!("{environment:?}");
+        assert!(!text.contains("secret") && text.contains("https_proxy: Some"), "{text}");
     }
 
     #[test]
