@@ -72,7 +72,8 @@ fn products_are_those_of_the_cpu() {
 #[test]
 fn products_in_half_precision_are_those_of_the_cpu() {
     let Some(device) = device() else { return };
-    for dtype in [DType::F16, DType::BF16] {
+    // One unit in the last place of the greatest value: sums are in float32, and rounded once.
+    for (dtype, tolerance) in [(DType::F16, 1.0 / 1024.0), (DType::BF16, 1.0 / 128.0)] {
         if !device.supports_dtype(dtype) {
             eprintln!("SKIPPED: {device:?} has no {dtype:?}");
             continue;
@@ -82,7 +83,7 @@ fn products_in_half_precision_are_those_of_the_cpu() {
             let [gpu, cpu] = products(&weight, rows, dtype, &device);
             let scale: f32 = cpu.clone().abs().max().into_scalar();
             let error: f32 = (gpu - cpu).abs().max().into_scalar();
-            assert!(error <= 1e-2 * scale, "{dtype:?} {rows} rows: {error} of {scale}");
+            assert!(error <= tolerance * scale, "{dtype:?} {rows} rows: {error} of {scale}");
         }
     }
 }

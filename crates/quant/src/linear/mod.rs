@@ -7,7 +7,7 @@ mod flex;
 mod ops;
 mod plain;
 
-use burn::backend::{DispatchDevice, Flex};
+use burn::backend::Flex;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -56,12 +56,16 @@ impl Linear4bit {
     /// A layer of a quantised weight, on a device; the codes are not copied if that is the CPU.
     pub fn new(weight: &Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
         let scales = weight.scales();
-        let packed = if is_cpu(device) { weight.packed().clone() } else { whole_words(weight.packed()) };
+        let packed = if *device == Device::flex() { weight.packed().clone() } else { whole_words(weight.packed()) };
         let (codes, blocks) = (packed.len(), scales.len());
         let packed = Bytes::from_shared(packed, burn::tensor::AllocationProperty::Other);
-        // With the dtype: a device's default would convert the bytes.
-        let packed = Tensor::from_data(TensorData::from_bytes(packed, [codes], DType::U8), (device, DType::U8));
-        let absmax = Tensor::from_data(TensorData::new(scales, [blocks]), (device, DType::F32));
+        // With the dtype: a device's default would convert the bytes. For good: pools for short-lived tensors round weights up.
+        let packed = TensorData::from_bytes(packed, [codes], DType::U8);
+        let packed =
+            device.memory_persistent_allocations(packed, |packed| Tensor::from_data(packed, (device, DType::U8)));
+        let absmax = TensorData::new(scales, [blocks]);
+        let absmax =
+            device.memory_persistent_allocations(absmax, |absmax| Tensor::from_data(absmax, (device, DType::F32)));
         Self {
             weight: Param::initialized(ParamId::new(), packed),
             absmax: Param::initialized(ParamId::new(), absmax).set_require_grad(false),
@@ -123,10 +127,6 @@ impl Linear4bit {
         shape[D - 1] = out_features;
         y.reshape(shape)
     }
-}
-
-fn is_cpu(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The codes padded to words of 32 bits, which GPUs read.

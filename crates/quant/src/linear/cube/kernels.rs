@@ -2,28 +2,46 @@
 
 use cubecl::prelude::*;
 
+use crate::QuantType;
+
 /// Codes in a word.
 pub(super) const CODES: usize = 8;
 
 /// Copies of the table of codes that a cube keeps: neighbouring units look into different banks of its memory.
-const TABLE_COPIES: usize = 32;
+pub(super) const TABLE_COPIES: usize = 32;
 
 /// Where the code at `place` is in a word: of each byte the high half comes first.
 const fn shift_of(place: usize) -> u32 {
     (place / 2 * 8 + (1 - place % 2) * 4) as u32
 }
 
-/// One word of codes for each unit, rounded to `F`.
+/// What the codes stand for, in the memory of the cube. The numbers are constants of the kernel.
+#[cube]
+fn table_of_codes(#[comptime] quant_type: QuantType) -> Shared<[f32]> {
+    let mut values = Shared::<[f32]>::new_slice(16usize * TABLE_COPIES);
+    if UNIT_POS < comptime!(TABLE_COPIES as u32) {
+        #[unroll]
+        for code in 0..16usize {
+            values[code * TABLE_COPIES + UNIT_POS as usize] = comptime!(quant_type.decode_table()[code]);
+        }
+    }
+    sync_cube();
+    values
+}
+
+/// One word of codes for each unit, rounded to `F`. A cube has at least `TABLE_COPIES` units.
 #[cube(launch_unchecked)]
 pub(super) fn dequantize<F: Float, X: Size>(
     packed: &[u32],
     absmax: &[f32],
-    table: &[f32],
     out: &mut [Vector<F, X>],
     words: u32,
+    #[comptime] quant_type: QuantType,
     #[comptime] blocksize: usize,
     #[define(F)] _dtype: ElemType,
 ) {
+    let values_of_codes = table_of_codes(quant_type);
+    let copy = UNIT_POS as usize % TABLE_COPIES;
     let at = ABSOLUTE_POS;
     if at < words as usize {
         let word = packed[at];
@@ -36,7 +54,7 @@ pub(super) fn dequantize<F: Float, X: Size>(
             #[unroll]
             for i in 0..width {
                 let code = (word >> comptime!(shift_of(part * width + i))) & 15u32;
-                values.insert(i, F::cast_from(table[code as usize] * scale));
+                values.insert(i, F::cast_from(values_of_codes[code as usize * TABLE_COPIES + copy] * scale));
             }
             out[at * parts + part] = values;
         }
@@ -46,6 +64,8 @@ pub(super) fn dequantize<F: Float, X: Size>(
 /// How a matrix-vector product is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct MatvecPlan {
+    /// The table of codes.
+    pub quant_type: QuantType,
     /// Rows of activations.
     pub rows: usize,
     /// Elements that share a scale.
@@ -65,7 +85,6 @@ pub(super) fn matvec<F: Float, W: Size, X: Size>(
     x: &[Vector<F, X>],
     packed: &[Vector<u32, W>],
     absmax: &[f32],
-    table: &[f32],
     out: &mut [F],
     in_features: u32,
     out_features: u32,
@@ -74,14 +93,7 @@ pub(super) fn matvec<F: Float, W: Size, X: Size>(
 ) {
     let unit = UNIT_POS_X as usize;
     let (in_features, out_features) = (in_features as usize, out_features as usize);
-    let mut values_of_codes = Shared::<[f32]>::new_slice(16usize * TABLE_COPIES);
-    let mut entry = unit;
-    while entry < 16usize * TABLE_COPIES {
-        values_of_codes[entry] = table[entry / TABLE_COPIES];
-        entry += plan.units;
-    }
-    sync_cube();
-
+    let values_of_codes = table_of_codes(plan.quant_type);
     let words_at_once = W::value().comptime();
     let width = X::value().comptime();
     let parts = comptime!(CODES / width);

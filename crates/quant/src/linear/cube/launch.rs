@@ -3,10 +3,10 @@
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_elem_type;
 use burn::tensor::{DType, Shape};
-use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, client::Client, ir::features::Plane, prelude::*};
 
-use super::kernels::{self, CODES, MatvecPlan};
+use super::kernels::{self, CODES, MatvecPlan, TABLE_COPIES};
 use crate::Layout4bit;
 
 /// Units of a cube, where a row of the weight does not need more.
@@ -26,14 +26,25 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// # Panics
-    /// If there are fewer codes or scales than the layout says: kernels would read beyond them.
-    pub fn new(packed: CubeTensor, absmax: CubeTensor, layout: Layout4bit) -> Self {
-        let elements = layout.shape[0] * layout.shape[1];
-        assert_eq!((packed.dtype, absmax.dtype), (DType::U8, DType::F32), "dtypes of codes and scales");
-        assert!(packed.shape().num_elements() >= elements.div_ceil(CODES) * 4, "bytes of codes of {layout:?}");
-        assert_eq!(absmax.shape().num_elements(), layout.blocksize.blocks(elements), "scales of {layout:?}");
-        Self { packed, absmax, layout }
+    /// `None` where the kernels do not serve: activations of another float type, codes that are not padded to words as `Linear4bit`
+    /// pads them, more elements than 32 bits count.
+    pub fn new(packed: &CubeTensor, absmax: &CubeTensor, layout: Layout4bit, activations: DType) -> Option<Self> {
+        let elements = layout.shape[0].checked_mul(layout.shape[1])?;
+        let counted = u32::try_from(elements).is_ok();
+        let has_codes = packed.dtype == DType::U8 && packed.shape().num_elements() >= elements.div_ceil(CODES) * 4;
+        let has_scales =
+            absmax.dtype == DType::F32 && absmax.shape().num_elements() == layout.blocksize.blocks(elements);
+        let known = matches!(activations, DType::F32 | DType::F16 | DType::BF16);
+        (counted && has_codes && has_scales && known).then(|| Self {
+            packed: into_contiguous(packed.clone()),
+            absmax: into_contiguous(absmax.clone()),
+            layout,
+        })
+    }
+
+    /// Whether each row begins with a word.
+    pub fn has_whole_rows(&self) -> bool {
+        self.layout.shape[1].is_multiple_of(CODES)
     }
 
     fn words(&self) -> usize {
@@ -47,7 +58,7 @@ impl Weight {
         let width = vector_size(&client, dtype);
         // Room for all that the last word stands for.
         let out = empty(&self.packed, self.layout.shape, words * CODES, dtype);
-        let dim = CubeDim::new(&client, words);
+        let dim = CubeDim::new_1d(UNITS.min(most_units(&client)) as u32);
         // SAFETY: each unit below `words` reads that word, the scale of its block, which `new` checked to be there, and writes the
         // eight elements that the word stands for.
         unsafe {
@@ -58,9 +69,9 @@ impl Weight {
                 width,
                 self.codes(words),
                 self.absmax.clone().into_buffer_arg(),
-                self.table(&client),
                 out.clone().into_buffer_arg(),
                 words as u32,
+                self.layout.quant_type,
                 self.layout.blocksize.get(),
                 dtype_to_elem_type(dtype),
             );
@@ -94,7 +105,6 @@ impl Weight {
                 x.into_buffer_arg(),
                 self.codes(self.words()),
                 self.absmax.clone().into_buffer_arg(),
-                self.table(&client),
                 out.clone().into_buffer_arg(),
                 in_features as u32,
                 out_features as u32,
@@ -112,7 +122,7 @@ impl Weight {
             client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
         let plane = has_sums.then_some(hardware.plane_size_max as usize);
         let width = plane.unwrap_or(USUAL_PLANE);
-        let most = (hardware.max_units_per_cube as usize).max(width);
+        let most = most_units(client).max(width);
         let wanted = (PLANES_IN_FLIGHT / self.layout.shape[0].max(1)).clamp(1, MAX_PLANES_PER_ROW);
         let useful = vectors.div_ceil(width).max(1);
         let mut units_per_row = width * wanted.min(useful).next_power_of_two();
@@ -120,7 +130,8 @@ impl Weight {
             units_per_row /= 2;
         }
         let units = units_per_row.max(UNITS.min(most) / units_per_row * units_per_row);
-        MatvecPlan { rows, blocksize: self.layout.blocksize.get(), units_per_row, units, plane }
+        let Layout4bit { quant_type, blocksize, .. } = self.layout;
+        MatvecPlan { quant_type, rows, blocksize: blocksize.get(), units_per_row, units, plane }
     }
 
     /// The packed codes as words.
@@ -128,12 +139,11 @@ impl Weight {
         // SAFETY: `new` checked that there are four bytes for each word.
         unsafe { BufferArg::from_raw_parts(self.packed.handle.clone(), words) }
     }
+}
 
-    fn table(&self, client: &Client) -> BufferArg {
-        let table = self.layout.quant_type.decode_table();
-        // SAFETY: the buffer was made from as many numbers.
-        unsafe { BufferArg::from_raw_parts(client.create_from_slice(f32::as_bytes(table)), table.len()) }
-    }
+/// Units that a cube may have: at least as many as fill the table of codes.
+fn most_units(client: &Client) -> usize {
+    (client.properties().hardware.max_units_per_cube as usize).max(TABLE_COPIES)
 }
 
 /// Elements that a unit loads at once: at most a word of codes stands for.
