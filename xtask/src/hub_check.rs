@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use crate::{Result, workspace_root};
+use crate::{Result, python_environment, workspace_root};
 
 const REPO: &str = "org/checked";
 /// What `--install` installs.
@@ -70,10 +70,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// An environment with the package: its Python.
 fn install(python: &Path) -> Result<PathBuf> {
-    let environment = workspace_root().join("target/hub-check-python");
-    succeeded("python -m venv", Command::new(python).args(["-m", "venv"]).arg(&environment))?;
-    let python = environment.join("bin/python");
-    succeeded("pip install", Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE]))?;
+    let python = python_environment::create(python, &workspace_root().join("target/hub-check-python"))?;
+    python_environment::install(&python, &[PACKAGE])?;
     Ok(python)
 }
 

@@ -6,6 +6,7 @@ mod ci;
 mod fixtures;
 mod hub_check;
 mod make_checkpoint;
+mod python_environment;
 mod tidy;
 
 use clap::{Parser, Subcommand};

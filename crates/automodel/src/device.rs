@@ -154,7 +154,7 @@ impl DeviceName {
         match self {
             Self::Cuda(_) => {
                 "kernels are compiled by libnvrtc.so of CUDA 13 with the headers in $CUDA_PATH/include or /usr/local/cuda/include: \
-                 check that both are there, and LD_LIBRARY_PATH; `automodel doctor` shows more"
+                 check that both are there, and LD_LIBRARY_PATH"
             }
             _ => "check its driver, or take cpu",
         }

@@ -38,9 +38,10 @@ fn the_demo_computes_the_same_on_the_gpu() {
     let Some(device) = device() else { return };
     for quantized in [false, true] {
         let (gpu, cpu) = (demo(&device, quantized), demo(&Device::flex(), quantized));
-        let pairs: Vec<(f32, f32)> = logits(&gpu).into_iter().zip(logits(&cpu)).collect();
-        let greatest = pairs.iter().map(|pair| pair.1.abs()).fold(0.0, f32::max);
-        for (a, b) in pairs {
+        let (here, there) = (logits(&gpu), logits(&cpu));
+        assert_eq!(here.len(), there.len());
+        let greatest = there.iter().fold(0.0f32, |greatest, logit| greatest.max(logit.abs()));
+        for (a, b) in here.iter().zip(&there) {
             assert!((a - b).abs() <= 1e-4 * greatest, "{a} {b} of {greatest}, quantised: {quantized}");
         }
         assert_eq!(text(&gpu), text(&cpu), "quantised: {quantized}");

@@ -75,7 +75,7 @@ pub enum CliError {
         directory: PathBuf,
     },
     /// A device that fails the doctor's test.
-    #[error("the device `{device}` cannot run models: see above")]
+    #[error("the device `{device}` cannot run models: the report says why")]
     UnfitDevice {
         /// Its name.
         device: String,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_device() {
+    fn devices_are_those_of_the_build() {
         assert_eq!(device("CPU"), Ok(DeviceName::Cpu));
         assert!(device("cuda:x").unwrap_err().contains("cuda:x"));
         assert_eq!(device("cuda:1").is_ok(), DeviceName::Cuda(1).is_built());

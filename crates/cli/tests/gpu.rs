@@ -36,5 +36,6 @@ fn the_doctor_compares_each_device_with_the_cpu() {
             _ => assert!(works, "{device}"),
         }
     }
-    assert_eq!(report["devices"][0]["dense_error"], 0.0);
+    // The CPU is what others are compared with; it has to answer.
+    assert!(report["devices"][0]["works"] == true && report["devices"][0]["dense_error"].is_null(), "{report}");
 }

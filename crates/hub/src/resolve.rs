@@ -127,30 +127,42 @@ fn open_repo(
     let offline = options.offline || environment.hf_hub_offline;
     #[cfg(feature = "network")]
     if !offline {
-        use crate::{checkpoint::Temporary, network};
-        let load = network::fetch::Load::new(&repo, &cache_dir, options, environment)?;
-        let pinned = load.pin()?;
-        let is_missing = |listing| load.missing(&pinned.commit, listing).is_ok_and(|missing| missing.is_empty());
-        if wanted == Wanted::Headers
-            && !pinned.listing.as_ref().is_some_and(is_missing)
-            && let Some(headers) = network::remote::headers(&load, &pinned)?
-        {
-            let directory = in_folder(headers.path().to_owned(), options);
-            let checkpoint = Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(pinned.commit))?;
-            let temporary = Some(Temporary(std::sync::Arc::new(headers)));
-            return Ok(Checkpoint { headers_only: true, temporary, ..checkpoint });
-        }
-        let snapshot = load.fetch(&pinned)?;
-        let directory = in_folder(snapshot.directory, options);
-        return Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(snapshot.commit));
+        return open_from_server(repo, &cache_dir, options, environment, wanted);
     }
+    // Files of the cache are whole: only what a server has can be wanted in part.
+    #[cfg(not(feature = "network"))]
     let _ = wanted;
     let cached = CachedRepo { repo: &repo, cache_dir: &cache_dir, offline };
     let snapshot = cached.snapshot(options.revision.as_deref().unwrap_or(revision::DEFAULT))?;
     #[cfg(feature = "network")]
-    network_free_checks(&repo, &cache_dir, options, &snapshot)?;
+    crate::network::fetch::missing_offline(&repo, &cache_dir, options, &snapshot)?;
     Checkpoint::open(in_folder(snapshot.directory, options), ModelSource::Repo(repo), Some(snapshot.commit))
 }
 
+/// From the cache what it has, from the server what it lacks.
 #[cfg(feature = "network")]
-use crate::network::fetch::missing_offline as network_free_checks;
+fn open_from_server(
+    repo: RepoId,
+    cache_dir: &std::path::Path,
+    options: &HubOptions,
+    environment: &Environment,
+    wanted: Wanted,
+) -> Result<Checkpoint, HubError> {
+    use crate::{checkpoint::Temporary, network};
+
+    let load = network::fetch::Load::new(&repo, cache_dir, options, environment)?;
+    let pinned = load.pin()?;
+    let is_whole = |listing| load.missing(&pinned.commit, listing).is_ok_and(|missing| missing.is_empty());
+    if wanted == Wanted::Headers
+        && !pinned.listing.as_ref().is_some_and(is_whole)
+        && let Some(headers) = network::remote::headers(&load, &pinned)?
+    {
+        let directory = in_folder(headers.path().to_owned(), options);
+        let checkpoint = Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(pinned.commit))?;
+        let temporary = Some(Temporary(std::sync::Arc::new(headers)));
+        return Ok(Checkpoint { headers_only: true, temporary, ..checkpoint });
+    }
+    let snapshot = load.fetch(&pinned)?;
+    let directory = in_folder(snapshot.directory, options);
+    Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(snapshot.commit))
+}

@@ -12,7 +12,7 @@ use super::{
     Arguments, Setup,
     contenders::{Contender, Program},
 };
-use crate::{Result, workspace_root};
+use crate::{Result, python_environment, workspace_root};
 
 /// Prints the versions of packages, as JSON, without importing them.
 const VERSIONS: &str =
@@ -47,20 +47,14 @@ fn requirements(chosen: &[&Contender]) -> BTreeSet<&'static str> {
 /// Makes an environment with pinned packages, one file of them after the other: one that cannot be installed is reported, and
 /// keeps no other away.
 fn install(python: &Path, files: &BTreeSet<&str>, environment: &Path) -> Result<PathBuf, String> {
-    status(Command::new(python).args(["-m", "venv"]).arg(environment))?;
-    let python = environment.join("bin/python");
+    let python = python_environment::create(python, environment)?;
     for file in files {
         let path = directory().join(file);
-        if let Err(reason) = status(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(path)) {
+        if let Err(reason) = python_environment::install(&python, &["-r", &path.to_string_lossy()]) {
             eprintln!("{file} could not be installed: {reason}");
         }
     }
     Ok(python)
-}
-
-fn status(command: &mut Command) -> Result<(), String> {
-    let status = command.status().map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err(status.to_string()) }
 }
 
 /// Where the scripts are.

@@ -35,10 +35,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    let is_checked = check_template(&args.model)?;
+    look_for_template(&args.model)?;
     let model = args.model.load(json)?.model;
-    if !is_checked {
-        check_template(&args.model)?;
+    if let Some(tokenizer) = model.tokenizer() {
+        check_template(tokenizer)?;
     }
     let mut chat = Chat {
         model: &model,
@@ -69,17 +69,18 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     }
 }
 
-/// Looks for a chat template before anything large is loaded. `false` if the files are not on this machine yet.
-fn check_template(model: &ModelArgs) -> Result<bool, CliError> {
-    let builder = model.builder(true)?;
-    let summary = builder.inspect()?;
+/// Looks for a chat template before anything large is loaded, if the files are on this machine.
+fn look_for_template(model: &ModelArgs) -> Result<(), CliError> {
+    let summary = model.builder(true)?.inspect()?;
     if summary.headers_only {
-        return Ok(false);
+        return Ok(());
     }
-    let directory = summary.directory;
-    let tokenizer = TextTokenizer::from_dir(directory).map_err(AutoModelError::from)?;
+    check_template(&TextTokenizer::from_dir(summary.directory).map_err(AutoModelError::from)?)
+}
+
+fn check_template(tokenizer: &TextTokenizer) -> Result<(), CliError> {
     tokenizer.chat_template(None, false).map_err(AutoModelError::from)?;
-    Ok(true)
+    Ok(())
 }
 
 /// What a line means.

@@ -35,11 +35,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         // Of the commit that was loaded, wherever the branch is by now.
         let of_commit = hub::HubOptions { revision: checkpoint.commit.clone(), ..options.clone() };
         let mut model = hub::lock(&args.repo, &of_commit)?;
-        if let Some(revision) = &options.revision {
-            model.revision.clone_from(revision);
-        } else {
-            model.revision = "main".to_owned();
-        }
+        model.revision = options.revision.unwrap_or_else(|| "main".to_owned());
         let mut lock = if path.exists() { LockFile::read(path)? } else { LockFile::default() };
         lock.insert(model);
         lock.write(path)?;

@@ -42,12 +42,13 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     options.dtype = args.model.dtype.float();
 
     // What is in the way is found before anything is loaded; dropping the writer leaves nothing behind.
-    let summary = args.model.builder(true)?.dtype(Dtype::Auto).inspect()?;
+    let builder = args.model.builder(true)?.dtype(Dtype::Auto);
+    let summary = builder.inspect()?;
     let probe = CheckpointWriter::new(&args.out, &summary.prepared.lowered.weights, &options);
     drop(probe.map_err(AutoModelError::from)?);
 
     // Warnings about slow arithmetic mean nothing here: there is none.
-    let model = model_args::load(args.model.builder(true)?.dtype(as_stored(&summary)), true)?.model;
+    let model = model_args::load(builder.dtype(as_stored(&summary)), true)?.model;
     let damage = model.report().and_then(model_args::non_finite);
     let mut report = model.save_pretrained(&args.out, &options)?;
     if args.model.quantization.config().is_some() {

@@ -1,6 +1,6 @@
 //! From a repo id to a snapshot that is pinned, whole and verified.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{collections::BTreeSet, fs::File, io::Read, path::Path};
 
 use super::{
     api,
@@ -9,12 +9,13 @@ use super::{
     listing::{Entry, Listing},
     lock_file::{LockFile, LockedModel},
     parallel,
-    select::{SMALL, Selection},
+    select::{Index, SMALL, Selection},
     store::Store,
 };
 use crate::{
     Environment, HubError, HubOptions, ProgressEvent, RepoId,
     cache::{CachedRepo, Snapshot},
+    file_name::is_contained,
     options::Reporter,
     revision,
 };
@@ -257,13 +258,8 @@ fn is_of_access(error: &HubError) -> bool {
 }
 
 fn shards_are_in(directory: &Path, index: &[u8]) -> bool {
-    let index: Option<serde_json::Value> = serde_json::from_slice(index).ok();
-    let map = index.as_ref().and_then(|index| index.get("weight_map")?.as_object());
-    map.is_some_and(|map| {
-        map.values().all(|name| {
-            name.as_str().is_some_and(|name| crate::file_name::is_contained(name) && directory.join(name).is_file())
-        })
-    })
+    let is_there = |name: &String| is_contained(name) && directory.join(name).is_file();
+    Index::parse(index).is_ok_and(|index| index.weight_map.values().collect::<BTreeSet<_>>().into_iter().all(is_there))
 }
 
 /// What a cached snapshot lacks of its commit's list, if the cache has one.

@@ -12,7 +12,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{
@@ -22,6 +21,7 @@ use super::{
     listing::Entry,
     parallel,
     retry::Failure,
+    select::Index,
 };
 use crate::HubError;
 
@@ -75,13 +75,9 @@ pub(crate) fn headers(load: &Load<'_>, pinned: &Pinned) -> Result<Option<TempDir
 
 /// Bytes of the header of each shard, guessed from the names that the index has.
 fn expected_bytes(index: &[u8]) -> BTreeMap<String, u64> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
     let mut bytes = BTreeMap::new();
     // An index that makes no sense was refused already.
-    for (tensor, shard) in serde_json::from_slice(index).map(|index: Index| index.weight_map).unwrap_or_default() {
+    for (tensor, shard) in Index::parse(index).map(|index| index.weight_map).unwrap_or_default() {
         let of_shard: &mut u64 = bytes.entry(shard).or_default();
         *of_shard = of_shard.saturating_add(tensor.len() as u64 + TENSOR_BYTES);
     }

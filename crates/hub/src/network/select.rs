@@ -81,7 +81,7 @@ impl<'a> Selection<'a> {
         let Some(text) = index else {
             return self.in_folder(SINGLE).map(|entry| vec![entry]).ok_or_else(|| self.no_weights());
         };
-        let index: Index = serde_json::from_slice(text).map_err(|error| HubError::UnusableAnswer {
+        let index = Index::parse(text).map_err(|error| HubError::UnusableAnswer {
             url: format!("{}{INDEX} of `{}`", self.folder, self.repo),
             reason: format!("it is no index of shards ({error})"),
         })?;
@@ -115,9 +115,17 @@ impl<'a> Selection<'a> {
     }
 }
 
+/// Which shard has which tensor.
 #[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
+pub(crate) struct Index {
+    /// From names of tensors to names of files, which nobody checked.
+    pub(crate) weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
 }
 
 #[cfg(test)]
