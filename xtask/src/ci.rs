@@ -10,32 +10,30 @@ struct Step {
     variables: &'static [(&'static str, &'static str)],
 }
 
-/// Kernels for GPUs, on a software Vulkan driver where there is one; builds of the CUDA backend come with it. Without `autotune`, which
-/// takes minutes on such a driver.
-const GPU_TESTS: &[&str] = &[
-    "test",
-    "--profile",
-    "gpu",
-    "-p",
-    "automodel-quant",
-    "-p",
-    "automodel",
-    "-p",
-    "automodel-cli",
-    "--features",
-    "automodel-quant/wgpu,automodel/cuda,automodel-cli/wgpu",
-    "--test",
-    "gpu",
-    "--",
-    "--nocapture",
-];
+/// What is behind the features for GPUs. Without `autotune`, which takes minutes on a software Vulkan driver.
+const GPU: &str = "automodel-quant/wgpu,automodel/cuda,automodel-cli/wgpu";
 
-const STEPS: [Step; 4] = [
+#[rustfmt::skip]
+const STEPS: [Step; 5] = [
     Step { arguments: &["fmt", "--all", "--check"], variables: &[] },
     Step { arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], variables: &[] },
     Step { arguments: &["doc", "--workspace", "--no-deps"], variables: &[("RUSTDOCFLAGS", "-Dwarnings")] },
-    // The threads that compile kernels need it in a build without optimisation.
-    Step { arguments: GPU_TESTS, variables: &[("RUST_MIN_STACK", "67108864")] },
+    Step {
+        arguments: &[
+            "clippy", "--profile", "gpu", "-p", "automodel-quant", "-p", "automodel", "-p", "automodel-cli",
+            "--features", GPU, "--all-targets", "--", "-D", "warnings",
+        ],
+        variables: &[],
+    },
+    // Kernels run on a software Vulkan driver where there is one. The threads that compile them need larger stacks in a build
+    // without optimisation.
+    Step {
+        arguments: &[
+            "test", "--profile", "gpu", "-p", "automodel-quant", "-p", "automodel", "-p", "automodel-cli",
+            "--features", GPU, "--test", "gpu", "--", "--nocapture",
+        ],
+        variables: &[("RUST_MIN_STACK", "67108864")],
+    },
 ];
 
 pub fn run() -> Result<()> {

@@ -31,10 +31,10 @@ fn table_of_codes(#[comptime] quant_type: QuantType) -> Shared<[f32]> {
 
 /// One word of codes for each unit, rounded to `F`. A cube has at least `TABLE_COPIES` units.
 #[cube(launch_unchecked)]
-pub(super) fn dequantize<F: Float, X: Size>(
+pub(super) fn dequantize<F: Float, V: Size>(
     packed: &[u32],
     absmax: &[f32],
-    out: &mut [Vector<F, X>],
+    out: &mut [Vector<F, V>],
     words: u32,
     #[comptime] quant_type: QuantType,
     #[comptime] blocksize: usize,
@@ -46,11 +46,11 @@ pub(super) fn dequantize<F: Float, X: Size>(
     if at < words as usize {
         let word = packed[at];
         let scale = absmax[at * CODES / blocksize];
-        let width = X::value().comptime();
+        let width = V::value().comptime();
         let parts = comptime!(CODES / width);
         #[unroll]
         for part in 0..parts {
-            let mut values = Vector::<F, X>::new(F::new(0.0));
+            let mut values = Vector::<F, V>::new(F::new(0.0));
             #[unroll]
             for i in 0..width {
                 let code = (word >> comptime!(shift_of(part * width + i))) & 15u32;
@@ -81,8 +81,8 @@ pub(super) struct MatvecPlan {
 /// `rows` of activations times a weight: `units_per_row` units walk over one row of the weight, so that every code is read once
 /// for all rows of activations. Sums are in float32.
 #[cube(launch_unchecked)]
-pub(super) fn matvec<F: Float, W: Size, X: Size>(
-    x: &[Vector<F, X>],
+pub(super) fn matvec<F: Float, W: Size, V: Size>(
+    x: &[Vector<F, V>],
     packed: &[Vector<u32, W>],
     absmax: &[f32],
     out: &mut [F],
@@ -95,7 +95,7 @@ pub(super) fn matvec<F: Float, W: Size, X: Size>(
     let (in_features, out_features) = (in_features as usize, out_features as usize);
     let values_of_codes = table_of_codes(plan.quant_type);
     let words_at_once = W::value().comptime();
-    let width = X::value().comptime();
+    let width = V::value().comptime();
     let parts = comptime!(CODES / width);
     let per_vector = comptime!(CODES * words_at_once);
 
@@ -146,10 +146,8 @@ pub(super) fn matvec<F: Float, W: Size, X: Size>(
     #[unroll]
     for m in 0..plan.rows {
         let total = add_units(sums[m], &mut shared, plan);
-        if lane == 0usize {
-            if row < out_features {
-                out[m * out_features + row] = F::cast_from(total);
-            }
+        if lane == 0usize && row < out_features {
+            out[m * out_features + row] = F::cast_from(total);
         }
     }
 }
@@ -164,13 +162,14 @@ fn add_units(value: f32, shared: &mut Shared<[f32]>, #[comptime] plan: MatvecPla
         sum
     } else {
         sync_cube();
-        if unit % in_plane == 0usize {
+        let (of_plane, of_row) = (unit % in_plane, unit % plan.units_per_row);
+        if of_plane == 0usize {
             shared[unit / in_plane] = sum;
         }
         sync_cube();
         let mut total = 0.0f32;
         let parts = comptime!(plan.units_per_row / in_plane);
-        if unit % plan.units_per_row == 0usize {
+        if of_row == 0usize {
             for part in 0..parts {
                 total += shared[unit / in_plane + part];
             }
