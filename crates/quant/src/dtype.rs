@@ -18,6 +18,16 @@ pub enum WeightDtype {
 }
 
 impl WeightDtype {
+    /// The type of a tensor's elements, if they can be quantised.
+    pub fn of(dtype: burn::tensor::DType) -> Option<Self> {
+        match dtype {
+            burn::tensor::DType::F32 => Some(Self::Float32),
+            burn::tensor::DType::F16 => Some(Self::Float16),
+            burn::tensor::DType::BF16 => Some(Self::BFloat16),
+            _ => None,
+        }
+    }
+
     /// PyTorch's name without `torch.`.
     pub fn name(self) -> &'static str {
         match self {

@@ -81,6 +81,36 @@ pub enum QuantError {
         /// Its elements.
         len: usize,
     },
+    /// A window for a device that ends within a block.
+    #[error("a window of {len} elements at {offset} ends within a block of {blocksize}: only the last window may")]
+    UnalignedWindow {
+        /// Where the window begins.
+        offset: usize,
+        /// Its elements.
+        len: usize,
+        /// Elements of a block.
+        blocksize: usize,
+    },
+    /// Elements without a code, found by a device.
+    #[error("one of the elements {first} to {last} is not finite: only finite elements can be quantised")]
+    NonFiniteBlock {
+        /// The first element of the block.
+        first: usize,
+        /// Its last element.
+        last: usize,
+    },
+    /// A device that cannot quantise.
+    #[error("{device} has no kernels that quantise: quantise on the host, or build with the feature `cuda` or `wgpu`")]
+    NoDeviceKernels {
+        /// The device.
+        device: String,
+    },
+    /// A device that failed.
+    #[error("the device failed: {reason}")]
+    Device {
+        /// What it said.
+        reason: String,
+    },
     /// A weight that ended too early.
     #[error("only {filled} of {elements} elements were given before the weight was finished")]
     IncompleteWeight {

@@ -17,7 +17,9 @@ pub use blocksize::Blocksize;
 pub use config::{BitsAndBytes4bit, CheckpointQuantization, QuantType};
 pub use dtype::{Element, Elements, WeightDtype};
 pub use error::QuantError;
-pub use linear::{DenseOps, Linear4bit, Linear4bitOps, dense_product, linear4bit};
+pub use linear::{
+    Crossover, DenseOps, Device4bit, DeviceQuantizer, Linear4bit, Linear4bitOps, dense_product, linear4bit,
+};
 pub use nested::{NestedAbsmax, dynamic_map};
 pub use product::{DenseMatrix, MAX_MATVEC_ROWS, Matrix4bit, Precision, matmul, matvec, multiply};
 pub use quantized::{Absmax, Layout4bit, OwnedElements, Quantized4bit};

@@ -47,6 +47,20 @@ pub struct Layout4bit {
     pub shape: [usize; 2],
 }
 
+impl Layout4bit {
+    /// Bytes of the codes, padded to words of 32 bits, which GPUs read.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "GPUs need it"))]
+    pub(crate) fn padded_bytes(&self) -> usize {
+        (self.shape[0] * self.shape[1]).div_ceil(2).next_multiple_of(4)
+    }
+
+    /// How many blocks there are.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "GPUs need it"))]
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocksize.blocks(self.shape[0] * self.shape[1])
+    }
+}
+
 /// The scales of the blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Absmax {

@@ -1,7 +1,9 @@
 //! The kernels for GPUs against those for the CPU, on whatever device a build with `cuda` or `wgpu` finds; a software Vulkan driver
 //! will do.
 
-use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
+use automodel_quant::{
+    Blocksize, DeviceQuantizer, Elements, Linear4bit, QuantError, QuantType, Quantized4bit, WeightDtype,
+};
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
 
 /// The first GPU, or what poses as one.
@@ -107,7 +109,7 @@ fn gradients_are_those_of_the_cpu() {
 }
 
 #[test]
-fn the_fused_product_compiles_for_every_dtype_and_number_of_rows() {
+fn compiles_the_fused_product_for_every_dtype_and_number_of_rows() {
     let Some(device) = device() else { return };
     let weight = quantized(QuantType::Nf4, 64, [16, 128]);
     let layer = Linear4bit::new(&weight, None, &device);
@@ -118,6 +120,134 @@ fn the_fused_product_compiles_for_every_dtype_and_number_of_rows() {
             // A kernel that does not compile shows when its result is read.
             let y = layer.forward(x).try_into_data();
             assert!(y.is_ok(), "{dtype:?}, {rows} rows: {}", y.unwrap_err());
+        }
+    }
+}
+
+/// Values of every size, with blocks of zeros.
+fn values(elements: usize) -> Vec<f32> {
+    (0..elements)
+        .map(|i| if i / 64 % 7 == 3 { 0.0 } else { (i as f32 * 1.7).sin() * (1 + i / 97 % 5) as f32 })
+        .collect()
+}
+
+#[test]
+fn codes_and_scales_are_those_of_the_cpu_bit_for_bit() {
+    let Some(device) = device() else { return };
+    let cases = [([64, 64], 64), ([8, 1000], 32), ([3, 4096], 4096), ([7, 11], 64), ([5, 50], 128), ([1, 2], 32)];
+    for (shape, blocksize) in cases {
+        for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
+            for quant_type in [QuantType::Nf4, QuantType::Fp4] {
+                let (elements, blocksize) = (shape[0] * shape[1], Blocksize::new(blocksize).unwrap());
+                let data = TensorData::new(values(elements), [elements]).convert_dtype(dtype);
+                let rounded = data.clone().convert::<f32>().try_into_vec::<f32>().unwrap();
+                let expected = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(&rounded)).unwrap();
+                let kind = WeightDtype::of(dtype).unwrap();
+                let mut quantizer = DeviceQuantizer::new(quant_type, blocksize, shape, kind, &device).unwrap();
+                // Two windows, if there is a whole block.
+                let cut = (elements / 2).next_multiple_of(blocksize.get()).min(elements);
+                for window in [0..cut, cut..elements] {
+                    let window = TensorData::new(rounded[window.clone()].to_vec(), [window.len()]);
+                    if window.num_elements() > 0 {
+                        quantizer.fill(Tensor::from_data(window.convert_dtype(dtype), (&device, dtype))).unwrap();
+                    }
+                }
+                let weight = quantizer.finish().unwrap();
+                weight.check().unwrap();
+                let found = weight.to_host().unwrap();
+                let what = format!("{shape:?} {blocksize:?} {dtype:?} {quant_type:?}");
+                assert_eq!(found.packed(), expected.packed(), "{what}");
+                assert_eq!(found.absmax(), expected.absmax(), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn elements_without_a_code_are_found() {
+    let Some(device) = device() else { return };
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut values = values(64 * 64);
+        values[1000] = bad;
+        let weight = Tensor::<2>::from_data(TensorData::new(values, [64, 64]), (&device, DType::F32));
+        let error = Linear4bit::quantize(weight, QuantType::Nf4, Blocksize::default(), None).unwrap_err();
+        assert!(matches!(error, QuantError::NonFiniteBlock { first: 960, last: 1023 }), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn windows_that_do_not_fit_are_refused() {
+    let Some(device) = device() else { return };
+    let blocksize = Blocksize::default();
+    let mut quantizer =
+        DeviceQuantizer::new(QuantType::Nf4, blocksize, [4, 64], WeightDtype::Float32, &device).unwrap();
+    let window = |len: usize, dtype| {
+        Tensor::<1>::from_data(TensorData::zeros::<f32, _>([len]).convert_dtype(dtype), (&device, dtype))
+    };
+    assert!(matches!(quantizer.fill(window(65, DType::F32)), Err(QuantError::UnalignedWindow { .. })));
+    assert!(matches!(quantizer.fill(window(257, DType::F32)), Err(QuantError::WindowOutOfRange { .. })));
+    assert!(matches!(quantizer.fill(window(64, DType::F16)), Err(QuantError::MixedDtypes { .. })));
+    quantizer.fill(window(64, DType::F32)).unwrap();
+    assert!(matches!(quantizer.finish(), Err(QuantError::IncompleteWeight { filled: 64, elements: 256 })));
+}
+
+#[test]
+fn dequantised_weights_are_those_of_the_cpu() {
+    let Some(device) = device() else { return };
+    for (quant_type, shape) in [(QuantType::Nf4, [16, 96]), (QuantType::Fp4, [5, 13])] {
+        let weight = quantized(quant_type, 32, shape);
+        for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
+            let found = Linear4bit::new(&weight, None, &device).dequantize(dtype.into()).try_into_data().unwrap();
+            let expected = TensorData::new(weight.dequantize::<f32>(), shape).convert_dtype(dtype);
+            assert_eq!(found, expected, "{quant_type:?} {dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn nested_scales_stay_nested_and_are_decoded_in_the_kernels() {
+    let Some(device) = device() else { return };
+    for shape in [[48, 512], [9, 72]] {
+        let weight = quantized(QuantType::Nf4, 32, shape).nested();
+        let layer = Linear4bit::new(&weight, None, &device);
+        assert!(layer.absmax_codes.is_some());
+        assert_eq!(layer.to_quantized(), Some(weight.clone()));
+        for rows in [1, 3] {
+            assert_close(&products(&weight, rows, DType::F32, &device), 2e-5, &format!("nested {shape:?} {rows} rows"));
+        }
+        let dense = layer.dequantize(burn::tensor::FloatDType::F32).try_into_data().unwrap();
+        let dense = dense.try_into_vec::<f32>().unwrap();
+        assert_close(&[dense, weight.dequantize::<f32>()], 1e-6, "nested weight");
+    }
+}
+
+#[test]
+fn double_quantisation_on_the_device_is_that_of_the_host() {
+    let Some(device) = device() else { return };
+    let (shape, blocksize) = ([64, 640], Blocksize::default());
+    let values = values(64 * 640);
+    let expected = Quantized4bit::quantize(QuantType::Nf4, blocksize, shape, Elements::F32(&values)).unwrap().nested();
+    let mut quantizer = DeviceQuantizer::new(QuantType::Nf4, blocksize, shape, WeightDtype::Float32, &device).unwrap();
+    quantizer.fill(Tensor::from_data(TensorData::new(values, [64 * 640]), (&device, DType::F32))).unwrap();
+    let layer = Linear4bit::on_device(quantizer.finish().unwrap(), true, None).unwrap();
+    assert_eq!(layer.to_quantized(), Some(expected));
+}
+
+#[test]
+fn compiles_the_kernels_of_weights_for_every_dtype() {
+    let Some(device) = device() else { return };
+    for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
+        for (quant_type, blocksize) in [(QuantType::Nf4, 64), (QuantType::Fp4, 64), (QuantType::Nf4, 4096)] {
+            let data = TensorData::new(values(4096), [4096]).convert_dtype(dtype);
+            let (kind, blocksize) = (WeightDtype::of(dtype).unwrap(), Blocksize::new(blocksize).unwrap());
+            let mut quantizer = DeviceQuantizer::new(quant_type, blocksize, [64, 64], kind, &device).unwrap();
+            quantizer.fill(Tensor::from_data(data, (&device, dtype))).unwrap();
+            for double_quant in [false, true] {
+                // A kernel that does not compile shows when its result is read.
+                let layer = Linear4bit::on_device(quantizer.clone().finish().unwrap(), double_quant, None);
+                let weight = layer.map(|layer| layer.dequantize(dtype.into()).try_into_data());
+                assert!(weight.as_ref().is_ok_and(|data| data.is_ok()), "{dtype:?} {quant_type:?}: {weight:?}");
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use burn::backend::{
 use burn::tensor::{DType, FloatDType, TensorData};
 use burn_flex::FlexTensor;
 
-use super::ops::Linear4bitOps;
+use super::{ops::Linear4bitOps, scales::Scales};
 use crate::{Layout4bit, Matrix4bit, Precision, multiply};
 
 /// Rows of the weight that are decoded at once for a gradient.
@@ -19,9 +19,12 @@ impl Linear4bitOps for Flex {
         x: FloatTensor<Self>,
         packed: IntTensor<Self>,
         absmax: FloatTensor<Self>,
+        absmax_codes: IntTensor<Self>,
         layout: Layout4bit,
+        nested: bool,
         precision: Precision,
     ) -> FloatTensor<Self> {
+        let absmax = Scales::<Self>::new(absmax, absmax_codes, nested).decode(blocks(layout));
         let dtype = x.dtype();
         let x = to_f32(x).to_contiguous();
         let (packed, absmax) = (packed.to_contiguous(), absmax.to_contiguous());
@@ -35,8 +38,11 @@ impl Linear4bitOps for Flex {
         dy: FloatTensor<Self>,
         packed: IntTensor<Self>,
         absmax: FloatTensor<Self>,
+        absmax_codes: IntTensor<Self>,
         layout: Layout4bit,
+        nested: bool,
     ) -> FloatTensor<Self> {
+        let absmax = Scales::<Self>::new(absmax, absmax_codes, nested).decode(blocks(layout));
         let dtype = dy.dtype();
         let dy = to_f32(dy);
         let (packed, absmax) = (packed.to_contiguous(), absmax.to_contiguous());
@@ -57,6 +63,10 @@ impl Linear4bitOps for Flex {
         }
         from_f32(dx.expect("shapes have no zero sizes"), dtype)
     }
+}
+
+fn blocks(layout: Layout4bit) -> usize {
+    layout.blocksize.blocks(layout.shape[0] * layout.shape[1])
 }
 
 fn matrix<'a>(layout: Layout4bit, packed: &'a FlexTensor, absmax: &'a FlexTensor) -> Matrix4bit<'a> {

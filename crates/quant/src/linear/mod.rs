@@ -1,26 +1,34 @@
 //! The quantised linear layer as a Burn module.
 
+mod crossover;
 #[cfg(feature = "cube")]
 mod cube;
 mod dense;
 mod flex;
 mod ops;
 mod plain;
+mod quantize;
+mod scales;
 
 use burn::backend::Flex;
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, Bytes, DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::sync::Arc;
 
+pub use crossover::Crossover;
 pub use dense::{DenseOps, dense_product};
 pub use ops::{Linear4bitOps, linear4bit};
+pub use quantize::{Device4bit, DeviceQuantizer};
 
-use crate::{Absmax, Layout4bit, Precision, Quantized4bit, WeightDtype};
+use crate::{
+    Absmax, Blocksize, Elements, Layout4bit, NestedAbsmax, Precision, QuantError, QuantType, Quantized4bit,
+    WeightDtype, nested::dynamic_map,
+};
 
 /// `y = x W^T + b` with a frozen 4-bit weight `W` of `[out, in]`.
 ///
 /// Codes and scales are parameters that no optimiser changes; gradients flow to the activations and the bias. Double-quantised
-/// scales are decoded to single precision when the layer is made.
+/// scales stay so on GPUs, whose kernels decode them; for the CPU they are decoded to single precision when the layer is made.
 ///
 /// ```
 /// use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
@@ -37,8 +45,11 @@ use crate::{Absmax, Layout4bit, Precision, Quantized4bit, WeightDtype};
 pub struct Linear4bit {
     /// Packed codes: U8 `[ceil(out * in / 2)]`, on GPUs padded with zeros to a multiple of four.
     pub weight: Param<Tensor<1, Int>>,
-    /// Scales: float32 `[ceil(out * in / blocksize)]`.
+    /// Scales: float32 `[ceil(out * in / blocksize)]`. Of nested scales the offset, the 256 values that codes stand for, and a scale
+    /// for each 256 codes.
     pub absmax: Param<Tensor<1>>,
+    /// The codes of nested scales: U8, one for each block, padded with zeros to a multiple of four.
+    pub absmax_codes: Option<Param<Tensor<1, Int>>>,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
     /// How the codes are read.
@@ -55,23 +66,89 @@ pub struct Linear4bit {
 impl Linear4bit {
     /// A layer of a quantised weight, on a device; the codes are not copied if that is the CPU.
     pub fn new(weight: &Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
-        let scales = weight.scales();
-        let packed = if *device == Device::flex() { weight.packed().clone() } else { whole_words(weight.packed()) };
-        let (codes, blocks) = (packed.len(), scales.len());
-        let packed = Bytes::from_shared(packed, burn::tensor::AllocationProperty::Other);
-        // With the dtype: a device's default would convert the bytes. For good: pools for short-lived tensors round weights up.
-        let packed = TensorData::from_bytes(packed, [codes], DType::U8);
-        let packed =
-            device.memory_persistent_allocations(packed, |packed| Tensor::from_data(packed, (device, DType::U8)));
-        let absmax = TensorData::new(scales, [blocks]);
-        let absmax =
-            device.memory_persistent_allocations(absmax, |absmax| Tensor::from_data(absmax, (device, DType::F32)));
+        let is_cpu = *device == Device::flex();
+        let packed = if is_cpu { weight.packed().clone() } else { whole_words(weight.packed()) };
+        let (absmax, codes) = match weight.absmax() {
+            Absmax::Nested(nested) if !is_cpu => nested_tensors(nested, device),
+            _ => (floats(weight.scales(), device), None),
+        };
+        Self::of_parts(bytes(packed, device), absmax, codes, weight.layout(), weight.dtype(), bias)
+    }
+
+    /// A layer of a weight that was quantised on its device; with `double_quant` its scales are quantised as well.
+    ///
+    /// # Errors
+    /// [`QuantError::Device`] if the device fails to hand out its scales.
+    pub fn on_device(weight: Device4bit, double_quant: bool, bias: Option<Tensor<1>>) -> Result<Self, QuantError> {
+        let (layout, dtype) = (weight.layout(), weight.dtype());
+        let nested = if double_quant { Some(weight.nested_scales()?) } else { None };
+        let (packed, absmax) = weight.into_parts();
+        let (absmax, codes) = match nested {
+            Some(nested) => nested_tensors(&nested, &packed.device()),
+            None => (absmax, None),
+        };
+        Ok(Self::of_parts(packed, absmax, codes, layout, dtype, bias))
+    }
+
+    /// Quantises a dense weight `[out, in]` on its device.
+    ///
+    /// # Errors
+    /// [`QuantError::NonFinite`] or [`QuantError::NonFiniteBlock`] for elements without a code, [`QuantError::InvalidShape`],
+    /// [`QuantError::MixedDtypes`] for a dtype that is not quantised, [`QuantError::Device`].
+    ///
+    /// ```
+    /// use automodel_quant::{Blocksize, Linear4bit, QuantType};
+    /// use burn::tensor::{Device, FloatDType, Tensor};
+    ///
+    /// let weight = Tensor::<2>::ones([2, 64], &Device::flex());
+    /// let layer = Linear4bit::quantize(weight.clone(), QuantType::Nf4, Blocksize::default(), None)?;
+    /// assert!(layer.dequantize(FloatDType::F32).equal(weight).all().into_scalar::<bool>());
+    /// # Ok::<(), automodel_quant::QuantError>(())
+    /// ```
+    pub fn quantize(
+        weight: Tensor<2>,
+        quant_type: QuantType,
+        blocksize: Blocksize,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Self, QuantError> {
+        let (shape, device) = (weight.dims(), weight.device());
+        let dtype = WeightDtype::of(weight.dtype());
+        let found = dtype.unwrap_or(WeightDtype::Float32);
+        if DeviceQuantizer::serves(&device, blocksize) {
+            let mut quantizer = DeviceQuantizer::new(quant_type, blocksize, shape, found, &device)?;
+            quantizer.fill(weight.inner().reshape([shape[0] * shape[1]]))?;
+            let weight = quantizer.finish()?;
+            weight.check()?;
+            return Self::on_device(weight, false, bias);
+        }
+        let data = weight.try_into_data().map_err(|error| QuantError::Device { reason: error.to_string() })?;
+        let data = data.convert::<f32>();
+        let values = data.as_slice::<f32>().map_err(|error| QuantError::Device { reason: format!("{error:?}") })?;
+        let quantized = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(values))?;
+        Ok(Self { dtype: found, ..Self::new(&quantized, bias, &device) })
+    }
+
+    /// The dense weight `[out, in]`, rounded to `dtype`.
+    pub fn dequantize(&self, dtype: FloatDType) -> Tensor<2> {
+        let codes = self.absmax_codes.as_ref().map(|codes| codes.val());
+        quantize::dequantize(self.weight.val(), self.absmax.val(), codes, self.layout, dtype)
+    }
+
+    fn of_parts(
+        packed: Tensor<1, Int>,
+        absmax: Tensor<1>,
+        codes: Option<Tensor<1, Int>>,
+        layout: Layout4bit,
+        dtype: WeightDtype,
+        bias: Option<Tensor<1>>,
+    ) -> Self {
         Self {
             weight: Param::initialized(ParamId::new(), packed),
             absmax: Param::initialized(ParamId::new(), absmax).set_require_grad(false),
+            absmax_codes: codes.map(|codes| Param::initialized(ParamId::new(), codes)),
             bias: bias.map(|bias| Param::initialized(ParamId::new(), bias)),
-            layout: weight.layout(),
-            dtype: weight.dtype(),
+            layout,
+            dtype,
             precision: Precision::default(),
         }
     }
@@ -94,11 +171,20 @@ impl Linear4bit {
     /// # Ok::<(), automodel_quant::QuantError>(())
     /// ```
     pub fn to_quantized(&self) -> Option<Quantized4bit> {
-        let scales = self.absmax.val().cast(DType::F32).try_into_data().ok()?.try_into_vec().ok()?;
+        let scales: Vec<f32> = self.absmax.val().cast(DType::F32).try_into_data().ok()?.try_into_vec().ok()?;
         let Layout4bit { quant_type, blocksize, shape } = self.layout;
         let mut packed = host_bytes(self.weight.val())?;
         packed.truncate((shape[0] * shape[1]).div_ceil(2));
-        Quantized4bit::from_parts(quant_type, blocksize, shape, self.dtype, packed, Absmax::Plain(scales)).ok()
+        let absmax = match &self.absmax_codes {
+            None => Absmax::Plain(scales),
+            Some(codes) => {
+                let mut codes = host_bytes(codes.val())?.to_vec();
+                codes.truncate(self.layout.blocks());
+                let (offset, absmax) = (*scales.first()?, scales.get(1 + dynamic_map().len()..)?.to_vec());
+                Absmax::Nested(NestedAbsmax { codes, absmax, offset })
+            }
+        };
+        Quantized4bit::from_parts(quant_type, blocksize, shape, self.dtype, packed, absmax).ok()
     }
 
     /// Activations `[.., in]` of float32, float16 or bfloat16 to `[.., out]` of the same dtype.
@@ -116,7 +202,8 @@ impl Linear4bit {
         );
         let rows = shape[..D - 1].iter().product::<usize>();
         let x = x.reshape([rows, in_features]);
-        let y = linear4bit(x, self.weight.val(), self.absmax.val(), self.layout, self.precision);
+        let codes = self.absmax_codes.as_ref().map(|codes| codes.val());
+        let y = linear4bit(x, self.weight.val(), self.absmax.val(), codes, self.layout, self.precision);
         let y = match &self.bias {
             Some(bias) => {
                 let bias = bias.val().cast(y.dtype());
@@ -127,6 +214,29 @@ impl Linear4bit {
         shape[D - 1] = out_features;
         y.reshape(shape)
     }
+}
+
+/// Bytes on a device. With their dtype: a device's default would convert them. For good: pools for short-lived tensors round
+/// weights up.
+fn bytes(bytes: bytes::Bytes, device: &Device) -> Tensor<1, Int> {
+    let len = bytes.len();
+    let data = TensorData::from_bytes(Bytes::from_shared(bytes, AllocationProperty::Other), [len], DType::U8);
+    device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, DType::U8)))
+}
+
+/// Floats on a device, for good.
+fn floats(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let len = values.len();
+    let data = TensorData::new(values, [len]);
+    device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, DType::F32)))
+}
+
+/// Nested scales as kernels read them: the offset, what codes stand for, the scales of scales; and the codes.
+fn nested_tensors(nested: &NestedAbsmax, device: &Device) -> (Tensor<1>, Option<Tensor<1, Int>>) {
+    let head = [nested.offset].into_iter().chain(*dynamic_map());
+    let absmax = head.chain(nested.absmax.iter().copied()).collect();
+    let codes = whole_words(&bytes::Bytes::copy_from_slice(&nested.codes));
+    (floats(absmax, device), Some(bytes(codes, device)))
 }
 
 /// The codes padded to words of 32 bits, which GPUs read.

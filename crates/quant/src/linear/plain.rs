@@ -6,17 +6,17 @@ use burn::backend::{
 };
 use burn::tensor::{FloatDType, IntDType, Shape, Slice, TensorData};
 
-use super::ops::float_dtype;
+use super::{ops::float_dtype, scales::Scales};
 use crate::Layout4bit;
 
 /// `x W^T`, `[rows, in]` to `[rows, out]`.
 pub(super) fn forward<B: Backend>(
     x: FloatTensor<B>,
     packed: IntTensor<B>,
-    absmax: FloatTensor<B>,
+    scales: Scales<B>,
     layout: Layout4bit,
 ) -> FloatTensor<B> {
-    let weight = dequantize::<B>(packed, absmax, layout, float_dtype::<B>(&x));
+    let weight = dequantize::<B>(packed, scales, layout, float_dtype::<B>(&x));
     B::float_matmul(x, B::float_transpose(weight))
 }
 
@@ -24,17 +24,17 @@ pub(super) fn forward<B: Backend>(
 pub(super) fn backward<B: Backend>(
     dy: FloatTensor<B>,
     packed: IntTensor<B>,
-    absmax: FloatTensor<B>,
+    scales: Scales<B>,
     layout: Layout4bit,
 ) -> FloatTensor<B> {
-    let weight = dequantize::<B>(packed, absmax, layout, float_dtype::<B>(&dy));
+    let weight = dequantize::<B>(packed, scales, layout, float_dtype::<B>(&dy));
     B::float_matmul(dy, weight)
 }
 
 /// The dense weight `[out, in]`: every code looked up and multiplied with its scale in float32, then rounded to `dtype`.
-fn dequantize<B: Backend>(
+pub(super) fn dequantize<B: Backend>(
     packed: IntTensor<B>,
-    absmax: FloatTensor<B>,
+    scales: Scales<B>,
     layout: Layout4bit,
     dtype: FloatDType,
 ) -> FloatTensor<B> {
@@ -48,6 +48,7 @@ fn dequantize<B: Backend>(
     let second = B::bitwise_and_scalar(packed, 15.into());
     let codes = B::int_reshape(B::int_cat(vec![first, second], 1), Shape::from([bytes * 2]));
 
+    let absmax = scales.decode(blocks);
     let table = TensorData::new(layout.quant_type.decode_table().to_vec(), [16]);
     let values = B::float_select(B::float_from_data(table, &absmax.device()), 0, codes);
     let values = B::float_slice(values, &[Slice::from(0..elements)]);
@@ -65,6 +66,7 @@ mod tests {
     use burn::backend::Dispatch;
     use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 
+    use crate::linear::scales::Scales;
     use crate::{Blocksize, Elements, Linear4bit, Precision, QuantType, Quantized4bit, linear4bit};
 
     fn layer(quant_type: QuantType, shape: [usize; 2], device: &Device) -> Linear4bit {
@@ -76,7 +78,8 @@ mod tests {
 
     fn plain_forward(x: Tensor<2>, packed: Tensor<1, Int>, absmax: Tensor<1>, layer: &Linear4bit) -> Tensor<2> {
         let (x, packed, absmax) = (x.into_dispatch(), packed.into_dispatch(), absmax.into_dispatch());
-        Tensor::from_dispatch(super::forward::<Dispatch>(x, packed, absmax, layer.layout))
+        let scales = Scales { absmax, codes: None };
+        Tensor::from_dispatch(super::forward::<Dispatch>(x, packed, scales, layer.layout))
     }
 
     fn difference(a: Tensor<2>, b: Tensor<2>) -> f32 {
@@ -94,7 +97,8 @@ mod tests {
                 for (dtype, tolerance) in [(DType::F32, 1e-5), (DType::F16, 2e-2)] {
                     let x = x.clone().cast(dtype);
                     let (packed, absmax) = (layer.weight.val(), layer.absmax.val());
-                    let kernels = linear4bit(x.clone(), packed.clone(), absmax.clone(), layer.layout, Precision::Exact);
+                    let kernels =
+                        linear4bit(x.clone(), packed.clone(), absmax.clone(), None, layer.layout, Precision::Exact);
                     let plain = plain_forward(x, packed, absmax, &layer);
                     assert_eq!(plain.dtype(), dtype);
                     assert!(difference(plain, kernels) < tolerance, "{quant_type:?} {shape:?} {dtype:?}");
@@ -113,13 +117,14 @@ mod tests {
 
         let plain = plain_forward(x.clone(), packed.clone(), absmax.clone(), &layer);
         let plain = x.grad(&(plain * seed.clone()).sum().backward()).unwrap();
-        let kernels = linear4bit(x.clone(), packed.clone(), absmax.clone(), layer.layout, Precision::Exact);
+        let kernels = linear4bit(x.clone(), packed.clone(), absmax.clone(), None, layer.layout, Precision::Exact);
         let kernels = x.grad(&(kernels * seed.clone()).sum().backward()).unwrap();
         assert!(difference(plain, kernels.clone()) < 1e-5);
 
         let (seed, packed, absmax) =
             (seed.inner().into_dispatch(), packed.into_dispatch(), absmax.inner().into_dispatch());
-        let backward = Tensor::from_dispatch(super::backward::<Dispatch>(seed, packed, absmax, layer.layout));
+        let scales = Scales { absmax, codes: None };
+        let backward = Tensor::from_dispatch(super::backward::<Dispatch>(seed, packed, scales, layer.layout));
         assert!(difference(backward, kernels) < 1e-5);
     }
 }

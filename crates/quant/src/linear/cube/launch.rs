@@ -3,11 +3,11 @@
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_elem_type;
 use burn::tensor::{DType, Shape};
-use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
+use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, client::Client, ir::features::Plane, prelude::*};
 
-use super::kernels::{self, CODES, MatvecPlan, TABLE_COPIES};
-use crate::Layout4bit;
+use super::kernels::{self, CODES, MatvecPlan, NESTED_HEAD, QuantizePlan, ScalePlan, TABLE_COPIES};
+use crate::{Layout4bit, linear::scales::Scales, nested::NESTED_BLOCKSIZE};
 
 /// Units of a cube, where a row of the weight does not need more.
 const UNITS: usize = 128;
@@ -22,22 +22,40 @@ const MAX_PLANES_PER_ROW: usize = 8;
 pub(super) struct Weight {
     packed: CubeTensor,
     absmax: CubeTensor,
+    /// The codes of nested scales.
+    absmax_codes: Option<CubeTensor>,
     layout: Layout4bit,
 }
 
 impl Weight {
     /// `None` where the kernels do not serve: activations of another float type, codes that are not padded to words as `Linear4bit`
     /// pads them, more elements than 32 bits count.
-    pub fn new(packed: &CubeTensor, absmax: &CubeTensor, layout: Layout4bit, activations: DType) -> Option<Self> {
+    pub fn new(
+        packed: &CubeTensor,
+        scales: &Scales<CubeBackend>,
+        layout: Layout4bit,
+        activations: DType,
+    ) -> Option<Self> {
         let elements = layout.shape[0].checked_mul(layout.shape[1])?;
+        let blocks = layout.blocksize.blocks(elements);
+        let has_bytes =
+            |codes: &CubeTensor, bytes: usize| codes.dtype == DType::U8 && codes.shape().num_elements() >= bytes;
+        let has_floats =
+            |floats: &CubeTensor, count: usize| floats.dtype == DType::F32 && floats.shape().num_elements() == count;
+        let has_scales = match &scales.codes {
+            None => has_floats(&scales.absmax, blocks),
+            Some(codes) => {
+                has_floats(&scales.absmax, NESTED_HEAD + blocks.div_ceil(NESTED_BLOCKSIZE))
+                    && has_bytes(codes, blocks.next_multiple_of(4))
+            }
+        };
         let counted = u32::try_from(elements).is_ok();
-        let has_codes = packed.dtype == DType::U8 && packed.shape().num_elements() >= elements.div_ceil(CODES) * 4;
-        let has_scales =
-            absmax.dtype == DType::F32 && absmax.shape().num_elements() == layout.blocksize.blocks(elements);
+        let has_codes = has_bytes(packed, elements.div_ceil(CODES) * 4);
         let known = matches!(activations, DType::F32 | DType::F16 | DType::BF16);
         (counted && has_codes && has_scales && known).then(|| Self {
             packed: into_contiguous(packed.clone()),
-            absmax: into_contiguous(absmax.clone()),
+            absmax: into_contiguous(scales.absmax.clone()),
+            absmax_codes: scales.codes.clone().map(into_contiguous),
             layout,
         })
     }
@@ -69,10 +87,11 @@ impl Weight {
                 width,
                 self.codes(words),
                 self.absmax.clone().into_buffer_arg(),
+                self.absmax_codes(),
                 out.clone().into_buffer_arg(),
                 words as u32,
                 self.layout.quant_type,
-                self.layout.blocksize.get(),
+                self.scale_plan(),
                 dtype_to_elem_type(dtype),
             );
         }
@@ -105,6 +124,7 @@ impl Weight {
                 x.into_buffer_arg(),
                 self.codes(self.words()),
                 self.absmax.clone().into_buffer_arg(),
+                self.absmax_codes(),
                 out.clone().into_buffer_arg(),
                 in_features as u32,
                 out_features as u32,
@@ -117,10 +137,7 @@ impl Weight {
 
     /// As many units for a row as keep the device busy, but none without work.
     fn plan(&self, client: &Client, rows: usize, vectors: usize) -> MatvecPlan {
-        let hardware = &client.properties().hardware;
-        let has_sums =
-            client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
-        let plane = has_sums.then_some(hardware.plane_size_max as usize);
+        let plane = plane_size(client);
         let width = plane.unwrap_or(USUAL_PLANE);
         let most = most_units(client).max(width);
         let wanted = (PLANES_IN_FLIGHT / self.layout.shape[0].max(1)).clamp(1, MAX_PLANES_PER_ROW);
@@ -130,8 +147,18 @@ impl Weight {
             units_per_row /= 2;
         }
         let units = units_per_row.max(UNITS.min(most) / units_per_row * units_per_row);
-        let Layout4bit { quant_type, blocksize, .. } = self.layout;
-        MatvecPlan { quant_type, rows, blocksize: blocksize.get(), units_per_row, units, plane }
+        MatvecPlan { quant_type: self.layout.quant_type, rows, scales: self.scale_plan(), units_per_row, units, plane }
+    }
+
+    fn scale_plan(&self) -> ScalePlan {
+        ScalePlan { blocksize: self.layout.blocksize.get(), nested: self.absmax_codes.is_some() }
+    }
+
+    /// The codes of nested scales as words; what kernels for plain scales are given instead is not read.
+    fn absmax_codes(&self) -> BufferArg {
+        let codes = self.absmax_codes.as_ref().unwrap_or(&self.packed);
+        // SAFETY: all of the tensor's bytes, as far as they are whole words.
+        unsafe { BufferArg::from_raw_parts(codes.handle.clone(), codes.shape().num_elements() / 4) }
     }
 
     /// The packed codes as words.
@@ -139,6 +166,13 @@ impl Weight {
         // SAFETY: `new` checked that there are four bytes for each word.
         unsafe { BufferArg::from_raw_parts(self.packed.handle.clone(), words) }
     }
+}
+
+/// Units of a plane, where all planes have as many and their units can exchange values.
+fn plane_size(client: &Client) -> Option<usize> {
+    let hardware = &client.properties().hardware;
+    let exchanges = client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
+    exchanges.then_some(hardware.plane_size_max as usize)
 }
 
 /// Units that a cube may have: at least as many as fill the table of codes.
@@ -165,4 +199,65 @@ fn empty(like: &CubeTensor, shape: [usize; 2], elements: usize, dtype: DType) ->
     let client = like.client.clone();
     let handle = client.empty(elements * dtype.size());
     CubeTensor::new_contiguous(client, like.device.clone(), Shape::from(shape), handle, dtype)
+}
+
+/// Room for the codes and scales of a weight, which lives as long as the model: pools for short-lived tensors would round it up.
+pub(super) fn room(like: &CubeTensor, layout: Layout4bit) -> (CubeTensor, CubeTensor) {
+    let client = like.client.clone();
+    let blocks = layout.blocks();
+    let create = |elements: usize, dtype: DType| {
+        let handle = client.memory_persistent_allocation((), |()| client.empty(elements * dtype.size()));
+        CubeTensor::new_contiguous(client.clone(), like.device.clone(), Shape::from([elements]), handle, dtype)
+    };
+    (create(layout.padded_bytes(), DType::U8), create(blocks, DType::F32))
+}
+
+/// Quantises values that begin at the element `at`, the first of a block, into codes and scales of a whole weight.
+pub(super) fn quantize(values: CubeTensor, packed: &CubeTensor, absmax: &CubeTensor, at: usize, layout: Layout4bit) {
+    let client = packed.client.clone();
+    let (elements, dtype, blocksize) = (values.shape().num_elements(), values.dtype, layout.blocksize.get());
+    let plan = quantize_plan(&client, layout);
+    let end = at.checked_add(elements).filter(|end| *end <= layout.shape[0] * layout.shape[1]);
+    assert!(
+        end.is_some() && at.is_multiple_of(blocksize) && u32::try_from(elements).is_ok(),
+        "{elements} at {at} of {layout:?}"
+    );
+    assert!(packed.shape().num_elements() == layout.padded_bytes(), "codes for {layout:?}");
+    assert!(absmax.shape().num_elements() == layout.blocks());
+    let width = client.io_optimized_vector_sizes(dtype.size());
+    let width = width.filter(|size| CODES.is_multiple_of(*size) && elements.is_multiple_of(*size)).max().unwrap_or(1);
+    let words = elements.div_ceil(CODES);
+    // SAFETY: as the assertions say, codes and scales of the window are within those of the weight, and units beyond the window
+    // read and write nothing.
+    unsafe {
+        kernels::quantize::launch_unchecked(
+            &client,
+            cube_count(words.div_ceil(plan.units)),
+            CubeDim::new_1d(plan.units as u32),
+            width,
+            into_contiguous(values).into_buffer_arg(),
+            BufferArg::from_raw_parts(packed.handle.clone(), layout.padded_bytes() / 4),
+            absmax.clone().into_buffer_arg(),
+            elements as u32,
+            (at / CODES) as u32,
+            (at / blocksize) as u32,
+            plan,
+            dtype_to_elem_type(dtype),
+        );
+    }
+}
+
+/// Whether a cube of the device holds the units of a block.
+pub(super) fn quantizes(client: &Client, blocksize: usize) -> bool {
+    blocksize / CODES <= most_units(client)
+}
+
+fn quantize_plan(client: &Client, layout: Layout4bit) -> QuantizePlan {
+    let units_per_block = layout.blocksize.get() / CODES;
+    QuantizePlan {
+        quant_type: layout.quant_type,
+        units_per_block,
+        units: units_per_block.max(2 * UNITS.min(most_units(client) / 2)),
+        shuffles: plane_size(client).is_some_and(|plane| units_per_block <= plane),
+    }
 }

@@ -8,28 +8,28 @@ use burn::backend::{
     ops::FloatTensorOps,
     tensor::{FloatTensor, IntTensor},
 };
+use burn::tensor::FloatDType;
 use burn_cubecl::{CubeBackend, kernel::into_contiguous};
 
-use super::{ops::Linear4bitOps, plain};
-use crate::{Layout4bit, Precision};
+use super::{crossover::Crossover, ops::Linear4bitOps, plain, quantize::Quantize4bitOps, scales::Scales};
+use crate::{Blocksize, Layout4bit, Precision};
 use launch::Weight;
-
-/// Most rows of activations that the fused product takes: more of them decode the weight once, for Burn's product. Not measured
-/// yet.
-const MAX_FUSED_ROWS: usize = 8;
 
 impl Linear4bitOps for CubeBackend {
     fn linear4bit_forward(
         x: FloatTensor<Self>,
         packed: IntTensor<Self>,
         absmax: FloatTensor<Self>,
+        absmax_codes: IntTensor<Self>,
         layout: Layout4bit,
+        nested: bool,
         _precision: Precision,
     ) -> FloatTensor<Self> {
         let dtype = x.dtype();
-        match Weight::new(&packed, &absmax, layout, dtype) {
-            None => plain::forward::<Self>(x, packed, absmax, layout),
-            Some(weight) if x.shape()[0] <= MAX_FUSED_ROWS && weight.has_whole_rows() => {
+        let scales = Scales::new(absmax, absmax_codes, nested);
+        match Weight::new(&packed, &scales, layout, dtype) {
+            None => plain::forward::<Self>(x, packed, scales, layout),
+            Some(weight) if x.shape()[0] <= Crossover::current().matvec && weight.has_whole_rows() => {
                 weight.matvec(into_contiguous(x))
             }
             Some(weight) => Self::float_matmul(x, Self::float_transpose(weight.dequantize(dtype))),
@@ -40,12 +40,52 @@ impl Linear4bitOps for CubeBackend {
         dy: FloatTensor<Self>,
         packed: IntTensor<Self>,
         absmax: FloatTensor<Self>,
+        absmax_codes: IntTensor<Self>,
         layout: Layout4bit,
+        nested: bool,
     ) -> FloatTensor<Self> {
         let dtype = dy.dtype();
-        match Weight::new(&packed, &absmax, layout, dtype) {
-            None => plain::backward::<Self>(dy, packed, absmax, layout),
+        let scales = Scales::new(absmax, absmax_codes, nested);
+        match Weight::new(&packed, &scales, layout, dtype) {
+            None => plain::backward::<Self>(dy, packed, scales, layout),
             Some(weight) => Self::float_matmul(dy, weight.dequantize(dtype)),
         }
     }
+}
+
+impl Quantize4bitOps for CubeBackend {
+    fn quantize4bit_room(like: FloatTensor<Self>, layout: Layout4bit) -> (IntTensor<Self>, FloatTensor<Self>) {
+        launch::room(&like, layout)
+    }
+
+    fn quantize4bit_window(
+        values: FloatTensor<Self>,
+        packed: IntTensor<Self>,
+        absmax: FloatTensor<Self>,
+        at: usize,
+        layout: Layout4bit,
+    ) -> (IntTensor<Self>, FloatTensor<Self>) {
+        launch::quantize(values, &packed, &absmax, at, layout);
+        (packed, absmax)
+    }
+
+    fn dequantize4bit(
+        packed: IntTensor<Self>,
+        absmax: FloatTensor<Self>,
+        absmax_codes: IntTensor<Self>,
+        layout: Layout4bit,
+        nested: bool,
+        dtype: FloatDType,
+    ) -> FloatTensor<Self> {
+        let scales = Scales::new(absmax, absmax_codes, nested);
+        match Weight::new(&packed, &scales, layout, dtype.into()) {
+            None => plain::dequantize::<Self>(packed, scales, layout, dtype),
+            Some(weight) => weight.dequantize(dtype.into()),
+        }
+    }
+}
+
+/// Whether the device holds a block of that size in a cube.
+pub(super) fn quantizes(device: &cubecl::device::Device, blocksize: Blocksize) -> bool {
+    launch::quantizes(&device.client(), blocksize.get())
 }

@@ -1,75 +1,19 @@
-//! The kernels in CubeCL. Eight codes are one 32-bit word, so that no device has to compute with bytes.
+//! A product with few rows of activations.
 
 use cubecl::prelude::*;
 
+use super::{CODES, ScalePlan, TABLE_COPIES, Table, scale_of, shared_table, shift_of};
 use crate::QuantType;
-
-/// Codes in a word.
-pub(super) const CODES: usize = 8;
-
-/// Copies of the table of codes that a cube keeps: neighbouring units look into different banks of its memory.
-pub(super) const TABLE_COPIES: usize = 32;
-
-/// Where the code at `place` is in a word: of each byte the high half comes first.
-const fn shift_of(place: usize) -> u32 {
-    (place / 2 * 8 + (1 - place % 2) * 4) as u32
-}
-
-/// What the codes stand for, in the memory of the cube. The numbers are constants of the kernel.
-#[cube]
-fn table_of_codes(#[comptime] quant_type: QuantType) -> Shared<[f32]> {
-    let mut values = Shared::<[f32]>::new_slice(16usize * TABLE_COPIES);
-    if UNIT_POS < comptime!(TABLE_COPIES as u32) {
-        #[unroll]
-        for code in 0..16usize {
-            values[code * TABLE_COPIES + UNIT_POS as usize] = comptime!(quant_type.decode_table()[code]);
-        }
-    }
-    sync_cube();
-    values
-}
-
-/// One word of codes for each unit, rounded to `F`. A cube has at least `TABLE_COPIES` units.
-#[cube(launch_unchecked)]
-pub(super) fn dequantize<F: Float, V: Size>(
-    packed: &[u32],
-    absmax: &[f32],
-    out: &mut [Vector<F, V>],
-    words: u32,
-    #[comptime] quant_type: QuantType,
-    #[comptime] blocksize: usize,
-    #[define(F)] _dtype: ElemType,
-) {
-    let values_of_codes = table_of_codes(quant_type);
-    let copy = UNIT_POS as usize % TABLE_COPIES;
-    let at = ABSOLUTE_POS;
-    if at < words as usize {
-        let word = packed[at];
-        let scale = absmax[at * CODES / blocksize];
-        let width = V::value().comptime();
-        let parts = comptime!(CODES / width);
-        #[unroll]
-        for part in 0..parts {
-            let mut values = Vector::<F, V>::new(F::new(0.0));
-            #[unroll]
-            for i in 0..width {
-                let code = (word >> comptime!(shift_of(part * width + i))) & 15u32;
-                values.insert(i, F::cast_from(values_of_codes[code as usize * TABLE_COPIES + copy] * scale));
-            }
-            out[at * parts + part] = values;
-        }
-    }
-}
 
 /// How a matrix-vector product is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct MatvecPlan {
+pub(in super::super) struct MatvecPlan {
     /// The table of codes.
     pub quant_type: QuantType,
     /// Rows of activations.
     pub rows: usize,
-    /// Elements that share a scale.
-    pub blocksize: usize,
+    /// How scales are read.
+    pub scales: ScalePlan,
     /// Units that share a row of the weight: a power of two.
     pub units_per_row: usize,
     /// Units of a cube: a multiple of the above.
@@ -81,10 +25,11 @@ pub(super) struct MatvecPlan {
 /// `rows` of activations times a weight: `units_per_row` units walk over one row of the weight, so that every code is read once
 /// for all rows of activations. Sums are in float32.
 #[cube(launch_unchecked)]
-pub(super) fn matvec<F: Float, W: Size, V: Size>(
+pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
     x: &[Vector<F, V>],
     packed: &[Vector<u32, W>],
     absmax: &[f32],
+    absmax_codes: &[u32],
     out: &mut [F],
     in_features: u32,
     out_features: u32,
@@ -93,7 +38,7 @@ pub(super) fn matvec<F: Float, W: Size, V: Size>(
 ) {
     let unit = UNIT_POS_X as usize;
     let (in_features, out_features) = (in_features as usize, out_features as usize);
-    let values_of_codes = table_of_codes(plan.quant_type);
+    let values_of_codes = shared_table(comptime!(Table::Values(plan.quant_type)));
     let words_at_once = W::value().comptime();
     let width = V::value().comptime();
     let parts = comptime!(CODES / width);
@@ -113,7 +58,7 @@ pub(super) fn matvec<F: Float, W: Size, V: Size>(
         let mut at = lane;
         while at < vectors {
             let words = packed[first + at];
-            let scale = absmax[(first + at) * per_vector / plan.blocksize];
+            let scale = scale_of(absmax, absmax_codes, (first + at) * per_vector, plan.scales);
             #[unroll]
             for w in 0..words_at_once {
                 let word = words.extract(w);

@@ -1,0 +1,143 @@
+//! Floats to codes and scales, in one pass.
+
+use cubecl::prelude::*;
+
+use super::{CODES, TABLE_COPIES, Table, shared_table, shift_of};
+use crate::{QuantType, kernels::LEAST_SCALE};
+
+/// How a window of a weight is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in super::super) struct QuantizePlan {
+    /// The table of codes.
+    pub quant_type: QuantType,
+    /// Units that share a block, a word of codes each: a power of two.
+    pub units_per_block: usize,
+    /// Units of a cube: a multiple of the above.
+    pub units: usize,
+    /// Whether the units of a block are in one plane, whose units can exchange values.
+    pub shuffles: bool,
+}
+
+/// The scale of a block with an element that is not finite. A comparison finds it where compilers assume that there is no NaN.
+pub(in super::super) const NOT_FINITE: f32 = -1.0;
+
+/// Quantises `elements` values, which begin with a block. Each unit codes one word, after the units of a block have found its
+/// scale. A block that is cut short is divided by its scale, others are multiplied with the reciprocal, as bitsandbytes does.
+#[cube(launch_unchecked)]
+pub(in super::super) fn quantize<F: Float, V: Size>(
+    values: &[Vector<F, V>],
+    packed: &mut [u32],
+    absmax: &mut [f32],
+    elements: u32,
+    first_word: u32,
+    first_block: u32,
+    #[comptime] plan: QuantizePlan,
+    #[define(F)] _dtype: ElemType,
+) {
+    let bounds = shared_table(comptime!(Table::Bounds(plan.quant_type)));
+    let at = ABSOLUTE_POS;
+    let first = at * CODES;
+    let elements = elements as usize;
+    let width = V::value().comptime();
+    let parts = comptime!(CODES / width);
+    let mut word_values = Array::<f32>::new(CODES);
+    let mut highest = 0u32;
+    #[unroll]
+    for part in 0..parts {
+        let mut vector = Vector::<F, V>::new(F::new(0.0));
+        if first + comptime!(part * width) < elements {
+            vector = values[at * parts + part];
+        }
+        #[unroll]
+        for i in 0..width {
+            let value = f32::cast_from(vector.extract(i));
+            word_values[part * width + i] = value;
+            let bits = u32::reinterpret(value) & 0x7fff_ffffu32;
+            highest = select(bits > highest, bits, highest);
+        }
+    }
+    highest = highest_of_block(highest, plan);
+
+    let is_short =
+        (first / comptime!(plan.units_per_block * CODES) + 1usize) * comptime!(plan.units_per_block * CODES) > elements;
+    let magnitude = f32::reinterpret(highest);
+    // A block of zeros has nothing to divide, and its least scale may be below what the device divides by.
+    let divisor = select(highest == 0u32, 1.0f32, select(magnitude > LEAST_SCALE, magnitude, LEAST_SCALE));
+    let reciprocal = 1.0f32 / divisor;
+    let copy = UNIT_POS as usize % TABLE_COPIES;
+    let mut word = 0u32;
+    #[unroll]
+    for i in 0..CODES {
+        let value = word_values[i];
+        let mut scaled = value * reciprocal;
+        if is_short {
+            scaled = value / divisor;
+        }
+        let mut place = 0u32;
+        #[unroll]
+        for step in 0..4u32 {
+            let span = comptime!(8u32 >> step);
+            let bound = bounds[(place + comptime!(span - 1)) as usize * TABLE_COPIES + copy];
+            place += select(scaled > bound, span, 0u32);
+        }
+        let code = code_at(place, plan.quant_type);
+        // The second half of an odd last byte has the code of zero, the bytes that fill the last word have none.
+        let is_coded = first + comptime!(i / 2 * 2) < elements;
+        word |= select(is_coded, code, 0u32) << comptime!(shift_of(i));
+    }
+    if first < elements {
+        packed[first_word as usize + at] = word;
+        if at.is_multiple_of(plan.units_per_block) {
+            let least = select(is_short && magnitude < LEAST_SCALE, LEAST_SCALE, magnitude);
+            let is_finite = highest < comptime!(f32::INFINITY.to_bits());
+            absmax[first_block as usize + at / plan.units_per_block] = select(is_finite, least, NOT_FINITE);
+        }
+    }
+}
+
+/// The code at a place in the ascending order of values.
+#[cube]
+fn code_at(place: u32, #[comptime] quant_type: QuantType) -> u32 {
+    if comptime!(is_ascending(quant_type)) {
+        place
+    } else {
+        let half = select(place < 8u32, comptime!(order(quant_type, 0)), comptime!(order(quant_type, 8)));
+        (half >> ((place & 7u32) * 4u32)) & 15u32
+    }
+}
+
+fn is_ascending(quant_type: QuantType) -> bool {
+    quant_type.encoder().order.is_sorted()
+}
+
+/// Eight codes in the order of their values, from a place on, four bits each.
+fn order(quant_type: QuantType, first: usize) -> u32 {
+    let codes = &quant_type.encoder().order[first..first + 8];
+    codes.iter().enumerate().fold(0, |word, (place, code)| word | u32::from(*code) << (4 * place))
+}
+
+/// The highest number of the units that share a block, for each of them.
+#[cube]
+fn highest_of_block(own: u32, #[comptime] plan: QuantizePlan) -> u32 {
+    let steps = comptime!(plan.units_per_block.ilog2());
+    let mut highest = own;
+    if comptime!(plan.shuffles) {
+        #[unroll]
+        for step in 0..steps {
+            let other = plane_shuffle_xor(highest, comptime!(1u32 << step));
+            highest = select(other > highest, other, highest);
+        }
+    } else {
+        let unit = UNIT_POS as usize;
+        let mut shared = Shared::<[u32]>::new_slice(plan.units);
+        #[unroll]
+        for step in 0..steps {
+            shared[unit] = highest;
+            sync_cube();
+            let other = shared[unit ^ comptime!(1usize << step)];
+            sync_cube();
+            highest = select(other > highest, other, highest);
+        }
+    }
+    highest
+}

@@ -1,0 +1,85 @@
+//! The kernels in CubeCL. Eight codes are one 32-bit word, so that no device has to compute with bytes.
+
+mod decode;
+mod encode;
+mod product;
+
+pub(super) use decode::dequantize;
+pub(super) use encode::{QuantizePlan, quantize};
+pub(super) use product::{MatvecPlan, matvec};
+
+use cubecl::prelude::*;
+
+use crate::{QuantType, nested::NESTED_BLOCKSIZE};
+
+/// Codes in a word.
+pub(super) const CODES: usize = 8;
+
+/// Copies of a table that a cube keeps: neighbouring units look into different banks of its memory.
+pub(super) const TABLE_COPIES: usize = 32;
+
+/// Entries of the table that codes of nested scales are looked up in.
+const MAP: usize = 256;
+
+/// Where the scales of nested scales begin: before them are the offset and the table.
+pub(super) const NESTED_HEAD: usize = 1 + MAP;
+
+/// Where the code at `place` is in a word: of each byte the high half comes first.
+const fn shift_of(place: usize) -> u32 {
+    (place / 2 * 8 + (1 - place % 2) * 4) as u32
+}
+
+/// A table of at most sixteen numbers that kernels look into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Table {
+    /// What codes stand for.
+    Values(QuantType),
+    /// The bounds between neighbouring values.
+    Bounds(QuantType),
+}
+
+impl Table {
+    fn entries(self) -> &'static [f32] {
+        match self {
+            Self::Values(quant_type) => quant_type.decode_table(),
+            Self::Bounds(quant_type) => &quant_type.encoder().bounds,
+        }
+    }
+}
+
+/// The table in the memory of the cube. The numbers are constants of the kernel; a cube has at least `TABLE_COPIES` units.
+#[cube]
+fn shared_table(#[comptime] table: Table) -> Shared<[f32]> {
+    let entries = comptime!(table.entries().len());
+    let mut values = Shared::<[f32]>::new_slice(comptime!(entries * TABLE_COPIES));
+    if UNIT_POS < comptime!(TABLE_COPIES as u32) {
+        #[unroll]
+        for entry in 0..entries {
+            values[entry * TABLE_COPIES + UNIT_POS as usize] = comptime!(table.entries()[entry]);
+        }
+    }
+    sync_cube();
+    values
+}
+
+/// How scales are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ScalePlan {
+    /// Elements that share a scale.
+    pub blocksize: usize,
+    /// Whether scales are codes with scales of their own.
+    pub nested: bool,
+}
+
+/// The scale of an element's block. Of nested scales `absmax` has the offset, the table of codes and the scales of scales, and
+/// `codes` four codes in a word; otherwise `codes` is not looked at.
+#[cube]
+fn scale_of(absmax: &[f32], codes: &[u32], element: usize, #[comptime] plan: ScalePlan) -> f32 {
+    let block = element / plan.blocksize;
+    if comptime!(plan.nested) {
+        let code = (codes[block / 4] >> ((block % 4) as u32 * 8u32)) & 255u32;
+        absmax[1usize + code as usize] * absmax[NESTED_HEAD + block / NESTED_BLOCKSIZE] + absmax[0]
+    } else {
+        absmax[block]
+    }
+}
