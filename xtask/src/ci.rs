@@ -21,7 +21,7 @@ const STEPS: [Step; 5] = [
     Step {
         arguments: &[
             "clippy", "--profile", "gpu", "-p", "automodel-quant", "-p", "automodel", "-p", "automodel-cli",
-            "--features", GPU, "--all-targets", "--", "-D", "warnings",
+            "-p", "automodel-gpu-bench", "--features", GPU, "--all-targets", "--", "-D", "warnings",
         ],
         variables: &[],
     },
@@ -30,7 +30,7 @@ const STEPS: [Step; 5] = [
     Step {
         arguments: &[
             "test", "--profile", "gpu", "-p", "automodel-quant", "-p", "automodel", "-p", "automodel-cli",
-            "--features", GPU, "--test", "gpu", "--", "--nocapture",
+            "--features", GPU, "--test", "gpu", "--test", "gpu_attention", "--", "--nocapture",
         ],
         variables: &[("RUST_MIN_STACK", "67108864")],
     },

@@ -293,7 +293,7 @@ impl FromPretrained {
         let (tied, mapped) = (loaded.tied().to_vec(), loaded.mapped_files().clone());
         model.assign_parameters(&mut |path| Some(ParameterTensor::from_dispatch(loaded.take(path)?.tensor)))?;
         if !loaded.is_empty() {
-            model.assign_quantized(&mut |path| loaded.take_quantized(path))?;
+            model.assign_quantized(&mut |path| loaded.take_linear(path))?;
         }
         Ok(AutoModel {
             model,

@@ -35,8 +35,8 @@ impl AutoModel {
     /// # Weights in 4 bits
     /// They are written as they are in memory, in the format of bitsandbytes, and config.json gets the `quantization_config` that
     /// `automodel quantize` would write; loaded again, codes and scales are the same bit for bit. The dtype of `options` is that of
-    /// the other weights. Scales are in float32: those that were in 8 bits in the files (double quantisation) were decoded
-    /// when the model was loaded and are written as what they stood for.
+    /// the other weights. A model on the CPU has its scales in float32: those that were in 8 bits in the files (double
+    /// quantisation) were decoded when it was loaded and are written as what they stood for. GPUs keep them in 8 bits.
     ///
     /// What transformers could not read is an error, and nothing is written: experts of a mixture in 4 bits, which it joins
     /// into one parameter of three axes; and parts of a fused projection that are not whole blocks of it, that are not all in
@@ -60,7 +60,11 @@ impl AutoModel {
     pub fn save_pretrained(&self, directory: &Path, options: &SaveOptions) -> Result<SaveReport, AutoModelError> {
         self.check_files()?;
         let mut options = options.clone();
-        self.model.read_quantized(&mut |_, _| options.quantized = true);
+        let mut decoded = false;
+        self.model.read_quantized(&mut |_, layer| {
+            options.quantized = true;
+            decoded |= layer.absmax_codes.is_none();
+        });
         let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, &options)?;
         // First, because only these can be refused.
         self.write_quantized(&mut writer)?;
@@ -71,7 +75,7 @@ impl AutoModel {
         let files = SaveFiles { config: Some(config), generation_config: None, copies: self.carried() };
         let mut report = writer.finish(&files)?;
         let encodings = self.report.iter().flat_map(|report| &report.encodings);
-        if encodings.into_iter().any(|bytes| bytes.encoding.double_quant) {
+        if decoded && encodings.into_iter().any(|bytes| bytes.encoding.double_quant) {
             report.warnings.push(FLOAT32_SCALES.to_owned());
         }
         Ok(report)

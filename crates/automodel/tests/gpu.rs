@@ -1,9 +1,10 @@
 //! Whole models on a GPU, or what poses as one, against the CPU.
 
 use automodel::generation::GenerationOptions;
-use automodel::loader::QuantizationConfig;
+use automodel::loader::{LoadReport, QuantizationConfig, SaveOptions};
 use automodel::quant::QuantType;
 use automodel::{AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceName};
+use safetensors::SafeTensors;
 use std::ops::ControlFlow;
 
 fn device() -> Option<Device> {
@@ -45,5 +46,45 @@ fn the_demo_computes_the_same_on_the_gpu() {
             assert!((a - b).abs() <= 1e-4 * greatest, "{a} {b} of {greatest}, quantised: {quantized}");
         }
         assert_eq!(text(&gpu), text(&cpu), "quantised: {quantized}");
+    }
+}
+
+/// The demo as it was quantised on a device, saved; and the report of its loading.
+fn saved(device: &Device, config: QuantizationConfig) -> (Vec<u8>, LoadReport) {
+    let builder = AutoModelForCausalLM::from_pretrained("demo").device(device.clone());
+    let model = builder.quantize(config).load().unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("copy");
+    model.save_pretrained(&folder, &SaveOptions::default()).unwrap();
+    (std::fs::read(folder.join("model.safetensors")).unwrap(), model.report().unwrap().clone())
+}
+
+#[test]
+fn weights_quantised_on_the_gpu_are_saved_like_those_of_the_cpu() {
+    let Some(device) = device() else { return };
+    let (there, report) = saved(&device, QuantizationConfig::nf4());
+    let memory = report.device.unwrap();
+    assert!(memory.in_use > 0 && memory.reserved >= memory.in_use, "{memory:?}");
+    let (here, report) = saved(&Device::flex(), QuantizationConfig::nf4());
+    assert_eq!(report.device, None);
+    assert!(there == here);
+}
+
+#[test]
+fn scales_that_are_quantised_too_stay_so_on_the_gpu() {
+    let Some(device) = device() else { return };
+    let (there, _) = saved(&device, QuantizationConfig::nf4().with_double_quant(true));
+    // What `automodel quantize` writes from the files, without a model.
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("converted");
+    let config = QuantizationConfig::nf4().with_double_quant(true);
+    let demo = AutoModelForCausalLM::from_pretrained("demo");
+    demo.quantize_checkpoint(&folder, &config, &Default::default()).unwrap();
+    let here = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let (there, here) = (SafeTensors::deserialize(&there).unwrap(), SafeTensors::deserialize(&here).unwrap());
+    let nested = here.names().into_iter().filter(|name| name.contains("nested_absmax") || name.contains("quant_state"));
+    assert!(nested.clone().count() > 0);
+    for name in here.names() {
+        assert_eq!(there.tensor(name).unwrap().data(), here.tensor(name).unwrap().data(), "{name}");
     }
 }

@@ -54,7 +54,7 @@ pub use files::{CheckpointFiles, FileChange, Shard, TensorInfo};
 pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedTie, TieDecision, identity_map};
 pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
 pub use quantization::{Encoding, QuantizationConfig};
-pub use report::{DtypeBytes, EncodingBytes, LoadReport, NonFinite, TieOutcome, TieReport};
+pub use report::{DeviceBytes, DtypeBytes, EncodingBytes, LoadReport, NonFinite, TieOutcome, TieReport};
 pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, save_pretrained};
 
 #[cfg(doctest)]

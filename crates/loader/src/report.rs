@@ -29,12 +29,24 @@ pub struct LoadReport {
     pub planned_peak_bytes: u64,
     /// How far the process's resident memory rose above what it had at the start, in bytes; Linux only.
     pub measured_peak_bytes: Option<u64>,
+    /// Memory that the device's allocator holds after loading; for GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceBytes>,
     /// Bytes of parameters that stayed in the mapped files.
     pub mapped_bytes: u64,
     /// Bytes of parameters that were copied, converted or quantised.
     pub copied_bytes: u64,
     /// Time taken in seconds.
     pub seconds: f64,
+}
+
+/// What the allocator of a device holds for this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceBytes {
+    /// Bytes of tensors.
+    pub in_use: u64,
+    /// Bytes taken from the device: what is in use, and pages that are kept for later.
+    pub reserved: u64,
 }
 
 /// Bytes that went from one dtype to another.

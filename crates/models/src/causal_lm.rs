@@ -1,7 +1,7 @@
 //! What every implementation fulfils: tokens in, logits out, with a cache between calls.
 
 use crate::{DecodeCache, ModelError, TokenBatch, parameters::ParameterTensor};
-use automodel_quant::{Linear4bit, Quantized4bit};
+use automodel_quant::Linear4bit;
 use burn::tensor::{Device, Tensor};
 use std::fmt::Debug;
 
@@ -62,12 +62,12 @@ pub trait CausalLm: Debug + Send + Sync {
     fn assign_parameters(&mut self, provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>)
     -> Result<(), ModelError>;
 
-    /// Replaces the weight of every projection for which `provide` has a 4-bit one; paths are those of the weights.
+    /// Replaces the weight of every projection for which `provide` has a 4-bit layer; paths are those of the weights.
     /// Implementations without quantised projections keep the default, which replaces none.
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if a weight has another shape.
-    fn assign_quantized(&mut self, _provide: &mut dyn FnMut(&str) -> Option<Quantized4bit>) -> Result<(), ModelError> {
+    fn assign_quantized(&mut self, _provide: &mut dyn FnMut(&str) -> Option<Linear4bit>) -> Result<(), ModelError> {
         Ok(())
     }
 

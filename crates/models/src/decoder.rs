@@ -8,7 +8,7 @@ use crate::{
     Weight, convert,
 };
 use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
-use automodel_quant::{Linear4bit, Precision, Quantized4bit};
+use automodel_quant::{Linear4bit, Precision};
 use automodel_registry::spec::{EmbeddingSpec, HeadSpec, Mixer, ModelSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
@@ -230,15 +230,15 @@ impl CausalLm for Decoder {
         outcome
     }
 
-    fn assign_quantized(&mut self, provide: &mut dyn FnMut(&str) -> Option<Quantized4bit>) -> Result<(), ModelError> {
-        let (device, precision) = (self.device(), self.facts.options.precision);
+    fn assign_quantized(&mut self, provide: &mut dyn FnMut(&str) -> Option<Linear4bit>) -> Result<(), ModelError> {
+        let precision = self.facts.options.precision;
         let mut outcome = Ok(());
         self.for_each_linear("", &mut |path, linear| {
             let path = format!("{path}.weight");
             if outcome.is_ok()
                 && let Some(weight) = provide(&path)
             {
-                outcome = linear.set_quantized(&path, weight, precision, &device);
+                outcome = linear.set_quantized(&path, weight, precision);
             }
         });
         outcome

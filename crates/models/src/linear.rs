@@ -1,7 +1,7 @@
 //! A linear projection with the weight as Hugging Face stores it.
 
 use crate::{ModelError, kernels, parameters};
-use automodel_quant::{Linear4bit, Precision, Quantized4bit, dense_product};
+use automodel_quant::{Linear4bit, Precision, dense_product};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -48,22 +48,16 @@ impl Linear {
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if it has another shape.
-    pub fn set_quantized(
-        &mut self,
-        path: &str,
-        weight: Quantized4bit,
-        precision: Precision,
-        device: &Device,
-    ) -> Result<(), ModelError> {
+    pub fn set_quantized(&mut self, path: &str, layer: Linear4bit, precision: Precision) -> Result<(), ModelError> {
         let expected = match &self.weight {
             Weight::Dense(dense) => dense.lazy_shape().to_vec(),
-            Weight::Quantized(layer) => layer.layout.shape.to_vec(),
+            Weight::Quantized(before) => before.layout.shape.to_vec(),
         };
-        let found = weight.shape().to_vec();
+        let found = layer.layout.shape.to_vec();
         if expected != found {
             return Err(ModelError::ParameterShape { parameter: path.to_owned(), expected, found });
         }
-        self.weight = Weight::Quantized(Linear4bit::new(&weight, None, device).with_precision(precision));
+        self.weight = Weight::Quantized(layer.with_precision(precision));
         Ok(())
     }
 

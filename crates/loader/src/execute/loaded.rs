@@ -2,7 +2,7 @@
 
 use super::{MappedFiles, inconsistent};
 use crate::{LoadError, PlanRow, plan::MAX_RANK};
-use automodel_quant::Quantized4bit;
+use automodel_quant::{Linear4bit, Quantized4bit};
 use burn::tensor::{Bytes, DType, Device, DispatchTensor, FloatDType, Tensor, TensorData};
 use std::collections::BTreeMap;
 
@@ -70,11 +70,20 @@ fn from_data(data: TensorData, device: &Device, dtype: DType) -> Option<Dispatch
     with_rank!(data.shape().num_dims(), D => Tensor::<D>::from_data(data, (device, dtype)).into_dispatch())
 }
 
+/// A parameter in 4 bits.
+#[derive(Clone, Debug)]
+pub(super) enum Loaded4bit {
+    /// For devices that compute in host memory.
+    Host(Quantized4bit),
+    /// On the device.
+    Device(Linear4bit),
+}
+
 /// Parameters by their path in the module, dense ones and ones in 4 bits.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedParameters {
     tensors: BTreeMap<String, LoadedTensor>,
-    quantized: BTreeMap<String, Quantized4bit>,
+    quantized: BTreeMap<String, Loaded4bit>,
     tied: Vec<(String, String)>,
     mapped_files: MappedFiles,
 }
@@ -88,7 +97,7 @@ impl LoadedParameters {
         self.tensors.insert(path.to_owned(), tensor);
     }
 
-    pub(super) fn insert_quantized(&mut self, path: &str, weight: Quantized4bit) {
+    pub(super) fn insert_quantized(&mut self, path: &str, weight: Loaded4bit) {
         self.quantized.insert(path.to_owned(), weight);
     }
 
@@ -108,14 +117,20 @@ impl LoadedParameters {
         self.tensors.remove(path)
     }
 
-    /// Hands over a parameter in 4 bits, which is on the host whatever the device.
-    pub fn take_quantized(&mut self, path: &str) -> Option<Quantized4bit> {
-        self.quantized.remove(path)
+    /// Hands over a parameter in 4 bits as a layer without bias on the device of the plan.
+    pub fn take_linear(&mut self, path: &str) -> Option<Linear4bit> {
+        Some(match self.quantized.remove(path)? {
+            Loaded4bit::Host(weight) => Linear4bit::new(&weight, None, &Device::flex()),
+            Loaded4bit::Device(layer) => layer,
+        })
     }
 
-    /// Looks at a parameter in 4 bits.
-    pub fn get_quantized(&self, path: &str) -> Option<&Quantized4bit> {
-        self.quantized.get(path)
+    /// Hands over a parameter in 4 bits on the host. `None` also if the device that it is on fails.
+    pub fn take_quantized(&mut self, path: &str) -> Option<Quantized4bit> {
+        match self.quantized.remove(path)? {
+            Loaded4bit::Host(weight) => Some(weight),
+            Loaded4bit::Device(layer) => layer.to_quantized(),
+        }
     }
 
     /// Paths of all parameters in 4 bits that were not taken yet, sorted.

@@ -6,6 +6,7 @@ mod loaded;
 mod mapped_files;
 mod maps;
 mod memory;
+mod on_device;
 mod prequantized;
 mod quantize;
 mod ties;
@@ -20,11 +21,13 @@ use crate::{
     dtype::float_size,
     plan::{device_label, window_elements},
 };
+use automodel_quant::{Device4bit, DeviceQuantizer};
 use burn::tensor::{AllocationProperty, Bytes, Device, FloatDType};
 use bytemuck::Pod;
 use convert::{NonFiniteCount, search_bytes};
 use gather::gather;
 use half::{bf16, f16};
+use loaded::Loaded4bit;
 use maps::{MappedShard, Maps};
 use memory::PeakMeter;
 use std::{collections::HashSet, time::Instant};
@@ -96,6 +99,7 @@ pub fn execute(
         maps: Maps::new(files),
         in_flight: 0,
         behind: None,
+        unchecked: Vec::new(),
         loaded: LoadedParameters::default(),
         report: report_of(plan),
         meter: PeakMeter::start(),
@@ -114,6 +118,7 @@ pub fn execute(
         progress(Progress { bytes_done, bytes_total: plan.target_bytes, parameter: &row.parameter });
     }
     quantize::release(run.behind.take());
+    run.finish_device()?;
     for row in &plan.rows {
         if let Some(to) = &row.tied_to {
             run.loaded.share(&row.parameter, to);
@@ -164,6 +169,8 @@ struct Run<'a> {
     in_flight: u64,
     /// The window that was quantised last, whose pages are given back while the next one is quantised.
     behind: Option<quantize::Window>,
+    /// Weights that the device quantised, of which it is not known yet whether all elements were finite.
+    unchecked: Vec<(String, Device4bit)>,
     loaded: LoadedParameters,
     report: LoadReport,
     meter: PeakMeter,
@@ -181,8 +188,14 @@ impl Run<'_> {
     }
 
     fn load_quantized(&mut self, row: &PlanRow, encoding: Encoding) -> Result<(), LoadError> {
-        let weight =
-            if encoding.prequantized { self.prequantized(row, encoding)? } else { self.quantized(row, encoding)? };
+        let in_place = *self.device == Device::flex();
+        let weight = if !encoding.prequantized && DeviceQuantizer::serves(self.device, encoding.blocksize) {
+            Loaded4bit::Device(self.quantized_there(row, encoding)?)
+        } else {
+            let weight =
+                if encoding.prequantized { self.prequantized(row, encoding)? } else { self.quantized(row, encoding)? };
+            if in_place { Loaded4bit::Host(weight) } else { Loaded4bit::Device(self.moved(&weight)?) }
+        };
         self.loaded.insert_quantized(&row.parameter, weight);
         self.count_quantized(row, encoding);
         Ok(())
@@ -191,13 +204,10 @@ impl Run<'_> {
     fn load_dense(&mut self, row: &PlanRow) -> Result<(), LoadError> {
         let bytes = if row.mapped { self.mapped(row)? } else { self.copied(row)? };
         let in_place = *self.device == Device::flex();
-        if !in_place && self.in_flight.saturating_add(row.bytes) > self.plan.max_bytes_in_flight {
-            self.wait_for_device()?;
+        if !in_place {
+            self.send(row.bytes)?;
         }
         self.loaded.insert(&row.parameter, LoadedTensor::new(row, bytes, self.device, in_place)?);
-        if !in_place {
-            self.in_flight = self.in_flight.saturating_add(row.bytes);
-        }
         self.meter.note(row.bytes);
         self.count(row);
         Ok(())
@@ -295,6 +305,15 @@ impl Run<'_> {
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// Makes room for bytes that are handed to the device next: no more than the plan allows are on their way at once.
+    fn send(&mut self, bytes: u64) -> Result<(), LoadError> {
+        if self.in_flight.saturating_add(bytes) > self.plan.max_bytes_in_flight {
+            self.wait_for_device()?;
+        }
+        self.in_flight = self.in_flight.saturating_add(bytes);
+        Ok(())
     }
 
     /// Waits until the device has taken everything, so that the host's copies are gone.

@@ -96,7 +96,7 @@ fn in_place<'t, T: Element + Pod>(tensor: &'t [u8], stored: FloatDType, part: &W
     bytemuck::try_cast_slice(bytes).ok()
 }
 
-fn weight_dtype(dtype: FloatDType) -> Option<WeightDtype> {
+pub(super) fn weight_dtype(dtype: FloatDType) -> Option<WeightDtype> {
     match dtype {
         FloatDType::F32 => Some(WeightDtype::Float32),
         FloatDType::F16 => Some(WeightDtype::Float16),

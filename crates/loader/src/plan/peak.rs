@@ -13,11 +13,17 @@ pub(super) fn predicted_peak(plan: &LoadPlan, device: &DeviceTraits) -> u64 {
     if device.cpu {
         return plan.target_bytes.saturating_add(window);
     }
-    let dense = || copied().filter(|row| row.encoding.is_none());
-    let largest = dense().map(|row| row.bytes).max().unwrap_or(0);
-    let quantized = plan.quantized_bytes();
-    let staged = plan.target_bytes.saturating_sub(quantized).min(plan.max_bytes_in_flight.max(largest));
-    quantized.saturating_add(staged).saturating_add(window)
+    // What goes to the device is on the host until the device has it.
+    let handed =
+        || copied().map(|row| if quantised_there(row) { in_flight(row, plan.max_bytes_in_flight) } else { row.bytes });
+    let all = handed().fold(0, u64::saturating_add);
+    let largest = handed().max().unwrap_or(0);
+    all.min(plan.max_bytes_in_flight.max(largest)).saturating_add(window)
+}
+
+/// Whether a row is quantised as it is loaded.
+fn quantised_there(row: &PlanRow) -> bool {
+    row.encoding.is_some_and(|encoding| !encoding.prequantized)
 }
 
 /// Bytes that are in memory at once, besides the result, while this parameter is read.

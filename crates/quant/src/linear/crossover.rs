@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// ```
 /// use automodel_quant::Crossover;
-/// let before = Crossover::current();
-/// Crossover { matvec: 4, ..before }.set();
+/// let mut crossover = Crossover::current();
+/// crossover.matvec = 4;
+/// crossover.set();
 /// assert_eq!(Crossover::current().matvec, 4);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,9 @@ use burn::backend::{
     fusion::custom::TensorSpec,
     tensor::{FloatTensor, IntTensor},
 };
-use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
+#[cfg(feature = "cube")]
+use burn::tensor::DType;
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use crate::{
     Absmax, Blocksize, Layout4bit, NestedAbsmax, QuantError, QuantType, Quantized4bit, WeightDtype,
@@ -190,23 +192,26 @@ impl Device4bit {
     /// [`QuantError::NonFiniteBlock`] with the first block that has no codes, [`QuantError::Device`] if the device fails.
     pub fn check(&self) -> Result<(), QuantError> {
         let least = read(self.absmax.clone().min())?;
-        if least.first().is_some_and(|least| *least >= 0.0) {
-            return Ok(());
-        }
-        let scales = read(self.absmax.clone())?;
-        let block = scales.iter().position(|scale| !scale.is_finite() || *scale < 0.0).unwrap_or_default();
-        let blocksize = self.layout.blocksize.get();
-        let elements = self.layout.shape[0] * self.layout.shape[1];
-        let first = block * blocksize;
-        Err(QuantError::NonFiniteBlock { first, last: (first + blocksize).min(elements) - 1 })
+        if least.first().is_some_and(|least| *least >= 0.0) { Ok(()) } else { self.checked_scales().map(|_| ()) }
     }
 
     /// Double quantisation of the scales, which are fetched from the device for it; the codes stay there.
     ///
     /// # Errors
-    /// [`QuantError::Device`] if the device fails.
+    /// As [`Device4bit::check`].
     pub fn nested_scales(&self) -> Result<NestedAbsmax, QuantError> {
-        Ok(NestedAbsmax::quantize(&read(self.absmax.clone())?))
+        Ok(NestedAbsmax::quantize(&self.checked_scales()?))
+    }
+
+    /// The scales on the host, if every block has one.
+    fn checked_scales(&self) -> Result<Vec<f32>, QuantError> {
+        let scales = read(self.absmax.clone())?;
+        let bad = scales.iter().position(|scale| !scale.is_finite() || *scale < 0.0);
+        let Some(block) = bad else { return Ok(scales) };
+        let blocksize = self.layout.blocksize.get();
+        let elements = self.layout.shape[0] * self.layout.shape[1];
+        let first = block * blocksize;
+        Err(QuantError::NonFiniteBlock { first, last: (first + blocksize).min(elements) - 1 })
     }
 
     /// The weight on the host.

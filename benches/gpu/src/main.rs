@@ -1,0 +1,53 @@
+//! What the 4-bit kernels reach on a GPU, beside its bandwidth for copies in the same run.
+
+mod kernels;
+mod shapes;
+mod time;
+
+use automodel::DeviceName;
+use clap::Parser;
+use kernels::Measured;
+use shapes::Model;
+use std::{error::Error, path::PathBuf};
+
+/// Times quantisation, dequantisation and products at the shapes of Llamas; prints a table.
+#[derive(Parser)]
+struct Arguments {
+    /// The device: cuda, cuda:N, wgpu or cpu.
+    #[arg(long, default_value = "cuda")]
+    device: DeviceName,
+    /// The models whose layers are measured.
+    #[arg(long, value_delimiter = ',', default_value = "1b,8b,70b")]
+    models: Vec<Model>,
+    /// Rows of activations.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64")]
+    rows: Vec<usize>,
+    /// Bytes of 4-bit weights that are read in turn, so that caches do not hold them.
+    #[arg(long, default_value_t = 512 << 20)]
+    working_set: usize,
+    /// Writes the figures to a file as well.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let device = arguments.device.open()?;
+    let copy = kernels::copy_bandwidth(&device, arguments.working_set)?;
+    println!("device {}: copies at {:.1} GB/s, read and written bytes together\n", arguments.device, copy / 1e9);
+    println!("| model | layer | out x in | what | µs | GB/s | of the copy |\n|---|---|---|---|---|---|---|");
+    let mut all: Vec<Measured> = Vec::new();
+    for model in &arguments.models {
+        for layer in model.layers() {
+            for measured in kernels::measure(&device, *model, layer, &arguments.rows, arguments.working_set)? {
+                println!("{}", measured.row(copy));
+                all.push(measured);
+            }
+        }
+    }
+    if let Some(path) = arguments.json {
+        let report = serde_json::json!({ "copy_bytes_per_second": copy, "measured": all });
+        std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
+    }
+    Ok(())
+}
