@@ -4,6 +4,7 @@ mod arrows;
 mod bench_peers;
 mod ci;
 mod fixtures;
+mod gpu;
 mod hub_check;
 mod make_checkpoint;
 mod python_environment;
@@ -37,6 +38,8 @@ enum Task {
     MakeCheckpoint(make_checkpoint::Arguments),
     /// Measure ours beside transformers, bitsandbytes, llama.cpp, candle and mistral.rs on the same files.
     BenchPeers(Box<bench_peers::Arguments>),
+    /// Pack what checks and measures on a machine with a GPU and without Rust.
+    Gpu(gpu::Arguments),
     /// Check that our cache and that of huggingface_hub are the same one; skipped, and said to be, without Python.
     HubCheck(hub_check::Arguments),
     /// Make the test fixtures again with transformers, or say how.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments),
         Task::BenchPeers(arguments) => bench_peers::run(&arguments),
+        Task::Gpu(arguments) => gpu::run(&arguments),
         Task::HubCheck(arguments) => hub_check::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
     };

@@ -41,7 +41,9 @@ impl Measured {
 pub fn copy_bandwidth(device: &Device, bytes: usize) -> Result<f64, Box<dyn Error>> {
     let elements = bytes / 4;
     let source = Tensor::<1>::random([elements], Distribution::Uniform(-1.0, 1.0), device);
-    let seconds = per_launch(device, 1, &mut |_| drop(source.clone() + 1.0))?;
+    let mut copy = None;
+    let seconds = per_launch(device, 1, &mut |_| copy = Some(source.clone() + 1.0))?;
+    drop(copy);
     Ok((2 * elements * 4) as f64 / seconds)
 }
 
@@ -63,23 +65,25 @@ pub fn measure(
     let layers = (0..count).map(|_| quantize()).collect::<Result<Vec<_>, _>>()?;
     let measured = |what: String, seconds: f64, bytes: usize| Measured { model, layer, what, seconds, bytes };
 
-    let mut all = Vec::new();
+    let (mut all, mut kept) = (Vec::new(), None);
     if DeviceQuantizer::serves(device, blocksize) {
         let flat = dense.clone().reshape([elements]);
-        let mut outcome = Ok(());
+        let (mut outcome, mut last) = (Ok(()), None);
         let seconds = per_launch(device, 1, &mut |_| {
-            outcome = quantize_window(&flat, [out, inner], device).map(drop);
+            outcome = quantize_window(&flat, [out, inner], device).map(|weight| last = Some(weight));
         })?;
+        drop(last);
         outcome?;
         all.push(measured("quantise".into(), seconds, 2 * elements + packed));
     }
-    let seconds = per_launch(device, count, &mut |i| drop(layers[i].dequantize(dtype)))?;
+    let seconds = per_launch(device, count, &mut |i| kept = Some(layers[i].dequantize(dtype)))?;
     all.push(measured("dequantise".into(), seconds, packed + 2 * elements));
     for &rows in rows {
         let x = Tensor::<2>::random([rows, inner], Distribution::Normal(0.0, 1.0), device).cast(dtype);
-        let seconds = per_launch(device, count, &mut |i| drop(layers[i].forward(x.clone())))?;
+        let seconds = per_launch(device, count, &mut |i| kept = Some(layers[i].forward(x.clone())))?;
         all.push(measured(format!("product, {rows} rows"), seconds, packed + 2 * rows * (inner + out)));
     }
+    drop(kept);
     Ok(all)
 }
 

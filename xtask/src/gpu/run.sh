@@ -1,0 +1,47 @@
+#!/bin/sh
+# Checks and measures on a machine with a GPU. Writes to the folder results/ beside this script.
+#   DEVICE=cuda  the device (wgpu for a try without CUDA)
+#   MODELS=1b,8b,70b  whose layers are measured
+#   BIG=1  whether a random 8B model (16 GB of disk) is made and run; 0 skips it
+#   PYTHON=python3  a Python with torch and bitsandbytes, for the same shapes
+cd "$(dirname "$0")" || exit 1
+DEVICE=${DEVICE:-cuda} MODELS=${MODELS:-1b,8b,70b} BIG=${BIG:-1} PYTHON=${PYTHON:-python3}
+export RUST_MIN_STACK=67108864
+mkdir -p results
+failed=0
+step() {
+    name=$1
+    shift
+    echo "== $name"
+    if "$@" >"results/$name.txt" 2>&1; then
+        tail -n "${LINES_SHOWN:-3}" "results/$name.txt"
+    else
+        echo "FAILED: see results/$name.txt"
+        tail -n 20 "results/$name.txt"
+        failed=1
+    fi
+}
+{ date -u; uname -srm; nvidia-smi || echo "no nvidia-smi"; } >results/machine.txt 2>&1
+cat results/machine.txt
+LINES_SHOWN=100 step doctor bin/automodel doctor --device "$DEVICE"
+for test in tests/*; do
+    step "$(basename "$test")" "$test" --nocapture
+    grep SKIPPED "results/$(basename "$test").txt"
+done
+LINES_SHOWN=200 step kernels bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --json results/kernels.json
+if "$PYTHON" -c 'import torch, bitsandbytes; assert torch.cuda.is_available()' 2>/dev/null; then
+    LINES_SHOWN=200 step bitsandbytes "$PYTHON" beside_bitsandbytes.py --models "$MODELS" --json results/bitsandbytes.json
+else
+    echo "SKIPPED: $PYTHON has no torch with CUDA and bitsandbytes"
+fi
+if [ "$BIG" = 1 ]; then
+    [ -d llama-8b ] || step make-8b bin/xtask make-checkpoint --like llama-8b --out llama-8b --max-shard-size 2GB
+    for quantize in "" "--quantize nf4"; do
+        # shellcheck disable=SC2086 # no quantisation is no argument
+        LINES_SHOWN=100 step "8b${quantize:+-nf4}" bin/automodel bench llama-8b --device "$DEVICE" $quantize --warmup 1 --rounds 3
+    done
+else
+    echo "SKIPPED: the random 8B model (BIG=$BIG)"
+fi
+[ $failed = 0 ] && echo "all passed" || echo "some failed"
+exit $failed
