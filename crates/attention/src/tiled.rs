@@ -10,8 +10,16 @@ use std::ops::Range;
 
 /// Queries of one tile.
 const QUERY_TILE: usize = 128;
-/// Keys of one tile.
+/// Keys of one tile of so many queries.
 const KEY_TILE: usize = 512;
+/// Keys of one tile at most, however few its queries are.
+const MOST_KEYS: usize = 8192;
+
+/// Keys of one tile: the fewer queries there are, the more keys have scores of the same size. A decoded token has one tile, and as
+/// many launches whatever the context.
+fn key_tile(queries: usize) -> usize {
+    (QUERY_TILE * KEY_TILE / queries.max(1)).clamp(KEY_TILE, MOST_KEYS)
+}
 
 /// The state of an online softmax over rows `[batch, kv_heads, rows]`.
 struct Online {
@@ -64,8 +72,9 @@ impl Call<'_> {
         let mut state = self.sinks.clone().map(|sinks| self.sinks_alone(sinks, &sizes, &rows));
 
         let seen = self.mask.union(0..self.mask.rows(), queries.clone());
-        for start in seen.clone().step_by(KEY_TILE) {
-            let keys = start..(start + KEY_TILE).min(seen.end);
+        let tile = key_tile(queries.len());
+        for start in seen.clone().step_by(tile) {
+            let keys = start..(start + tile).min(seen.end);
             let k = self.k.clone().narrow(2, start, keys.len()).cast(self.compute);
             let v = self.v.clone().narrow(2, start, keys.len()).cast(self.compute);
             let mut scores = apply_softcap(rows.clone().matmul(k.swap_dims(2, 3)), self.params.softcap);

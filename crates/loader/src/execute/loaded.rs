@@ -76,7 +76,7 @@ pub(super) enum Loaded4bit {
     /// For devices that compute in host memory.
     Host(Quantized4bit),
     /// On the device.
-    Device(Linear4bit),
+    Device(Box<Linear4bit>),
 }
 
 /// Parameters by their path in the module, dense ones and ones in 4 bits.
@@ -121,7 +121,7 @@ impl LoadedParameters {
     pub fn take_linear(&mut self, path: &str) -> Option<Linear4bit> {
         Some(match self.quantized.remove(path)? {
             Loaded4bit::Host(weight) => Linear4bit::new(&weight, None, &Device::flex()),
-            Loaded4bit::Device(layer) => layer,
+            Loaded4bit::Device(layer) => *layer,
         })
     }
 

@@ -190,11 +190,11 @@ impl Run<'_> {
     fn load_quantized(&mut self, row: &PlanRow, encoding: Encoding) -> Result<(), LoadError> {
         let in_place = *self.device == Device::flex();
         let weight = if !encoding.prequantized && DeviceQuantizer::serves(self.device, encoding.blocksize) {
-            Loaded4bit::Device(self.quantized_there(row, encoding)?)
+            Loaded4bit::Device(Box::new(self.quantized_there(row, encoding)?))
         } else {
             let weight =
                 if encoding.prequantized { self.prequantized(row, encoding)? } else { self.quantized(row, encoding)? };
-            if in_place { Loaded4bit::Host(weight) } else { Loaded4bit::Device(self.moved(&weight)?) }
+            if in_place { Loaded4bit::Host(weight) } else { Loaded4bit::Device(Box::new(self.moved(&weight)?)) }
         };
         self.loaded.insert_quantized(&row.parameter, weight);
         self.count_quantized(row, encoding);
