@@ -2,10 +2,10 @@
 
 use crate::{
     shapes::{Layer, Model},
-    time::per_launch,
+    time::{Seconds, per_launch},
 };
 use automodel::Device;
-use automodel::quant::{Blocksize, Device4bit, DeviceQuantizer, Linear4bit, QuantError, QuantType, WeightDtype};
+use automodel::quant::{Blocksize, DeviceQuantizer, Linear4bit, QuantError, QuantType, WeightDtype};
 use burn::tensor::{DType, Distribution, FloatDType, Tensor};
 use serde::Serialize;
 use std::error::Error;
@@ -16,7 +16,7 @@ pub struct Measured {
     model: Model,
     layer: Layer,
     what: String,
-    seconds: f64,
+    seconds: Seconds,
     /// Bytes that have to be read and written at least.
     bytes: usize,
 }
@@ -24,15 +24,17 @@ pub struct Measured {
 impl Measured {
     /// As a row of the table.
     pub fn row(&self, copy: f64) -> String {
-        let speed = self.bytes as f64 / self.seconds;
+        let seconds = self.seconds.of_device();
+        let speed = self.bytes as f64 / seconds;
         let Layer { name, out_features, in_features } = self.layer;
         format!(
-            "| {:?} | {name} | {out_features} x {in_features} | {} | {:.1} | {:.0} | {:.0} % |",
+            "| {:?} | {name} | {out_features} x {in_features} | {} | {:.1} | {:.0} | {:.0} % | {:.1} |",
             self.model,
             self.what,
-            self.seconds * 1e6,
+            seconds * 1e6,
             speed / 1e9,
-            100.0 * speed / copy
+            100.0 * speed / copy,
+            self.seconds.launched * 1e6,
         )
     }
 }
@@ -41,10 +43,8 @@ impl Measured {
 pub fn copy_bandwidth(device: &Device, bytes: usize) -> Result<f64, Box<dyn Error>> {
     let elements = bytes / 4;
     let source = Tensor::<1>::random([elements], Distribution::Uniform(-1.0, 1.0), device);
-    let mut copy = None;
-    let seconds = per_launch(device, 1, &mut |_| copy = Some(source.clone() + 1.0))?;
-    drop(copy);
-    Ok((2 * elements * 4) as f64 / seconds)
+    let seconds = per_launch(device, 1, &mut |_| source.clone() + 1.0)?;
+    Ok((2 * elements * 4) as f64 / seconds.of_device())
 }
 
 /// Quantisation, dequantisation and products of a layer. As many weights as fill `working_set` are used in turn.
@@ -63,34 +63,34 @@ pub fn measure(
     let dense = Tensor::<2>::random([out, inner], Distribution::Normal(0.0, 0.02), device).cast(dtype);
     let quantize = || Linear4bit::quantize(dense.clone(), QuantType::Nf4, blocksize, None);
     let layers = (0..count).map(|_| quantize()).collect::<Result<Vec<_>, _>>()?;
-    let measured = |what: String, seconds: f64, bytes: usize| Measured { model, layer, what, seconds, bytes };
+    let measured = |what: String, seconds: Seconds, bytes: usize| Measured { model, layer, what, seconds, bytes };
 
-    let (mut all, mut kept) = (Vec::new(), None);
+    let mut all = Vec::new();
     if DeviceQuantizer::serves(device, blocksize) {
-        let flat = dense.clone().reshape([elements]);
-        let (mut outcome, mut last) = (Ok(()), None);
+        let window = dense.clone().reshape([elements]);
+        let quantizer = half_full(&window, [2 * out, inner], device)?;
         let seconds = per_launch(device, 1, &mut |_| {
-            outcome = quantize_window(&flat, [out, inner], device).map(|weight| last = Some(weight));
+            let mut quantizer = quantizer.clone();
+            quantizer.fill(window.clone()).and_then(|()| quantizer.finish())
         })?;
-        drop(last);
-        outcome?;
         all.push(measured("quantise".into(), seconds, 2 * elements + packed));
     }
-    let seconds = per_launch(device, count, &mut |i| kept = Some(layers[i].dequantize(dtype)))?;
+    // Results are kept until all are there, so there are fewer of the large ones.
+    let few = (8 * working_set / (2 * elements)).clamp(1, count);
+    let seconds = per_launch(device, few, &mut |i| layers[i].dequantize(dtype))?;
     all.push(measured("dequantise".into(), seconds, packed + 2 * elements));
     for &rows in rows {
         let x = Tensor::<2>::random([rows, inner], Distribution::Normal(0.0, 1.0), device).cast(dtype);
-        let seconds = per_launch(device, count, &mut |i| kept = Some(layers[i].forward(x.clone())))?;
+        let seconds = per_launch(device, count, &mut |i| layers[i].forward(x.clone()))?;
         all.push(measured(format!("product, {rows} rows"), seconds, packed + 2 * rows * (inner + out)));
     }
-    drop(kept);
     Ok(all)
 }
 
-/// Quantises without the look at the scales that a caller would wait for.
-fn quantize_window(values: &Tensor<1>, shape: [usize; 2], device: &Device) -> Result<Device4bit, QuantError> {
-    let dtype = WeightDtype::of(values.dtype()).unwrap_or(WeightDtype::Float32);
+/// A quantiser that has its first half, and so its memory, and takes `window` next.
+fn half_full(window: &Tensor<1>, shape: [usize; 2], device: &Device) -> Result<DeviceQuantizer, QuantError> {
+    let dtype = WeightDtype::of(window.dtype()).unwrap_or(WeightDtype::Float32);
     let mut quantizer = DeviceQuantizer::new(QuantType::Nf4, Blocksize::default(), shape, dtype, device)?;
-    quantizer.fill(values.clone())?;
-    quantizer.finish()
+    quantizer.fill(window.clone())?;
+    Ok(quantizer)
 }

@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = arguments.device.open()?;
     let copy = kernels::copy_bandwidth(&device, arguments.working_set)?;
     println!("device {}: copies at {:.1} GB/s, read and written bytes together\n", arguments.device, copy / 1e9);
-    println!("| model | layer | out x in | what | µs | GB/s | of the copy |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| model | layer | out x in | what | µs | GB/s | of the copy | launched, µs |\n|---|---|---|---|---|---|---|---|"
+    );
     let mut all: Vec<Measured> = Vec::new();
     for model in &arguments.models {
         for layer in model.layers() {

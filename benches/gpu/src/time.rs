@@ -1,6 +1,7 @@
-//! How long launches take when the device never waits for the host.
+//! How long launches take on the device, and with what the host adds.
 
 use automodel::Device;
+use burn::tensor::capture;
 use std::{
     error::Error,
     time::{Duration, Instant},
@@ -9,32 +10,68 @@ use std::{
 /// Samples of which the median counts.
 const SAMPLES: usize = 7;
 /// A sample takes at least this long, so that the wait at its end does not count.
-const LEAST: Duration = Duration::from_millis(40);
+const LEAST: Duration = Duration::from_millis(20);
 
-/// Seconds that one of `count` launches takes: they are launched in turn, again and again, and waited for at the end.
-pub fn per_launch(device: &Device, count: usize, launch: &mut dyn FnMut(usize)) -> Result<f64, Box<dyn Error>> {
+/// Seconds of one launch.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Seconds {
+    /// Replayed from a recording: what the device takes. `None` where it has no recordings.
+    pub replayed: Option<f64>,
+    /// Launched one by one without waiting: the greater of what the device and what the host takes.
+    pub launched: f64,
+}
+
+impl Seconds {
+    /// What the device takes, as far as is known.
+    pub fn of_device(self) -> f64 {
+        self.replayed.unwrap_or(self.launched)
+    }
+}
+
+/// What one of `count` launches takes: they are launched in turn, again and again, and waited for at the end. What a launch returns
+/// is kept, because fusion skips launches whose results nothing reads.
+pub fn per_launch<T>(
+    device: &Device,
+    count: usize,
+    launch: &mut dyn FnMut(usize) -> T,
+) -> Result<Seconds, Box<dyn Error>> {
+    let mut all = || (0..count).map(&mut *launch).collect::<Vec<T>>();
+    let mut graph = capture(device, &mut all);
+    let is_recorded = graph.is_hardware();
+    let replayed = if is_recorded {
+        // SAFETY: the recording owns what its launches return, and the weights and activations that they read are borrowed for
+        // as long; nothing else runs on the device meanwhile.
+        let seconds = median(device, &mut || {
+            let _ = unsafe { graph.replay() };
+        })?;
+        Some(seconds / count as f64)
+    } else {
+        None
+    };
+    drop(graph);
+    let launched = median(device, &mut || {
+        let kept = all();
+        // Fusion would join passes.
+        let _ = device.flush();
+        drop(kept);
+    })?;
+    Ok(Seconds { replayed, launched: launched / count as f64 })
+}
+
+/// The median of several samples of many passes each.
+fn median(device: &Device, pass: &mut dyn FnMut()) -> Result<f64, Box<dyn Error>> {
     let sync = || device.sync().map_err(|error| format!("the device failed: {error:?}"));
-    let mut pass = |passes: usize| -> Result<f64, Box<dyn Error>> {
+    let mut timed = |passes: usize| -> Result<f64, Box<dyn Error>> {
         sync()?;
         let start = Instant::now();
-        for _ in 0..passes {
-            for i in 0..count {
-                launch(i);
-                // Fusion would join launches, and skip those whose results nothing reads.
-                device.flush().map_err(|error| format!("the device failed: {error:?}"))?;
-            }
-        }
+        (0..passes).for_each(|_| pass());
         sync()?;
-        Ok(start.elapsed().as_secs_f64())
+        Ok(start.elapsed().as_secs_f64() / passes as f64)
     };
     // The first pass compiles and tunes.
-    pass(1)?;
-    let once = pass(1)?;
-    let passes = (LEAST.as_secs_f64() / once.max(1e-9)).ceil().clamp(1.0, 1e4) as usize;
-    let mut samples = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        samples.push(pass(passes)? / (passes * count) as f64);
-    }
+    timed(1)?;
+    let passes = (LEAST.as_secs_f64() / timed(1)?.max(1e-9)).ceil().clamp(1.0, 1e4) as usize;
+    let mut samples = (0..SAMPLES).map(|_| timed(passes)).collect::<Result<Vec<_>, _>>()?;
     samples.sort_by(f64::total_cmp);
     Ok(samples[SAMPLES / 2])
 }

@@ -121,6 +121,11 @@ impl LayerCache {
         self.length
     }
 
+    /// Keys and values that are kept, the last positions of [`length`](Self::length); `None` if there are none.
+    pub fn kept(&self) -> Option<(Tensor<4>, Tensor<4>)> {
+        self.buffer.as_ref().filter(|buffer| buffer.len() > 0).map(Buffer::views)
+    }
+
     /// Forgets all positions; the next sequence may have another shape. Buffers stay for a sequence of the same one.
     pub fn reset(&mut self) {
         self.length = 0;
@@ -137,7 +142,7 @@ impl LayerCache {
     /// Writes into the buffer, or into one half as large again.
     fn grow(&mut self, k: Tensor<4>, v: Tensor<4>) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
         let [_, _, added, _] = k.dims();
-        let needed = self.kept().saturating_add(added);
+        let needed = self.kept_positions().saturating_add(added);
         let capacity = needed.saturating_add((needed / 2).max(MIN_ROOM));
         self.write(k, v, capacity)
     }
@@ -166,7 +171,7 @@ impl LayerCache {
     /// it are returned beside the kept ones without passing through it.
     fn roll(&mut self, k: Tensor<4>, v: Tensor<4>, past: usize) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
         let [_, _, added, _] = k.dims();
-        let needed = self.kept().saturating_add(added);
+        let needed = self.kept_positions().saturating_add(added);
         let largest = past.saturating_add((past / 4).max(MIN_ROOM));
         let room = self.buffer.as_ref().is_some_and(|buffer| buffer.has_room(added));
         let views = if room || needed <= largest {
@@ -195,7 +200,7 @@ impl LayerCache {
         Ok(views)
     }
 
-    fn kept(&self) -> usize {
+    fn kept_positions(&self) -> usize {
         self.buffer.as_ref().map_or(0, Buffer::len)
     }
 }

@@ -42,6 +42,8 @@ mod products;
 pub mod rope;
 pub mod sdpa;
 mod softmax;
+#[cfg(feature = "cube")]
+pub mod step;
 mod tiled;
 
 pub use attention::{AttentionParams, attention};

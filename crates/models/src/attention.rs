@@ -2,6 +2,8 @@
 
 use crate::{CacheOptions, LayerState, Linear, ModelError, Norm, convert, parameters};
 use automodel_attention::{AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention};
+#[cfg(feature = "cube")]
+use automodel_attention::step::{self, FixedCache, StepHeads, StepPosition, StepRope};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -116,6 +118,12 @@ impl Attention {
 
     /// Queries, keys and values `[batch, heads, length, head_dim]`.
     fn project(&self, x: Tensor<3>) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let [q, k, v] = self.projections(x).map(|projected| projected.swap_dims(1, 2));
+        (q, k, v)
+    }
+
+    /// Queries, keys and values `[batch, length, heads, head_dim]`.
+    fn projections(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
         let [batch, length, hidden_size] = x.dims();
         let rows = x.reshape([batch * length, hidden_size]);
         let whole = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.extent == QkNormExtent::Projection);
@@ -131,18 +139,17 @@ impl Attention {
             };
             let y = y.reshape([batch, length, heads, self.spec.head_dim]);
             let before = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| !qk_norm.after_rope);
-            let y = match norm.filter(|_| !whole && before) {
+            match norm.filter(|_| !whole && before) {
                 Some(norm) => norm.forward(y),
                 None => y,
-            };
-            y.swap_dims(1, 2)
+            }
         };
         let (heads, kv_heads) = (self.spec.num_attention_heads, self.spec.num_key_value_heads);
-        (
+        [
             project(&self.q_proj, self.q_norm.as_ref(), heads),
             project(&self.k_proj, self.k_norm.as_ref(), kv_heads),
             project(&self.v_proj, None, kv_heads),
-        )
+        ]
     }
 
     fn rotate(&self, q: Tensor<4>, k: Tensor<4>, tables: Option<&RopeTables>) -> (Tensor<4>, Tensor<4>) {
@@ -174,6 +181,41 @@ impl Attention {
         let device = q.device();
         let dtype = q.dtype();
         q * Tensor::<4>::from_data(factors, (&device, dtype))
+    }
+}
+
+#[cfg(feature = "cube")]
+impl Attention {
+    /// Whether a device has kernels for [`step`](Self::step).
+    pub(crate) fn has_steps(&self, device: &Device) -> bool {
+        let heads = StepHeads {
+            heads: self.spec.num_attention_heads,
+            kv_heads: self.spec.num_key_value_heads,
+            head_dim: self.spec.head_dim,
+        };
+        let turns_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
+        turns_last && self.spec.query_temperature.is_none() && step::serves(device, heads, &convert::mask(self.spec.mask))
+    }
+
+    /// [`forward`](Self::forward) for one new token of each sequence, `[batch, 1, hidden_size]`, over a cache of fixed buffers.
+    pub(crate) fn step(
+        &self,
+        x: Tensor<3>,
+        rope: Option<&StepRope>,
+        cache: &mut FixedCache,
+        at: &StepPosition,
+    ) -> Result<Tensor<3>, AttentionError> {
+        let [batch, _, _] = x.dims();
+        let [q, k, v] = self.projections(x).map(|projected| {
+            let [_, _, heads, head_dim] = projected.dims();
+            projected.reshape([batch, heads * head_dim])
+        });
+        let params =
+            AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) };
+        let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
+        let y = self.o_proj.forward(cache.attend(q, k, v, rope, sinks, &params, at)?);
+        let hidden_size = y.dims()[1];
+        Ok(y.reshape([batch, 1, hidden_size]))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Token ids of several sequences, padded on the left to one length.
 
 use crate::ModelError;
+use burn::tensor::{Int, Tensor};
 use std::ops::Range;
 
 /// Token ids `[batch, length]`, checked against the vocabulary and padded on the left.
@@ -62,6 +63,26 @@ impl TokenBatch {
             ids.extend(std::iter::repeat_n(0, length - part.len()).chain(part.iter().copied()));
         }
         Ok(Self { ids, padding, length })
+    }
+
+    /// One token a row, with ids `[batch]` that are read back from their device.
+    ///
+    /// ```
+    /// use automodel_models::TokenBatch;
+    /// use burn::tensor::{Device, Int, Tensor};
+    ///
+    /// let chosen = Tensor::<1, Int>::from_ints([3, 8], &Device::flex());
+    /// assert_eq!(TokenBatch::read(chosen, 10)?, TokenBatch::new(&[[3], [8]], 10)?);
+    /// # Ok::<(), automodel_models::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`ModelError::UnreadableTokens`] if the device fails.
+    pub fn read(tokens: Tensor<1, Int>, vocab_size: usize) -> Result<Self, ModelError> {
+        let data = tokens.try_into_data().map_err(|source| ModelError::UnreadableTokens { source: Box::new(source) })?;
+        // What is no id at all is outside of every vocabulary.
+        let rows: Vec<[u32; 1]> = data.iter::<i64>().map(|id| [u32::try_from(id).unwrap_or(u32::MAX)]).collect();
+        Self::new(&rows, vocab_size)
     }
 
     /// Number of sequences.

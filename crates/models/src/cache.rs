@@ -92,12 +92,23 @@ impl DecodeCache {
     /// [`ModelError::CacheBatchSize`](crate::ModelError::CacheBatchSize) for another number of sequences,
     /// [`ModelError::PaddingAfterStart`](crate::ModelError::PaddingAfterStart) for padding after the first batch.
     pub fn check(&self, batch: &crate::TokenBatch) -> Result<(), crate::ModelError> {
-        if batch.batch_size() != self.batch_size {
-            return Err(crate::ModelError::CacheBatchSize { batch: batch.batch_size(), cache: self.batch_size });
-        }
+        self.check_size(batch.batch_size())?;
         if self.length > 0 && batch.padding().iter().any(|&padding| padding > 0) {
             return Err(crate::ModelError::PaddingAfterStart);
         }
         Ok(())
+    }
+
+    /// Checks that a batch of so many sequences can continue this cache.
+    pub(crate) fn check_size(&self, batch: usize) -> Result<(), crate::ModelError> {
+        if batch != self.batch_size {
+            return Err(crate::ModelError::CacheBatchSize { batch, cache: self.batch_size });
+        }
+        Ok(())
+    }
+
+    /// Records that one token a row was seen.
+    pub(crate) fn advance_by_one(&mut self) {
+        self.length += 1;
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{DecodeCache, ModelError, TokenBatch, parameters::ParameterTensor};
 use automodel_quant::Linear4bit;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use std::fmt::Debug;
 
 /// A causal language model that can be filled with weights and run.
@@ -35,6 +35,34 @@ pub trait CausalLm: Debug + Send + Sync {
     /// # Errors
     /// [`ModelError`] if the batch does not fit the cache, the vocabulary or the learned positions.
     fn forward(&self, batch: &TokenBatch, logits: LogitsFor, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError>;
+
+    /// Runs one token a row, whose ids `[batch]` a device has chosen, as [`forward`](Self::forward) runs a batch of length 1;
+    /// returns logits `[batch, 1, vocab_size]` in float32.
+    ///
+    /// The ids are those of the vocabulary: implementations that use them where they are have no means to check that. The default
+    /// reads them back to the host, which waits for the device, and calls [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); [`ModelError::UnreadableTokens`] if the ids cannot be read back.
+    fn forward_tokens(&self, tokens: Tensor<1, Int>, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        self.forward(&TokenBatch::read(tokens, self.vocab_size())?, LogitsFor::Last, cache)
+    }
+
+    /// Steps of one token a row after what `cache` holds, up to `limit` positions, over buffers that stay where they are, so that
+    /// they can be recorded; `tokens` is the int32 buffer `[batch]` that each step reads. `None`, the default, where there are
+    /// none.
+    ///
+    /// # Errors
+    /// As [`TokenSteps::new`](crate::TokenSteps::new).
+    #[cfg(feature = "cube")]
+    fn token_steps(
+        &self,
+        _cache: &DecodeCache,
+        _limit: usize,
+        _tokens: Tensor<1, Int>,
+    ) -> Result<Option<crate::TokenSteps>, ModelError> {
+        Ok(None)
+    }
 
     /// Whether prompts may come in several passes of many tokens, which then give what a single pass gives. The first of them
     /// may carry more padding than it is long, and later ones begin with token 0 where a row is padded still; see

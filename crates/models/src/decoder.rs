@@ -110,11 +110,26 @@ impl Decoder {
     /// As [`CausalLm::forward`].
     pub fn hidden_states(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
         cache.check(batch)?;
+        self.check_vocabulary(batch)?;
         let padding = if cache.length() == 0 { batch.padding() } else { cache.padding() }.to_vec();
+        let ids = self.model.embed_tokens.ids(batch.ids().iter().map(|&id| i64::from(id)));
+        let x = self.run(ids, [batch.batch_size(), batch.length()], padding, cache)?;
+        cache.advance(batch)?;
+        Ok(x)
+    }
+
+    /// Runs ids `[batch * length]` after what the cache holds; the cache does not advance yet.
+    fn run(
+        &self,
+        ids: Tensor<1, Int>,
+        shape: [usize; 2],
+        padding: Vec<usize>,
+        cache: &mut DecodeCache,
+    ) -> Result<Tensor<3>, ModelError> {
         let positions = Positions { query_start: cache.length(), key_start: 0, padding };
-        let mut x = self.embed(batch, &positions)?;
+        let mut x = self.embed(ids, shape, &positions)?;
         let device = x.device();
-        let rows = positions.rotary(batch.length());
+        let rows = positions.rotary(shape[1]);
         let total_length = rows.iter().flatten().max().map_or(1, |last| last + 1).max(cache.announced());
         let tables = self.ropes.iter().map(|rope| rope.tables(&rows, total_length, &device));
         let rope_tables = tables
@@ -125,19 +140,31 @@ impl Decoder {
             let state = cache.layers.get_mut(index).ok_or(ModelError::ForeignCache { layer: index })?;
             x = layer.forward(x, index, state, &context)?;
         }
-        cache.advance(batch)?;
         Ok(self.model.norm.forward(x))
     }
 
-    fn embed(&self, batch: &TokenBatch, positions: &Positions) -> Result<Tensor<3>, ModelError> {
-        let shape = [batch.batch_size(), batch.length()];
+    #[cfg(feature = "cube")]
+    pub(crate) fn ropes(&self) -> &[Rope] {
+        &self.ropes
+    }
+
+    fn check_vocabulary(&self, batch: &TokenBatch) -> Result<(), ModelError> {
         if let Some((position, &token)) =
             batch.ids().iter().enumerate().find(|&(_, &id)| id as usize >= self.facts.vocab_size)
         {
             let (row, position) = (position / batch.length(), position % batch.length());
             return Err(ModelError::TokenOutOfVocabulary { token, row, position, vocab_size: self.facts.vocab_size });
         }
-        let mut x = self.model.embed_tokens.lookup(batch.ids().iter().map(|&id| i64::from(id)), shape);
+        Ok(())
+    }
+
+    pub(crate) fn embed(
+        &self,
+        ids: Tensor<1, Int>,
+        [batch_size, length]: [usize; 2],
+        positions: &Positions,
+    ) -> Result<Tensor<3>, ModelError> {
+        let mut x = self.model.embed_tokens.lookup(ids, [batch_size, length]);
         if let Some(dtype) = self.facts.options.activations {
             x = x.cast(dtype);
         }
@@ -145,21 +172,21 @@ impl Decoder {
             x = x * scale;
         }
         if let (Some(learned), Some(table)) = (&self.facts.embedding.learned_positions, &self.model.embed_positions) {
-            let end = positions.query_start + batch.length();
+            let end = positions.query_start + length;
             let limit = learned.rows.saturating_sub(learned.offset);
             if end > limit {
                 return Err(ModelError::TooManyPositions { length: end, limit });
             }
-            let rows = positions.rotary(batch.length());
+            let rows = positions.rotary(length);
             // One row stands for all where nothing is padded.
-            let rows = rows.iter().cycle().take(batch.batch_size());
-            let ids = rows.flatten().map(|&position| (position + learned.offset) as i64);
-            x = x + table.lookup(ids, shape);
+            let rows = rows.iter().cycle().take(batch_size);
+            let ids = table.ids(rows.flatten().map(|&position| (position + learned.offset) as i64));
+            x = x + table.lookup(ids, [batch_size, length]);
         }
         Ok(x)
     }
 
-    fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let mut logits = self.lm_head.forward_sequence(hidden).cast(DType::F32);
         if let Some(scale) = self.facts.head.logit_scale {
             logits = logits * scale;
@@ -207,6 +234,25 @@ impl CausalLm for Decoder {
             }
         };
         Ok(self.logits(hidden))
+    }
+
+    fn forward_tokens(&self, tokens: Tensor<1, Int>, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        let [batch_size] = tokens.dims();
+        let padding = cache.padding().to_vec();
+        cache.check_size(batch_size)?;
+        let hidden = self.run(tokens, [batch_size, 1], padding, cache)?;
+        cache.advance_by_one();
+        Ok(self.logits(hidden))
+    }
+
+    #[cfg(feature = "cube")]
+    fn token_steps(
+        &self,
+        cache: &DecodeCache,
+        limit: usize,
+        tokens: Tensor<1, Int>,
+    ) -> Result<Option<crate::TokenSteps>, ModelError> {
+        crate::TokenSteps::new(self, cache, limit, tokens)
     }
 
     fn takes_prompts_in_parts(&self) -> bool {
@@ -259,11 +305,15 @@ impl CausalLm for Decoder {
 }
 
 impl Embedding {
-    fn lookup(&self, ids: impl Iterator<Item = i64>, [batch, length]: [usize; 2]) -> Tensor<3> {
-        let weight = self.weight.val();
-        let ids = TensorData::new(ids.collect::<Vec<i64>>(), [batch * length]);
-        let ids = Tensor::<1, Int>::from_data(ids, &weight.device());
-        let rows = weight.select(0, ids);
+    /// Row numbers on the device of the table.
+    fn ids(&self, ids: impl Iterator<Item = i64>) -> Tensor<1, Int> {
+        let ids: Vec<i64> = ids.collect();
+        let count = ids.len();
+        Tensor::from_data(TensorData::new(ids, [count]), &self.weight.val().device())
+    }
+
+    fn lookup(&self, ids: Tensor<1, Int>, [batch, length]: [usize; 2]) -> Tensor<3> {
+        let rows = self.weight.val().select(0, ids);
         let width = rows.dims()[1];
         rows.reshape([batch, length, width])
     }

@@ -79,6 +79,13 @@ pub enum ModelError {
         /// Name of the implementation.
         implementation: String,
     },
+    /// Token ids that could not be read back from the device.
+    #[error("the chosen tokens could not be read from the device: it may be out of memory")]
+    UnreadableTokens {
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync + 'static>,
+    },
     /// Attention failed.
     #[error("attention failed in layer {layer}")]
     Attention {

@@ -103,12 +103,30 @@ impl DecoderLayer {
         state: &mut LayerState,
         context: &PassContext<'_>,
     ) -> Result<Tensor<3>, ModelError> {
-        let mut mix = |x: Tensor<3>| {
-            let MixerModule::Attention(attention) = &self.self_attn;
+        let rope = self.rope;
+        self.run(x, &mut |attention, x| {
             let cache = Attention::cache_of(state, layer)?;
             attention
-                .forward(x, self.rope, cache, context)
+                .forward(x, rope, cache, context)
                 .map_err(|source| ModelError::Attention { layer, source: Box::new(source) })
+        })
+    }
+
+    /// The rotary embedding of this layer among those of the model.
+    #[cfg(feature = "cube")]
+    pub(crate) fn rope(&self) -> Option<usize> {
+        self.rope
+    }
+
+    /// `[batch, length, hidden_size]` to the same, with `mix` for what the mixer does.
+    pub(crate) fn run(
+        &self,
+        x: Tensor<3>,
+        mix: &mut dyn FnMut(&Attention, Tensor<3>) -> Result<Tensor<3>, ModelError>,
+    ) -> Result<Tensor<3>, ModelError> {
+        let mut mix = |x: Tensor<3>| {
+            let MixerModule::Attention(attention) = &self.self_attn;
+            mix(attention, x)
         };
         let feed = |x: Tensor<3>| self.mlp.forward(x);
         Ok(match self.placement {

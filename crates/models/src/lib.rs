@@ -18,6 +18,8 @@ mod moe;
 mod norm;
 pub mod parameters;
 pub mod scope;
+#[cfg(feature = "cube")]
+mod step;
 
 pub use attention::Attention;
 pub use batch::TokenBatch;
@@ -32,3 +34,5 @@ pub use linear::{Linear, Weight};
 pub use mlp::{GatedMlp, PlainMlp};
 pub use moe::{Router, SparseMoe};
 pub use norm::Norm;
+#[cfg(feature = "cube")]
+pub use step::TokenSteps;

@@ -2,7 +2,7 @@
 //! will do.
 
 use automodel_quant::{
-    Blocksize, DeviceQuantizer, Elements, Linear4bit, QuantError, QuantType, Quantized4bit, WeightDtype,
+    Blocksize, DeviceQuantizer, Elements, Linear4bit, Precision, QuantError, QuantType, Quantized4bit, WeightDtype,
 };
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
 
@@ -30,11 +30,22 @@ fn quantized(quant_type: QuantType, blocksize: usize, shape: [usize; 2]) -> Quan
 
 /// Products on the device and on the CPU for activations of a dtype.
 fn products(weight: &Quantized4bit, rows: usize, dtype: DType, device: &Device) -> [Vec<f32>; 2] {
+    products_with(weight, rows, dtype, Precision::Exact, device)
+}
+
+fn products_with(
+    weight: &Quantized4bit,
+    rows: usize,
+    dtype: DType,
+    precision: Precision,
+    device: &Device,
+) -> [Vec<f32>; 2] {
     let cpu = Device::flex();
     let x = Tensor::<2>::random([rows, weight.shape()[1]], Distribution::Uniform(-1.0, 1.0), &cpu).cast(dtype);
     [device, &cpu].map(|device| {
         let x = Tensor::<2>::from_data(x.clone().into_data(), (device, dtype));
-        let y = Linear4bit::new(weight, None, device).forward(x);
+        let precision = if *device == cpu { Precision::Exact } else { precision };
+        let y = Linear4bit::new(weight, None, device).with_precision(precision).forward(x);
         assert_eq!(y.dtype(), dtype);
         y.try_into_data().unwrap().convert::<f32>().try_into_vec().unwrap()
     })
@@ -90,6 +101,37 @@ fn products_in_half_precision_are_those_of_the_cpu() {
             assert_close(&products(&weight, rows, dtype, &device), tolerance, &format!("{dtype:?} {rows} rows"));
         }
     }
+}
+
+/// Tensor cores take these where there are some: sizes with whole and cut-off tiles, rows that several planes share, every number of
+/// column tiles, nested scales, long blocks.
+#[test]
+fn products_of_many_rows_are_those_of_the_cpu() {
+    let Some(device) = device() else { return };
+    // Burn's product, which a device without tensor cores takes, is compiled for each size, which takes seconds on a software driver.
+    let all_rows: &[usize] = if cfg!(feature = "cuda") && is_cuda(&device) { &[1, 3, 8, 9, 17, 40, 64] } else { &[9] };
+    for (dtype, tolerance) in [(DType::F16, 1.0 / 1024.0), (DType::BF16, 1.0 / 128.0)] {
+        if !device.supports_dtype(dtype) {
+            eprintln!("SKIPPED: {device:?} has no {dtype:?}");
+            continue;
+        }
+        for (shape, blocksize, is_nested) in
+            [([64, 256], 64, false), ([33, 4096], 64, true), ([100, 192], 256, false), ([24, 64], 128, true)]
+        {
+            let weight = quantized(QuantType::Nf4, blocksize, shape);
+            let weight = if is_nested { weight.nested() } else { weight };
+            for &rows in all_rows {
+                let what = format!("{shape:?} {dtype:?} {rows} rows, nested: {is_nested}");
+                assert_close(&products(&weight, rows, dtype, &device), tolerance, &what);
+                let fast = products_with(&weight, rows, dtype, Precision::Fast, &device);
+                assert_close(&fast, 2.0 * tolerance, &format!("{what}, fast"));
+            }
+        }
+    }
+}
+
+fn is_cuda(device: &Device) -> bool {
+    format!("{device:?}").to_lowercase().contains("cuda")
 }
 
 #[test]

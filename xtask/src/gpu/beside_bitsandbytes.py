@@ -13,18 +13,44 @@ SHAPES = {"tiny": (256, 64, 512), "1b": (2048, 512, 8192), "8b": (4096, 1024, 14
 
 
 def per_launch(count, launch):
-    def timed(passes):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(passes):
-            for i in range(count):
-                launch(i)
-        torch.cuda.synchronize()
-        return time.perf_counter() - start
+    """Seconds of one launch: replayed from a recording of all, and launched one by one."""
 
-    timed(1)
-    passes = max(1, min(10_000, round(0.04 / max(timed(1), 1e-9))))
-    return statistics.median(timed(passes) / (passes * count) for _ in range(7))
+    def median(run):
+        def timed(passes):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(passes):
+                run()
+            torch.cuda.synchronize()
+            return (time.perf_counter() - start) / passes
+
+        timed(1)
+        passes = max(1, min(10_000, round(0.02 / max(timed(1), 1e-9))))
+        return statistics.median(timed(passes) for _ in range(7)) / count
+
+    def run():
+        for i in range(count):
+            launch(i)
+
+    launched = median(run)
+    try:
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            run()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+        replayed = median(graph.replay)
+    except RuntimeError as error:
+        print(f"no recording: {error}")
+        torch.cuda.synchronize()
+        replayed = None
+    return {"replayed": replayed, "launched": launched}
+
+
+def of_device(seconds):
+    return seconds["replayed"] or seconds["launched"]
 
 
 def main():
@@ -35,19 +61,22 @@ def main():
     parser.add_argument("--json")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
-    source = torch.empty(arguments.working_set // 4, device="cuda")
+    source = torch.rand(arguments.working_set // 4, device="cuda")
     target = torch.empty_like(source)
-    copy = 2 * source.numel() * 4 / per_launch(1, lambda _: target.copy_(source))
+    copy = 2 * source.numel() * 4 / of_device(per_launch(1, lambda _: target.copy_(source)))
     del source, target
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bitsandbytes {bitsandbytes.__version__}")
     print(f"copies at {copy / 1e9:.1f} GB/s, read and written bytes together\n")
-    print("| model | layer | out x in | what | µs | GB/s | of the copy |\n|---|---|---|---|---|---|---|")
+    print("| model | layer | out x in | what | µs | GB/s | of the copy | launched, µs |\n|---|---|---|---|---|---|---|---|")
     measured = []
 
     def note(model, layer, shape, what, seconds, moved):
         measured.append({"model": model, "layer": layer, "shape": shape, "what": what, "seconds": seconds, "bytes": moved})
-        speed = moved / seconds
-        print(f"| {model} | {layer} | {shape[0]} x {shape[1]} | {what} | {seconds * 1e6:.1f} | {speed / 1e9:.0f} | {100 * speed / copy:.0f} % |")
+        speed = moved / of_device(seconds)
+        print(
+            f"| {model} | {layer} | {shape[0]} x {shape[1]} | {what} | {of_device(seconds) * 1e6:.1f} | {speed / 1e9:.0f} "
+            f"| {100 * speed / copy:.0f} % | {seconds['launched'] * 1e6:.1f} |"
+        )
 
     for model in arguments.models.split(","):
         hidden, kv, inner = SHAPES[model]

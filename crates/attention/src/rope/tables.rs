@@ -49,6 +49,11 @@ impl RopeTables {
         self.sin.clone()
     }
 
+    /// Which elements turn together.
+    pub fn pairing(&self) -> RopePairing {
+        self.pairing
+    }
+
     /// Rotates queries or keys `[batch, heads, length, head_dim]`; elements beyond the rotating width stay as they
     /// are. Computed in float32, returned in the dtype of `x`.
     ///

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Rows of activations up to which GPUs take each way to multiply with a 4-bit weight; with more rows the weight is decoded once,
 /// for Burn's product.
 ///
-/// The defaults were not measured yet. The environment can override them for a process: `AUTOMODEL_MATVEC_ROWS`; a program can
-/// with [`Crossover::set`].
+/// The environment can override the defaults for a process: `AUTOMODEL_MATVEC_ROWS` and `AUTOMODEL_TILE_ROWS`; a program can with
+/// [`Crossover::set`].
 ///
 /// ```
 /// use automodel_quant::Crossover;
@@ -19,30 +19,59 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Crossover {
-    /// Most rows for the product that reads every code once for all rows. No more than [`Crossover::MOST_MATVEC_ROWS`] count.
+    /// Most rows for the product that reads every code once for all rows, without tensor cores. No more than
+    /// [`Crossover::MOST_MATVEC_ROWS`] count.
     pub matvec: usize,
+    /// Most rows for the product on tensor cores, which comes first where the device, the dtype and the sizes allow it. No more
+    /// than [`Crossover::MOST_TILE_ROWS`] count.
+    pub tile: usize,
 }
 
-static MATVEC: OnceLock<AtomicUsize> = OnceLock::new();
+/// A limit of the process, read from the environment when it is first asked for.
+struct Limit {
+    rows: OnceLock<AtomicUsize>,
+    variable: &'static str,
+    default: usize,
+    most: usize,
+}
+
+static MATVEC: Limit = Limit {
+    rows: OnceLock::new(),
+    variable: "AUTOMODEL_MATVEC_ROWS",
+    default: Crossover::MOST_MATVEC_ROWS,
+    most: Crossover::MOST_MATVEC_ROWS,
+};
+static TILE: Limit = Limit {
+    rows: OnceLock::new(),
+    variable: "AUTOMODEL_TILE_ROWS",
+    default: Crossover::MOST_TILE_ROWS,
+    most: Crossover::MOST_TILE_ROWS,
+};
+
+impl Limit {
+    fn rows(&self) -> &AtomicUsize {
+        self.rows.get_or_init(|| {
+            let given = std::env::var(self.variable).ok().and_then(|rows| rows.trim().parse().ok());
+            AtomicUsize::new(given.unwrap_or(self.default).min(self.most))
+        })
+    }
+}
 
 impl Crossover {
     /// Rows that the fused product has kernels for.
     pub const MOST_MATVEC_ROWS: usize = 8;
+    /// Rows that the product on tensor cores has kernels for.
+    pub const MOST_TILE_ROWS: usize = 64;
 
     /// What products of this process go by.
     pub fn current() -> Self {
-        Self { matvec: matvec().load(Ordering::Relaxed) }
+        Self { matvec: MATVEC.rows().load(Ordering::Relaxed), tile: TILE.rows().load(Ordering::Relaxed) }
     }
 
     /// Changes what the products of this process go by from now on.
     pub fn set(self) {
-        matvec().store(self.matvec.min(Self::MOST_MATVEC_ROWS), Ordering::Relaxed);
+        for (limit, rows) in [(&MATVEC, self.matvec), (&TILE, self.tile)] {
+            limit.rows().store(rows.min(limit.most), Ordering::Relaxed);
+        }
     }
-}
-
-fn matvec() -> &'static AtomicUsize {
-    MATVEC.get_or_init(|| {
-        let given = std::env::var("AUTOMODEL_MATVEC_ROWS").ok().and_then(|rows| rows.trim().parse().ok());
-        AtomicUsize::new(given.unwrap_or(Crossover::MOST_MATVEC_ROWS).min(Crossover::MOST_MATVEC_ROWS))
-    })
 }

@@ -11,6 +11,8 @@ use crate::{Layout4bit, linear::scales::Scales, nested::NESTED_BLOCKSIZE};
 
 /// Units of a cube, where a row of the weight does not need more.
 const UNITS: usize = 128;
+/// Words of codes that a unit quantises, for one table of its cube.
+const QUANTIZED_WORDS: usize = 8;
 /// Units of a plane where the device does not say.
 const USUAL_PLANE: usize = 32;
 /// Planes that a large GPU can have under way at once: fewer rows than that are each split among several planes.
@@ -60,6 +62,14 @@ impl Weight {
         })
     }
 
+    pub fn client(&self) -> &Client {
+        &self.packed.client
+    }
+
+    pub fn layout(&self) -> Layout4bit {
+        self.layout
+    }
+
     /// Whether each row begins with a word.
     pub fn has_whole_rows(&self) -> bool {
         self.layout.shape[1].is_multiple_of(CODES)
@@ -75,7 +85,7 @@ impl Weight {
         let words = self.words();
         let width = vector_size(&client, dtype);
         // Room for all that the last word stands for.
-        let out = empty(&self.packed, self.layout.shape, words * CODES, dtype);
+        let out = empty(self.packed.clone(), self.layout.shape, words * CODES, dtype);
         let dim = CubeDim::new_1d(UNITS.min(most_units(&client)) as u32);
         // SAFETY: each unit below `words` reads that word, the scale of its block, which `new` checked to be there, and writes the
         // eight elements that the word stands for.
@@ -85,8 +95,8 @@ impl Weight {
                 calculate_cube_count_elemwise(&client, words, dim),
                 dim,
                 width,
-                self.codes(words),
-                self.absmax.clone().into_buffer_arg(),
+                self.codes(),
+                self.absmax(),
                 self.absmax_codes(),
                 out.clone().into_buffer_arg(),
                 words as u32,
@@ -104,7 +114,7 @@ impl Weight {
         let ([out_features, in_features], rows) = (self.layout.shape, x.shape()[0]);
         assert_eq!(x.shape()[1], in_features, "activations for {:?}", self.layout);
         let dtype = x.dtype;
-        let out = empty(&self.packed, [rows, out_features], rows * out_features, dtype);
+        let out = empty(self.packed.clone(), [rows, out_features], rows * out_features, dtype);
         let words_at_once = vector_size(&client, DType::U32);
         // A vector of words is within one block, as 32 is the least block.
         let words_at_once =
@@ -122,8 +132,8 @@ impl Weight {
                 words_at_once,
                 vector_size(&client, dtype),
                 x.into_buffer_arg(),
-                self.codes(self.words()),
-                self.absmax.clone().into_buffer_arg(),
+                self.codes(),
+                self.absmax(),
                 self.absmax_codes(),
                 out.clone().into_buffer_arg(),
                 in_features as u32,
@@ -150,21 +160,26 @@ impl Weight {
         MatvecPlan { quant_type: self.layout.quant_type, rows, scales: self.scale_plan(), units_per_row, units, plane }
     }
 
-    fn scale_plan(&self) -> ScalePlan {
+    pub fn scale_plan(&self) -> ScalePlan {
         ScalePlan { blocksize: self.layout.blocksize.get(), nested: self.absmax_codes.is_some() }
     }
 
     /// The codes of nested scales as words; what kernels for plain scales are given instead is not read.
-    fn absmax_codes(&self) -> BufferArg {
+    pub fn absmax_codes(&self) -> BufferArg {
         let codes = self.absmax_codes.as_ref().unwrap_or(&self.packed);
         // SAFETY: all of the tensor's bytes, as far as they are whole words.
         unsafe { BufferArg::from_raw_parts(codes.handle.clone(), codes.shape().num_elements() / 4) }
     }
 
     /// The packed codes as words.
-    fn codes(&self, words: usize) -> BufferArg {
+    pub fn codes(&self) -> BufferArg {
         // SAFETY: `new` checked that there are four bytes for each word.
-        unsafe { BufferArg::from_raw_parts(self.packed.handle.clone(), words) }
+        unsafe { BufferArg::from_raw_parts(self.packed.handle.clone(), self.words()) }
+    }
+
+    /// The scales of blocks, or what nested ones are decoded with.
+    pub fn absmax(&self) -> BufferArg {
+        self.absmax.clone().into_buffer_arg()
     }
 }
 
@@ -195,10 +210,9 @@ fn cube_count(cubes: usize) -> CubeCount {
 }
 
 /// A tensor with room for so many elements.
-fn empty(like: &CubeTensor, shape: [usize; 2], elements: usize, dtype: DType) -> CubeTensor {
-    let client = like.client.clone();
-    let handle = client.empty(elements * dtype.size());
-    CubeTensor::new_contiguous(client, like.device.clone(), Shape::from(shape), handle, dtype)
+pub(super) fn empty(like: CubeTensor, shape: [usize; 2], elements: usize, dtype: DType) -> CubeTensor {
+    let handle = like.client.empty(elements * dtype.size());
+    CubeTensor::new_contiguous(like.client, like.device, Shape::from(shape), handle, dtype)
 }
 
 /// Room for the codes and scales of a weight, which lives as long as the model: pools for short-lived tensors would round it up.
@@ -232,7 +246,7 @@ pub(super) fn quantize(values: CubeTensor, packed: &CubeTensor, absmax: &CubeTen
     unsafe {
         kernels::quantize::launch_unchecked(
             &client,
-            cube_count(words.div_ceil(plan.units)),
+            cube_count(words.div_ceil(plan.units * plan.words)),
             CubeDim::new_1d(plan.units as u32),
             width,
             into_contiguous(values).into_buffer_arg(),
@@ -258,6 +272,7 @@ fn quantize_plan(client: &Client, layout: Layout4bit) -> QuantizePlan {
         quant_type: layout.quant_type,
         units_per_block,
         units: units_per_block.max(2 * UNITS.min(most_units(client) / 2)),
+        words: QUANTIZED_WORDS,
         shuffles: plane_size(client).is_some_and(|plane| units_per_block <= plane),
     }
 }

@@ -2,6 +2,7 @@
 
 mod kernels;
 mod launch;
+mod tile;
 
 use burn::backend::{
     TensorMetadata,
@@ -23,17 +24,21 @@ impl Linear4bitOps for CubeBackend {
         absmax_codes: IntTensor<Self>,
         layout: Layout4bit,
         nested: bool,
-        _precision: Precision,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let dtype = x.dtype();
         let scales = Scales::new(absmax, absmax_codes, nested);
-        match Weight::new(&packed, &scales, layout, dtype) {
-            None => plain::forward::<Self>(x, packed, scales, layout),
-            Some(weight) if x.shape()[0] <= Crossover::current().matvec && weight.has_whole_rows() => {
-                weight.matvec(into_contiguous(x))
-            }
-            Some(weight) => Self::float_matmul(x, Self::float_transpose(weight.dequantize(dtype))),
+        let Some(weight) = Weight::new(&packed, &scales, layout, dtype) else {
+            return plain::forward::<Self>(x, packed, scales, layout);
+        };
+        let rows = x.shape()[0];
+        if let Some(plan) = weight.tile_plan(rows, dtype, precision) {
+            return weight.tile(into_contiguous(x), plan);
         }
+        if rows <= Crossover::current().matvec && weight.has_whole_rows() {
+            return weight.matvec(into_contiguous(x));
+        }
+        Self::float_matmul(x, Self::float_transpose(weight.dequantize(dtype)))
     }
 
     fn linear4bit_backward(

@@ -9,7 +9,7 @@ use crate::QuantType;
 #[cube(launch_unchecked)]
 pub(in super::super) fn dequantize<F: Float, V: Size>(
     packed: &[u32],
-    absmax: &[f32],
+    absmax: &[Vector<f32, Const<1>>],
     absmax_codes: &[u32],
     out: &mut [Vector<F, V>],
     words: u32,

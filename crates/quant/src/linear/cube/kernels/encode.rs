@@ -5,6 +5,11 @@ use cubecl::prelude::*;
 use super::{CODES, TABLE_COPIES, Table, shared_table, shift_of};
 use crate::{QuantType, kernels::LEAST_SCALE};
 
+/// Equal parts of the range -1 to 1, each with one bound between neighbouring values at most.
+const BINS: usize = 64;
+/// Units that look into a table together: those of half a plane, two words each, which are all that a memory of 32 banks serves.
+const COPIES: usize = 16;
+
 /// How a window of a weight is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) struct QuantizePlan {
@@ -14,6 +19,8 @@ pub(in super::super) struct QuantizePlan {
     pub units_per_block: usize,
     /// Units of a cube: a multiple of the above.
     pub units: usize,
+    /// Words of codes of each unit.
+    pub words: usize,
     /// Whether the units of a block are in one plane, whose units can exchange values.
     pub shuffles: bool,
 }
@@ -34,65 +41,124 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
     #[comptime] plan: QuantizePlan,
     #[define(F)] _dtype: ElemType,
 ) {
+    // Of the two ways to find a code, one table is filled and looked into.
     let bounds = shared_table(comptime!(Table::Bounds(plan.quant_type)));
-    let at = ABSOLUTE_POS;
-    let first = at * CODES;
+    let mut bins = Shared::<[Vector<u32, Const<2>>]>::new_slice(comptime!(if has_bins(plan.quant_type) { BINS * COPIES } else { 1 }));
+    if comptime!(has_bins(plan.quant_type)) {
+        fill_bins(&mut bins, plan);
+    }
     let elements = elements as usize;
     let width = V::value().comptime();
     let parts = comptime!(CODES / width);
-    let mut word_values = Array::<f32>::new(CODES);
-    let mut highest = 0u32;
-    #[unroll]
-    for part in 0..parts {
-        let mut vector = Vector::<F, V>::new(F::new(0.0));
-        if first + comptime!(part * width) < elements {
-            vector = values[at * parts + part];
-        }
+    for round in 0..plan.words {
+        let at = (CUBE_POS * plan.words + round) * plan.units + UNIT_POS as usize;
+        let first = at * CODES;
+        let mut word_values = Array::<f32>::new(CODES);
+        let mut highest = 0u32;
         #[unroll]
-        for i in 0..width {
-            let value = f32::cast_from(vector.extract(i));
-            word_values[part * width + i] = value;
-            let bits = u32::reinterpret(value) & 0x7fff_ffffu32;
-            highest = select(bits > highest, bits, highest);
+        for part in 0..parts {
+            let mut vector = Vector::<F, V>::new(F::new(0.0));
+            if first + comptime!(part * width) < elements {
+                vector = values[at * parts + part];
+            }
+            #[unroll]
+            for i in 0..width {
+                let value = f32::cast_from(vector.extract(i));
+                word_values[part * width + i] = value;
+                let bits = u32::reinterpret(value) & 0x7fff_ffffu32;
+                highest = select(bits > highest, bits, highest);
+            }
         }
-    }
-    highest = highest_of_block(highest, plan);
+        highest = highest_of_block(highest, plan);
 
-    let is_short =
-        (first / comptime!(plan.units_per_block * CODES) + 1usize) * comptime!(plan.units_per_block * CODES) > elements;
-    let magnitude = f32::reinterpret(highest);
-    // A block of zeros has nothing to divide, and its least scale may be below what the device divides by.
-    let divisor = select(highest == 0u32, 1.0f32, select(magnitude > LEAST_SCALE, magnitude, LEAST_SCALE));
-    let reciprocal = 1.0f32 / divisor;
-    let copy = UNIT_POS as usize % TABLE_COPIES;
-    let mut word = 0u32;
-    #[unroll]
-    for i in 0..CODES {
-        let value = word_values[i];
-        let mut scaled = value * reciprocal;
-        if is_short {
-            scaled = value / divisor;
-        }
-        let mut place = 0u32;
+        let is_short =
+            (first / comptime!(plan.units_per_block * CODES) + 1usize) * comptime!(plan.units_per_block * CODES) > elements;
+        let magnitude = f32::reinterpret(highest);
+        // A block of zeros has nothing to divide, and its least scale may be below what the device divides by.
+        let divisor = select(highest == 0u32, 1.0f32, select(magnitude > LEAST_SCALE, magnitude, LEAST_SCALE));
+        let reciprocal = 1.0f32 / divisor;
+        let mut word = 0u32;
         #[unroll]
-        for step in 0..4u32 {
-            let span = comptime!(8u32 >> step);
-            let bound = bounds[(place + comptime!(span - 1)) as usize * TABLE_COPIES + copy];
-            place += select(scaled > bound, span, 0u32);
+        for i in 0..CODES {
+            let value = word_values[i];
+            let mut scaled = value * reciprocal;
+            if is_short {
+                scaled = value / divisor;
+            }
+            let place = if comptime!(has_bins(plan.quant_type)) {
+                let entry = bins[bin_of(scaled) as usize * COPIES + UNIT_POS as usize % COPIES];
+                entry.extract(0usize) + select(scaled > f32::reinterpret(entry.extract(1usize)), 1u32, 0u32)
+            } else {
+                search(scaled, &bounds)
+            };
+            let code = code_at(place, plan.quant_type);
+            // The second half of an odd last byte has the code of zero, the bytes that fill the last word have none.
+            let is_coded = first + comptime!(i / 2 * 2) < elements;
+            word |= select(is_coded, code, 0u32) << comptime!(shift_of(i));
         }
-        let code = code_at(place, plan.quant_type);
-        // The second half of an odd last byte has the code of zero, the bytes that fill the last word have none.
-        let is_coded = first + comptime!(i / 2 * 2) < elements;
-        word |= select(is_coded, code, 0u32) << comptime!(shift_of(i));
-    }
-    if first < elements {
-        packed[first_word as usize + at] = word;
-        if at.is_multiple_of(plan.units_per_block) {
-            let least = select(is_short && magnitude < LEAST_SCALE, LEAST_SCALE, magnitude);
-            let is_finite = highest < comptime!(f32::INFINITY.to_bits());
-            absmax[first_block as usize + at / plan.units_per_block] = select(is_finite, least, NOT_FINITE);
+        if first < elements {
+            packed[first_word as usize + at] = word;
+            if at.is_multiple_of(plan.units_per_block) {
+                let least = select(is_short && magnitude < LEAST_SCALE, LEAST_SCALE, magnitude);
+                let is_finite = highest < comptime!(f32::INFINITY.to_bits());
+                absmax[first_block as usize + at / plan.units_per_block] = select(is_finite, least, NOT_FINITE);
+            }
         }
     }
+}
+
+/// How many bounds are below a value, in four steps.
+#[cube]
+fn search(scaled: f32, bounds: &Shared<[f32]>) -> u32 {
+    let copy = UNIT_POS as usize % TABLE_COPIES;
+    let mut place = 0u32;
+    #[unroll]
+    for step in 0..4u32 {
+        let span = comptime!(8u32 >> step);
+        let bound = bounds[(place + comptime!(span - 1)) as usize * TABLE_COPIES + copy];
+        place += select(scaled > bound, span, 0u32);
+    }
+    place
+}
+
+/// The part of the range that a value is in. Rounding may lead to the neighbour of the right one, for values so near to their border
+/// that no bound is between.
+#[cube]
+fn bin_of(scaled: f32) -> u32 {
+    let place = (scaled + 1.0f32) * comptime!(BINS as f32 / 2.0);
+    let last = comptime!(BINS as f32 - 1.0);
+    // Written so that what is not a number is within the table.
+    u32::cast_from(select(place > 0.0f32, select(place < last, place, last), 0.0f32))
+}
+
+/// Whether every bound has a part of the range for itself, far from its borders.
+fn has_bins(quant_type: QuantType) -> bool {
+    let places = quant_type.encoder().bounds.map(|bound| (bound + 1.0) * BINS as f32 / 2.0);
+    let is_apart = places.windows(2).all(|pair| pair[0].floor() < pair[1].floor());
+    is_apart && places.iter().all(|place| (place - place.round()).abs() > 1e-2)
+}
+
+/// For each part of the range how many bounds are below it, and the bits of the bound within, or of infinity.
+#[cube]
+fn fill_bins(bins: &mut Shared<[Vector<u32, Const<2>>]>, #[comptime] plan: QuantizePlan) {
+    let mut at = UNIT_POS as usize;
+    while at < comptime!(BINS * COPIES) {
+        let low = f32::cast_from((at / COPIES) as u32) * comptime!(2.0 / BINS as f32) - 1.0f32;
+        let high = low + comptime!(2.0 / BINS as f32);
+        let mut below = 0u32;
+        let mut within = f32::new(f32::INFINITY);
+        #[unroll]
+        for i in 0..15usize {
+            let bound = f32::new(comptime!(plan.quant_type.encoder().bounds[i]));
+            below += select(bound < low, 1u32, 0u32);
+            within = select(bound >= low && bound < high, bound, within);
+        }
+        let mut entry = Vector::<u32, Const<2>>::new(below);
+        entry.insert(1usize, u32::reinterpret(within));
+        bins[at] = entry;
+        at += plan.units;
+    }
+    sync_cube();
 }
 
 /// The code at a place in the ascending order of values.
@@ -140,4 +206,17 @@ fn highest_of_block(own: u32, #[comptime] plan: QuantizePlan) -> u32 {
         }
     }
     highest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_bins;
+    use crate::QuantType;
+
+    #[test]
+    fn values_that_are_near_to_each_other_are_searched_for() {
+        assert!(has_bins(QuantType::Nf4));
+        // Zero has two codes, and the least value is a hundredth of the next.
+        assert!(!has_bins(QuantType::Fp4));
+    }
 }

@@ -3,10 +3,12 @@
 mod decode;
 mod encode;
 mod product;
+mod tile;
 
 pub(super) use decode::dequantize;
 pub(super) use encode::{QuantizePlan, quantize};
 pub(super) use product::{MatvecPlan, matvec};
+pub(super) use tile::{Operand, STEP, TILE_COLUMNS, TilePlan, tiles};
 
 use cubecl::prelude::*;
 
@@ -74,12 +76,18 @@ pub(super) struct ScalePlan {
 /// The scale of an element's block. Of nested scales `absmax` has the offset, the table of codes and the scales of scales, and
 /// `codes` four codes in a word; otherwise `codes` is not looked at.
 #[cube]
-fn scale_of(absmax: &[f32], codes: &[u32], element: usize, #[comptime] plan: ScalePlan) -> f32 {
+fn scale_of<S: Size>(
+    absmax: &[Vector<f32, S>],
+    codes: &[u32],
+    element: usize,
+    #[comptime] plan: ScalePlan,
+) -> f32 {
     let block = element / plan.blocksize;
     if comptime!(plan.nested) {
         let code = (codes[block / 4] >> ((block % 4) as u32 * 8u32)) & 255u32;
-        absmax[1usize + code as usize] * absmax[NESTED_HEAD + block / NESTED_BLOCKSIZE] + absmax[0]
+        let (value, scale) = (absmax[1usize + code as usize], absmax[NESTED_HEAD + block / NESTED_BLOCKSIZE]);
+        value.extract(0usize) * scale.extract(0usize) + absmax[0].extract(0usize)
     } else {
-        absmax[block]
+        absmax[block].extract(0usize)
     }
 }

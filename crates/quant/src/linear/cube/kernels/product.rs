@@ -28,7 +28,7 @@ pub(in super::super) struct MatvecPlan {
 pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
     x: &[Vector<F, V>],
     packed: &[Vector<u32, W>],
-    absmax: &[f32],
+    absmax: &[Vector<f32, Const<1>>],
     absmax_codes: &[u32],
     out: &mut [F],
     in_features: u32,

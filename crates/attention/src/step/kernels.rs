@@ -1,0 +1,286 @@
+//! One new token of each sequence over keys and values in fixed buffers. The position is read on the device, so that a recording of
+//! these launches holds for every step.
+
+use cubecl::prelude::*;
+
+use super::{AttendPlan, RotatePlan};
+
+/// Writes a position.
+#[cube(launch_unchecked)]
+pub(super) fn set_position(position: &mut [i32], value: u32) {
+    position[0] = value as i32;
+}
+
+/// Turns queries and keys by their position and writes keys and values behind those of earlier positions. One element for each unit.
+///
+/// `q` is `[batch, heads, head_dim]`, `k` and `v` `[batch, kv_heads, head_dim]`, the caches `[batch, kv_heads, capacity, head_dim]`,
+/// `cos` and `sin` `[positions, rotary_half]`.
+#[cube(launch_unchecked)]
+pub(super) fn rotate_and_append<F: Float>(
+    q: &[F],
+    k: &[F],
+    v: &[F],
+    cos: &[f32],
+    sin: &[f32],
+    position: &[i32],
+    padding: &[i32],
+    turned: &mut [F],
+    k_cache: &mut [F],
+    v_cache: &mut [F],
+    batch: u32,
+    capacity: u32,
+    #[comptime] plan: RotatePlan,
+    #[define(F)] _dtype: ElemType,
+) {
+    let at = ABSOLUTE_POS;
+    let rows = comptime!(plan.heads + 2 * plan.kv_heads);
+    let (row, element) = (at / plan.head_dim, at % plan.head_dim);
+    let (sequence, head) = (row / rows, row % rows);
+    let place = position[0] as usize;
+    if sequence < batch as usize && place < capacity as usize {
+        let rotary = place - padding[sequence] as usize;
+        if head < plan.heads {
+            let start = (sequence * plan.heads + head) * plan.head_dim;
+            turned[start + element] = turned_element::<F>(q, start, element, cos, sin, rotary, plan);
+        } else if head < comptime!(plan.heads + plan.kv_heads) {
+            let row = sequence * plan.kv_heads + head - plan.heads;
+            let value = turned_element::<F>(k, row * plan.head_dim, element, cos, sin, rotary, plan);
+            k_cache[(row * capacity as usize + place) * plan.head_dim + element] = value;
+        } else {
+            let row = sequence * plan.kv_heads + head - comptime!(plan.heads + plan.kv_heads);
+            let value = v[row * plan.head_dim + element];
+            v_cache[(row * capacity as usize + place) * plan.head_dim + element] = value;
+        }
+    }
+}
+
+/// An element of a head that begins at `start`, turned.
+#[cube]
+fn turned_element<F: Float>(
+    x: &[F],
+    start: usize,
+    element: usize,
+    cos: &[f32],
+    sin: &[f32],
+    rotary: usize,
+    #[comptime] plan: RotatePlan,
+) -> F {
+    let half = plan.rotary_half;
+    let own = x[start + element];
+    let mut turned = own;
+    if comptime!(half > 0) && element < comptime!(2 * half) {
+        let (pair, is_second, partner) = if comptime!(plan.interleaved) {
+            let is_second = element % 2 == 1usize;
+            (element / 2, is_second, select(is_second, element - 1, element + 1))
+        } else {
+            let is_second = element >= half;
+            let pair = select(is_second, element - half, element);
+            (pair, is_second, select(is_second, pair, element + half))
+        };
+        let angle = rotary * half + pair;
+        let other = f32::cast_from(x[start + partner]) * sin[angle];
+        turned = F::cast_from(f32::cast_from(own) * cos[angle] + select(is_second, other, -other));
+    }
+    turned
+}
+
+/// Softmax attention of the queries that share a key-value head over one chunk of keys: a cube has a key for each unit. `parts` gets
+/// `[batch * heads, chunks, head_dim]` of unnormalised output, `stats` the maximum and the sum of exponentials of each.
+#[cube(launch_unchecked)]
+pub(super) fn attend<F: Float, V: Size>(
+    q: &[F],
+    k: &[Vector<F, V>],
+    v: &[F],
+    position: &[i32],
+    padding: &[i32],
+    parts: &mut [f32],
+    stats: &mut [f32],
+    capacity: u32,
+    #[comptime] plan: AttendPlan,
+    #[define(F)] _dtype: ElemType,
+) {
+    let unit = UNIT_POS as usize;
+    let (row, chunk) = (CUBE_POS_X as usize, CUBE_POS_Y as usize);
+    let (sequence, first_key) = (row / plan.kv_heads, chunk * plan.units);
+    let place = position[0] as usize;
+    let first_head = row * plan.group;
+    let mut queries = Shared::<[f32]>::new_slice(comptime!(plan.group * plan.head_dim));
+    let mut weights = Shared::<[f32]>::new_slice(comptime!(plan.group * plan.units));
+    let mut partial = Shared::<[f32]>::new_slice(plan.units);
+    let mut results = Shared::<[f32]>::new_slice(plan.group);
+
+    if first_key <= place && first_key + plan.units > first_visible(place, padding[sequence] as usize, plan) {
+        let mut at = unit;
+        while at < comptime!(plan.group * plan.head_dim) {
+            queries[at] = f32::cast_from(q[first_head * plan.head_dim + at]) * comptime!(plan.scale.get());
+            at += plan.units;
+        }
+        sync_cube();
+
+        let key = first_key + unit;
+        let is_visible = key <= place && key >= first_visible(place, padding[sequence] as usize, plan);
+        let mut scores = Array::<f32>::new(plan.group);
+        #[unroll]
+        for g in 0..plan.group {
+            scores[g] = 0.0f32;
+        }
+        if is_visible {
+            let width = V::value().comptime();
+            let vectors = comptime!(plan.head_dim / width);
+            let start = (row * capacity as usize + key) * vectors;
+            for vector in 0..vectors {
+                let keys = k[start + vector];
+                #[unroll]
+                for i in 0..width {
+                    let key = f32::cast_from(keys.extract(i));
+                    #[unroll]
+                    for g in 0..plan.group {
+                        scores[g] += key * queries[g * plan.head_dim + vector * width + i];
+                    }
+                }
+            }
+        }
+        #[unroll]
+        for g in 0..plan.group {
+            let mut score = scores[g];
+            if comptime!(plan.softcap.is_some()) {
+                let cap = comptime!(plan.softcap.map_or(1.0, |cap| cap.get()));
+                score = (score / cap).tanh() * cap;
+            }
+            weights[g * plan.units + unit] = select(is_visible, score, comptime!(f32::MIN));
+        }
+        sync_cube();
+
+        // The units of a lane group share a head.
+        let lanes = comptime!(plan.units / plan.group);
+        let (head, lane) = (unit / lanes, unit % lanes);
+        let has_head = head < plan.group;
+        let mut highest = f32::MIN;
+        if has_head {
+            let mut at = lane;
+            while at < plan.units {
+                highest = higher(highest, weights[head * plan.units + at]);
+                at += lanes;
+            }
+        }
+        partial[unit] = highest;
+        sync_cube();
+        if has_head && lane == 0usize {
+            for other in 0..lanes {
+                highest = higher(highest, partial[unit + other]);
+            }
+            results[head] = highest;
+        }
+        sync_cube();
+        let mut sum = 0.0f32;
+        if has_head {
+            highest = results[head];
+            let mut at = lane;
+            while at < plan.units {
+                let score = weights[head * plan.units + at];
+                let weight = select(score > comptime!(f32::MIN), (score - highest).exp(), 0.0f32);
+                weights[head * plan.units + at] = weight;
+                sum += weight;
+                at += lanes;
+            }
+        }
+        partial[unit] = sum;
+        sync_cube();
+        let chunks = CUBE_COUNT_Y as usize;
+        if has_head && lane == 0usize {
+            let mut total = 0.0f32;
+            for other in 0..lanes {
+                total += partial[unit + other];
+            }
+            let at = 2 * ((first_head + head) * chunks + chunk);
+            stats[at] = highest;
+            stats[at + 1] = total;
+        }
+
+        let keys = place + 1 - first_key;
+        let keys = select(keys < plan.units, keys, plan.units);
+        let mut element = unit;
+        while element < plan.head_dim {
+            let mut outputs = Array::<f32>::new(plan.group);
+            #[unroll]
+            for g in 0..plan.group {
+                outputs[g] = 0.0f32;
+            }
+            let start = (row * capacity as usize + first_key) * plan.head_dim + element;
+            for key in 0..keys {
+                let value = f32::cast_from(v[start + key * plan.head_dim]);
+                #[unroll]
+                for g in 0..plan.group {
+                    outputs[g] += weights[g * plan.units + key] * value;
+                }
+            }
+            #[unroll]
+            for g in 0..plan.group {
+                parts[((first_head + g) * chunks + chunk) * plan.head_dim + element] = outputs[g];
+            }
+            element += plan.units;
+        }
+    }
+}
+
+#[cube]
+fn higher(a: f32, b: f32) -> f32 {
+    select(a > b, a, b)
+}
+
+/// The first position that a query at `place` sees.
+#[cube]
+fn first_visible(place: usize, padding: usize, #[comptime] plan: AttendPlan) -> usize {
+    if comptime!(plan.window.is_some()) {
+        let window = comptime!(plan.window.unwrap_or(1));
+        let first = select(place >= window, place + 1 - window, 0usize);
+        select(first > padding, first, padding)
+    } else {
+        padding
+    }
+}
+
+/// Joins the chunks of a head, which a cube has for itself: `out` is `[batch, heads, head_dim]`.
+#[cube(launch_unchecked)]
+pub(super) fn join<F: Float>(
+    parts: &[f32],
+    stats: &[f32],
+    sinks: &[f32],
+    position: &[i32],
+    padding: &[i32],
+    out: &mut [F],
+    chunks: u32,
+    #[comptime] plan: AttendPlan,
+    #[define(F)] _dtype: ElemType,
+) {
+    let head = CUBE_POS_X as usize;
+    let heads = comptime!(plan.group * plan.kv_heads);
+    let place = position[0] as usize;
+    let first = first_visible(place, padding[head / heads] as usize, plan) / plan.units;
+    let last = place / plan.units;
+    let start = head * chunks as usize;
+    let mut highest = f32::MIN;
+    if comptime!(plan.sinks) {
+        highest = sinks[head % heads];
+    }
+    for chunk in first..last + 1 {
+        highest = higher(highest, stats[2 * (start + chunk)]);
+    }
+    let mut sum = 0.0f32;
+    if comptime!(plan.sinks) {
+        sum = (sinks[head % heads] - highest).exp();
+    }
+    for chunk in first..last + 1 {
+        sum += stats[2 * (start + chunk) + 1] * (stats[2 * (start + chunk)] - highest).exp();
+    }
+    let mut element = UNIT_POS as usize;
+    while element < plan.head_dim {
+        let mut output = 0.0f32;
+        for chunk in first..last + 1 {
+            let weight = (stats[2 * (start + chunk)] - highest).exp();
+            output += parts[(start + chunk) * plan.head_dim + element] * weight;
+        }
+        out[head * plan.head_dim + element] = F::cast_from(output / sum);
+        element += plan.units;
+    }
+}

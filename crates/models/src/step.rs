@@ -1,0 +1,185 @@
+//! Decoding one token of each sequence over buffers that stay where they are, recorded once and replayed.
+//!
+//! A pass over one token is some hundred launches, and the host takes longer to ask for them than the device to run them. Where a
+//! device can record launches, one call replays them all.
+
+use crate::{DecodeCache, Decoder, FeedForward, LayerState, MixerModule, ModelError};
+use automodel_attention::step::{FixedCache, StepPosition, StepRope};
+use automodel_attention::{Positions, Rope, RopeScaling};
+use burn::tensor::{Device, Graph, Int, Tensor, capture};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Positions that a cache has room for beyond those it holds, at least; as many again as it holds, up to [`MOST_ROOM`].
+const LEAST_ROOM: usize = 256;
+const MOST_ROOM: usize = 4096;
+
+/// Steps of one token a sequence: the tokens are read from, and the position kept in, the memory of the device.
+pub struct TokenSteps {
+    state: Rc<RefCell<State>>,
+    recorded: Option<Recorded>,
+    length: usize,
+    capacity: usize,
+    /// Most positions that will be asked for.
+    limit: usize,
+}
+
+type Logits = Result<Tensor<3>, ModelError>;
+type Recorded = Graph<Logits, Box<dyn FnMut() -> Logits>>;
+
+/// What a step reads and changes.
+struct State {
+    decoder: Decoder,
+    tokens: Tensor<1, Int>,
+    at: StepPosition,
+    ropes: Vec<StepRope>,
+    caches: Vec<FixedCache>,
+}
+
+impl std::fmt::Debug for TokenSteps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenSteps").field("length", &self.length).field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+impl TokenSteps {
+    /// Continues after what `cache` holds, up to `limit` positions in all; `None` where the model, its device or the cache has no
+    /// such steps. `tokens` is int32 `[batch]`: what each step reads from it, someone else has written to its memory.
+    ///
+    /// # Errors
+    /// [`ModelError::Attention`] if a cache does not fit its layer.
+    pub fn new(
+        decoder: &Decoder,
+        cache: &DecodeCache,
+        limit: usize,
+        tokens: Tensor<1, Int>,
+    ) -> Result<Option<Self>, ModelError> {
+        let device = tokens.device();
+        let length = cache.length();
+        if !decoder.has_steps(&device) || length == 0 || length >= limit {
+            return Ok(None);
+        }
+        let capacity = capacity_for(length + 1, limit);
+        let Some(caches) = fixed_caches(cache, capacity)? else { return Ok(None) };
+        let ropes = decoder.step_ropes(capacity, &device)?;
+        let at = StepPosition::new(length, cache.padding(), &device);
+        let state = State { decoder: decoder.clone(), tokens, at, ropes, caches };
+        Ok(Some(Self { state: Rc::new(RefCell::new(state)), recorded: None, length, capacity, limit }))
+    }
+
+    /// Positions so far.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the device replays a recording, rather than being asked for each launch.
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.as_ref().is_some_and(Graph::is_hardware)
+    }
+
+    /// Logits `[batch, 1, vocab_size]` in float32 for the tokens that are in the buffer now. The tensor is written to by the next
+    /// step.
+    ///
+    /// # Errors
+    /// As [`CausalLm::forward`](crate::CausalLm::forward); [`ModelError::TooManyPositions`] beyond the limit.
+    pub fn run(&mut self) -> Result<Tensor<3>, ModelError> {
+        if self.length >= self.limit {
+            return Err(ModelError::TooManyPositions { length: self.length + 1, limit: self.limit });
+        }
+        if self.length >= self.capacity {
+            self.grow()?;
+        }
+        self.state.borrow_mut().at.set(self.length);
+        self.length += 1;
+        let logits = match &mut self.recorded {
+            // SAFETY: the closure of the recording owns all that its launches read and write: the decoder's parameters, the
+            // tokens, the caches, and, as the recording's output, the logits. They are used from this thread alone, on whose
+            // stream the recording was made, and `at` and the tokens were written on it.
+            Some(recorded) => unsafe { recorded.replay() },
+            None => {
+                let state = Rc::clone(&self.state);
+                let device = state.borrow().tokens.device();
+                let step: Box<dyn FnMut() -> Logits> = Box::new(move || state.borrow_mut().forward());
+                let recorded = self.recorded.insert(capture(&device, step));
+                // What was recorded has not run.
+                // SAFETY: as above.
+                unsafe { recorded.replay() }
+            }
+        };
+        match logits {
+            Ok(logits) => Ok(logits.clone()),
+            // Nothing depends on the state of the device: it would have failed before.
+            Err(_) => self.state.borrow_mut().forward(),
+        }
+    }
+
+    /// Larger buffers, for which a new recording has to be made.
+    fn grow(&mut self) -> Result<(), ModelError> {
+        self.recorded = None;
+        self.capacity = capacity_for(self.length + 1, self.limit);
+        let mut state = self.state.borrow_mut();
+        let device = state.tokens.device();
+        state.ropes = state.decoder.step_ropes(self.capacity, &device)?;
+        for cache in &mut state.caches {
+            *cache = cache.grown(self.length, self.capacity);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn forward(&mut self) -> Logits {
+        let Self { decoder, tokens, at, ropes, caches } = self;
+        let [batch] = tokens.dims();
+        let mut x = decoder.embed(tokens.clone(), [batch, 1], &Positions::default())?;
+        for (index, (layer, cache)) in decoder.model.layers.iter().zip(caches).enumerate() {
+            let rope = layer.rope().and_then(|rope| ropes.get(rope));
+            x = layer.run(x, &mut |attention, x| {
+                attention
+                    .step(x, rope, cache, at)
+                    .map_err(|source| ModelError::Attention { layer: index, source: Box::new(source) })
+            })?;
+        }
+        Ok(decoder.logits(decoder.model.norm.forward(x)))
+    }
+}
+
+/// Room for `needed` positions and some more, within the limit.
+fn capacity_for(needed: usize, limit: usize) -> usize {
+    needed.saturating_add(needed.clamp(LEAST_ROOM, MOST_ROOM)).next_multiple_of(LEAST_ROOM).min(limit).max(needed)
+}
+
+fn fixed_caches(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<FixedCache>>, ModelError> {
+    let mut caches = Vec::with_capacity(cache.layers.len());
+    for (layer, state) in cache.layers.iter().enumerate() {
+        let LayerState::Attention(kept) = state else { return Ok(None) };
+        let fixed = FixedCache::of(kept, capacity);
+        let fixed = fixed.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })?;
+        let Some(fixed) = fixed else { return Ok(None) };
+        caches.push(fixed);
+    }
+    Ok(Some(caches))
+}
+
+impl Decoder {
+    /// Whether every layer has steps on the device: none reads anything back, no angle depends on the length of the sequence.
+    fn has_steps(&self, device: &Device) -> bool {
+        let is_fixed =
+            |rope: &Rope| !matches!(rope.config().scaling, RopeScaling::Dynamic { .. } | RopeScaling::LongRope { .. });
+        self.model.embed_positions.is_none()
+            && self.ropes().iter().all(is_fixed)
+            && self.model.layers.iter().all(|layer| {
+                let MixerModule::Attention(attention) = &layer.self_attn;
+                attention.has_steps(device) && !matches!(layer.mlp, FeedForward::Moe(_))
+            })
+    }
+
+    /// Angles of all positions below the capacity.
+    fn step_ropes(&self, capacity: usize, device: &Device) -> Result<Vec<StepRope>, ModelError> {
+        let positions = [(0..capacity).collect::<Vec<_>>()];
+        let tables = self.ropes().iter().map(|rope| rope.tables(&positions, capacity, device));
+        let tables = tables.collect::<Result<Vec<_>, _>>();
+        let tables = tables.map_err(|source| ModelError::Attention { layer: 0, source: Box::new(source) })?;
+        Ok(tables.iter().map(StepRope::new).collect())
+    }
+}
