@@ -1,5 +1,6 @@
 //! Devices by name, opened with a check that they compute.
 
+use crate::cuda::CudaFacts;
 use burn::tensor::{Device, Tensor};
 use std::fmt;
 use std::str::FromStr;
@@ -53,7 +54,7 @@ pub enum DeviceError {
         /// What there is.
         found: String,
         /// What to do.
-        advice: &'static str,
+        advice: String,
     },
     /// A device that does not compute.
     #[error("the device `{name}` does not compute: {reason}; {advice}")]
@@ -63,7 +64,7 @@ pub enum DeviceError {
         /// What came of one plus one.
         reason: String,
         /// What to do.
-        advice: &'static str,
+        advice: String,
     },
 }
 
@@ -98,6 +99,7 @@ impl DeviceName {
     /// [`DeviceError::Broken`] if it does not compute.
     pub fn open(self) -> Result<Device, DeviceError> {
         let device = self.find()?;
+        self.can_compile()?;
         if self != Self::Cpu {
             one_plus_one(&device).map_err(|reason| DeviceError::Broken {
                 name: self,
@@ -112,9 +114,13 @@ impl DeviceName {
         match self {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => self.take(burn::tensor::DeviceType::Cuda, index),
+            Self::Cuda(index) => {
+                let devices =
+                    if crate::cuda::has_driver() { devices(burn::tensor::DeviceType::Cuda) } else { Vec::new() };
+                self.choose(devices, index)
+            }
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => self.take(burn::tensor::DeviceType::Wgpu, 0),
+            Self::Wgpu => self.choose(devices(burn::tensor::DeviceType::Wgpu), 0),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DeviceError::NotBuilt { name: self, feature: "cuda" }),
             #[cfg(not(feature = "wgpu"))]
@@ -122,43 +128,77 @@ impl DeviceName {
         }
     }
 
-    /// The device of that number among those of a kind.
+    /// The device of that number among those of its kind.
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    fn take(self, kind: burn::tensor::DeviceType, index: usize) -> Result<Device, DeviceError> {
-        // The driver may be half installed: what panics while it is looked for is not there.
-        let devices = std::panic::catch_unwind(|| Device::enumerate(kind).into_iter().collect::<Vec<_>>());
-        let mut devices = devices.unwrap_or_default();
+    fn choose(self, mut devices: Vec<Device>, index: usize) -> Result<Device, DeviceError> {
         if index < devices.len() {
             return Ok(devices.swap_remove(index));
         }
-        let found = match devices.len() {
-            0 => "none of its kind was found".to_owned(),
-            1 => "the only one of its kind has the number 0".to_owned(),
-            count => format!("those of its kind have the numbers 0 to {}", count - 1),
+        let (found, advice) = match devices.len() {
+            0 => self.why_none(),
+            1 => ("the only one of its kind has the number 0".to_owned(), "choose that one".to_owned()),
+            count => {
+                (format!("those of its kind have the numbers 0 to {}", count - 1), "choose one of those".to_owned())
+            }
         };
-        Err(DeviceError::Absent { name: self, found, advice: self.installation(devices.is_empty()) })
+        Err(DeviceError::Absent { name: self, found, advice })
     }
 
+    /// Why there is no device of the kind, and what to do.
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    fn installation(self, none: bool) -> &'static str {
-        match self {
-            _ if !none => "choose one of those",
-            Self::Cuda(_) => {
-                "install NVIDIA's driver (libcuda.so.1 must be on the loader's path, `nvidia-smi` must list the GPU), or take cpu"
-            }
-            _ => "install a Vulkan driver and its loader, libvulkan.so.1, or take cpu",
-        }
+    fn why_none(self) -> (String, String) {
+        let (found, advice) = match self {
+            Self::Cuda(_) => match CudaFacts::gather().and_then(|facts| facts.driver_problem()) {
+                Some(problem) => (problem.what, problem.advice),
+                None => ("the driver lists GPUs that could not be opened".to_owned(), "update the driver".to_owned()),
+            },
+            _ => (
+                "none of its kind was found".to_owned(),
+                "install a Vulkan driver and its loader, libvulkan.so.1".to_owned(),
+            ),
+        };
+        (found, format!("{advice}; or take cpu"))
     }
 
-    fn repair(self) -> &'static str {
-        match self {
-            Self::Cuda(_) => {
-                "kernels are compiled by libnvrtc.so of CUDA 13 with the headers in $CUDA_PATH/include or /usr/local/cuda/include: \
-                 check that both are there, and LD_LIBRARY_PATH"
-            }
-            _ => "check its driver, or take cpu",
+    /// Where kernels cannot be compiled, the first launch would panic on a thread of the device.
+    fn can_compile(self) -> Result<(), DeviceError> {
+        let Self::Cuda(_) = self else { return Ok(()) };
+        let problems = CudaFacts::of_compiler().map(|facts| facts.compiler_problems()).unwrap_or_default();
+        if problems.is_empty() {
+            return Ok(());
         }
+        let (reasons, advice): (Vec<_>, Vec<_>) =
+            problems.into_iter().map(|problem| (problem.what, problem.advice)).unzip();
+        let advice = format!("{}; or take cpu", advice.join("; "));
+        Err(DeviceError::Broken { name: self, reason: reasons.join(", and "), advice })
     }
+
+    fn repair(self) -> String {
+        let facts = if matches!(self, Self::Cuda(_)) { CudaFacts::gather() } else { None };
+        facts.map_or_else(|| "check its driver, or take cpu".to_owned(), |facts| facts.repair() + ", or take cpu")
+    }
+}
+
+/// The name that the hardware of a device gives itself, such as `NVIDIA H200`; `None` for the CPU.
+///
+/// ```
+/// use automodel::{Device, hardware_name};
+/// assert_eq!(hardware_name(&Device::flex()), None);
+/// ```
+pub fn hardware_name(device: &Device) -> Option<String> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    return device.identity().map(|identity| identity.name).filter(|name| !name.is_empty());
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    {
+        let _ = device;
+        None
+    }
+}
+
+/// The devices of a kind. The driver may be half installed: what panics while it is looked for is not there.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn devices(kind: burn::tensor::DeviceType) -> Vec<Device> {
+    std::panic::catch_unwind(|| Device::enumerate(kind).into_iter().collect()).unwrap_or_default()
 }
 
 /// Whether the device adds: what came of it otherwise.

@@ -2,6 +2,7 @@
 
 mod auto;
 mod cache;
+pub mod cuda;
 mod demo;
 mod device;
 mod error;
@@ -17,7 +18,7 @@ mod variants;
 
 pub use auto::{AutoModelForCausalLM, FromPretrained};
 pub use demo::DEMO;
-pub use device::{DeviceError, DeviceName};
+pub use device::{DeviceError, DeviceName, hardware_name};
 pub use error::AutoModelError;
 pub use forecast::{ContextForecast, Fit, ForecastOptions, LoadForecast, MemoryForecast};
 pub use from_config::FromConfig;

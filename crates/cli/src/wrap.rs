@@ -26,7 +26,7 @@ fn columns() -> Option<usize> {
 
 /// Breaks `text` between words so that no line is longer than `columns` characters, unless a word is; later lines start with
 /// `indent` spaces. Line breaks in `text` stay.
-fn paragraph(text: &str, columns: usize, indent: usize) -> String {
+pub fn paragraph(text: &str, columns: usize, indent: usize) -> String {
     let mut wrapped = String::new();
     let mut length = 0;
     for (number, line) in text.lines().enumerate() {

@@ -3,11 +3,13 @@
 use std::fmt;
 
 use half::{bf16, f16};
+use serde::Serialize;
 
 use crate::kernels::Kernel;
 
 /// The type that a weight had before it was quantised, and that it dequantises to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
     /// IEEE single precision.
     Float32,

@@ -12,6 +12,7 @@ mod nested;
 mod product;
 mod quantized;
 mod quantizer;
+pub mod self_test;
 
 pub use blocksize::Blocksize;
 pub use config::{BitsAndBytes4bit, CheckpointQuantization, QuantType};

@@ -3,6 +3,7 @@
 
 use automodel_quant::{
     Blocksize, DeviceQuantizer, Elements, Linear4bit, Precision, QuantError, QuantType, Quantized4bit, WeightDtype,
+    self_test::{self, Kernel, Outcome},
 };
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
 
@@ -290,6 +291,26 @@ fn compiles_the_kernels_of_weights_for_every_dtype() {
                 let weight = layer.map(|layer| layer.dequantize(dtype.into()).try_into_data());
                 assert!(weight.as_ref().is_ok_and(|data| data.is_ok()), "{dtype:?} {quant_type:?}: {weight:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn the_self_test_runs_every_kernel_in_every_dtype_of_the_device() {
+    let Some(device) = device() else { return };
+    let checks = self_test::run(&device);
+    assert_eq!(checks.len(), 3 * Kernel::ALL.len());
+    for check in checks {
+        eprintln!("{} {}: {:?}", check.kernel, check.dtype, check.outcome);
+        let has = match check.dtype {
+            WeightDtype::Float16 => device.supports_dtype(DType::F16),
+            WeightDtype::BFloat16 => device.supports_dtype(DType::BF16),
+            _ => true,
+        };
+        match check.outcome {
+            Outcome::Works { .. } => assert!(has, "{check:?}"),
+            Outcome::Skipped { .. } => assert!(!has, "{check:?}"),
+            _ => panic!("{check:?}"),
         }
     }
 }

@@ -147,7 +147,7 @@ pub(super) fn attend<F: Float, V: Size>(
                 let cap = comptime!(plan.softcap.map_or(1.0, |cap| cap.get()));
                 score = (score / cap).tanh() * cap;
             }
-            weights[g * plan.units + unit] = select(is_visible, score, comptime!(f32::MIN));
+            weights[g * plan.units + unit] = select(is_visible, score, f32::new(f32::MIN));
         }
         sync_cube();
 
@@ -155,7 +155,7 @@ pub(super) fn attend<F: Float, V: Size>(
         let lanes = comptime!(plan.units / plan.group);
         let (head, lane) = (unit / lanes, unit % lanes);
         let has_head = head < plan.group;
-        let mut highest = f32::MIN;
+        let mut highest = f32::new(f32::MIN);
         if has_head {
             let mut at = lane;
             while at < plan.units {
@@ -178,7 +178,7 @@ pub(super) fn attend<F: Float, V: Size>(
             let mut at = lane;
             while at < plan.units {
                 let score = weights[head * plan.units + at];
-                let weight = select(score > comptime!(f32::MIN), (score - highest).exp(), 0.0f32);
+                let weight = select(score > f32::new(f32::MIN), (score - highest).exp(), 0.0f32);
                 weights[head * plan.units + at] = weight;
                 sum += weight;
                 at += lanes;
@@ -259,7 +259,7 @@ pub(super) fn join<F: Float>(
     let first = first_visible(place, padding[head / heads] as usize, plan) / plan.units;
     let last = place / plan.units;
     let start = head * chunks as usize;
-    let mut highest = f32::MIN;
+    let mut highest = f32::new(f32::MIN);
     if comptime!(plan.sinks) {
         highest = sinks[head % heads];
     }

@@ -138,7 +138,7 @@ fn has_bins(quant_type: QuantType) -> bool {
     is_apart && places.iter().all(|place| (place - place.round()).abs() > 1e-2)
 }
 
-/// For each part of the range how many bounds are below it, and the bits of the bound within, or of infinity.
+/// For each part of the range how many bounds are below it, and the bits of the bound within, or of the greatest number.
 #[cube]
 fn fill_bins(bins: &mut Shared<[Vector<u32, Const<2>>]>, #[comptime] plan: QuantizePlan) {
     let mut at = UNIT_POS as usize;
@@ -146,7 +146,7 @@ fn fill_bins(bins: &mut Shared<[Vector<u32, Const<2>>]>, #[comptime] plan: Quant
         let low = f32::cast_from((at / COPIES) as u32) * comptime!(2.0 / BINS as f32) - 1.0f32;
         let high = low + comptime!(2.0 / BINS as f32);
         let mut below = 0u32;
-        let mut within = f32::new(f32::INFINITY);
+        let mut within = f32::new(f32::MAX);
         #[unroll]
         for i in 0..15usize {
             let bound = f32::new(comptime!(plan.quant_type.encoder().bounds[i]));

@@ -1,13 +1,18 @@
 //! `automodel doctor`: what this machine has to run models on, and whether it computes what the CPU computes.
 
+mod report;
+
 use crate::{error::CliError, output, values};
+use automodel::cuda::{CudaFacts, CudaProblem};
 use automodel::loader::QuantizationConfig;
+use automodel::quant::self_test::{self, greatest_difference};
 use automodel::{AutoModelError, AutoModelForCausalLM, Device, DeviceMemory, DeviceName};
-use serde::Serialize;
+use report::{Checked, Cuda, Processor, Report};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const AFTER_HELP: &str = "\
-The CPU has to answer the demo's question; other devices run the demo, dense and in 4 bits, and have
-to come to the CPU's logits. Exit code 1 if a device that was asked for fails.
+The CPU has to answer the demo's question; other devices run every 4-bit kernel and the demo, dense
+and in 4 bits, and have to come to the CPU's values. Exit code 1 if a device that was asked for fails.
 
 Example: automodel doctor --json";
 
@@ -29,37 +34,6 @@ pub struct Args {
     device: Option<DeviceName>,
 }
 
-/// What was found.
-#[derive(Serialize)]
-struct Report {
-    version: &'static str,
-    /// Devices that this build knows.
-    built: Vec<&'static str>,
-    processor: Processor,
-    devices: Vec<Checked>,
-}
-
-#[derive(Serialize)]
-struct Processor {
-    threads: usize,
-    /// Those that kernels make use of.
-    instructions: Vec<&'static str>,
-    memory: Option<DeviceMemory>,
-}
-
-/// One device and what became of it.
-#[derive(Serialize)]
-struct Checked {
-    device: String,
-    works: bool,
-    /// What is wrong, and what to do.
-    problem: Option<String>,
-    /// Greatest difference from the CPU's logits, as a share of the greatest logit.
-    dense_error: Option<f32>,
-    /// The same with weights in NF4.
-    nf4_error: Option<f32>,
-}
-
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     let candidates = match args.device {
@@ -68,6 +42,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     };
     let is_compared = candidates.iter().any(|name| *name != DeviceName::Cpu);
     let cpu = if is_compared { logits(&Device::flex()) } else { Ok(Default::default()) };
+    let is_cuda = candidates.iter().any(|name| matches!(name, DeviceName::Cuda(_)));
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         built: DeviceName::built(),
@@ -76,6 +51,8 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
             instructions: instructions(),
             memory: DeviceMemory::of(&Device::flex()),
         },
+        // Before a device is opened: what is free is what the models of this process can have.
+        cuda: if is_cuda { CudaFacts::gather().map(Cuda::new) } else { None },
         devices: candidates.into_iter().map(|name| check(name, &cpu)).collect(),
     };
     if json {
@@ -87,23 +64,22 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     failed.map_or(Ok(()), |checked| Err(CliError::UnfitDevice { device: checked.device.clone() }))
 }
 
-fn check(name: DeviceName, cpu: &Reference) -> Checked {
-    let found = match (name, cpu) {
-        (DeviceName::Cpu, _) => answers().map(|()| None),
-        (_, Ok(cpu)) => compare(name, cpu).map(Some),
-        (_, Err(problem)) => Err(format!("there is nothing to compare with: the CPU fails: {problem}")),
-    };
-    let (errors, problem) = match found {
-        Ok(errors) => (errors, None),
-        Err(problem) => (None, Some(problem)),
-    };
-    Checked {
-        device: name.to_string(),
-        works: problem.is_none(),
-        problem,
-        dense_error: errors.map(|errors| errors[0]),
-        nf4_error: errors.map(|errors| errors[1]),
+impl Cuda {
+    fn new(facts: CudaFacts) -> Self {
+        let problems: Vec<CudaProblem> = facts.problems();
+        Self { facts, problems }
     }
+}
+
+fn check(name: DeviceName, cpu: &Reference) -> Checked {
+    let mut checked = Checked { device: name.to_string(), ..Default::default() };
+    let found = match name {
+        DeviceName::Cpu => answers(),
+        _ => compare(name, cpu, &mut checked),
+    };
+    checked.problem = found.err();
+    checked.works = checked.problem.is_none();
+    checked
 }
 
 /// Whether the demo on the CPU can add.
@@ -133,30 +109,30 @@ fn logits(device: &Device) -> Reference {
     }
 }
 
-/// How far a device's logits are from the CPU's, if that is near enough.
-fn compare(name: DeviceName, cpu: &[Vec<f32>; 2]) -> Result<[f32; 2], String> {
+/// Writes down how a device fares beside the CPU; an error if it does not do.
+fn compare(name: DeviceName, cpu: &Reference, checked: &mut Checked) -> Result<(), String> {
     let device = name.open().map_err(|error| error.to_string())?;
-    let here = logits(&device)?;
-    let errors = [difference(&here[0], &cpu[0]), difference(&here[1], &cpu[1])];
+    checked.hardware = automodel::hardware_name(&device);
+    checked.kernels = self_test::run(&device);
+    // Burn panics where kernels fail.
+    let here = catch_unwind(AssertUnwindSafe(|| logits(&device)));
+    let here = here.unwrap_or_else(|_| Err("the demo's logits could not be computed".to_owned()));
+    let failed = checked.kernels.iter().filter(|check| check.fails()).count();
+    if failed > 0 {
+        return Err(format!("{failed} of {} kernels of 4-bit weights fail, as listed here", checked.kernels.len()));
+    }
+    let here = here?;
+    let cpu = cpu.as_ref().map_err(|problem| format!("there is nothing to compare with: the CPU fails: {problem}"))?;
+    let errors = [greatest_difference(&here[0], &cpu[0]), greatest_difference(&here[1], &cpu[1])];
+    (checked.dense_error, checked.nf4_error) = (Some(errors[0]), Some(errors[1]));
     // Written so that NaN fails.
     if errors.iter().all(|error| *error <= TOLERANCE) {
-        return Ok(errors);
+        return Ok(());
     }
     Err(format!(
         "its logits differ from the CPU's by {:.1e}, in NF4 by {:.1e}: update its driver, and report it if that does not help",
         errors[0], errors[1]
     ))
-}
-
-/// The greatest difference, as a share of the greatest logit; NaN if there is one.
-fn difference(here: &[f32], cpu: &[f32]) -> f32 {
-    if here.len() != cpu.len() {
-        return f32::INFINITY;
-    }
-    let greatest = cpu.iter().fold(0.0f32, |greatest, logit| greatest.max(logit.abs()));
-    // `max` would pass over NaN.
-    let differences = here.iter().zip(cpu).map(|(a, b)| (a - b).abs() / greatest);
-    differences.fold(0.0, |worst, difference| if worst.is_nan() || difference <= worst { worst } else { difference })
 }
 
 /// Instructions of this processor that the kernels have versions for.
@@ -175,52 +151,9 @@ fn instructions() -> Vec<&'static str> {
     Vec::new()
 }
 
-impl Report {
-    fn as_text(&self) -> String {
-        let Processor { threads, instructions, memory } = &self.processor;
-        let kernels = if instructions.is_empty() { "portable".to_owned() } else { instructions.join(" ") };
-        let memory = memory.map_or_else(|| "not known".to_owned(), |memory| memory.to_string());
-        let facts = [
-            ("version", self.version.to_owned()),
-            ("built for", self.built.join(", ")),
-            ("threads", threads.to_string()),
-            ("kernels", kernels),
-            ("memory", memory),
-        ];
-        let facts: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
-        let mut text = output::table(&facts, &[]);
-        text.push('\n');
-        for checked in &self.devices {
-            text.push_str(&checked.as_text());
-        }
-        text
-    }
-}
-
-impl Checked {
-    fn as_text(&self) -> String {
-        match (&self.problem, self.dense_error, self.nf4_error) {
-            (Some(problem), ..) => format!("{}: does not work\n  {problem}\n", self.device),
-            (None, Some(dense), Some(nf4)) => {
-                format!("{}: works (logits differ from the CPU's by {dense:.1e}, in NF4 by {nf4:.1e})\n", self.device)
-            }
-            _ => format!("{}: works ({QUESTION}{ANSWER})\n", self.device),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn differences_see_what_is_not_a_number() {
-        assert_eq!(difference(&[1.0, 2.5], &[1.0, 2.0]), 0.25);
-        assert_eq!(difference(&[1.0], &[1.0, 2.0]), f32::INFINITY);
-        assert!(
-            difference(&[f32::NAN, 1.0], &[1.0, 1.0]).is_nan() && difference(&[1.0, f32::NAN], &[1.0, 1.0]).is_nan()
-        );
-    }
 
     #[test]
     fn tokens_are_those_of_the_question() {
