@@ -2,37 +2,36 @@
 
 use std::{env, process::Command, time::Instant};
 
-use crate::{Result, hub_check, tidy, workspace_root};
+use crate::{Result, hub_check, nvrtc_check, tidy, workspace_root};
 
 /// A cargo command: its arguments and the variables that it needs.
-struct Step {
-    arguments: &'static [&'static str],
-    variables: &'static [(&'static str, &'static str)],
+struct Step<'a> {
+    arguments: &'a [&'a str],
+    variables: &'a [(&'a str, &'a str)],
 }
 
 /// What is behind the features for GPUs. Without `autotune`, which takes minutes on a software Vulkan driver.
 const GPU: &str = "automodel-quant/wgpu,automodel/cuda,automodel-cli/wgpu";
 
+/// The tests of kernels, for `cargo test`.
 #[rustfmt::skip]
-const STEPS: [Step; 5] = [
+pub const GPU_TESTS: [&str; 18] = [
+    "--profile", "gpu", "-p", "automodel-attention", "-p", "automodel-quant", "-p", "automodel-generation", "-p", "automodel",
+    "-p", "automodel-cli", "--features", GPU, "--test", "gpu", "--test", "gpu_attention",
+];
+
+#[rustfmt::skip]
+const STEPS: [Step; 4] = [
     Step { arguments: &["fmt", "--all", "--check"], variables: &[] },
     Step { arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], variables: &[] },
     Step { arguments: &["doc", "--workspace", "--no-deps"], variables: &[("RUSTDOCFLAGS", "-Dwarnings")] },
     Step {
         arguments: &[
-            "clippy", "--profile", "gpu", "-p", "automodel-quant", "-p", "automodel", "-p", "automodel-cli",
-            "-p", "automodel-gpu-bench", "--features", GPU, "--all-targets", "--", "-D", "warnings",
+            "clippy", "--profile", "gpu", "-p", "automodel-attention", "-p", "automodel-quant", "-p", "automodel-generation",
+            "-p", "automodel", "-p", "automodel-cli", "-p", "automodel-gpu-bench", "--features", GPU, "--all-targets", "--",
+            "-D", "warnings",
         ],
         variables: &[],
-    },
-    // Kernels run on a software Vulkan driver where there is one. The threads that compile them need larger stacks in a build
-    // without optimisation.
-    Step {
-        arguments: &[
-            "test", "--profile", "gpu", "-p", "automodel-quant", "-p", "automodel", "-p", "automodel-cli",
-            "--features", GPU, "--test", "gpu", "--test", "gpu_attention", "--", "--nocapture",
-        ],
-        variables: &[("RUST_MIN_STACK", "67108864")],
     },
 ];
 
@@ -40,6 +39,13 @@ pub fn run() -> Result<()> {
     for step in &STEPS {
         timed(&step.to_string(), || step.run())?;
     }
+    // Kernels run on a software Vulkan driver where there is one. The threads that compile them need larger stacks in a build
+    // without optimisation.
+    let arguments = [&["test"][..], &GPU_TESTS, &["--", "--nocapture"]].concat();
+    let tests = Step { arguments: &arguments, variables: &[("RUST_MIN_STACK", "67108864")] };
+    timed(&tests.to_string(), || tests.run())?;
+    let arguments = nvrtc_check::Arguments { install: true, python: "python3".into() };
+    timed("cargo xtask nvrtc-check --install", || nvrtc_check::run(&arguments))?;
     let arguments = hub_check::Arguments { install: true, python: "python3".into() };
     timed("cargo xtask hub-check --install", || hub_check::run(&arguments))?;
     timed("cargo xtask tidy", tidy::run)
@@ -54,7 +60,7 @@ fn timed(heading: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
     result.map_err(|error| format!("`{heading}` failed: {error}").into())
 }
 
-impl Step {
+impl Step<'_> {
     fn run(&self) -> Result<()> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
@@ -64,7 +70,7 @@ impl Step {
     }
 }
 
-impl std::fmt::Display for Step {
+impl std::fmt::Display for Step<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (name, value) in self.variables {
             write!(formatter, "{name}={value} ")?;

@@ -7,6 +7,7 @@ mod fixtures;
 mod gpu;
 mod hub_check;
 mod make_checkpoint;
+mod nvrtc_check;
 mod python_environment;
 mod tidy;
 
@@ -42,6 +43,8 @@ enum Task {
     Gpu(gpu::Arguments),
     /// Check that our cache and that of huggingface_hub are the same one; skipped, and said to be, without Python.
     HubCheck(hub_check::Arguments),
+    /// Check that CUDA's compiler takes every kernel, on a machine that needs no GPU; skipped, and said to be, without the compiler.
+    NvrtcCheck(nvrtc_check::Arguments),
     /// Make the test fixtures again with transformers, or say how.
     Fixtures(fixtures::Arguments),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::BenchPeers(arguments) => bench_peers::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::HubCheck(arguments) => hub_check::run(&arguments),
+        Task::NvrtcCheck(arguments) => nvrtc_check::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
     };
     match result {

@@ -214,7 +214,13 @@ pub enum GenerationError {
         /// Their shape.
         found: Vec<usize>,
     },
-    /// Logits that could not be read back from the device.
+    /// A device that cannot choose tokens.
+    #[error("{device} has no kernel that chooses tokens for this batch: read its logits and choose with `Sampler`")]
+    NoDeviceKernels {
+        /// The device.
+        device: String,
+    },
+    /// Logits, or tokens chosen from them, that could not be read back from the device.
     #[error("the logits could not be read from the device: it may be out of memory")]
     UnreadableLogits {
         /// The cause.

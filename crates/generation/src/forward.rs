@@ -1,8 +1,10 @@
 //! Running the model over prompts and over one token a row.
 
 use crate::{GenerationError, awake::awake};
+#[cfg(feature = "cube")]
+use automodel_models::TokenSteps;
 use automodel_models::{CacheOptions, CausalLm, DecodeCache, LogitsFor, ModelError, TokenBatch};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use std::ops::Range;
 
 /// A model with the cache of one batch.
@@ -14,6 +16,12 @@ pub(crate) struct Forward<'m> {
     /// Most positions of prompts to run at once.
     chunk: Option<usize>,
     position: usize,
+    /// Most positions that will be asked for.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "steps over fixed buffers have to know"))]
+    limit: usize,
+    /// Steps over fixed buffers, once a device has chosen the first token; `None` within where there are none.
+    #[cfg(feature = "cube")]
+    steps: Option<Option<TokenSteps>>,
     /// All tokens of each row, kept where the cache must be computed again at some length.
     history: Option<History>,
 }
@@ -30,15 +38,27 @@ impl<'m> Forward<'m> {
         batch_size: usize,
         capacity: Option<usize>,
         chunk: Option<usize>,
+        limit: usize,
     ) -> Self {
         let cache = model.new_cache(&CacheOptions { batch_size, capacity });
         let history = model.recompute_beyond().map(|limit| History { limit, rows: Vec::new() });
-        Self { model, cache, batch_size, capacity, chunk, position: 0, history }
+        Self {
+            model,
+            cache,
+            batch_size,
+            capacity,
+            chunk,
+            position: 0,
+            limit,
+            #[cfg(feature = "cube")]
+            steps: None,
+            history,
+        }
     }
 
     /// Runs the prompts, padded on the left, in parts of at most `chunk` positions where the model takes parts; returns the
-    /// logits `[batch, vocab]` of each last token.
-    pub(crate) fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<f32>, GenerationError> {
+    /// logits `[batch, 1, vocab]` of each last token.
+    pub(crate) fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Tensor<3>, GenerationError> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         if let Some(history) = &mut self.history {
             history.rows = prompts.to_vec();
@@ -56,21 +76,55 @@ impl<'m> Forward<'m> {
         self.run(&batch)
     }
 
-    /// Runs one token a row; returns the logits `[batch, vocab]`.
-    pub(crate) fn step(&mut self, tokens: &[u32]) -> Result<Vec<f32>, GenerationError> {
+    /// Runs one token a row, from where a device has chosen the same ones if it has; returns the logits `[batch, 1, vocab]`.
+    pub(crate) fn step(
+        &mut self,
+        tokens: &[u32],
+        on_device: Option<Tensor<1, Int>>,
+    ) -> Result<Tensor<3>, GenerationError> {
         if let Some(history) = &mut self.history {
             history.rows.iter_mut().zip(tokens).for_each(|(row, &token)| row.push(token));
             if self.position == history.limit {
                 return self.recompute();
             }
         }
+        if let Some(tokens) = on_device {
+            #[cfg(feature = "cube")]
+            if let Some(logits) = self.fixed_step(&tokens) {
+                return self.advance(1, logits);
+            }
+            let logits = self.model.forward_tokens(tokens, &mut self.cache);
+            return self.advance(1, logits);
+        }
         let rows: Vec<&[u32]> = tokens.iter().map(std::slice::from_ref).collect();
         let batch = self.batch(&rows, 0..1)?;
         awake(|| self.run(&batch))
     }
 
+    /// A step over fixed buffers, where the model and its device have such. Their cache takes the place of the other.
+    #[cfg(feature = "cube")]
+    fn fixed_step(&mut self, tokens: &Tensor<1, Int>) -> Option<Result<Tensor<3>, ModelError>> {
+        if self.steps.is_none() {
+            let steps = match &self.history {
+                None => self.model.token_steps(&self.cache, self.limit, tokens.clone()),
+                Some(_) => Ok(None),
+            };
+            match steps {
+                Ok(steps) => {
+                    if steps.is_some() {
+                        let options = CacheOptions { batch_size: self.batch_size, capacity: self.capacity };
+                        self.cache = self.model.new_cache(&options);
+                    }
+                    self.steps = Some(steps);
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        self.steps.as_mut()?.as_mut().map(TokenSteps::run)
+    }
+
     /// Starts over with everything seen so far.
-    fn recompute(&mut self) -> Result<Vec<f32>, GenerationError> {
+    fn recompute(&mut self) -> Result<Tensor<3>, GenerationError> {
         let rows = self.history.as_mut().map(|history| std::mem::take(&mut history.rows)).unwrap_or_default();
         self.cache = self.model.new_cache(&CacheOptions { batch_size: self.batch_size, capacity: self.capacity });
         self.position = 0;
@@ -85,23 +139,24 @@ impl<'m> Forward<'m> {
         GenerationError::Model { position: self.position, source: Box::new(source) }
     }
 
-    fn run(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, GenerationError> {
+    fn run(&mut self, batch: &TokenBatch) -> Result<Tensor<3>, GenerationError> {
         let logits = self.model.forward(batch, LogitsFor::Last, &mut self.cache);
-        let logits = logits.map_err(|source| self.failed(source))?;
-        self.position += batch.length();
-        self.read(logits)
+        self.advance(batch.length(), logits)
     }
 
-    fn read(&self, logits: Tensor<3>) -> Result<Vec<f32>, GenerationError> {
+    /// After a pass over `length` positions.
+    fn advance(
+        &mut self,
+        length: usize,
+        logits: Result<Tensor<3>, ModelError>,
+    ) -> Result<Tensor<3>, GenerationError> {
+        let logits = logits.map_err(|source| self.failed(source))?;
+        self.position += length;
         let expected = [self.batch_size, 1, self.model.vocab_size()];
         let found = logits.dims();
         if found != expected {
             return Err(GenerationError::LogitsShape { expected: expected.to_vec(), found: found.to_vec() });
         }
-        logits
-            .try_into_data()
-            .map_err(|source| GenerationError::UnreadableLogits { source: Box::new(source) })?
-            .try_into_vec::<f32>()
-            .map_err(|source| GenerationError::UnreadableLogits { source: format!("{source:?}").into() })
+        Ok(logits)
     }
 }

@@ -3,6 +3,7 @@
 use crate::forward::Forward;
 use crate::plan::{GenerationPlan, LongestPrompt, ModelLimits};
 use crate::row::Row;
+use crate::sampling::Chooser;
 use crate::{
     FinishReason, GenerationError, GenerationEvent, GenerationOptions, GenerationReport, GenerationTimings,
     TextTokenizer,
@@ -94,24 +95,27 @@ impl<'m> Generator<'m> {
         if !plan.stop_strings.is_empty() {
             self.tokenizer("finding stop strings")?;
         }
-        let mut rows = self.rows(&prompts, options, &plan)?;
+        let mut rows = self.rows(&prompts, options, &plan);
+        let mut chooser = Chooser::new(&plan.sampling, &prompts, limits.vocab_size, &self.model.device())?;
 
-        let capacity = options.preallocate_cache.then(|| longest.tokens.saturating_add(plan.max_new_tokens));
-        let mut forward = Forward::new(self.model, rows.len(), capacity, options.prefill_chunk);
+        let limit = longest.tokens.saturating_add(plan.max_new_tokens);
+        let capacity = options.preallocate_cache.then_some(limit);
+        let mut forward = Forward::new(self.model, rows.len(), capacity, options.prefill_chunk, limit);
         let prefill = Instant::now();
-        let mut logits = forward.prefill(&prompts)?;
+        chooser.take(forward.prefill(&prompts)?)?;
         let mut timings = GenerationTimings {
             prefill_seconds: prefill.elapsed().as_secs_f64(),
             prompt_tokens: prompts.iter().map(Vec::len).sum(),
             ..GenerationTimings::default()
         };
 
-        let mut next = step(&mut rows, &logits, &plan, on_event)?;
+        let mut next = step(&mut rows, &mut chooser, &plan, on_event)?;
         timings.first_token_seconds = start.elapsed().as_secs_f64();
         let decode = Instant::now();
         while !rows.iter().all(Row::is_finished) {
-            logits = forward.step(&next)?;
-            next = step(&mut rows, &logits, &plan, on_event)?;
+            // A row that has ended goes on with what the device has for it, and nobody hears of it.
+            chooser.take(forward.step(&next, chooser.tokens())?)?;
+            next = step(&mut rows, &mut chooser, &plan, on_event)?;
         }
         timings.decode_seconds = decode.elapsed().as_secs_f64();
         timings.decoded_tokens = rows.iter().map(|row| row.generated_tokens().saturating_sub(1)).sum();
@@ -153,25 +157,24 @@ impl<'m> Generator<'m> {
         prompts: &[Vec<u32>],
         options: &GenerationOptions,
         plan: &GenerationPlan,
-    ) -> Result<Vec<Row<'m>>, GenerationError> {
+    ) -> Vec<Row<'m>> {
         let row = |(index, prompt): (usize, &Vec<u32>)| Row::new(index, prompt, self.tokenizer, options, plan);
         prompts.iter().enumerate().map(row).collect()
     }
 }
 
-/// Chooses a token for each row that goes on, and returns what to feed to each row.
+/// Gives each row that goes on its token, and returns what to feed to each row.
 fn step(
     rows: &mut [Row<'_>],
-    logits: &[f32],
+    chooser: &mut Chooser,
     plan: &GenerationPlan,
     on_event: &mut dyn FnMut(GenerationEvent<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<u32>, GenerationError> {
-    let vocab_size = (logits.len() / rows.len().max(1)).max(1);
     let mut next = vec![plan.pad_token_id; rows.len()];
     let mut cancelled = false;
-    for ((row, logits), next) in rows.iter_mut().zip(logits.chunks_exact(vocab_size)).zip(&mut next) {
+    for (index, (row, next)) in rows.iter_mut().zip(&mut next).enumerate() {
         if !row.is_finished() && !cancelled {
-            let event = row.step(logits, plan)?;
+            let event = row.accept(chooser.token(index)?, plan)?;
             if event.finish_reason.is_none() {
                 *next = event.token;
             }

@@ -20,7 +20,7 @@ pub use error::{BoxedError, GenerationError};
 pub use generator::{Generator, Prompt};
 pub use options::GenerationOptions;
 pub use report::{FinishReason, GeneratedText, GenerationEvent, GenerationReport, GenerationTimings};
-pub use sampling::{Candidates, Sampler, SamplingOptions};
+pub use sampling::{Candidates, DeviceSampler, Sampler, SamplingOptions};
 pub use stop::StopStrings;
 pub use stream::TextStream;
 pub use tokenizer::{SpecialTokens, TextTokenizer};

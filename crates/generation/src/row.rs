@@ -2,7 +2,7 @@
 
 use crate::plan::GenerationPlan;
 use crate::{
-    FinishReason, GeneratedText, GenerationError, GenerationEvent, GenerationOptions, Sampler, StopStrings, TextStream,
+    FinishReason, GeneratedText, GenerationError, GenerationEvent, GenerationOptions, StopStrings, TextStream,
     TextTokenizer,
 };
 
@@ -10,7 +10,6 @@ use crate::{
 pub(crate) struct Row<'t> {
     index: usize,
     prompt_tokens: usize,
-    sampler: Sampler,
     stream: Option<TextStream<'t>>,
     stop: StopStrings,
     skip_special_tokens: bool,
@@ -26,20 +25,17 @@ impl<'t> Row<'t> {
         tokenizer: Option<&'t TextTokenizer>,
         options: &GenerationOptions,
         plan: &GenerationPlan,
-    ) -> Result<Self, GenerationError> {
-        let mut sampler = Sampler::new(&plan.sampling, index as u64)?;
-        sampler.observe(prompt);
-        Ok(Self {
+    ) -> Self {
+        Self {
             index,
             prompt_tokens: prompt.len(),
-            sampler,
             stream: tokenizer.map(|tokenizer| TextStream::new(tokenizer, options.skip_special_tokens)),
             stop: StopStrings::new(plan.stop_strings.iter().cloned()),
             skip_special_tokens: options.skip_special_tokens,
             token_ids: Vec::new(),
             text: String::new(),
             finish_reason: None,
-        })
+        }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -50,13 +46,8 @@ impl<'t> Row<'t> {
         self.token_ids.len()
     }
 
-    /// Chooses the next token for `logits` (`[vocab_size]`) and says what it added.
-    pub(crate) fn step(
-        &mut self,
-        logits: &[f32],
-        plan: &GenerationPlan,
-    ) -> Result<GenerationEvent<'_>, GenerationError> {
-        let token = self.sampler.next_token(logits)?;
+    /// Takes the next token and says what it added.
+    pub(crate) fn accept(&mut self, token: u32, plan: &GenerationPlan) -> Result<GenerationEvent<'_>, GenerationError> {
         self.token_ids.push(token);
         let known = self.text.len();
         let is_eos = plan.eos_token_ids.contains(&token);

@@ -240,7 +240,8 @@ impl CausalLm for Decoder {
         let [batch_size] = tokens.dims();
         let padding = cache.padding().to_vec();
         cache.check_size(batch_size)?;
-        let hidden = self.run(tokens, [batch_size, 1], padding, cache)?;
+        // Where a sampler found no token, its row goes on with any.
+        let hidden = self.run(tokens.clamp_min(0), [batch_size, 1], padding, cache)?;
         cache.advance_by_one();
         Ok(self.logits(hidden))
     }

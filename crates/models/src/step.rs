@@ -7,8 +7,8 @@ use crate::{DecodeCache, Decoder, FeedForward, LayerState, MixerModule, ModelErr
 use automodel_attention::step::{FixedCache, StepPosition, StepRope};
 use automodel_attention::{Positions, Rope, RopeScaling};
 use burn::tensor::{Device, Graph, Int, Tensor, capture};
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 /// Positions that a cache has room for beyond those it holds, at least; as many again as it holds, up to [`MOST_ROOM`].
 const LEAST_ROOM: usize = 256;
@@ -16,8 +16,10 @@ const MOST_ROOM: usize = 4096;
 
 /// Steps of one token a sequence: the tokens are read from, and the position kept in, the memory of the device.
 pub struct TokenSteps {
-    state: Rc<RefCell<State>>,
+    state: Arc<Mutex<State>>,
     recorded: Option<Recorded>,
+    /// Whose stream of the device the recording was made on.
+    thread: ThreadId,
     length: usize,
     capacity: usize,
     /// Most positions that will be asked for.
@@ -25,7 +27,7 @@ pub struct TokenSteps {
 }
 
 type Logits = Result<Tensor<3>, ModelError>;
-type Recorded = Graph<Logits, Box<dyn FnMut() -> Logits>>;
+type Recorded = Graph<Logits, Box<dyn FnMut() -> Logits + Send>>;
 
 /// What a step reads and changes.
 struct State {
@@ -61,10 +63,9 @@ impl TokenSteps {
         }
         let capacity = capacity_for(length + 1, limit);
         let Some(caches) = fixed_caches(cache, capacity)? else { return Ok(None) };
-        let ropes = decoder.step_ropes(capacity, &device)?;
         let at = StepPosition::new(length, cache.padding(), &device);
-        let state = State { decoder: decoder.clone(), tokens, at, ropes, caches };
-        Ok(Some(Self { state: Rc::new(RefCell::new(state)), recorded: None, length, capacity, limit }))
+        let state = State { decoder: decoder.clone(), tokens, at, ropes: Vec::new(), caches };
+        Ok(Some(Self { state: Arc::new(Mutex::new(state)), recorded: None, thread: thread::current().id(), length, capacity, limit }))
     }
 
     /// Positions so far.
@@ -87,51 +88,70 @@ impl TokenSteps {
             return Err(ModelError::TooManyPositions { length: self.length + 1, limit: self.limit });
         }
         if self.length >= self.capacity {
-            self.grow()?;
+            self.grow();
         }
-        self.state.borrow_mut().at.set(self.length);
+        if self.thread != thread::current().id() {
+            self.recorded = None;
+            self.thread = thread::current().id();
+        }
+        if self.recorded.is_none() {
+            self.prepare()?;
+        }
+        lock(&self.state).at.set(self.length);
         self.length += 1;
-        let logits = match &mut self.recorded {
-            // SAFETY: the closure of the recording owns all that its launches read and write: the decoder's parameters, the
-            // tokens, the caches, and, as the recording's output, the logits. They are used from this thread alone, on whose
-            // stream the recording was made, and `at` and the tokens were written on it.
-            Some(recorded) => unsafe { recorded.replay() },
-            None => {
-                let state = Rc::clone(&self.state);
-                let device = state.borrow().tokens.device();
-                let step: Box<dyn FnMut() -> Logits> = Box::new(move || state.borrow_mut().forward());
-                let recorded = self.recorded.insert(capture(&device, step));
-                // What was recorded has not run.
-                // SAFETY: as above.
-                unsafe { recorded.replay() }
-            }
-        };
-        match logits {
+        let recorded = self.recorded.get_or_insert_with(|| record(&self.state));
+        // SAFETY: the closure of the recording owns all that its launches read and write: the decoder's parameters, the tokens, the
+        // caches, and, as the recording's output, the logits. The recording was made on the stream of this thread, on which the
+        // position was written just now, and nothing else writes to these buffers.
+        match unsafe { recorded.replay() } {
             Ok(logits) => Ok(logits.clone()),
-            // Nothing depends on the state of the device: it would have failed before.
-            Err(_) => self.state.borrow_mut().forward(),
+            // What cannot be computed now could not be computed when it was recorded.
+            Err(_) => lock(&self.state).forward(),
         }
     }
 
+    /// Room for the next position, and a first pass, whose errors show before anything is recorded.
+    fn prepare(&mut self) -> Result<(), ModelError> {
+        let mut state = lock(&self.state);
+        let device = state.tokens.device();
+        let has_room = state.ropes.iter().all(|rope| rope.positions() >= self.capacity);
+        if !has_room || state.ropes.is_empty() {
+            state.ropes = state.decoder.step_ropes(self.capacity, &device)?;
+        }
+        state.at.set(self.length);
+        state.forward().map(drop)
+    }
+
     /// Larger buffers, for which a new recording has to be made.
-    fn grow(&mut self) -> Result<(), ModelError> {
+    fn grow(&mut self) {
         self.recorded = None;
         self.capacity = capacity_for(self.length + 1, self.limit);
-        let mut state = self.state.borrow_mut();
-        let device = state.tokens.device();
-        state.ropes = state.decoder.step_ropes(self.capacity, &device)?;
-        for cache in &mut state.caches {
+        for cache in &mut lock(&self.state).caches {
             *cache = cache.grown(self.length, self.capacity);
         }
-        Ok(())
     }
+}
+
+/// Runs a step some times and records it once.
+fn record(state: &Arc<Mutex<State>>) -> Recorded {
+    let device = lock(state).tokens.device();
+    let state = Arc::clone(state);
+    let step: Box<dyn FnMut() -> Logits + Send> = Box::new(move || lock(&state).forward());
+    capture(&device, step)
+}
+
+/// A panic in the middle of a step leaves nothing that the next step builds on.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
     fn forward(&mut self) -> Logits {
         let Self { decoder, tokens, at, ropes, caches } = self;
         let [batch] = tokens.dims();
-        let mut x = decoder.embed(tokens.clone(), [batch, 1], &Positions::default())?;
+        // Where a sampler found no token, its row goes on with any.
+        let tokens = tokens.clone().clamp_min(0);
+        let mut x = decoder.embed(tokens, [batch, 1], &Positions::default())?;
         for (index, (layer, cache)) in decoder.model.layers.iter().zip(caches).enumerate() {
             let rope = layer.rope().and_then(|rope| ropes.get(rope));
             x = layer.run(x, &mut |attention, x| {

@@ -13,17 +13,34 @@ use crate::{Result, workspace_root};
 
 const SCRIPT: &str = include_str!("run.sh");
 const BESIDE: &str = include_str!("beside_bitsandbytes.py");
-const PACKAGES: [&str; 10] =
-    ["-p", "automodel-quant", "-p", "automodel", "-p", "automodel-cli", "-p", "automodel-gpu-bench", "-p", "xtask"];
-/// Features of the binaries. wgpu is among them so that the bundle can be tried on a software driver.
-const FEATURES: &str = "automodel-quant/cuda,automodel-quant/wgpu,automodel/cuda,automodel/wgpu,automodel-cli/cuda,\
-                        automodel-cli/wgpu,automodel-gpu-bench/cuda,automodel-gpu-bench/wgpu";
+const PACKAGES: [&str; 14] = [
+    "-p",
+    "automodel-attention",
+    "-p",
+    "automodel-quant",
+    "-p",
+    "automodel-generation",
+    "-p",
+    "automodel",
+    "-p",
+    "automodel-cli",
+    "-p",
+    "automodel-gpu-bench",
+    "-p",
+    "xtask",
+];
+/// Packages with a feature for each kind of GPU.
+const WITH_GPUS: [&str; 6] =
+    ["automodel-attention", "automodel-quant", "automodel-generation", "automodel", "automodel-cli", "automodel-gpu-bench"];
 
 #[derive(Args)]
 pub struct Arguments {
     /// The profile to build with; figures of another than `release` say nothing.
     #[arg(long, default_value = "release")]
     profile: String,
+    /// Build with wgpu too, to try the bundle on a software Vulkan driver.
+    #[arg(long)]
+    wgpu: bool,
     /// The folder to write, which must not exist; beside it comes an archive of it.
     #[arg(long, default_value = "target/gpu-bundle")]
     out: PathBuf,
@@ -35,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(format!("{} exists: remove it, or give another folder with --out", out.display()).into());
     }
     let (tests, binaries): (Vec<Built>, Vec<Built>) =
-        build(&arguments.profile)?.into_iter().partition(|built| built.is_test);
+        build(arguments)?.into_iter().partition(|built| built.is_test);
     // Those of the command look for it where cargo built it.
     let tests: Vec<Built> = tests.into_iter().filter(|built| built.package != "automodel-cli").collect();
 
@@ -54,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let archive = pack(&out)?;
     println!("{} holds {} test and {} other binaries", out.display(), tests.len(), binaries.len());
     println!("{}: {} MB", archive.display(), fs::metadata(&archive)?.len() / 1_000_000);
-    println!("on the machine with the GPU: tar -xzf {}, then `sh run.sh` in it", file_name(&archive));
+    println!("on the machine with the GPU: tar -xJf {}, then `sh run.sh` in it", file_name(&archive));
     Ok(())
 }
 
@@ -67,11 +84,15 @@ struct Built {
 }
 
 /// Everything in one call: with other packages or features cargo would compile Burn once more.
-fn build(profile: &str) -> Result<Vec<Built>> {
+fn build(arguments: &Arguments) -> Result<Vec<Built>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace_root()).arg("build").args(PACKAGES);
     cargo.args(["--bins", "--test", "gpu", "--test", "gpu_attention"]);
-    cargo.args(["--profile", profile, "--features", FEATURES, "--message-format", "json-render-diagnostics"]);
+    let kinds: &[&str] = if arguments.wgpu { &["cuda", "wgpu"] } else { &["cuda"] };
+    let features = kinds.iter().flat_map(|kind| WITH_GPUS.map(|package| format!("{package}/{kind}")));
+    let features: Vec<String> = features.collect();
+    cargo.args(["--profile", &arguments.profile, "--features", &features.join(",")]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
     let mut child = cargo.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or("cargo has no output")?;
     let mut built = Vec::new();
@@ -109,11 +130,14 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// An archive of a folder. The binaries have most of their code in common, each within the window from the one before.
 fn pack(folder: &Path) -> Result<PathBuf> {
-    let archive = folder.with_extension("tar.gz");
+    let archive = folder.with_extension("tar.xz");
     let parent = folder.parent().ok_or("the bundle needs a folder around it")?;
-    let status = Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(parent).arg(file_name(folder)).status()?;
-    if status.success() { Ok(archive) } else { Err("tar could not pack the bundle".into()) }
+    let mut tar = Command::new("tar");
+    tar.env("XZ_OPT", "--lzma2=preset=3,dict=192MiB").arg("-cJf").arg(&archive).arg("-C").arg(parent);
+    let status = tar.arg(file_name(folder)).status()?;
+    if status.success() { Ok(archive) } else { Err("tar could not pack the bundle: is xz installed?".into()) }
 }
 
 fn file_name(path: &Path) -> String {

@@ -49,7 +49,7 @@ impl Candidates {
 
     /// `RepetitionPenaltyLogitsProcessor`: once for each token of `seen`.
     pub fn penalise_repetition(&mut self, seen: &BTreeSet<u32>, penalty: f64) {
-        let penalty = (penalty as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
+        let penalty = penalty_of(penalty);
         for (token, score) in self.tokens.iter().zip(&mut self.scores) {
             if seen.contains(token) {
                 *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
@@ -62,7 +62,7 @@ impl Candidates {
     ///
     /// Where the quotient would overflow, differences to the highest score are divided: the distribution is the same.
     pub fn apply_temperature(&mut self, temperature: f64) {
-        let temperature = (temperature as f32).max(f32::MIN_POSITIVE);
+        let temperature = temperature_of(temperature);
         let highest = self.highest();
         let offset = if (highest / temperature).is_finite() { 0.0 } else { highest };
         for score in &mut self.scores {
@@ -90,7 +90,7 @@ impl Candidates {
         let mut order: Vec<usize> = (0..self.scores.len()).collect();
         order.sort_by(|&a, &b| self.scores[a].partial_cmp(&self.scores[b]).unwrap_or(std::cmp::Ordering::Equal));
         let probabilities = self.probabilities();
-        let surplus = (1.0 - top_p) as f32;
+        let surplus = surplus_of(top_p);
         let mut removed = vec![false; order.len()];
         let mut cumulative = 0.0f64;
         for &index in &order[..order.len() - 1] {
@@ -162,6 +162,21 @@ impl Candidates {
         let mut flags = kept.iter();
         self.scores.retain(|_| *flags.next().unwrap_or(&true));
     }
+}
+
+/// The repetition penalty that float32 scores are multiplied with or divided by.
+pub(super) fn penalty_of(penalty: f64) -> f32 {
+    (penalty as f32).clamp(f32::MIN_POSITIVE, f32::MAX)
+}
+
+/// The temperature that float32 scores are divided by.
+pub(super) fn temperature_of(temperature: f64) -> f32 {
+    (temperature as f32).max(f32::MIN_POSITIVE)
+}
+
+/// The probability that the tokens which top-p removes have together at most.
+pub(super) fn surplus_of(top_p: f64) -> f32 {
+    (1.0 - top_p) as f32
 }
 
 #[cfg(test)]

@@ -41,6 +41,16 @@ impl Sampler {
         Ok(Self { options: options.clone(), random, seen: BTreeSet::new() })
     }
 
+    /// A sampler for each row of a batch, which has seen its prompt.
+    pub(crate) fn for_prompts(options: &SamplingOptions, prompts: &[Vec<u32>]) -> Result<Vec<Self>, GenerationError> {
+        let sampler = |(row, prompt): (u64, &Vec<u32>)| {
+            let mut sampler = Self::new(options, row)?;
+            sampler.observe(prompt);
+            Ok(sampler)
+        };
+        (0u64..).zip(prompts).map(sampler).collect()
+    }
+
     /// Remembers tokens for the repetition penalty; the prompt's are counted by transformers, so tell them.
     pub fn observe(&mut self, tokens: &[u32]) {
         self.seen.extend(tokens);
@@ -76,7 +86,12 @@ impl Sampler {
     /// The next of the 2^53 evenly spaced numbers in 0..1.
     fn uniform(&mut self) -> f64 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;
-        (self.random.next_u64() >> 11) as f64 * STEP
+        (self.random_bits() >> 11) as f64 * STEP
+    }
+
+    /// 64 random bits, of which the highest are those of the next uniform number.
+    pub(super) fn random_bits(&mut self) -> u64 {
+        self.random.next_u64()
     }
 }
 

@@ -191,8 +191,8 @@ impl Device4bit {
     /// # Errors
     /// [`QuantError::NonFiniteBlock`] with the first block that has no codes, [`QuantError::Device`] if the device fails.
     pub fn check(&self) -> Result<(), QuantError> {
-        let least = read(self.absmax.clone().min())?;
-        if least.first().is_some_and(|least| *least >= 0.0) { Ok(()) } else { self.checked_scales().map(|_| ()) }
+        // The host looks at the scales: Burn's reductions compile a kernel or more for each size.
+        self.checked_scales().map(drop)
     }
 
     /// Double quantisation of the scales, which are fetched from the device for it; the codes stay there.

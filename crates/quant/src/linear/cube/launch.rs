@@ -230,7 +230,7 @@ pub(super) fn room(like: &CubeTensor, layout: Layout4bit) -> (CubeTensor, CubeTe
 pub(super) fn quantize(values: CubeTensor, packed: &CubeTensor, absmax: &CubeTensor, at: usize, layout: Layout4bit) {
     let client = packed.client.clone();
     let (elements, dtype, blocksize) = (values.shape().num_elements(), values.dtype, layout.blocksize.get());
-    let plan = quantize_plan(&client, layout);
+    let plan = quantize_plan(&client, layout, !elements.is_multiple_of(blocksize));
     let end = at.checked_add(elements).filter(|end| *end <= layout.shape[0] * layout.shape[1]);
     assert!(
         end.is_some() && at.is_multiple_of(blocksize) && u32::try_from(elements).is_ok(),
@@ -266,13 +266,14 @@ pub(super) fn quantizes(client: &Client, blocksize: usize) -> bool {
     blocksize / CODES <= most_units(client)
 }
 
-fn quantize_plan(client: &Client, layout: Layout4bit) -> QuantizePlan {
+fn quantize_plan(client: &Client, layout: Layout4bit, is_short: bool) -> QuantizePlan {
     let units_per_block = layout.blocksize.get() / CODES;
     QuantizePlan {
         quant_type: layout.quant_type,
         units_per_block,
         units: units_per_block.max(2 * UNITS.min(most_units(client) / 2)),
         words: QUANTIZED_WORDS,
+        is_short,
         shuffles: plane_size(client).is_some_and(|plane| units_per_block <= plane),
     }
 }

@@ -14,16 +14,13 @@ use super::kernels::{self, Operand, STEP, TILE_COLUMNS, TilePlan};
 use super::launch::{Weight, empty};
 use crate::{Precision, linear::crossover::Crossover};
 
-/// Steps whose codes are under way together, at most: what a unit loads for them is 64 bytes for a tile of rows.
-const STEPS: usize = 4;
-/// Units of a cube: the table of a cube takes 32 KiB of the memory that a processor's cubes share, and time to fill.
+/// Units of a cube, of which each processor of the device has one: the table takes 64 KiB of a processor's memory, and time to fill.
 const UNITS: usize = 512;
-/// Planes that share the rows of a plane.
-const SPLITS: usize = 8;
-/// Cubes for each processor of the device: a cube takes other rows when it is through with its own.
-const CUBES_PER_PROCESSOR: usize = 2;
 /// Processors where the device does not say.
 const USUAL_PROCESSORS: usize = 64;
+/// Steps under way together and planes that share rows, best first: what a unit loads for a step is 16 bytes.
+const SHARES: [(usize, usize); 10] =
+    [(4, 16), (4, 8), (2, 16), (4, 4), (2, 8), (4, 2), (2, 4), (4, 1), (2, 1), (1, 1)];
 
 impl Weight {
     /// How tensor cores take `rows` of activations, if they do: half precision, steps within one block.
@@ -41,22 +38,15 @@ impl Weight {
         {
             return None;
         }
-        let steps = in_features / STEP;
-        Some(TilePlan {
-            quant_type: self.layout().quant_type,
-            scales,
-            operand,
-            terms: match precision {
-                Precision::Exact => 2,
-                Precision::Fast => 1,
-            },
-            row_tiles: 1,
-            column_tiles: rows.div_ceil(TILE_COLUMNS).next_power_of_two(),
-            steps: [STEPS, STEPS / 2].into_iter().find(|n| steps.is_multiple_of(*n)).unwrap_or(1),
-            splits: SPLITS,
-            units: UNITS,
-        })
-        .map(|plan| tuned(plan, steps))
+        let column_tiles = rows.div_ceil(TILE_COLUMNS).next_power_of_two();
+        let whole = in_features / STEP;
+        let (steps, splits) = SHARES.into_iter().find(|(steps, splits)| whole.is_multiple_of(steps * splits))?;
+        let terms = match precision {
+            Precision::Exact => 2,
+            Precision::Fast => 1,
+        };
+        let quant_type = self.layout().quant_type;
+        Some(TilePlan { quant_type, scales, operand, terms, column_tiles, steps, splits, units: UNITS })
     }
 
     /// `x W^T` for contiguous rows of activations `[rows, in]` of the plan.
@@ -69,7 +59,7 @@ impl Weight {
         let is_plain = !plan.scales.nested && plan.scales.blocksize == STEP;
         let processors = client.properties().hardware.num_streaming_multiprocessors;
         let processors = processors.map_or(USUAL_PROCESSORS, |count| count as usize);
-        let cubes = out_features.div_ceil(plan.rows_of_cube()).min(processors * CUBES_PER_PROCESSOR);
+        let cubes = out_features.div_ceil(plan.rows_of_cube()).min(processors);
         // SAFETY: as `Weight::new`, `tile_plan` and the assertion checked, there are `out_features` rows of whole steps with their
         // scales, and `rows` rows of activations, two in a word; rows beyond the last are read as the last and not written.
         unsafe {
@@ -104,16 +94,4 @@ fn operand(client: &Client, dtype: DType) -> Option<Operand> {
     let of = ElemType::Float;
     let config = MmaConfig { a_type: of(kind), b_type: of(kind), cd_type: of(FloatKind::F32), m: 16, n: 8, k: 16 };
     client.features().matmul.mma.contains(&config).then_some(operand)
-}
-
-/// The plan with what `AUTOMODEL_TILE=row_tiles,splits,units` has instead.
-fn tuned(plan: TilePlan, steps: usize) -> TilePlan {
-    let Ok(text) = std::env::var("AUTOMODEL_TILE") else { return plan };
-    let n: Vec<usize> = text.split(',').filter_map(|n| n.parse().ok()).collect();
-    let _ = steps;
-    match n[..] {
-        [row_tiles, splits, units] => TilePlan { row_tiles, splits, units, ..plan },
-        [row_tiles, splits, units, steps] => TilePlan { row_tiles, splits, units, steps, ..plan },
-        _ => plan,
-    }
 }

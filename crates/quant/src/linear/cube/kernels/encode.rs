@@ -21,6 +21,8 @@ pub(in super::super) struct QuantizePlan {
     pub units: usize,
     /// Words of codes of each unit.
     pub words: usize,
+    /// Whether the last block is cut short.
+    pub is_short: bool,
     /// Whether the units of a block are in one plane, whose units can exchange values.
     pub shuffles: bool,
 }
@@ -71,8 +73,8 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
         }
         highest = highest_of_block(highest, plan);
 
-        let is_short =
-            (first / comptime!(plan.units_per_block * CODES) + 1usize) * comptime!(plan.units_per_block * CODES) > elements;
+        let block_end = (first / comptime!(plan.units_per_block * CODES) + 1usize) * comptime!(plan.units_per_block * CODES);
+        let is_short = comptime!(plan.is_short) && block_end > elements;
         let magnitude = f32::reinterpret(highest);
         // A block of zeros has nothing to divide, and its least scale may be below what the device divides by.
         let divisor = select(highest == 0u32, 1.0f32, select(magnitude > LEAST_SCALE, magnitude, LEAST_SCALE));
@@ -82,7 +84,7 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
         for i in 0..CODES {
             let value = word_values[i];
             let mut scaled = value * reciprocal;
-            if is_short {
+            if comptime!(plan.is_short) && is_short {
                 scaled = value / divisor;
             }
             let place = if comptime!(has_bins(plan.quant_type)) {
@@ -125,10 +127,9 @@ fn search(scaled: f32, bounds: &Shared<[f32]>) -> u32 {
 /// that no bound is between.
 #[cube]
 fn bin_of(scaled: f32) -> u32 {
-    let place = (scaled + 1.0f32) * comptime!(BINS as f32 / 2.0);
-    let last = comptime!(BINS as f32 - 1.0);
-    // Written so that what is not a number is within the table.
-    u32::cast_from(select(place > 0.0f32, select(place < last, place, last), 0.0f32))
+    let place = u32::cast_from(scaled * comptime!(BINS as f32 / 2.0) + comptime!(BINS as f32 / 2.0));
+    // The last part has its end, too, and what is not finite is in some part.
+    select(place < comptime!(BINS as u32 - 1), place, comptime!(BINS as u32 - 1))
 }
 
 /// Whether every bound has a part of the range for itself, far from its borders.

@@ -30,13 +30,11 @@ pub(in super::super) struct TilePlan {
     pub operand: Operand,
     /// Numbers of that type whose sum stands for a code: 1 rounds the table to the type, 2 has twice its bits.
     pub terms: usize,
-    /// Tiles of rows of the weight that a plane has.
-    pub row_tiles: usize,
     /// Tiles of rows of activations.
     pub column_tiles: usize,
-    /// Steps whose codes are under way together; divides the steps of a row.
+    /// Steps whose codes are under way together.
     pub steps: usize,
-    /// Planes that share the rows of a plane, each with other steps.
+    /// Planes that share the rows of a tile, each with other steps: `steps * splits` divides the steps of a row.
     pub splits: usize,
     /// Units of a cube: a multiple of `splits` planes.
     pub units: usize,
@@ -76,26 +74,19 @@ impl Operand {
 impl TilePlan {
     /// Rows of the weight that a cube has at once.
     pub fn rows_of_cube(&self) -> usize {
-        TILE_ROWS * self.row_tiles * self.groups()
+        TILE_ROWS * self.units / PLANE / self.splits
     }
 
-    /// Groups of planes with rows of their own.
-    fn groups(&self) -> usize {
-        self.units / PLANE / self.splits
-    }
-
-    /// Copies of the table: units that look into it together use banks of their own.
-    fn copies(&self) -> usize {
-        PLANE / self.terms
-    }
-
-    /// Accumulators of a unit, four numbers each.
-    fn accumulators(&self) -> usize {
-        self.row_tiles * self.column_tiles
+    /// Numbers that the planes of a cube have for each other after a tile.
+    fn sums(&self) -> usize {
+        self.units * self.column_tiles * 4
     }
 }
 
 /// `rows` of activations, at most eight for each column tile, times a weight. `x` has two activations in a word.
+///
+/// A cube takes tile after tile. The codes that come next are asked for before those at hand are multiplied, over the end of a tile
+/// too.
 #[cube(launch_unchecked)]
 pub(in super::super) fn tiles<F: Float, S: Size>(
     x: &[Vector<u32, Const<4>>],
@@ -109,134 +100,179 @@ pub(in super::super) fn tiles<F: Float, S: Size>(
     #[comptime] plan: TilePlan,
     #[define(F)] _dtype: ElemType,
 ) {
-    let size!(T) = plan.terms;
-    let mut table = Shared::<[Vector<u32, T>]>::new_slice(comptime!(PAIRS * plan.copies()));
-    let mut sums = Shared::<[f32]>::new_slice(comptime!(plan.units * plan.accumulators() * 4));
-    fill_table(&mut table, plan);
+    let mut table = Shared::<[u32]>::new_slice(comptime!(PAIRS * plan.terms * PLANE));
+    let mut sums = Shared::<[f32]>::new_slice(comptime!(2 * plan.sums()));
 
     let (rows, in_features, out_features) = (rows as usize, in_features as usize, out_features as usize);
     let plane = UNIT_POS as usize / PLANE;
     let lane = UNIT_POS as usize % PLANE;
     let (row_of_tile, quarter) = (lane / 4, lane % 4);
-    let (group, split) = (plane / plan.splits, plane % plan.splits);
+    let group = plane / plan.splits;
     let steps = in_features / STEP;
     let cubes = out_features.div_ceil(comptime!(plan.rows_of_cube()));
-    let lookup = (lane % comptime!(plan.copies())) as u32;
+    let first_step = plane % plan.splits * plan.steps;
 
     let mut cube = CUBE_POS;
-    while cube < cubes {
-        let first_row = (cube * comptime!(plan.groups()) + group) * comptime!(TILE_ROWS * plan.row_tiles);
-        let mut totals = Array::<Vector<f32, Const<4>>>::new(comptime!(plan.accumulators()));
+    let mut step = first_step;
+    let mut parity = 0usize;
+    let mut next_codes = Array::<Vector<u32, Const<2>>>::new(comptime!(2 * plan.steps));
+    let mut next_scales = Array::<f32>::new(comptime!(2 * plan.steps));
+    #[unroll]
+    for half in 0..2usize {
+        let row = row_at(cube, group, half, row_of_tile, out_features, plan);
+        let at = row * steps + step;
         #[unroll]
-        for i in 0..comptime!(plan.accumulators()) {
-            totals[i] = Vector::<f32, Const<4>>::new(0.0f32);
+        for u in 0..plan.steps {
+            next_codes[half * plan.steps + u] = packed[(at + u) * 4 + quarter];
         }
-        let mut step = split * plan.steps;
-        while step < steps {
-            let mut codes = Array::<Vector<u32, Const<2>>>::new(comptime!(2 * plan.row_tiles * plan.steps));
-            let mut scales = Array::<f32>::new(comptime!(2 * plan.row_tiles * plan.steps));
-            #[unroll]
-            for half in 0..comptime!(2 * plan.row_tiles) {
-                // Rows beyond the last are computed as the last, and not written.
-                let row = first_row + half * comptime!(TILE_ROWS / 2) + row_of_tile;
-                let row = select(row < out_features, row, out_features - 1);
-                #[unroll]
-                for u in 0..plan.steps {
-                    codes[half * plan.steps + u] = packed[(row * steps + step + u) * 4 + quarter];
-                }
-                read_scales::<S>(absmax, absmax_codes, &mut scales, row * steps + step, half * plan.steps, plan);
-            }
+        read_scales::<S>(absmax, absmax_codes, &mut next_scales, at, half * plan.steps, plan);
+    }
+    let mut totals = Array::<Vector<f32, Const<4>>>::new(plan.column_tiles);
+    #[unroll]
+    for n in 0..plan.column_tiles {
+        totals[n] = Vector::<f32, Const<4>>::new(0.0f32);
+    }
+    fill_table(&mut table, plan);
+    let table = address_of(&table) + 4u32 * lane as u32;
+
+    while cube < cubes {
+        let mut codes = Array::<Vector<u32, Const<2>>>::new(comptime!(2 * plan.steps));
+        let mut scales = Array::<f32>::new(comptime!(2 * plan.steps));
+        #[unroll]
+        for i in 0..comptime!(2 * plan.steps) {
+            codes[i] = next_codes[i];
+            scales[i] = next_scales[i];
+        }
+        let here = step;
+        step += comptime!(plan.splits * plan.steps);
+        let is_last = step >= steps;
+        let next_cube = select(is_last, cube + CUBE_COUNT, cube);
+        step = select(is_last, first_step, step);
+        #[unroll]
+        for half in 0..2usize {
+            let row = row_at(next_cube, group, half, row_of_tile, out_features, plan);
+            let at = row * steps + step;
             #[unroll]
             for u in 0..plan.steps {
-                let mut activations = Array::<Vector<u32, Const<4>>>::new(comptime!(2 * plan.column_tiles));
-                #[unroll]
-                for n in 0..plan.column_tiles {
-                    let row = n * TILE_COLUMNS + row_of_tile;
-                    activations[2 * n] = Vector::<u32, Const<4>>::new(0u32);
-                    activations[2 * n + 1] = Vector::<u32, Const<4>>::new(0u32);
-                    if row < rows {
-                        let at = (row * steps + step + u) * comptime!(STEP / 8) + 2 * quarter;
-                        activations[2 * n] = x[at];
-                        activations[2 * n + 1] = x[at + 1];
-                    }
-                }
-                #[unroll]
-                for m in 0..plan.row_tiles {
-                    let mut parts = Array::<Vector<f32, Const<4>>>::new(plan.column_tiles);
-                    #[unroll]
-                    for n in 0..plan.column_tiles {
-                        parts[n] = Vector::<f32, Const<4>>::new(0.0f32);
-                    }
-                    let (upper, lower) = (codes[2 * m * plan.steps + u], codes[(2 * m + 1) * plan.steps + u]);
-                    #[unroll]
-                    for j in 0..4 {
-                        let (upper, lower) = (upper.extract(comptime!(j / 2)), lower.extract(comptime!(j / 2)));
-                        let byte = comptime!(j % 2 * 2);
-                        let first = table[place::<T>(upper, byte, lookup, plan)];
-                        let second = table[place::<T>(lower, byte, lookup, plan)];
-                        let third = table[place::<T>(upper, comptime!(byte + 1), lookup, plan)];
-                        let fourth = table[place::<T>(lower, comptime!(byte + 1), lookup, plan)];
-                        #[unroll]
-                        for term in 0..plan.terms {
-                            #[unroll]
-                            for n in 0..plan.column_tiles {
-                                let words = activations[2 * n + comptime!(j / 2)];
-                                parts[n] = multiply(
-                                    first.extract(term),
-                                    second.extract(term),
-                                    third.extract(term),
-                                    fourth.extract(term),
-                                    words.extract(byte),
-                                    words.extract(comptime!(byte + 1)),
-                                    parts[n],
-                                    plan.operand,
-                                );
-                            }
-                        }
-                    }
-                    let mut scale = Vector::<f32, Const<4>>::new(scales[2 * m * plan.steps + u]);
-                    scale.insert(2usize, scales[(2 * m + 1) * plan.steps + u]);
-                    scale.insert(3usize, scales[(2 * m + 1) * plan.steps + u]);
-                    #[unroll]
-                    for n in 0..plan.column_tiles {
-                        totals[m * plan.column_tiles + n] += parts[n] * scale;
-                    }
-                }
+                next_codes[half * plan.steps + u] = packed[(at + u) * 4 + quarter];
             }
-            step += comptime!(plan.splits * plan.steps);
+            read_scales::<S>(absmax, absmax_codes, &mut next_scales, at, half * plan.steps, plan);
         }
+
         #[unroll]
-        for i in 0..comptime!(plan.accumulators()) {
+        for u in 0..plan.steps {
+            let mut activations = Array::<Vector<u32, Const<4>>>::new(comptime!(2 * plan.column_tiles));
+            let mut parts = Array::<Vector<f32, Const<4>>>::new(plan.column_tiles);
             #[unroll]
-            for component in 0..4usize {
-                let at = place_of_sum(plane, i, component, lane, plan);
-                sums[at] = totals[i].extract(component);
+            for n in 0..plan.column_tiles {
+                let row = n * TILE_COLUMNS + row_of_tile;
+                activations[2 * n] = Vector::<u32, Const<4>>::new(0u32);
+                activations[2 * n + 1] = Vector::<u32, Const<4>>::new(0u32);
+                if row < rows {
+                    let at = (row * steps + here + u) * comptime!(STEP / 8) + 2 * quarter;
+                    activations[2 * n] = x[at];
+                    activations[2 * n + 1] = x[at + 1];
+                }
+                parts[n] = Vector::<f32, Const<4>>::new(0.0f32);
+            }
+            let (upper, lower) = (codes[u], codes[plan.steps + u]);
+            #[unroll]
+            for j in 0..4 {
+                let (upper, lower) = (upper.extract(comptime!(j / 2)), lower.extract(comptime!(j / 2)));
+                let byte = comptime!(j % 2 * 2);
+                let first = place(table, upper, byte, plan);
+                let second = place(table, lower, byte, plan);
+                let third = place(table, upper, comptime!(byte + 1), plan);
+                let fourth = place(table, lower, comptime!(byte + 1), plan);
+                #[unroll]
+                for term in 0..plan.terms {
+                    let (a0, a1) = (look_up(first, term), look_up(second, term));
+                    let (a2, a3) = (look_up(third, term), look_up(fourth, term));
+                    #[unroll]
+                    for n in 0..plan.column_tiles {
+                        let words = activations[2 * n + comptime!(j / 2)];
+                        let (b0, b1) = (words.extract(byte), words.extract(comptime!(byte + 1)));
+                        parts[n] = multiply(a0, a1, a2, a3, b0, b1, parts[n], plan.operand);
+                    }
+                }
+            }
+            let mut scale = Vector::<f32, Const<4>>::new(scales[u]);
+            scale.insert(2usize, scales[plan.steps + u]);
+            scale.insert(3usize, scales[plan.steps + u]);
+            #[unroll]
+            for n in 0..plan.column_tiles {
+                totals[n] += parts[n] * scale;
             }
         }
-        sync_cube();
-        write::<F>(&sums, out, cube * comptime!(plan.rows_of_cube()), rows, out_features, plan);
-        sync_cube();
-        cube += CUBE_COUNT;
+
+        // The planes of a cube have as many steps each, so that all are at the end of a tile.
+        if is_last {
+            #[unroll]
+            for n in 0..plan.column_tiles {
+                #[unroll]
+                for component in 0..4usize {
+                    let at = place_of_sum(parity, plane, n, component, lane, plan);
+                    sums[at] = totals[n].extract(component);
+                }
+                totals[n] = Vector::<f32, Const<4>>::new(0.0f32);
+            }
+            // What was written for the tile before is read by now, and the tile after writes elsewhere.
+            sync_cube();
+            write::<F>(&sums, out, parity, cube * comptime!(plan.rows_of_cube()), rows, out_features, plan);
+            parity = 1 - parity;
+        }
+        cube = next_cube;
     }
 }
 
-/// Where the table has the pair of codes in a byte of a word.
+/// A row of the weight, of which the upper and the lower half of a tile have eight each. Rows beyond the last are computed as the last,
+/// and not written.
 #[cube]
-fn place<T: Size>(word: u32, #[comptime] byte: usize, lookup: u32, #[comptime] plan: TilePlan) -> usize {
-    let copies = comptime!(plan.copies().ilog2());
-    let shift = comptime!(8 * byte as u32);
-    let mask = comptime!(255u32 << copies);
-    let moved = if comptime!(shift >= copies) {
-        word >> comptime!(shift.saturating_sub(copies))
-    } else {
-        word << comptime!(copies.saturating_sub(shift))
-    };
-    ((moved & mask) | lookup) as usize
+fn row_at(
+    cube: usize,
+    group: usize,
+    #[comptime] half: usize,
+    row_of_tile: usize,
+    out_features: usize,
+    #[comptime] plan: TilePlan,
+) -> usize {
+    let row = cube * comptime!(plan.rows_of_cube()) + group * TILE_ROWS + comptime!(half * TILE_ROWS / 2) + row_of_tile;
+    select(row < out_features, row, out_features - 1)
 }
 
-/// All pairs of codes, the first in the low half of a word.
+/// Where a table is in the memory of the cube, in bytes.
 #[cube]
-fn fill_table<T: Size>(table: &mut Shared<[Vector<u32, T>]>, #[comptime] plan: TilePlan) {
+fn address_of(table: &Shared<[u32]>) -> u32 {
+    let pointer = unsafe { table.as_ptr_unchecked() };
+    let address: u64;
+    gpu_asm!("cvta.to.shared.u64 {address}, {pointer};", address = out(_) address, pointer = mem_in(_) pointer, options(explicit_mem));
+    address as u32
+}
+
+/// The address of the pair of codes in a byte of a word, in the table of a unit that begins at `table`.
+///
+/// Compilers shift, mask, add and shift again; one instruction takes the byte out, another multiplies and adds.
+#[cube]
+fn place(table: u32, word: u32, #[comptime] byte: usize, #[comptime] plan: TilePlan) -> u32 {
+    let selector = comptime!(0x4440 + byte);
+    let pair: u32;
+    gpu_asm!("prmt.b32 {pair}, {word}, 0, {selector};", pair = out(_) pair, word = in(_) word, options(pure, nomem));
+    pair * comptime!((4 * plan.terms * PLANE) as u32) + table
+}
+
+/// A word of the table.
+#[cube]
+fn look_up(address: u32, #[comptime] term: usize) -> u32 {
+    let offset = comptime!(4 * term * PLANE);
+    let value: u32;
+    gpu_asm!("ld.shared.u32 {value}, [{address}+{offset}];", value = out(_) value, address = in(_) address, options(readonly));
+    // As a value: instructions would be given the address of the variable.
+    value | 0u32
+}
+
+/// All pairs of codes, the first in the low half of a word: for each unit of a plane the pair rounded, then what is missing.
+#[cube]
+fn fill_table(table: &mut Shared<[u32]>, #[comptime] plan: TilePlan) {
     let unit = UNIT_POS as usize;
     let mut singles = Shared::<[u32]>::new_slice(16usize);
     if unit == 0usize {
@@ -246,16 +282,16 @@ fn fill_table<T: Size>(table: &mut Shared<[Vector<u32, T>]>, #[comptime] plan: T
         }
     }
     sync_cube();
-    let mut at = unit;
-    while at < comptime!(PAIRS * plan.copies()) {
-        let pair = at / comptime!(plan.copies());
+    let lane = unit % PLANE;
+    let mut pair = unit / PLANE;
+    while pair < PAIRS {
         let (first, second) = (singles[pair / 16], singles[pair % 16]);
-        let mut terms = Vector::<u32, T>::new((first & 0xffffu32) | (second << 16u32));
+        let at = pair * comptime!(plan.terms * PLANE) + lane;
+        table[at] = (first & 0xffffu32) | (second << 16u32);
         if comptime!(plan.terms == 2) {
-            terms.insert(1usize, (first >> 16u32) | (second & 0xffff_0000u32));
+            table[at + PLANE] = (first >> 16u32) | (second & 0xffff_0000u32);
         }
-        table[at] = terms;
-        at += plan.units;
+        pair += comptime!(plan.units / PLANE);
     }
     sync_cube();
 }
@@ -308,17 +344,26 @@ fn multiply(
     out
 }
 
-/// Where a unit's number of an accumulator is among all: neighbouring units have neighbouring places.
+/// Where a unit's number is among all: neighbouring units have neighbouring places.
 #[cube]
-fn place_of_sum(plane: usize, accumulator: usize, component: usize, lane: usize, #[comptime] plan: TilePlan) -> usize {
-    ((plane * comptime!(plan.accumulators()) + accumulator) * 4 + component) * PLANE + lane
+fn place_of_sum(
+    parity: usize,
+    plane: usize,
+    column_tile: usize,
+    component: usize,
+    lane: usize,
+    #[comptime] plan: TilePlan,
+) -> usize {
+    parity * comptime!(plan.sums()) + ((plane * plan.column_tiles + column_tile) * 4 + component) * PLANE + lane
 }
 
 /// Adds what the planes of a group have and writes it, neighbouring units neighbouring rows of the weight.
 #[cube]
+#[allow(clippy::too_many_arguments, reason = "sizes")]
 fn write<F: Float>(
     sums: &Shared<[f32]>,
     out: &mut [F],
+    parity: usize,
     first_row: usize,
     rows: usize,
     out_features: usize,
@@ -328,18 +373,14 @@ fn write<F: Float>(
     let mut at = UNIT_POS as usize;
     while at < rows * rows_of_cube {
         let (column, row) = (at / rows_of_cube, at % rows_of_cube);
-        let rows_of_group = comptime!(TILE_ROWS * plan.row_tiles);
-        let (group, row_of_group) = (row / rows_of_group, row % rows_of_group);
-        let (m, of_tile) = (row_of_group / TILE_ROWS, row_of_group % TILE_ROWS);
-        let (n, of_column) = (column / TILE_COLUMNS, column % TILE_COLUMNS);
+        let (group, of_tile) = (row / TILE_ROWS, row % TILE_ROWS);
+        let (column_tile, of_column) = (column / TILE_COLUMNS, column % TILE_COLUMNS);
         let lane = of_tile % 8 * 4 + of_column / 2;
         let component = of_tile / 8 * 2 + of_column % 2;
-        let accumulator = m * plan.column_tiles + n;
         let mut total = 0.0f32;
         #[unroll]
         for split in 0..plan.splits {
-            let plane = group * plan.splits + split;
-            total += sums[place_of_sum(plane, accumulator, component, lane, plan)];
+            total += sums[place_of_sum(parity, group * plan.splits + split, column_tile, component, lane, plan)];
         }
         if first_row + row < out_features {
             out[column * out_features + first_row + row] = F::cast_from(total);

@@ -1,0 +1,148 @@
+//! One cube for each row: its units walk over the row together.
+
+#![allow(clippy::too_many_arguments, reason = "kernels take their buffers one by one")]
+
+mod few;
+mod scores;
+mod whole;
+mod sums;
+
+use cubecl::prelude::*;
+
+use scores::{NOT_FINITE, Row, key_at, scale_for, scaled};
+use sums::{Wide, highest_of_cube, wide};
+
+/// Groups that the units of a cube make: as many tokens can be collected for a draw among few.
+const GROUPS: usize = 256;
+
+/// What stands in the place of a token where no token can be chosen.
+pub(super) const NO_TOKEN: u32 = u32::MAX;
+
+/// Which steps there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ChoosePlan {
+    /// Units of a cube: a power of two.
+    pub units: usize,
+    /// Whether there is a repetition penalty.
+    pub penalised: bool,
+    /// Whether a token is drawn; otherwise it is the one with the highest logit.
+    pub sampled: bool,
+    /// Whether top-k removes tokens.
+    pub top_k: bool,
+    /// Whether top-p removes tokens.
+    pub top_p: bool,
+    /// Whether min-p removes tokens.
+    pub min_p: bool,
+    /// Whether it is likely that few tokens can be drawn.
+    pub few: bool,
+}
+
+impl ChoosePlan {
+    /// Groups of units.
+    fn groups(self) -> usize {
+        groups_of(self.units)
+    }
+}
+
+fn groups_of(units: usize) -> usize {
+    GROUPS.min(units)
+}
+
+/// Bytes of a cube's own memory that the kernel takes: a number of 64 bits for each unit; for each token that is collected its key, its
+/// id and its weight; and some for all.
+pub(super) fn shared_bytes(units: usize) -> usize {
+    8 * units + 16 * groups_of(units) + 16
+}
+
+/// The numbers behind the steps.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Settings {
+    /// The repetition penalty.
+    pub penalty: f32,
+    /// The temperature.
+    pub temperature: f32,
+    /// Tokens that top-k keeps.
+    pub top_k: u32,
+    /// The share of all weights, in units of 2^-32, that top-p removes at most.
+    pub surplus: u32,
+    /// The least weight that min-p keeps.
+    pub min_p: f32,
+    /// Tokens to collect at least for a draw among few.
+    pub reach: u32,
+}
+
+/// Chooses a token for each row of `logits` `[rows, vocab]` and writes it to `tokens` `[rows]`: `NO_TOKEN` where a logit is no number or
+/// plus infinity, or where none is above minus infinity. `seen` has a bit for each token of a row, in whole words, and gets the
+/// chosen one's; it is not looked at without a penalty, and `uniforms`, of which `first_uniform` is that of the first row, not
+/// without a draw.
+#[cube(launch_unchecked)]
+pub(super) fn choose(
+    logits: &[f32],
+    tokens: &mut [u32],
+    seen: &mut [u32],
+    uniforms: &[u32],
+    vocab: u32,
+    first_uniform: u32,
+    numbers: Settings,
+    #[comptime] plan: ChoosePlan,
+) {
+    let place = CUBE_POS;
+    let vocab = vocab as usize;
+    let row = Row { logits: place * vocab, seen: place * vocab.div_ceil(32usize), vocab };
+    let mut shared = Shared::<[Wide]>::new_slice(plan.units);
+    let mut chosen = Shared::<[u32]>::new_slice(1usize);
+
+    // Of equal keys that with the lowest id is the highest.
+    let mut own = wide(0u32, 0u32);
+    let mut token = UNIT_POS as usize;
+    while token < vocab {
+        let key = key_at(logits, &*seen, row, token, numbers, plan);
+        if key > own.extract(1usize) {
+            own = wide(key, token as u32 ^ 0xffff_ffffu32);
+        }
+        token += plan.units;
+    }
+    let best = highest_of_cube(own, &mut shared, plan.units);
+    let highest = best.extract(1usize);
+
+    if comptime!(plan.sampled) {
+        if UNIT_POS == 0u32 {
+            chosen[0] = NO_TOKEN;
+        }
+        let scale = scale_for(highest, numbers.temperature);
+        let highest = scaled(highest, scale);
+        let uniform = uniforms[first_uniform as usize + place];
+        if comptime!(plan.few) {
+            let mut few =
+                few::collect(logits, &*seen, row, own.extract(1usize), scale, numbers, &mut shared, plan);
+            let mut has_all = Shared::<[u32]>::new_slice(1usize);
+            if UNIT_POS == 0u32 {
+                has_all[0] = few::has_all(&few, numbers, plan);
+            }
+            if workgroup_uniform_load(&has_all[0]) == 1u32 {
+                few::draw(&mut few, scale, highest, uniform, numbers, &mut chosen, plan);
+            } else {
+                whole::draw(logits, &*seen, row, scale, highest, uniform, numbers, &mut shared, &mut chosen, plan);
+            }
+        } else {
+            whole::draw(logits, &*seen, row, scale, highest, uniform, numbers, &mut shared, &mut chosen, plan);
+        }
+        sync_cube();
+    }
+    if UNIT_POS == 0u32 {
+        let mut token = best.extract(0usize) ^ 0xffff_ffffu32;
+        if comptime!(plan.sampled) {
+            token = chosen[0];
+        }
+        if highest == 0u32 || highest == NOT_FINITE {
+            token = NO_TOKEN;
+        }
+        tokens[place] = token;
+        if comptime!(plan.penalised) {
+            if token != NO_TOKEN {
+                seen[row.seen + token as usize / 32usize] |= 1u32 << (token % 32u32);
+            }
+        }
+    }
+}

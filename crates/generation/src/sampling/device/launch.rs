@@ -1,0 +1,106 @@
+//! From tensors to a launched kernel.
+
+use burn::backend::TensorMetadata;
+use burn::tensor::DType;
+use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
+use cubecl::{client::Client, prelude::*};
+
+use super::kernels::{self, ChoosePlan, SettingsLaunch};
+use super::rules::{Draw, Rules};
+
+/// Units of a cube at most: all that devices have for one.
+const UNITS: usize = 1024;
+/// Units below which a device has no use for the kernel.
+const LEAST_UNITS: usize = 32;
+/// Rows at most: cubes within the limit of one axis that every device has.
+const MAX_ROWS: usize = 1 << 15;
+/// Logits of a row at most, so that the sum of their weights fits.
+const MAX_VOCAB: usize = 1 << 22;
+/// Tokens that top-k keeps at most for a draw among few: with half as many as there are groups of units, rarely more are collected than
+/// there is room for.
+const REACH: u32 = 128;
+
+/// Whether the device has what the kernel takes.
+pub(super) fn serves(device: &cubecl::device::Device, rows: usize, vocab_size: usize) -> bool {
+    let client = device.client();
+    rows <= MAX_ROWS && (1..=MAX_VOCAB).contains(&vocab_size) && units(&client) >= LEAST_UNITS
+}
+
+/// Chooses a token for each row; see `ChooseOps`.
+pub(super) fn choose(
+    logits: CubeTensor,
+    tokens: &CubeTensor,
+    seen: &CubeTensor,
+    uniforms: &CubeTensor,
+    first_uniform: usize,
+    rules: Rules,
+) {
+    let client = tokens.client.clone();
+    let (rows, vocab) = (logits.shape()[0], logits.shape()[1]);
+    let plan = plan(&client, rules);
+    assert!(logits.dtype == DType::F32 && tokens.dtype == DType::I32, "{:?} {:?}", logits.dtype, tokens.dtype);
+    assert!(rows <= MAX_ROWS && vocab <= MAX_VOCAB, "{rows} rows of {vocab} logits");
+    assert!(tokens.shape().num_elements() == rows);
+    assert!(!plan.penalised || seen.dtype == DType::I32 && seen.shape().num_elements() == rows * vocab.div_ceil(32));
+    let drawn = first_uniform.checked_add(rows).is_some_and(|end| end <= uniforms.shape().num_elements());
+    assert!(!plan.sampled || uniforms.dtype == DType::I32 && drawn);
+    // SAFETY: as the assertions say, each row has its logits, its token, its bits and its random word; tokens that a unit looks at are
+    // below `vocab`, and what is collected stays within what `plan` has room for.
+    unsafe {
+        kernels::choose::launch_unchecked(
+            &client,
+            CubeCount::new_1d(rows as u32),
+            CubeDim::new_1d(plan.units as u32),
+            into_contiguous(logits).into_buffer_arg(),
+            words(tokens),
+            words(seen),
+            words(uniforms),
+            vocab as u32,
+            first_uniform as u32,
+            settings(rules),
+            plan,
+        );
+    }
+}
+
+/// Signed integers as words.
+fn words(tensor: &CubeTensor) -> BufferArg {
+    // SAFETY: both are 32 bits wide, and the tensor is one-dimensional.
+    unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), tensor.shape().num_elements()) }
+}
+
+fn plan(client: &Client, Rules { penalty, draw }: Rules) -> ChoosePlan {
+    let has = |step: fn(&Draw) -> bool| draw.as_ref().is_some_and(step);
+    ChoosePlan {
+        units: units(client),
+        penalised: penalty.is_some(),
+        sampled: draw.is_some(),
+        top_k: has(|draw| draw.top_k.is_some()),
+        top_p: has(|draw| draw.surplus.is_some()),
+        min_p: has(|draw| draw.min_p.is_some()),
+        few: has(|draw| draw.top_k.map_or(draw.surplus.is_some(), |top_k| top_k <= REACH)),
+    }
+}
+
+fn settings(Rules { penalty, draw }: Rules) -> SettingsLaunch {
+    let draw = draw.unwrap_or(Draw { temperature: 1.0, top_k: None, surplus: None, min_p: None });
+    SettingsLaunch::new(
+        penalty.unwrap_or(1.0),
+        draw.temperature,
+        draw.top_k.unwrap_or(0),
+        draw.surplus.unwrap_or(0),
+        draw.min_p.unwrap_or(0.0),
+        draw.top_k.unwrap_or(REACH),
+    )
+}
+
+/// Units of a cube: a power of two that the device has, and has memory for.
+fn units(client: &Client) -> usize {
+    let hardware = &client.properties().hardware;
+    let most = UNITS.min(hardware.max_units_per_cube as usize).max(1);
+    let mut units = 1 << most.ilog2();
+    while units > 1 && kernels::shared_bytes(units) > hardware.max_shared_memory_size {
+        units /= 2;
+    }
+    units
+}
