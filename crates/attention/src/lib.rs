@@ -7,6 +7,7 @@
 //! | [`attention`](mod@attention) | [`attention()`]: grouped heads, soft-cap, sinks, any mask, any backend |
 //! | [`rope`] | [`Rope`]: the rotary embeddings of transformers 5.23, and [`RopeTables`] |
 //! | [`cache`] | [`LayerCache`]: growing, preallocated and rolling caches of keys and values |
+//! | `step` | with the features `cuda` or `wgpu`: one new token of each sequence over buffers that stay where they are, for recordings |
 //!
 //! Nothing here knows of model families, files or configurations.
 //!

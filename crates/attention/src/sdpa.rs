@@ -7,6 +7,9 @@
 //! | `flash_attention` | the same kernel as `efficient_attention`: its tiles are the algorithm of FlashAttention, and Burn's fused operator was slower at every shape measured and has no sinks | not available: Burn 0.22's autotuned kernel gives wrong results with grouped heads |
 //! | `cudnn_attention` | not available | not available: Burn has no binding to cuDNN |
 //!
+//! In builds with `cuda` or `wgpu`, models whose backend is `efficient_attention` decode on GPUs by kernels of this crate (`step`): a
+//! cube for each chunk of keys, joined by the same online softmax.
+//!
 //! Without a preference every device takes `efficient_attention`; for the CPU, [`attention`](mod@crate::attention)
 //! has the measurements. Tensors that track gradients, and float64, take the tensor operations on the CPU too.
 

@@ -144,6 +144,11 @@ impl Decoder {
     }
 
     #[cfg(feature = "cube")]
+    pub(crate) fn attention_backend(&self) -> SdpaBackend {
+        self.facts.options.attention
+    }
+
+    #[cfg(feature = "cube")]
     pub(crate) fn ropes(&self) -> &[Rope] {
         &self.ropes
     }

@@ -5,7 +5,7 @@
 
 use crate::{DecodeCache, Decoder, FeedForward, LayerState, MixerModule, ModelError};
 use automodel_attention::step::{FixedCache, StepPosition, StepRope};
-use automodel_attention::{Positions, Rope, RopeScaling};
+use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
 use burn::tensor::{Device, Graph, Int, Tensor, capture};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -182,11 +182,12 @@ fn fixed_caches(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<Fixed
 }
 
 impl Decoder {
-    /// Whether every layer has steps on the device: none reads anything back, no angle depends on the length of the sequence.
+    /// Whether every layer has steps on the device, whose attention is the efficient one: none reads anything back, no angle depends on the length of the sequence.
     fn has_steps(&self, device: &Device) -> bool {
         let is_fixed =
             |rope: &Rope| !matches!(rope.config().scaling, RopeScaling::Dynamic { .. } | RopeScaling::LongRope { .. });
-        self.model.embed_positions.is_none()
+        self.attention_backend() == SdpaBackend::EfficientAttention
+            && self.model.embed_positions.is_none()
             && self.ropes().iter().all(is_fixed)
             && self.model.layers.iter().all(|layer| {
                 let MixerModule::Attention(attention) = &layer.self_attn;

@@ -22,8 +22,8 @@ pub enum Precision {
     #[default]
     Exact,
     /// Where that is faster (one or two rows on AVX2), activations as 15-bit integers with a scale for each 32 and codes as 16-bit
-    /// integers: tests bound the error by 2e-4 of the norm of the row of weights times the norm of the activations. Elsewhere as
-    /// `Exact`.
+    /// integers: tests bound the error by 2e-4 of the norm of the row of weights times the norm of the activations. On tensor cores
+    /// codes are rounded to the dtype of the activations. Elsewhere as `Exact`.
     Fast,
 }
 
