@@ -145,11 +145,7 @@ impl<'m> Forward<'m> {
     }
 
     /// After a pass over `length` positions.
-    fn advance(
-        &mut self,
-        length: usize,
-        logits: Result<Tensor<3>, ModelError>,
-    ) -> Result<Tensor<3>, GenerationError> {
+    fn advance(&mut self, length: usize, logits: Result<Tensor<3>, ModelError>) -> Result<Tensor<3>, GenerationError> {
         let logits = logits.map_err(|source| self.failed(source))?;
         self.position += length;
         let expected = [self.batch_size, 1, self.model.vocab_size()];

@@ -152,12 +152,7 @@ impl<'m> Generator<'m> {
         Ok(LongestPrompt { row: longest.0, tokens: longest.1 })
     }
 
-    fn rows(
-        &self,
-        prompts: &[Vec<u32>],
-        options: &GenerationOptions,
-        plan: &GenerationPlan,
-    ) -> Vec<Row<'m>> {
+    fn rows(&self, prompts: &[Vec<u32>], options: &GenerationOptions, plan: &GenerationPlan) -> Vec<Row<'m>> {
         let row = |(index, prompt): (usize, &Vec<u32>)| Row::new(index, prompt, self.tokenizer, options, plan);
         prompts.iter().enumerate().map(row).collect()
     }

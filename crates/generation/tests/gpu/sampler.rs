@@ -108,14 +108,8 @@ fn tokens_stay_in_the_same_memory_and_are_remembered() {
 fn extreme_options_leave_one_token() {
     let Some(device) = device() else { return };
     let logits = vec![3.0e38f32, -3.0e38, 1.0, 3.0e38];
-    let extreme = SamplingOptions {
-        temperature: 1e-300,
-        top_k: 1,
-        top_p: 0.0,
-        min_p: 1.0,
-        repetition_penalty: 1e-30,
-        ..drawn()
-    };
+    let extreme =
+        SamplingOptions { temperature: 1e-300, top_k: 1, top_p: 0.0, min_p: 1.0, repetition_penalty: 1e-30, ..drawn() };
     for seed in 0..4 {
         let mut sampler = sampler(SamplingOptions { seed, ..extreme.clone() }, 1, 4, &device);
         sampler.choose(tensor(std::slice::from_ref(&logits), &device)).unwrap();

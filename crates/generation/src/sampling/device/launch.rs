@@ -16,14 +16,11 @@ const LEAST_UNITS: usize = 32;
 const MAX_ROWS: usize = 1 << 15;
 /// Logits of a row at most, so that the sum of their weights fits.
 const MAX_VOCAB: usize = 1 << 22;
-/// Tokens that top-k keeps at most for a draw among few: with half as many as there are groups of units, rarely more are collected than
-/// there is room for.
-const REACH: u32 = 128;
 
 /// Whether the device has what the kernel takes.
 pub(super) fn serves(device: &cubecl::device::Device, rows: usize, vocab_size: usize) -> bool {
     let client = device.client();
-    rows <= MAX_ROWS && (1..=MAX_VOCAB).contains(&vocab_size) && units(&client) >= LEAST_UNITS
+    rows <= MAX_ROWS && (1..=MAX_VOCAB).contains(&vocab_size) && units(&client, usize::MAX) >= LEAST_UNITS
 }
 
 /// Chooses a token for each row; see `ChooseOps`.
@@ -37,7 +34,7 @@ pub(super) fn choose(
 ) {
     let client = tokens.client.clone();
     let (rows, vocab) = (logits.shape()[0], logits.shape()[1]);
-    let plan = plan(&client, rules);
+    let plan = plan(&client, vocab, rules);
     assert!(logits.dtype == DType::F32 && tokens.dtype == DType::I32, "{:?} {:?}", logits.dtype, tokens.dtype);
     assert!(rows <= MAX_ROWS && vocab <= MAX_VOCAB, "{rows} rows of {vocab} logits");
     assert!(tokens.shape().num_elements() == rows);
@@ -57,7 +54,7 @@ pub(super) fn choose(
             words(uniforms),
             vocab as u32,
             first_uniform as u32,
-            settings(rules),
+            settings(rules, plan),
             plan,
         );
     }
@@ -69,20 +66,23 @@ fn words(tensor: &CubeTensor) -> BufferArg {
     unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), tensor.shape().num_elements()) }
 }
 
-fn plan(client: &Client, Rules { penalty, draw }: Rules) -> ChoosePlan {
+fn plan(client: &Client, vocab: usize, Rules { penalty, draw }: Rules) -> ChoosePlan {
     let has = |step: fn(&Draw) -> bool| draw.as_ref().is_some_and(step);
+    let units = units(client, vocab);
+    let top_k = draw.and_then(|draw| draw.top_k);
+    let top_p = has(|draw| draw.surplus.is_some());
     ChoosePlan {
-        units: units(client),
+        units,
         penalised: penalty.is_some(),
         sampled: draw.is_some(),
-        top_k: has(|draw| draw.top_k.is_some()),
-        top_p: has(|draw| draw.surplus.is_some()),
+        top_k: top_k.is_some(),
+        top_p,
         min_p: has(|draw| draw.min_p.is_some()),
-        few: has(|draw| draw.top_k.map_or(draw.surplus.is_some(), |top_k| top_k <= REACH)),
+        few: top_k.map_or(top_p, |top_k| top_k <= kernels::reach(units)),
     }
 }
 
-fn settings(Rules { penalty, draw }: Rules) -> SettingsLaunch {
+fn settings(Rules { penalty, draw }: Rules, plan: ChoosePlan) -> SettingsLaunch {
     let draw = draw.unwrap_or(Draw { temperature: 1.0, top_k: None, surplus: None, min_p: None });
     SettingsLaunch::new(
         penalty.unwrap_or(1.0),
@@ -90,15 +90,18 @@ fn settings(Rules { penalty, draw }: Rules) -> SettingsLaunch {
         draw.top_k.unwrap_or(0),
         draw.surplus.unwrap_or(0),
         draw.min_p.unwrap_or(0.0),
-        draw.top_k.unwrap_or(REACH),
+        draw.top_k.unwrap_or(kernels::reach(plan.units)),
     )
 }
 
-/// Units of a cube: a power of two that the device has, and has memory for.
-fn units(client: &Client) -> usize {
+/// Units of a cube: a power of two that the device has, and has memory for, but none without a token.
+fn units(client: &Client, vocab: usize) -> usize {
     let hardware = &client.properties().hardware;
     let most = UNITS.min(hardware.max_units_per_cube as usize).max(1);
     let mut units = 1 << most.ilog2();
+    while units > LEAST_UNITS && units / 2 >= vocab {
+        units /= 2;
+    }
     while units > 1 && kernels::shared_bytes(units) > hardware.max_shared_memory_size {
         units /= 2;
     }

@@ -1,11 +1,12 @@
 //! One cube for each row: its units walk over the row together.
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their buffers one by one")]
+#![allow(clippy::collapsible_if, reason = "some conditions are decided when a kernel is compiled")]
 
 mod few;
 mod scores;
-mod whole;
 mod sums;
+mod whole;
 
 use cubecl::prelude::*;
 
@@ -46,6 +47,12 @@ impl ChoosePlan {
 
 fn groups_of(units: usize) -> usize {
     GROUPS.min(units)
+}
+
+/// Tokens that can be aimed at in a draw among few: with half as many as there are groups, and room for, rarely more are collected than
+/// there is room for.
+pub(super) fn reach(units: usize) -> u32 {
+    (groups_of(units) / 2) as u32
 }
 
 /// Bytes of a cube's own memory that the kernel takes: a number of 64 bits for each unit; for each token that is collected its key, its
@@ -114,8 +121,7 @@ pub(super) fn choose(
         let highest = scaled(highest, scale);
         let uniform = uniforms[first_uniform as usize + place];
         if comptime!(plan.few) {
-            let mut few =
-                few::collect(logits, &*seen, row, own.extract(1usize), scale, numbers, &mut shared, plan);
+            let mut few = few::collect(logits, &*seen, row, own.extract(1usize), scale, numbers, &mut shared, plan);
             let mut has_all = Shared::<[u32]>::new_slice(1usize);
             if UNIT_POS == 0u32 {
                 has_all[0] = few::has_all(&few, numbers, plan);

@@ -83,8 +83,7 @@ pub(super) fn draw(
     let mut below = wide(0u32, 0u32);
     let mut surplus = wide(0u32, 0u32);
     if comptime!(plan.top_p) {
-        let total =
-            weights_between(logits, seen, row, least, 0xffff_ffffu32, scale, settings, shared, plan);
+        let total = weights_between(logits, seen, row, least, 0xffff_ffffu32, scale, settings, shared, plan);
         surplus = share(total, settings.surplus);
         for bit in 0..32u32 {
             let bound = cut | (0x8000_0000u32 >> bit);
