@@ -41,6 +41,7 @@ pub struct DeviceSampler {
     /// `[rows]`; the kernel writes to the same memory step by step.
     tokens: Tensor<1, Int>,
     /// `[rows * ceil(vocab_size / 32)]`, a bit for each token; of one element where there is no penalty.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "there is no device that chooses"))]
     seen: Tensor<1, Int>,
     /// `[STEPS * rows]`; of one element where nothing is drawn.
     uniforms: Tensor<1, Int>,

@@ -46,7 +46,8 @@ impl Weight {
             Precision::Fast => 1,
         };
         let quant_type = self.layout().quant_type;
-        Some(TilePlan { quant_type, scales, operand, terms, column_tiles, steps, splits, units: UNITS })
+        let plan = TilePlan { quant_type, scales, operand, terms, column_tiles, steps, splits, units: UNITS };
+        (plan.shared_bytes() <= client.properties().hardware.max_shared_memory_size).then_some(plan)
     }
 
     /// `x W^T` for contiguous rows of activations `[rows, in]` of the plan.

@@ -49,8 +49,8 @@ fn groups_of(units: usize) -> usize {
     GROUPS.min(units)
 }
 
-/// Tokens that can be aimed at in a draw among few: with half as many as there are groups, and room for, rarely more are collected than
-/// there is room for.
+/// Tokens that a draw among few is meant for at most: half as many as there is room for, so that those which are collected besides
+/// rarely go beyond it.
 pub(super) fn reach(units: usize) -> u32 {
     (groups_of(units) / 2) as u32
 }

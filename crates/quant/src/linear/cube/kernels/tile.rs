@@ -77,6 +77,11 @@ impl TilePlan {
         TILE_ROWS * self.units / PLANE / self.splits
     }
 
+    /// Bytes of the memory that the units of a cube share: the table, the sums of two tiles, the codes of the table.
+    pub fn shared_bytes(&self) -> usize {
+        4 * (PAIRS * self.terms * PLANE + 2 * self.sums() + 16)
+    }
+
     /// Numbers that the planes of a cube have for each other after a tile.
     fn sums(&self) -> usize {
         self.units * self.column_tiles * 4
