@@ -21,7 +21,7 @@ pub const GPU_TESTS: [&str; 18] = [
 ];
 
 #[rustfmt::skip]
-const STEPS: [Step; 4] = [
+const STEPS: [Step<'static>; 4] = [
     Step { arguments: &["fmt", "--all", "--check"], variables: &[] },
     Step { arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], variables: &[] },
     Step { arguments: &["doc", "--workspace", "--no-deps"], variables: &[("RUSTDOCFLAGS", "-Dwarnings")] },

@@ -60,6 +60,8 @@ impl SamplingArgs {
             (false, false) => None,
         };
         GenerationOptions {
+            // The command does one thing at a time.
+            record_steps: true,
             max_new_tokens: self.max_new_tokens,
             do_sample,
             temperature: self.temperature,

@@ -92,3 +92,14 @@ fn the_doctor_is_read_in_100_columns() {
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     eprintln!("{text}");
 }
+
+/// The command records a step and replays it, which the tests of the library, that share a device, do not.
+#[test]
+fn the_demo_answers_on_a_gpu() {
+    let (code, text, errors) = automodel(&["generate", "demo", "--device", "wgpu", "--prompt", "27+48="]);
+    if code == Some(1) && errors.contains("there is no device") {
+        eprintln!("SKIPPED: {errors}");
+        return;
+    }
+    assert_eq!((code, text.trim()), (Some(0), "75"), "{errors}");
+}

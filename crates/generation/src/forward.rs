@@ -19,6 +19,9 @@ pub(crate) struct Forward<'m> {
     /// Most positions that will be asked for.
     #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "steps over fixed buffers have to know"))]
     limit: usize,
+    /// Whether steps may be recorded.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "only GPUs record"))]
+    record: bool,
     /// Steps over fixed buffers, once a device has chosen the first token; `None` within where there are none.
     #[cfg(feature = "cube")]
     steps: Option<Option<TokenSteps>>,
@@ -39,6 +42,7 @@ impl<'m> Forward<'m> {
         capacity: Option<usize>,
         chunk: Option<usize>,
         limit: usize,
+        record: bool,
     ) -> Self {
         let cache = model.new_cache(&CacheOptions { batch_size, capacity });
         let history = model.recompute_beyond().map(|limit| History { limit, rows: Vec::new() });
@@ -50,6 +54,7 @@ impl<'m> Forward<'m> {
             chunk,
             position: 0,
             limit,
+            record,
             #[cfg(feature = "cube")]
             steps: None,
             history,
@@ -106,7 +111,7 @@ impl<'m> Forward<'m> {
     fn fixed_step(&mut self, tokens: &Tensor<1, Int>) -> Option<Result<Tensor<3>, ModelError>> {
         if self.steps.is_none() {
             let steps = match &self.history {
-                None => self.model.token_steps(&self.cache, self.limit, tokens.clone()),
+                None => self.model.token_steps(&self.cache, self.limit, tokens.clone(), self.record),
                 Some(_) => Ok(None),
             };
             match steps {

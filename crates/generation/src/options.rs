@@ -44,6 +44,10 @@ pub struct GenerationOptions {
     pub prefill_chunk: Option<usize>,
     /// Allocate the cache for all positions at the start rather than as it grows.
     pub preallocate_cache: bool,
+    /// On a GPU, record the launches of one step and replay them for each token, where the model has such steps: the host is what
+    /// limits decoding otherwise. While a step is recorded, which happens a few times in a generation, nothing else in the process
+    /// may use that GPU: work of other threads on it fails. Off by default.
+    pub record_steps: bool,
     /// Go beyond the positions that the model was made for.
     pub allow_long_sequences: bool,
     /// Go on without the settings of the checkpoint's generation config that are not implemented, such as beam search.
@@ -75,6 +79,7 @@ impl Default for GenerationOptions {
             skip_special_tokens: true,
             prefill_chunk: Some(Self::PREFILL_CHUNK),
             preallocate_cache: false,
+            record_steps: false,
             allow_long_sequences: false,
             allow_unsupported: false,
         }

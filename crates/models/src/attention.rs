@@ -1,9 +1,9 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
 use crate::{CacheOptions, LayerState, Linear, ModelError, Norm, convert, parameters};
-use automodel_attention::{AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, FixedCache, StepHeads, StepPosition, StepRope};
+use automodel_attention::{AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -194,7 +194,9 @@ impl Attention {
             head_dim: self.spec.head_dim,
         };
         let turns_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
-        turns_last && self.spec.query_temperature.is_none() && step::serves(device, heads, &convert::mask(self.spec.mask))
+        turns_last
+            && self.spec.query_temperature.is_none()
+            && step::serves(device, heads, &convert::mask(self.spec.mask))
     }
 
     /// [`forward`](Self::forward) for one new token of each sequence, `[batch, 1, hidden_size]`, over a cache of fixed buffers.

@@ -49,8 +49,8 @@ pub trait CausalLm: Debug + Send + Sync {
     }
 
     /// Steps of one token a row after what `cache` holds, up to `limit` positions, over buffers that stay where they are, so that
-    /// they can be recorded; `tokens` is the int32 buffer `[batch]` that each step reads. `None`, the default, where there are
-    /// none.
+    /// they can be recorded, which happens if `record` says so; `tokens` is the int32 buffer `[batch]` that each step reads. `None`,
+    /// the default, where there are none.
     ///
     /// # Errors
     /// As [`TokenSteps::new`](crate::TokenSteps::new).
@@ -60,6 +60,7 @@ pub trait CausalLm: Debug + Send + Sync {
         _cache: &DecodeCache,
         _limit: usize,
         _tokens: Tensor<1, Int>,
+        _record: bool,
     ) -> Result<Option<crate::TokenSteps>, ModelError> {
         Ok(None)
     }

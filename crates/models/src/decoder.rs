@@ -257,8 +257,9 @@ impl CausalLm for Decoder {
         cache: &DecodeCache,
         limit: usize,
         tokens: Tensor<1, Int>,
+        record: bool,
     ) -> Result<Option<crate::TokenSteps>, ModelError> {
-        crate::TokenSteps::new(self, cache, limit, tokens)
+        crate::TokenSteps::new(self, cache, limit, tokens, record)
     }
 
     fn takes_prompts_in_parts(&self) -> bool {

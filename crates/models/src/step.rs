@@ -17,6 +17,8 @@ const MOST_ROOM: usize = 4096;
 /// Steps of one token a sequence: the tokens are read from, and the position kept in, the memory of the device.
 pub struct TokenSteps {
     state: Arc<Mutex<State>>,
+    /// Whether steps may be recorded.
+    record: bool,
     recorded: Option<Recorded>,
     /// Whose stream of the device the recording was made on.
     thread: ThreadId,
@@ -40,13 +42,19 @@ struct State {
 
 impl std::fmt::Debug for TokenSteps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSteps").field("length", &self.length).field("capacity", &self.capacity).finish_non_exhaustive()
+        f.debug_struct("TokenSteps")
+            .field("length", &self.length)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
     }
 }
 
 impl TokenSteps {
     /// Continues after what `cache` holds, up to `limit` positions in all; `None` where the model, its device or the cache has no
     /// such steps. `tokens` is int32 `[batch]`: what each step reads from it, someone else has written to its memory.
+    ///
+    /// With `record` a step is recorded once, and again when the buffers grow. Meanwhile other work of the process on that device
+    /// fails: whoever asks for it has the device for itself. Without, each step is launched.
     ///
     /// # Errors
     /// [`ModelError::Attention`] if a cache does not fit its layer.
@@ -55,6 +63,7 @@ impl TokenSteps {
         cache: &DecodeCache,
         limit: usize,
         tokens: Tensor<1, Int>,
+        record: bool,
     ) -> Result<Option<Self>, ModelError> {
         let device = tokens.device();
         let length = cache.length();
@@ -65,7 +74,8 @@ impl TokenSteps {
         let Some(caches) = fixed_caches(cache, capacity)? else { return Ok(None) };
         let at = StepPosition::new(length, cache.padding(), &device);
         let state = State { decoder: decoder.clone(), tokens, at, ropes: Vec::new(), caches };
-        Ok(Some(Self { state: Arc::new(Mutex::new(state)), recorded: None, thread: thread::current().id(), length, capacity, limit }))
+        let (state, thread) = (Arc::new(Mutex::new(state)), thread::current().id());
+        Ok(Some(Self { state, record, recorded: None, thread, length, capacity, limit }))
     }
 
     /// Positions so far.
@@ -94,11 +104,18 @@ impl TokenSteps {
             self.recorded = None;
             self.thread = thread::current().id();
         }
-        if self.recorded.is_none() {
-            self.prepare()?;
+        self.make_room()?;
+        if self.record && self.recorded.is_none() {
+            // A first pass, whose errors show before anything is recorded.
+            let mut state = lock(&self.state);
+            state.at.set(self.length);
+            state.forward()?;
         }
         lock(&self.state).at.set(self.length);
         self.length += 1;
+        if !self.record {
+            return lock(&self.state).forward();
+        }
         let recorded = self.recorded.get_or_insert_with(|| record(&self.state));
         // SAFETY: the closure of the recording owns all that its launches read and write: the decoder's parameters, the tokens, the
         // caches, and, as the recording's output, the logits. The recording was made on the stream of this thread, on which the
@@ -110,16 +127,15 @@ impl TokenSteps {
         }
     }
 
-    /// Room for the next position, and a first pass, whose errors show before anything is recorded.
-    fn prepare(&mut self) -> Result<(), ModelError> {
+    /// Angles for all positions that there is room for.
+    fn make_room(&mut self) -> Result<(), ModelError> {
         let mut state = lock(&self.state);
-        let device = state.tokens.device();
-        let has_room = state.ropes.iter().all(|rope| rope.positions() >= self.capacity);
-        if !has_room || state.ropes.is_empty() {
+        let known = state.ropes.len() == state.decoder.ropes().len();
+        if !known || state.ropes.iter().any(|rope| rope.positions() < self.capacity) {
+            let device = state.tokens.device();
             state.ropes = state.decoder.step_ropes(self.capacity, &device)?;
         }
-        state.at.set(self.length);
-        state.forward().map(drop)
+        Ok(())
     }
 
     /// Larger buffers, for which a new recording has to be made.

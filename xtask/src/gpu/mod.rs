@@ -30,8 +30,14 @@ const PACKAGES: [&str; 14] = [
     "xtask",
 ];
 /// Packages with a feature for each kind of GPU.
-const WITH_GPUS: [&str; 6] =
-    ["automodel-attention", "automodel-quant", "automodel-generation", "automodel", "automodel-cli", "automodel-gpu-bench"];
+const WITH_GPUS: [&str; 6] = [
+    "automodel-attention",
+    "automodel-quant",
+    "automodel-generation",
+    "automodel",
+    "automodel-cli",
+    "automodel-gpu-bench",
+];
 
 #[derive(Args)]
 pub struct Arguments {
@@ -51,8 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if out.exists() {
         return Err(format!("{} exists: remove it, or give another folder with --out", out.display()).into());
     }
-    let (tests, binaries): (Vec<Built>, Vec<Built>) =
-        build(arguments)?.into_iter().partition(|built| built.is_test);
+    let (tests, binaries): (Vec<Built>, Vec<Built>) = build(arguments)?.into_iter().partition(|built| built.is_test);
     // Those of the command look for it where cargo built it.
     let tests: Vec<Built> = tests.into_iter().filter(|built| built.package != "automodel-cli").collect();
 

@@ -150,7 +150,9 @@ impl Place {
         let missing: Vec<&str> = missing.collect();
         if !missing.is_empty() {
             let expected = missing.join(", ");
-            return Err(format!("no kernel was compiled whose name begins with {expected}: a test has to launch it").into());
+            return Err(
+                format!("no kernel was compiled whose name begins with {expected}: a test has to launch it").into()
+            );
         }
         println!("NVRTC compiled {} kernels for an H200", compiled.len());
         Ok(())

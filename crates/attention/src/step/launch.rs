@@ -94,9 +94,15 @@ impl StepOps for CubeBackend {
         let (batch, dtype) = (q.shape()[0], q.dtype);
         let heads = plan.kv_heads * plan.group;
         let cache = batch * plan.kv_heads * capacity * plan.head_dim;
-        assert!(k_cache.shape().num_elements() == cache && v_cache.shape().num_elements() == cache, "caches of {plan:?}");
+        assert!(
+            k_cache.shape().num_elements() == cache && v_cache.shape().num_elements() == cache,
+            "caches of {plan:?}"
+        );
         assert!(q.shape().num_elements() == batch * heads * plan.head_dim, "queries of {plan:?}");
-        assert!(!plan.sinks || (sinks.dtype == DType::F32 && sinks.shape().num_elements() == heads), "sinks of {plan:?}");
+        assert!(
+            !plan.sinks || (sinks.dtype == DType::F32 && sinks.shape().num_elements() == heads),
+            "sinks of {plan:?}"
+        );
         let client = q.client.clone();
         let chunks = capacity.div_ceil(plan.units);
         let parts = empty(&q, Shape::from([batch * heads * chunks * plan.head_dim]), DType::F32);

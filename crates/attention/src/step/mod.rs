@@ -254,8 +254,9 @@ impl FixedCache {
             None => turned.clone(),
         };
         let capacity = self.shape[2];
-        let y =
-            <Dispatch as StepOps>::attend_to_cache(turned, k_cache, v_cache, sinks, position, padding, capacity, attend);
+        let y = <Dispatch as StepOps>::attend_to_cache(
+            turned, k_cache, v_cache, sinks, position, padding, capacity, attend,
+        );
         Ok(Tensor::from_dispatch(y))
     }
 

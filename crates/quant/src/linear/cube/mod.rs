@@ -16,6 +16,10 @@ use super::{crossover::Crossover, ops::Linear4bitOps, plain, quantize::Quantize4
 use crate::{Blocksize, Layout4bit, Precision};
 use launch::Weight;
 
+/// Elements of a weight up to which one row is multiplied without tensor cores: filling their table takes longer. Measured on an H200:
+/// 4.0 µs instead of 5.3 for 1024 x 4096, 9.5 instead of 8.4 for 4096 x 4096.
+const SMALL: usize = 1 << 22;
+
 impl Linear4bitOps for CubeBackend {
     fn linear4bit_forward(
         x: FloatTensor<Self>,
@@ -32,7 +36,8 @@ impl Linear4bitOps for CubeBackend {
             return plain::forward::<Self>(x, packed, scales, layout);
         };
         let rows = x.shape()[0];
-        if let Some(plan) = weight.tile_plan(rows, dtype, precision) {
+        let is_small = rows == 1 && layout.shape[0] * layout.shape[1] <= SMALL;
+        if let Some(plan) = weight.tile_plan(rows, dtype, precision).filter(|_| !is_small) {
             return weight.tile(into_contiguous(x), plan);
         }
         if rows <= Crossover::current().matvec && weight.has_whole_rows() {

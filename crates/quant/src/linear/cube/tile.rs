@@ -19,8 +19,7 @@ const UNITS: usize = 512;
 /// Processors where the device does not say.
 const USUAL_PROCESSORS: usize = 64;
 /// Steps under way together and planes that share rows, best first: what a unit loads for a step is 16 bytes.
-const SHARES: [(usize, usize); 10] =
-    [(4, 16), (4, 8), (2, 16), (4, 4), (2, 8), (4, 2), (2, 4), (4, 1), (2, 1), (1, 1)];
+const SHARES: [(usize, usize); 10] = [(4, 16), (4, 8), (2, 16), (4, 4), (2, 8), (4, 2), (2, 4), (4, 1), (2, 1), (1, 1)];
 
 impl Weight {
     /// How tensor cores take `rows` of activations, if they do: half precision, steps within one block.

@@ -45,7 +45,11 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
 ) {
     // Of the two ways to find a code, one table is filled and looked into.
     let bounds = shared_table(comptime!(Table::Bounds(plan.quant_type)));
-    let mut bins = Shared::<[Vector<u32, Const<2>>]>::new_slice(comptime!(if has_bins(plan.quant_type) { BINS * COPIES } else { 1 }));
+    let mut bins = Shared::<[Vector<u32, Const<2>>]>::new_slice(comptime!(if has_bins(plan.quant_type) {
+        BINS * COPIES
+    } else {
+        1
+    }));
     if comptime!(has_bins(plan.quant_type)) {
         fill_bins(&mut bins, plan);
     }
@@ -73,7 +77,8 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
         }
         highest = highest_of_block(highest, plan);
 
-        let block_end = (first / comptime!(plan.units_per_block * CODES) + 1usize) * comptime!(plan.units_per_block * CODES);
+        let block_end =
+            (first / comptime!(plan.units_per_block * CODES) + 1usize) * comptime!(plan.units_per_block * CODES);
         let is_short = comptime!(plan.is_short) && block_end > elements;
         let magnitude = f32::reinterpret(highest);
         // A block of zeros has nothing to divide, and its least scale may be below what the device divides by.

@@ -76,12 +76,7 @@ pub(super) struct ScalePlan {
 /// The scale of an element's block. Of nested scales `absmax` has the offset, the table of codes and the scales of scales, and
 /// `codes` four codes in a word; otherwise `codes` is not looked at.
 #[cube]
-fn scale_of<S: Size>(
-    absmax: &[Vector<f32, S>],
-    codes: &[u32],
-    element: usize,
-    #[comptime] plan: ScalePlan,
-) -> f32 {
+fn scale_of<S: Size>(absmax: &[Vector<f32, S>], codes: &[u32], element: usize, #[comptime] plan: ScalePlan) -> f32 {
     let block = element / plan.blocksize;
     if comptime!(plan.nested) {
         let code = (codes[block / 4] >> ((block % 4) as u32 * 8u32)) & 255u32;
