@@ -39,9 +39,9 @@ pub fn per_launch<T>(
     let mut graph = capture(device, &mut all);
     let is_recorded = graph.is_hardware();
     let replayed = if is_recorded {
-        // SAFETY: the recording owns what its launches return, and the weights and activations that they read are borrowed for
-        // as long; nothing else runs on the device meanwhile.
         let seconds = median(device, &mut || {
+            // SAFETY: the recording owns what its launches return, and the weights and activations that they read are borrowed for
+            // as long; nothing else runs on the device meanwhile.
             let _ = unsafe { graph.replay() };
         })?;
         Some(seconds / count as f64)

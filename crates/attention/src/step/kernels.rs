@@ -13,13 +13,13 @@ pub(super) fn set_position(position: &mut [i32], value: u32) {
 
 /// Turns queries and keys by their position and writes keys and values behind those of earlier positions. One element for each unit.
 ///
-/// `q` is `[batch, heads, head_dim]`, `k` and `v` `[batch, kv_heads, head_dim]`, the caches `[batch, kv_heads, capacity, head_dim]`,
+/// `q` is `[batch, heads, head_dim]`, `k` and `values` `[batch, kv_heads, head_dim]`, the caches `[batch, kv_heads, capacity, head_dim]`,
 /// `cos` and `sin` `[positions, rotary_half]`.
 #[cube(launch_unchecked)]
 pub(super) fn rotate_and_append<F: Float>(
     q: &[F],
     k: &[F],
-    v: &[F],
+    values: &[F],
     cos: &[f32],
     sin: &[f32],
     position: &[i32],
@@ -48,7 +48,7 @@ pub(super) fn rotate_and_append<F: Float>(
             k_cache[(row * capacity as usize + place) * plan.head_dim + element] = value;
         } else {
             let row = sequence * plan.kv_heads + head - comptime!(plan.heads + plan.kv_heads);
-            let value = v[row * plan.head_dim + element];
+            let value = values[row * plan.head_dim + element];
             v_cache[(row * capacity as usize + place) * plan.head_dim + element] = value;
         }
     }
@@ -90,7 +90,7 @@ fn turned_element<F: Float>(
 pub(super) fn attend<F: Float, V: Size>(
     q: &[F],
     k: &[Vector<F, V>],
-    v: &[F],
+    values: &[F],
     position: &[i32],
     padding: &[i32],
     parts: &mut [f32],
@@ -208,7 +208,7 @@ pub(super) fn attend<F: Float, V: Size>(
             }
             let start = (row * capacity as usize + first_key) * plan.head_dim + element;
             for key in 0..keys {
-                let value = f32::cast_from(v[start + key * plan.head_dim]);
+                let value = f32::cast_from(values[start + key * plan.head_dim]);
                 #[unroll]
                 for g in 0..plan.group {
                     outputs[g] += weights[g * plan.units + key] * value;

@@ -248,6 +248,7 @@ fn row_at(
 /// Where a table is in the memory of the cube, in bytes.
 #[cube]
 fn address_of(table: &Shared<[u32]>) -> u32 {
+    // SAFETY: the table is not empty.
     let pointer = unsafe { table.as_ptr_unchecked() };
     let address: u64;
     gpu_asm!("cvta.to.shared.u64 {address}, {pointer};", address = out(_) address, pointer = mem_in(_) pointer, options(explicit_mem));
@@ -267,6 +268,7 @@ fn place(table: u32, word: u32, #[comptime] byte: usize, #[comptime] plan: TileP
 
 /// A word of the table.
 #[cube]
+#[allow(clippy::identity_op, reason = "see below")]
 fn look_up(address: u32, #[comptime] term: usize) -> u32 {
     let offset = comptime!(4 * term * PLANE);
     let value: u32;
