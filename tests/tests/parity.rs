@@ -5,6 +5,7 @@ use automodel::generation::GenerationOptions;
 use automodel::models::{CacheOptions, DecodeCache, LogitsFor, TokenBatch};
 use automodel::registry::spec::{Mixer, RopeScaling};
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
+use burn::tensor::{Int, Tensor};
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -93,6 +94,28 @@ fn cached_decoding_equals_uncached() {
             let found = in_steps(model, tokens, first, step, None);
             near(&format!("steps of {step}"), REACHED, &expected, &found)?;
         }
+        Ok(())
+    });
+}
+
+/// Tokens that a device has chosen are run from its memory.
+#[test]
+fn tokens_on_the_device_give_the_logits_of_those_on_the_host() {
+    for_every_model(|model, reference| {
+        let Steady { tokens, first } = Steady::of(model, &reference.tokens);
+        let (start, rest) = tokens.split_at(first.max(2));
+        // The second row is padded.
+        let rows = [start, &start[start.len() / 2..]];
+        let [mut here, mut there] = [0, 1].map(|_| cache_of(model, rows.len(), None));
+        assert_eq!(forward(model, &rows, &mut here), forward(model, &rows, &mut there));
+        for &token in rest.iter().take(3) {
+            let expected = forward(model, &[&[token], &[token]], &mut here);
+            let ids = Tensor::<1, Int>::from_ints([token as i32; 2], &model.model().device());
+            let found = model.model().forward_tokens(ids, &mut there).unwrap();
+            assert_eq!(found.dims(), [2, 1, model.model().vocab_size()]);
+            assert_eq!(found.into_data().try_into_vec::<f32>().unwrap(), expected);
+        }
+        assert_eq!((here.length(), here.padding()), (there.length(), there.padding()));
         Ok(())
     });
 }
