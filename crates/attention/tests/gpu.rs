@@ -111,7 +111,7 @@ impl Case {
         let mut outputs = Vec::new();
         for step in 0..STEPS {
             if step == 2 {
-                cache = cache.grown(BEFORE + step, CAPACITY);
+                cache = cache.grown(BEFORE + step, CAPACITY).unwrap();
             }
             at.set(BEFORE + step);
             let row = |x: &Tensor<4>| {
@@ -172,4 +172,25 @@ fn compiles_the_kernels_of_steps() {
             assert_eq!(case.found(dtype, &device).len(), BATCH * STEPS * HEADS * HEAD_DIM);
         }
     }
+}
+
+/// What is in the memory of the device may be anything.
+#[test]
+fn positions_that_are_none_lead_nowhere_else() {
+    let Some(device) = device() else { return };
+    let width = |heads| Tensor::<2>::ones([1, heads * HEAD_DIM], &device);
+    let kept = Tensor::<4>::ones([1, 2, 3, HEAD_DIM], &device);
+    let mut past = LayerCache::growing();
+    past.append(kept.clone(), kept).unwrap();
+    let params = AttentionParams { scale: 0.25, softcap: None, mask: CausalMask::Full };
+    for (position, padding) in [(1_000_000, 0), (usize::MAX, 0), (3, 9)] {
+        let mut cache = FixedCache::of(&past, 5).unwrap().unwrap();
+        let mut at = StepPosition::new(0, &[padding], &device);
+        at.set(position);
+        let y = cache.attend(width(HEADS), width(2), width(2), None, None, &params, &at).unwrap();
+        let y: Vec<f32> = y.try_into_data().unwrap().try_into_vec().unwrap();
+        // Values are ones, and zeros where nothing was written yet: a mean of them and of nothing else.
+        assert!(y.iter().all(|y| (0.0..=1.0001).contains(y)), "{position}, {padding}: {y:?}");
+    }
+    assert!(FixedCache::of(&past, usize::MAX / 2).is_err());
 }

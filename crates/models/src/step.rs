@@ -98,19 +98,13 @@ impl TokenSteps {
             return Err(ModelError::TooManyPositions { length: self.length + 1, limit: self.limit });
         }
         if self.length >= self.capacity {
-            self.grow();
+            self.grow()?;
         }
         if self.thread != thread::current().id() {
             self.recorded = None;
             self.thread = thread::current().id();
         }
         self.make_room()?;
-        if self.record && self.recorded.is_none() {
-            // A first pass, whose errors show before anything is recorded.
-            let mut state = lock(&self.state);
-            state.at.set(self.length);
-            state.forward()?;
-        }
         lock(&self.state).at.set(self.length);
         self.length += 1;
         if !self.record {
@@ -139,12 +133,14 @@ impl TokenSteps {
     }
 
     /// Larger buffers, for which a new recording has to be made.
-    fn grow(&mut self) {
+    fn grow(&mut self) -> Result<(), ModelError> {
         self.recorded = None;
         self.capacity = capacity_for(self.length + 1, self.limit);
-        for cache in &mut lock(&self.state).caches {
-            *cache = cache.grown(self.length, self.capacity);
+        for (layer, cache) in lock(&self.state).caches.iter_mut().enumerate() {
+            let grown = cache.grown(self.length, self.capacity);
+            *cache = grown.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })?;
         }
+        Ok(())
     }
 }
 
@@ -198,7 +194,8 @@ fn fixed_caches(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<Fixed
 }
 
 impl Decoder {
-    /// Whether every layer has steps on the device, whose attention is the efficient one: none reads anything back, no angle depends on the length of the sequence.
+    /// Whether every layer has steps on the device, whose attention is the efficient one: none reads anything back, no angle depends
+    /// on the length of the sequence.
     fn has_steps(&self, device: &Device) -> bool {
         let is_fixed =
             |rope: &Rope| !matches!(rope.config().scaling, RopeScaling::Dynamic { .. } | RopeScaling::LongRope { .. });

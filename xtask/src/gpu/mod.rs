@@ -13,22 +13,6 @@ use crate::{Result, workspace_root};
 
 const SCRIPT: &str = include_str!("run.sh");
 const BESIDE: &str = include_str!("beside_bitsandbytes.py");
-const PACKAGES: [&str; 14] = [
-    "-p",
-    "automodel-attention",
-    "-p",
-    "automodel-quant",
-    "-p",
-    "automodel-generation",
-    "-p",
-    "automodel",
-    "-p",
-    "automodel-cli",
-    "-p",
-    "automodel-gpu-bench",
-    "-p",
-    "xtask",
-];
 /// Packages with a feature for each kind of GPU.
 const WITH_GPUS: [&str; 6] = [
     "automodel-attention",
@@ -91,7 +75,10 @@ struct Built {
 /// Everything in one call: with other packages or features cargo would compile Burn once more.
 fn build(arguments: &Arguments) -> Result<Vec<Built>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace_root()).arg("build").args(PACKAGES);
+    cargo.current_dir(workspace_root()).args(["build", "-p", "xtask"]);
+    for package in WITH_GPUS {
+        cargo.args(["-p", package]);
+    }
     cargo.args(["--bins", "--test", "gpu", "--test", "gpu_attention"]);
     let kinds: &[&str] = if arguments.wgpu { &["cuda", "wgpu"] } else { &["cuda"] };
     let features = kinds.iter().flat_map(|kind| WITH_GPUS.map(|package| format!("{package}/{kind}")));

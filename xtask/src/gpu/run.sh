@@ -10,7 +10,7 @@ export RUST_MIN_STACK=67108864
 # NVRTC is where CUDA's toolkit or a Python package has put it, and not always on the loader's path.
 for folder in "${CUDA_PATH:-/usr/local/cuda}"/lib64 /usr/local/cuda*/targets/*/lib \
     "$("$PYTHON" -c 'import nvidia, os; print(os.path.join(list(nvidia.__path__)[0], "cu13", "lib"))' 2>/dev/null)"; do
-    [ -e "$folder/libnvrtc.so" ] && LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder"
+    ls "$folder"/libnvrtc.so* >/dev/null 2>&1 && LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder"
 done
 export LD_LIBRARY_PATH
 mkdir -p results

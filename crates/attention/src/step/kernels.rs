@@ -36,9 +36,10 @@ pub(super) fn rotate_and_append<F: Float>(
     let rows = comptime!(plan.heads + 2 * plan.kv_heads);
     let (row, element) = (at / plan.head_dim, at % plan.head_dim);
     let (sequence, head) = (row / rows, row % rows);
-    let place = position[0] as usize;
-    if sequence < batch as usize && place < capacity as usize {
-        let rotary = place - padding[sequence] as usize;
+    let place = place_in(position, capacity as usize);
+    if sequence < batch as usize {
+        let before = padding[sequence] as usize;
+        let rotary = select(before < place, place - before, 0usize);
         if head < plan.heads {
             let start = (sequence * plan.heads + head) * plan.head_dim;
             turned[start + element] = turned_element::<F>(q, start, element, cos, sin, rotary, plan);
@@ -102,7 +103,7 @@ pub(super) fn attend<F: Float, V: Size>(
     let unit = UNIT_POS as usize;
     let (row, chunk) = (CUBE_POS_X as usize, CUBE_POS_Y as usize);
     let (sequence, first_key) = (row / plan.kv_heads, chunk * plan.units);
-    let place = position[0] as usize;
+    let place = place_in(position, capacity as usize);
     let first_head = row * plan.group;
     let mut queries = Shared::<[f32]>::new_slice(comptime!(plan.group * plan.head_dim));
     let mut weights = Shared::<[f32]>::new_slice(comptime!(plan.group * plan.units));
@@ -228,9 +229,17 @@ fn higher(a: f32, b: f32) -> f32 {
     select(a > b, a, b)
 }
 
-/// The first position that a query at `place` sees.
+/// The position, and the last that there is room for in place of one beyond: it comes from memory that anyone may write to.
+#[cube]
+fn place_in(position: &[i32], capacity: usize) -> usize {
+    let place = position[0] as usize;
+    select(place < capacity, place, capacity - 1)
+}
+
+/// The first position that a query at `place` sees: its own at the latest.
 #[cube]
 fn first_visible(place: usize, padding: usize, #[comptime] plan: AttendPlan) -> usize {
+    let padding = select(padding < place, padding, place);
     if comptime!(plan.window.is_some()) {
         let window = comptime!(plan.window.unwrap_or(1));
         let first = select(place >= window, place + 1 - window, 0usize);
@@ -250,12 +259,13 @@ pub(super) fn join<F: Float>(
     padding: &[i32],
     out: &mut [F],
     chunks: u32,
+    capacity: u32,
     #[comptime] plan: AttendPlan,
     #[define(F)] _dtype: ElemType,
 ) {
     let head = CUBE_POS_X as usize;
     let heads = comptime!(plan.group * plan.kv_heads);
-    let place = position[0] as usize;
+    let place = place_in(position, capacity as usize);
     let first = first_visible(place, padding[head / heads] as usize, plan) / plan.units;
     let last = place / plan.units;
     let start = head * chunks as usize;

@@ -56,7 +56,7 @@ impl StepOps for CubeBackend {
         let units = batch * rows * plan.head_dim;
         let dim = CubeDim::new_1d(client.properties().hardware.max_units_per_cube.min(256));
         // SAFETY: as the assertions say, every element of heads, tables and caches that a unit below the number of elements
-        // touches is there: a unit beyond does nothing, nor does any where the position is beyond the capacity.
+        // touches is there: a unit beyond does nothing, and a position beyond the capacity counts as the last.
         unsafe {
             kernels::rotate_and_append::launch_unchecked(
                 &client,
@@ -143,6 +143,7 @@ impl StepOps for CubeBackend {
                 padding.into_buffer_arg(),
                 out.clone().into_buffer_arg(),
                 chunks as u32,
+                capacity as u32,
                 plan,
                 dtype_to_elem_type(dtype),
             );

@@ -143,7 +143,8 @@ impl FixedCache {
     /// Buffers for `capacity` positions that hold what `cache` does; `None` for an empty one, whose sizes are not known.
     ///
     /// # Errors
-    /// [`AttentionError::CacheCapacity`] if that is more, [`AttentionError::CacheShape`] if values are not as wide as keys.
+    /// [`AttentionError::CacheCapacity`] if that is more, [`AttentionError::CacheShape`] if values are not as wide as keys,
+    /// [`AttentionError::CacheAllocation`] for more elements than kernels count.
     pub fn of(cache: &LayerCache, capacity: usize) -> Result<Option<Self>, AttentionError> {
         let length = cache.length();
         if length > capacity {
@@ -154,11 +155,14 @@ impl FixedCache {
             let (expected, found) = (format!("{:?} like keys", k.dims()), v.dims().to_vec());
             return Err(AttentionError::CacheShape { tensor: "values", expected, found });
         }
-        Ok(Some(Self::filled(k, v, length, capacity)))
+        Self::filled(k, v, length, capacity).map(Some)
     }
 
     /// The first `length` positions, with room for more.
-    pub fn grown(&self, length: usize, capacity: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`AttentionError::CacheAllocation`] for more elements than kernels count.
+    pub fn grown(&self, length: usize, capacity: usize) -> Result<Self, AttentionError> {
         let kept = |buffer: &Tensor<1>| buffer.clone().reshape(self.shape).narrow(2, 0, length);
         Self::filled(kept(&self.k), kept(&self.v), length, capacity)
     }
@@ -174,15 +178,19 @@ impl FixedCache {
     }
 
     /// The last positions of `length`.
-    fn filled(k: Tensor<4>, v: Tensor<4>, length: usize, capacity: usize) -> Self {
+    fn filled(k: Tensor<4>, v: Tensor<4>, length: usize, capacity: usize) -> Result<Self, AttentionError> {
         let [batch, kv_heads, count, width] = k.dims();
         let shape = [batch, kv_heads, capacity, width];
+        let elements = shape.iter().try_fold(1usize, |elements, &dim| elements.checked_mul(dim));
+        // Kernels count in 32 bits.
+        let elements = elements.filter(|&elements| u32::try_from(elements).is_ok());
+        let elements = elements.ok_or(AttentionError::CacheAllocation { shape })?;
         let place = |kept: Tensor<4>| {
             let buffer = Tensor::<4>::zeros(shape, (&kept.device(), kept.dtype()));
             let buffer = buffer.slice_assign([0..batch, 0..kv_heads, length - count..length, 0..width], kept);
-            buffer.reshape([shape.iter().product::<usize>()])
+            buffer.reshape([elements])
         };
-        Self { k: place(k), v: place(v), shape }
+        Ok(Self { k: place(k), v: place(v), shape })
     }
 
     /// Takes the keys and values of one new token of each sequence and returns the attention of its queries.
@@ -191,8 +199,8 @@ impl FixedCache {
     /// - `rope`: angles of all positions up to the capacity, or `None` where nothing turns
     /// - `sinks`: `[heads]`
     ///
-    /// Returns `[batch, heads * head_dim]` in the dtype of `q`. The position is not known here: one beyond the capacity changes
-    /// nothing and gives numbers without a meaning.
+    /// Returns `[batch, heads * head_dim]` in the dtype of `q`. The position is not known here: one beyond the capacity counts as
+    /// the last.
     ///
     /// # Errors
     /// [`AttentionError::Dtype`] if the dtypes differ, [`AttentionError::CacheShape`] if sizes do not fit.

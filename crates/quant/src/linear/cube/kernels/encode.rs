@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{CODES, TABLE_COPIES, Table, shared_table, shift_of};
+use super::{CODES, TABLE_COPIES, Table, fill_table, shift_of};
 use crate::{QuantType, kernels::LEAST_SCALE};
 
 /// Equal parts of the range -1 to 1, each with one bound between neighbouring values at most.
@@ -44,14 +44,17 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
     #[define(F)] _dtype: ElemType,
 ) {
     // Of the two ways to find a code, one table is filled and looked into.
-    let bounds = shared_table(comptime!(Table::Bounds(plan.quant_type)));
-    let mut bins = Shared::<[Vector<u32, Const<2>>]>::new_slice(comptime!(if has_bins(plan.quant_type) {
-        BINS * COPIES
-    } else {
+    let has_bins = comptime!(has_bins(plan.quant_type));
+    let mut bounds = Shared::<[f32]>::new_slice(comptime!(if has_bins {
         1
+    } else {
+        Table::Bounds(plan.quant_type).entries().len() * TABLE_COPIES
     }));
-    if comptime!(has_bins(plan.quant_type)) {
+    let mut bins = Shared::<[Vector<u32, Const<2>>]>::new_slice(comptime!(if has_bins { BINS * COPIES } else { 1 }));
+    if has_bins {
         fill_bins(&mut bins, plan);
+    } else {
+        fill_table(&mut bounds, comptime!(Table::Bounds(plan.quant_type)));
     }
     let elements = elements as usize;
     let width = V::value().comptime();
@@ -89,10 +92,10 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
         for i in 0..CODES {
             let value = word_values[i];
             let mut scaled = value * reciprocal;
-            if comptime!(plan.is_short) && is_short {
+            if is_short {
                 scaled = value / divisor;
             }
-            let place = if comptime!(has_bins(plan.quant_type)) {
+            let place = if has_bins {
                 let entry = bins[bin_of(scaled) as usize * COPIES + UNIT_POS as usize % COPIES];
                 entry.extract(0usize) + select(scaled > f32::reinterpret(entry.extract(1usize)), 1u32, 0u32)
             } else {

@@ -49,19 +49,24 @@ impl Table {
     }
 }
 
-/// The table in the memory of the cube. The numbers are constants of the kernel; a cube has at least `TABLE_COPIES` units.
+/// The table in the memory of the cube.
 #[cube]
 fn shared_table(#[comptime] table: Table) -> Shared<[f32]> {
-    let entries = comptime!(table.entries().len());
-    let mut values = Shared::<[f32]>::new_slice(comptime!(entries * TABLE_COPIES));
+    let mut values = Shared::<[f32]>::new_slice(comptime!(table.entries().len() * TABLE_COPIES));
+    fill_table(&mut values, table);
+    values
+}
+
+/// Writes a table to the memory of the cube. The numbers are constants of the kernel; a cube has at least `TABLE_COPIES` units.
+#[cube]
+fn fill_table(values: &mut Shared<[f32]>, #[comptime] table: Table) {
     if UNIT_POS < comptime!(TABLE_COPIES as u32) {
         #[unroll]
-        for entry in 0..entries {
+        for entry in 0..comptime!(table.entries().len()) {
             values[entry * TABLE_COPIES + UNIT_POS as usize] = comptime!(table.entries()[entry]);
         }
     }
     sync_cube();
-    values
 }
 
 /// How scales are read.

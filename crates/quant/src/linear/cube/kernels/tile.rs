@@ -124,12 +124,8 @@ pub(in super::super) fn tiles<F: Float, S: Size>(
     let mut next_scales = Array::<f32>::new(comptime!(2 * plan.steps));
     #[unroll]
     for half in 0..2usize {
-        let row = row_at(cube, group, half, row_of_tile, out_features, plan);
-        let at = row * steps + step;
-        #[unroll]
-        for u in 0..plan.steps {
-            next_codes[half * plan.steps + u] = packed[(at + u) * 4 + quarter];
-        }
+        let at = row_at(cube, group, half, row_of_tile, out_features, plan) * steps + step;
+        read_codes(packed, &mut next_codes, at, quarter, half * plan.steps, plan);
         read_scales::<S>(absmax, absmax_codes, &mut next_scales, at, half * plan.steps, plan);
     }
     let mut totals = Array::<Vector<f32, Const<4>>>::new(plan.column_tiles);
@@ -155,12 +151,8 @@ pub(in super::super) fn tiles<F: Float, S: Size>(
         step = select(is_last, first_step, step);
         #[unroll]
         for half in 0..2usize {
-            let row = row_at(next_cube, group, half, row_of_tile, out_features, plan);
-            let at = row * steps + step;
-            #[unroll]
-            for u in 0..plan.steps {
-                next_codes[half * plan.steps + u] = packed[(at + u) * 4 + quarter];
-            }
+            let at = row_at(next_cube, group, half, row_of_tile, out_features, plan) * steps + step;
+            read_codes(packed, &mut next_codes, at, quarter, half * plan.steps, plan);
             read_scales::<S>(absmax, absmax_codes, &mut next_scales, at, half * plan.steps, plan);
         }
 
@@ -301,6 +293,22 @@ fn fill_table(table: &mut Shared<[u32]>, #[comptime] plan: TilePlan) {
         pair += comptime!(plan.units / PLANE);
     }
     sync_cube();
+}
+
+/// A unit's codes of a row's next steps.
+#[cube]
+fn read_codes(
+    packed: &[Vector<u32, Const<2>>],
+    codes: &mut Array<Vector<u32, Const<2>>>,
+    first_step: usize,
+    quarter: usize,
+    #[comptime] at: usize,
+    #[comptime] plan: TilePlan,
+) {
+    #[unroll]
+    for u in 0..plan.steps {
+        codes[at + u] = packed[(first_step + u) * 4 + quarter];
+    }
 }
 
 /// The scales of a row's next steps, one for each.
