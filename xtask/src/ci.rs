@@ -15,9 +15,9 @@ const GPU: &str = "automodel-quant/wgpu,automodel/cuda,automodel-cli/wgpu";
 
 /// The tests of kernels, for `cargo test`.
 #[rustfmt::skip]
-pub const GPU_TESTS: [&str; 18] = [
-    "--profile", "gpu", "-p", "automodel-attention", "-p", "automodel-quant", "-p", "automodel-generation", "-p", "automodel",
-    "-p", "automodel-cli", "--features", GPU, "--test", "gpu", "--test", "gpu_attention",
+pub const GPU_TESTS: [&str; 20] = [
+    "--profile", "gpu", "-p", "automodel-attention", "-p", "automodel-models", "-p", "automodel-quant", "-p", "automodel-generation",
+    "-p", "automodel", "-p", "automodel-cli", "--features", GPU, "--test", "gpu", "--test", "gpu_attention",
 ];
 
 #[rustfmt::skip]
@@ -27,8 +27,8 @@ const STEPS: [Step<'static>; 4] = [
     Step { arguments: &["doc", "--workspace", "--no-deps"], variables: &[("RUSTDOCFLAGS", "-Dwarnings")] },
     Step {
         arguments: &[
-            "clippy", "--profile", "gpu", "-p", "automodel-attention", "-p", "automodel-quant", "-p", "automodel-generation",
-            "-p", "automodel", "-p", "automodel-cli", "-p", "automodel-gpu-bench", "--features", GPU, "--all-targets", "--",
+            "clippy", "--profile", "gpu", "-p", "automodel-attention", "-p", "automodel-models", "-p", "automodel-quant",
+            "-p", "automodel-generation", "-p", "automodel", "-p", "automodel-cli", "-p", "automodel-gpu-bench", "--features", GPU, "--all-targets", "--",
             "-D", "warnings",
         ],
         variables: &[],

@@ -1,11 +1,14 @@
 //! The operations that are timed.
 
 use crate::{
+    Arguments,
     shapes::{Layer, Model},
     time::{Seconds, per_launch},
 };
 use automodel::Device;
-use automodel::quant::{Blocksize, DeviceQuantizer, Linear4bit, QuantError, QuantType, WeightDtype};
+use automodel::quant::{
+    Blocksize, DeviceQuantizer, Linear4bit, Precision, QuantError, QuantType, WeightDtype, dense_product,
+};
 use burn::tensor::{DType, Distribution, FloatDType, Tensor};
 use serde::Serialize;
 use std::error::Error;
@@ -47,21 +50,25 @@ pub fn copy_bandwidth(device: &Device, bytes: usize) -> Result<f64, Box<dyn Erro
     Ok((2 * elements * 4) as f64 / seconds.of_device())
 }
 
-/// Quantisation, dequantisation and products of a layer. As many weights as fill `working_set` are used in turn.
+/// Quantisation, dequantisation and products of a layer. As many weights as fill the working set are used in turn.
 pub fn measure(
     device: &Device,
     model: Model,
     layer: Layer,
-    rows: &[usize],
-    working_set: usize,
+    arguments: &Arguments,
 ) -> Result<Vec<Measured>, Box<dyn Error>> {
+    let working_set = arguments.working_set;
+    let precision = if arguments.fast { Precision::Fast } else { Precision::Exact };
     let (out, inner) = (layer.out_features, layer.in_features);
     let dtype = if device.supports_dtype(DType::BF16) { FloatDType::BF16 } else { FloatDType::F16 };
     let (elements, blocksize) = (out * inner, Blocksize::default());
     let packed = elements / 2 + elements / blocksize.get() * 4;
     let count = (working_set / packed).clamp(1, 256);
     let dense = Tensor::<2>::random([out, inner], Distribution::Normal(0.0, 0.02), device).cast(dtype);
-    let quantize = || Linear4bit::quantize(dense.clone(), QuantType::Nf4, blocksize, None);
+    let quantize = || {
+        let layer = Linear4bit::quantize(dense.clone(), QuantType::Nf4, blocksize, None)?;
+        Ok::<_, QuantError>(layer.with_precision(precision))
+    };
     let layers = (0..count).map(|_| quantize()).collect::<Result<Vec<_>, _>>()?;
     let measured = |what: String, seconds: Seconds, bytes: usize| Measured { model, layer, what, seconds, bytes };
 
@@ -79,10 +86,13 @@ pub fn measure(
     let few = (8 * working_set / (2 * elements)).clamp(1, count);
     let seconds = per_launch(device, few, &mut |i| layers[i].dequantize(dtype))?;
     all.push(measured("dequantise".into(), seconds, packed + 2 * elements));
-    for &rows in rows {
+    let weights: Vec<_> = (0..few).map(|i| layers[i].dequantize(dtype)).collect();
+    for &rows in &arguments.rows {
         let x = Tensor::<2>::random([rows, inner], Distribution::Normal(0.0, 1.0), device).cast(dtype);
         let seconds = per_launch(device, count, &mut |i| layers[i].forward(x.clone()))?;
         all.push(measured(format!("product, {rows} rows"), seconds, packed + 2 * rows * (inner + out)));
+        let seconds = per_launch(device, few, &mut |i| dense_product(x.clone(), weights[i].clone()))?;
+        all.push(measured(format!("dense product, {rows} rows"), seconds, 2 * elements + 2 * rows * (inner + out)));
     }
     Ok(all)
 }

@@ -25,6 +25,9 @@ struct Arguments {
     /// Bytes of 4-bit weights that are read in turn, so that caches do not hold them.
     #[arg(long, default_value_t = 512 << 20)]
     working_set: usize,
+    /// Products with codes rounded to the type of activations.
+    #[arg(long)]
+    fast: bool,
     /// Writes the figures to a file as well.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -41,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut all: Vec<Measured> = Vec::new();
     for model in &arguments.models {
         for layer in model.layers() {
-            for measured in kernels::measure(&device, *model, layer, &arguments.rows, arguments.working_set)? {
+            for measured in kernels::measure(&device, *model, layer, &arguments)? {
                 println!("{}", measured.row(copy));
                 all.push(measured);
             }

@@ -6,6 +6,9 @@ use automodel_registry::spec::{NormKind, NormSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
+#[cfg(feature = "cube")]
+mod gpu;
+
 /// A norm over the last axis, or over the last `W` axes of its weight when heads have weights of their own.
 #[derive(Module, Debug)]
 pub struct Norm<const W: usize = 1> {
@@ -30,6 +33,14 @@ impl<const W: usize> Norm<W> {
     /// Normalises the last axis of `x`; statistics in float32, result in `x`'s dtype. The weight's axes are the last axes
     /// of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "cube")]
+        let x = {
+            let value = |parameter: &Option<Param<Tensor<W>>>| parameter.as_ref().map(Param::val);
+            match gpu::normalized(&self.spec, x, value(&self.weight), value(&self.bias)) {
+                Ok(y) => return y,
+                Err(x) => x,
+            }
+        };
         let pass = NormPass {
             eps: self.spec.eps,
             centred: is_centred(self.spec.kind),

@@ -3,6 +3,7 @@
 
 use automodel_quant::{
     Blocksize, DeviceQuantizer, Elements, Linear4bit, Precision, QuantError, QuantType, Quantized4bit, WeightDtype,
+    dense_product,
     self_test::{self, Kernel, Outcome},
 };
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
@@ -119,9 +120,13 @@ fn products_of_many_rows_are_those_of_the_cpu() {
             eprintln!("SKIPPED: {device:?} has no {dtype:?}");
             continue;
         }
-        for (shape, blocksize, is_nested) in
-            [([64, 256], 64, false), ([33, 4096], 64, true), ([100, 192], 256, false), ([24, 64], 128, true)]
-        {
+        let mut cases =
+            vec![([64, 256], 64, false), ([33, 4096], 64, true), ([100, 192], 256, false), ([24, 64], 128, true)];
+        if is_cuda(&device) {
+            // More tiles than an H200 has processors, and rows that the planes of a cube do not have at once.
+            cases.extend([([2200, 4416], 64, true), ([4300, 4160], 64, false), ([40, 9216], 64, false)]);
+        }
+        for (shape, blocksize, is_nested) in cases {
             let weight = quantized(QuantType::Nf4, blocksize, shape);
             let weight = if is_nested { weight.nested() } else { weight };
             for &rows in all_rows {
@@ -162,15 +167,66 @@ fn gradients_are_those_of_the_cpu() {
 #[test]
 fn compiles_the_fused_product_for_every_dtype_and_number_of_rows() {
     let Some(device) = device() else { return };
-    let weight = quantized(QuantType::Nf4, 64, [16, 128]);
-    let layer = Linear4bit::new(&weight, None, &device);
+    let dtypes = || [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype));
+    // A row that the planes of a cube have at once, and one that they do not.
+    for in_features in [128, 4160] {
+        let weight = quantized(QuantType::Nf4, 64, [16, in_features]);
+        for weight in [weight.clone(), weight.nested()] {
+            let exact = Linear4bit::new(&weight, None, &device);
+            for layer in [exact.clone(), exact.with_precision(Precision::Fast)] {
+                for (dtype, rows) in dtypes().flat_map(|dtype| [1, 2, 3, 8, 9, 64].map(|rows| (dtype, rows))) {
+                    // A kernel that does not compile shows when its result is read.
+                    let y = layer.forward(zeros([rows, in_features], dtype, &device)).try_into_data();
+                    assert!(y.is_ok(), "{dtype:?}, {rows} rows: {}", y.unwrap_err());
+                }
+            }
+        }
+    }
+}
+
+fn zeros(shape: [usize; 2], dtype: DType, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::zeros::<f32, _>(shape).convert_dtype(dtype), (device, dtype))
+}
+
+#[test]
+fn compiles_the_product_with_dense_weights() {
+    let Some(device) = device() else { return };
     for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
-        for rows in 1..=8 {
-            let x =
-                Tensor::<2>::from_data(TensorData::zeros::<f32, _>([rows, 128]).convert_dtype(dtype), (&device, dtype));
-            // A kernel that does not compile shows when its result is read.
-            let y = layer.forward(x).try_into_data();
-            assert!(y.is_ok(), "{dtype:?}, {rows} rows: {}", y.unwrap_err());
+        let y = dense_product(zeros([3, 128], dtype, &device), zeros([16, 128], dtype, &device)).try_into_data();
+        assert!(y.is_ok(), "{dtype:?}: {}", y.unwrap_err());
+    }
+}
+
+#[test]
+fn products_with_dense_weights_are_those_of_the_cpu() {
+    let Some(device) = device() else { return };
+    let dtypes = [DType::F32, DType::F16, DType::BF16];
+    let supported = || dtypes.into_iter().filter(|dtype| device.supports_dtype(*dtype));
+    // Rows in vectors, in less, in single numbers; more rows than are read at once; rows for several planes; groups that are not full.
+    let cases = [([1, 64], 5), ([3, 132], 9), ([8, 77], 4), ([11, 2048], 3), ([64, 256], 33)];
+    for (([rows, in_features], out_features), dtype) in
+        cases.into_iter().flat_map(|case| supported().map(move |dtype| (case, dtype)))
+    {
+        for weight_dtype in supported() {
+            let product = |device: &Device| {
+                let tensor = |shape: [usize; 2], dtype| {
+                    let data = TensorData::new(values(shape[0] * shape[1]), shape).convert_dtype(dtype);
+                    Tensor::<2>::from_data(data, (device, dtype))
+                };
+                let y = dense_product(
+                    tensor([rows, in_features], dtype),
+                    tensor([out_features, in_features], weight_dtype),
+                );
+                y.into_data().convert::<f32>().try_into_vec::<f32>().unwrap()
+            };
+            // One unit in the last place of the greatest value.
+            let tolerance = match dtype {
+                DType::F16 => 1.0 / 1024.0,
+                DType::BF16 => 1.0 / 128.0,
+                _ => 2e-5,
+            };
+            let what = format!("{rows} rows, {out_features} x {in_features}, {dtype:?} by {weight_dtype:?}");
+            assert_close(&[product(&device), product(&Device::flex())], tolerance, &what);
         }
     }
 }

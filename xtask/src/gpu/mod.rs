@@ -14,8 +14,9 @@ use crate::{Result, workspace_root};
 const SCRIPT: &str = include_str!("run.sh");
 const BESIDE: &str = include_str!("beside_bitsandbytes.py");
 /// Packages with a feature for each kind of GPU.
-const WITH_GPUS: [&str; 6] = [
+const WITH_GPUS: [&str; 7] = [
     "automodel-attention",
+    "automodel-models",
     "automodel-quant",
     "automodel-generation",
     "automodel",

@@ -23,12 +23,14 @@ const PACKAGES: [&str; 4] = [
     "nvidia-cuda-crt==13.0.88",
 ];
 /// How the names of the project's own kernels begin: each has to be among those that were compiled.
-const KERNELS: [&str; 9] = [
+const KERNELS: [&str; 11] = [
     "attend_",
     "choose_",
     "dequantize_",
+    "few_rows_",
     "join_",
     "matvec_",
+    "normalize_",
     "quantize_",
     "rotate_and_append_",
     "set_position_",

@@ -5,6 +5,9 @@ use cubecl::prelude::*;
 
 use super::{AttendPlan, RotatePlan};
 
+/// Vectors of keys or values that a unit has on their way together.
+const AT_ONCE: usize = 4;
+
 /// Writes a position.
 #[cube(launch_unchecked)]
 pub(super) fn set_position(position: &mut [i32], value: u32) {
@@ -91,7 +94,7 @@ fn turned_element<F: Float>(
 pub(super) fn attend<F: Float, V: Size>(
     q: &[F],
     k: &[Vector<F, V>],
-    values: &[F],
+    values: &[Vector<F, V>],
     position: &[i32],
     padding: &[i32],
     parts: &mut [f32],
@@ -125,18 +128,29 @@ pub(super) fn attend<F: Float, V: Size>(
         for g in 0..plan.group {
             scores[g] = 0.0f32;
         }
+        let width = V::value().comptime();
+        let vectors = comptime!(plan.head_dim / width);
         if is_visible {
-            let width = V::value().comptime();
-            let vectors = comptime!(plan.head_dim / width);
             let start = (row * capacity as usize + key) * vectors;
-            for vector in 0..vectors {
-                let keys = k[start + vector];
+            for round in 0..comptime!(vectors.div_ceil(AT_ONCE)) {
+                let mut keys = Array::<Vector<F, V>>::new(AT_ONCE);
                 #[unroll]
-                for i in 0..width {
-                    let key = f32::cast_from(keys.extract(i));
-                    #[unroll]
-                    for g in 0..plan.group {
-                        scores[g] += key * queries[g * plan.head_dim + vector * width + i];
+                for n in 0..AT_ONCE {
+                    let vector = round * AT_ONCE + n;
+                    keys[n] = k[start + select(vector < vectors, vector, vectors - 1)];
+                }
+                #[unroll]
+                for n in 0..AT_ONCE {
+                    let vector = round * AT_ONCE + n;
+                    if vector < vectors {
+                        #[unroll]
+                        for i in 0..width {
+                            let key = f32::cast_from(keys[n].extract(i));
+                            #[unroll]
+                            for g in 0..plan.group {
+                                scores[g] += key * queries[g * plan.head_dim + vector * width + i];
+                            }
+                        }
                     }
                 }
             }
@@ -187,8 +201,8 @@ pub(super) fn attend<F: Float, V: Size>(
         }
         partial[unit] = sum;
         sync_cube();
-        let chunks = CUBE_COUNT_Y as usize;
         if has_head && lane == 0usize {
+            let chunks = CUBE_COUNT_Y as usize;
             let mut total = 0.0f32;
             for other in 0..lanes {
                 total += partial[unit + other];
@@ -198,28 +212,90 @@ pub(super) fn attend<F: Float, V: Size>(
             stats[at + 1] = total;
         }
 
-        let keys = place + 1 - first_key;
-        let keys = select(keys < plan.units, keys, plan.units);
-        let mut element = unit;
-        while element < plan.head_dim {
-            let mut outputs = Array::<f32>::new(plan.group);
-            #[unroll]
-            for g in 0..plan.group {
-                outputs[g] = 0.0f32;
-            }
-            let start = (row * capacity as usize + first_key) * plan.head_dim + element;
-            for key in 0..keys {
-                let value = f32::cast_from(values[start + key * plan.head_dim]);
+        add_values::<F, V>(values, &weights, parts, row * capacity as usize, first_key, place, first_head, chunk, plan);
+    }
+}
+
+/// What the values of a chunk add up to, for each query head: units have a vector of a value each, and every so many keys. A key that
+/// is not visible has no weight.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "where the chunk is")]
+fn add_values<F: Float, V: Size>(
+    values: &[Vector<F, V>],
+    weights: &Shared<[f32]>,
+    parts: &mut [f32],
+    first_row: usize,
+    first_key: usize,
+    place: usize,
+    first_head: usize,
+    chunk: usize,
+    #[comptime] plan: AttendPlan,
+) {
+    let unit = UNIT_POS as usize;
+    let chunks = CUBE_COUNT_Y as usize;
+    let width = V::value().comptime();
+    let vectors = comptime!(plan.head_dim / width);
+    // Units that have the same vector, and times that the units begin anew where there are more vectors than units.
+    let sharing = comptime!((plan.units / vectors).max(1));
+    let rounds = comptime!(vectors.div_ceil(plan.units));
+    let mut sums = Shared::<[f32]>::new_slice(comptime!(plan.units * width));
+    let keys = place + 1 - first_key;
+    let keys = select(keys < plan.units, keys, plan.units);
+    #[unroll]
+    for round in 0..rounds {
+        let vector = round * plan.units + unit % comptime!(if rounds == 1 { vectors } else { plan.units });
+        let first = unit / comptime!(if rounds == 1 { vectors } else { plan.units });
+        let mut outputs = Array::<f32>::new(comptime!(plan.group * width));
+        #[unroll]
+        for i in 0..comptime!(plan.group * width) {
+            outputs[i] = 0.0f32;
+        }
+        if first < sharing && vector < vectors {
+            let mut key = first;
+            while key < keys {
+                let mut read = Array::<Vector<F, V>>::new(AT_ONCE);
                 #[unroll]
-                for g in 0..plan.group {
-                    outputs[g] += weights[g * plan.units + key] * value;
+                for n in 0..AT_ONCE {
+                    let at = first_key + key + n * sharing;
+                    read[n] = values[(first_row + select(at < place, at, place)) * vectors + vector];
+                }
+                #[unroll]
+                for n in 0..AT_ONCE {
+                    let at = key + n * sharing;
+                    if at < keys {
+                        #[unroll]
+                        for g in 0..plan.group {
+                            let weight = weights[g * plan.units + at];
+                            #[unroll]
+                            for i in 0..width {
+                                outputs[g * width + i] += weight * f32::cast_from(read[n].extract(i));
+                            }
+                        }
+                    }
+                }
+                key += comptime!(sharing * AT_ONCE);
+            }
+        }
+        #[unroll]
+        for g in 0..plan.group {
+            // What is there may be read still.
+            sync_cube();
+            #[unroll]
+            for i in 0..width {
+                sums[i * plan.units + unit] = outputs[g * width + i];
+            }
+            sync_cube();
+            if first == 0usize && vector < vectors {
+                let start = ((first_head + g) * chunks + chunk) * plan.head_dim + vector * width;
+                #[unroll]
+                for i in 0..width {
+                    let mut total = 0.0f32;
+                    for other in 0..sharing {
+                        total += sums[i * plan.units + unit + other * vectors];
+                    }
+                    parts[start + i] = total;
                 }
             }
-            #[unroll]
-            for g in 0..plan.group {
-                parts[((first_head + g) * chunks + chunk) * plan.head_dim + element] = outputs[g];
-            }
-            element += plan.units;
         }
     }
 }

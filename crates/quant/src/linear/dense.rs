@@ -10,9 +10,10 @@ use crate::{DenseMatrix, Elements};
 
 /// Products of activations with weights of another float type. The default widens or narrows the weight with plain Burn
 /// operations.
-#[backend_extension(Flex)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub trait DenseOps: Backend {
     /// `x W^T`: `[rows, in]` times `[out, in]` to `[rows, out]`, in the dtype of `x`.
+    #[fusion(dtype = x, shape = burn::tensor::Shape::from([x[0], weight[0]]))]
     fn dense_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let weight = Self::float_cast(weight, float_dtype::<Self>(&x));
         Self::float_matmul(x, Self::float_transpose(weight))
@@ -44,8 +45,8 @@ impl DenseOps for Flex {
 /// `x`.
 ///
 /// On Burn's CPU backend products are computed in single precision straight from the stored weight: bfloat16 weights of a
-/// mapped file are neither copied nor converted. Elsewhere, and where gradients are tracked, the weight is cast to the dtype of `x`
-/// first.
+/// mapped file are neither copied nor converted. On GPUs, with the features `cuda` and `wgpu`, few rows (see [`Crossover`](crate::Crossover)) take
+/// a kernel that reads each weight once. Elsewhere, and where gradients are tracked, the weight is cast to the dtype of `x` first.
 ///
 /// ```
 /// use automodel_quant::dense_product;
@@ -61,7 +62,7 @@ impl DenseOps for Flex {
 /// As Burn does, if sizes or devices do not match.
 pub fn dense_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     let computable = matches!(weight.dtype(), DType::F32 | DType::F16 | DType::BF16) && x.dtype() != DType::F64;
-    if computable && is_plain_cpu(&x.device()) && is_plain_cpu(&weight.device()) {
+    if computable && has_kernels(&x.device()) && has_kernels(&weight.device()) {
         assert_eq!(x.dims()[1], weight.dims()[1], "activations and weight have rows of different lengths");
         let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
         return Tensor::from_dispatch(<Dispatch as DenseOps>::dense_product(x, weight));
@@ -71,7 +72,13 @@ pub fn dense_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     x.matmul(weight.transpose())
 }
 
-/// Whether the device is Burn's CPU backend without autodiff: dense weights may be trained, and the kernels have no gradient.
-fn is_plain_cpu(device: &Device) -> bool {
-    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+/// Whether the device has kernels and does not track gradients: dense weights may be trained, and the kernels have no gradient.
+fn has_kernels(device: &Device) -> bool {
+    match device.as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        #[allow(unreachable_patterns, reason = "which backends there are depends on features")]
+        _ => false,
+    }
 }

@@ -6,13 +6,15 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, client::Client, ir::features::Plane, prelude::*};
 
-use super::kernels::{self, CODES, MatvecPlan, NESTED_HEAD, QuantizePlan, ScalePlan, TABLE_COPIES};
+use super::kernels::{self, CODES, MatvecPlan, NESTED_HEAD, QuantizePlan, RowUnits, ScalePlan, TABLE_COPIES};
 use crate::{Layout4bit, linear::scales::Scales, nested::NESTED_BLOCKSIZE};
 
 /// Units of a cube, where a row of the weight does not need more.
 const UNITS: usize = 128;
-/// Words of codes that a unit quantises, for one table of its cube.
-const QUANTIZED_WORDS: usize = 8;
+/// Words of codes that a unit quantises, for one table of its cube: as many as leave the device enough cubes.
+const QUANTIZED_WORDS: [usize; 2] = [4, 32];
+/// Cubes that quantise at once on a large GPU.
+const QUANTIZING_CUBES: usize = 1024;
 /// Units of a plane where the device does not say.
 const USUAL_PLANE: usize = 32;
 /// Planes that a large GPU can have under way at once: fewer rows than that are each split among several planes.
@@ -120,15 +122,16 @@ impl Weight {
         let words_at_once =
             [4, 2, 1].into_iter().find(|n| *n <= words_at_once && in_features.is_multiple_of(CODES * n));
         let words_at_once = words_at_once.unwrap_or(1);
-        let plan = self.plan(&client, rows, in_features / (CODES * words_at_once));
-        let cubes = out_features.div_ceil(plan.units / plan.units_per_row);
+        let units = row_units(&client, out_features, in_features / (CODES * words_at_once));
+        let plan = MatvecPlan { quant_type: self.layout.quant_type, rows, scales: self.scale_plan(), units };
+        let cubes = out_features.div_ceil(units.rows());
         // SAFETY: as `Weight::new` and the assertion above checked, there are `out_features` rows of whole vectors of words with
         // their scales, and `rows` rows of activations; units beyond the last row read and write nothing.
         unsafe {
             kernels::matvec::launch_unchecked(
                 &client,
                 cube_count(cubes),
-                CubeDim::new_1d(plan.units as u32),
+                CubeDim::new_1d(units.of_cube as u32),
                 words_at_once,
                 vector_size(&client, dtype),
                 x.into_buffer_arg(),
@@ -143,21 +146,6 @@ impl Weight {
             );
         }
         out
-    }
-
-    /// As many units for a row as keep the device busy, but none without work.
-    fn plan(&self, client: &Client, rows: usize, vectors: usize) -> MatvecPlan {
-        let plane = plane_size(client);
-        let width = plane.unwrap_or(USUAL_PLANE);
-        let most = most_units(client).max(width);
-        let wanted = (PLANES_IN_FLIGHT / self.layout.shape[0].max(1)).clamp(1, MAX_PLANES_PER_ROW);
-        let useful = vectors.div_ceil(width).max(1);
-        let mut units_per_row = width * wanted.min(useful).next_power_of_two();
-        while units_per_row > most {
-            units_per_row /= 2;
-        }
-        let units = units_per_row.max(UNITS.min(most) / units_per_row * units_per_row);
-        MatvecPlan { quant_type: self.layout.quant_type, rows, scales: self.scale_plan(), units_per_row, units, plane }
     }
 
     pub fn scale_plan(&self) -> ScalePlan {
@@ -183,6 +171,20 @@ impl Weight {
     }
 }
 
+/// As many units for each of `rows` rows of so many vectors as keep the device busy, but none without work.
+pub(super) fn row_units(client: &Client, rows: usize, vectors: usize) -> RowUnits {
+    let plane = plane_size(client);
+    let width = plane.unwrap_or(USUAL_PLANE);
+    let most = most_units(client).max(width);
+    let wanted = (PLANES_IN_FLIGHT / rows.max(1)).clamp(1, MAX_PLANES_PER_ROW);
+    let useful = vectors.div_ceil(width).max(1);
+    let mut per_row = width * wanted.min(useful).next_power_of_two();
+    while per_row > most {
+        per_row /= 2;
+    }
+    RowUnits { per_row, of_cube: per_row.max(UNITS.min(most) / per_row * per_row), plane }
+}
+
 /// Units of a plane, where all planes have as many and their units can exchange values.
 fn plane_size(client: &Client) -> Option<usize> {
     let hardware = &client.properties().hardware;
@@ -196,12 +198,12 @@ fn most_units(client: &Client) -> usize {
 }
 
 /// Elements that a unit loads at once: at most a word of codes stands for.
-fn vector_size(client: &Client, dtype: DType) -> usize {
+pub(super) fn vector_size(client: &Client, dtype: DType) -> usize {
     client.io_optimized_vector_sizes(dtype.size()).filter(|size| CODES.is_multiple_of(*size)).max().unwrap_or(1)
 }
 
 /// A number of cubes within the limit of one axis that every device has.
-fn cube_count(cubes: usize) -> CubeCount {
+pub(super) fn cube_count(cubes: usize) -> CubeCount {
     const AXIS: usize = 1 << 15;
     if cubes <= AXIS {
         return CubeCount::new_1d(cubes as u32);
@@ -230,10 +232,10 @@ pub(super) fn room(like: &CubeTensor, layout: Layout4bit) -> (CubeTensor, CubeTe
 pub(super) fn quantize(values: CubeTensor, packed: &CubeTensor, absmax: &CubeTensor, at: usize, layout: Layout4bit) {
     let client = packed.client.clone();
     let (elements, dtype, blocksize) = (values.shape().num_elements(), values.dtype, layout.blocksize.get());
-    let plan = quantize_plan(&client, layout, !elements.is_multiple_of(blocksize));
+    let plan = quantize_plan(&client, layout, elements);
     let end = at.checked_add(elements).filter(|end| *end <= layout.shape[0] * layout.shape[1]);
     assert!(
-        end.is_some() && at.is_multiple_of(blocksize) && u32::try_from(elements).is_ok(),
+        end.is_some() && at.is_multiple_of(blocksize) && u32::try_from(elements + plan.of_cube() * CODES * 2).is_ok(),
         "{elements} at {at} of {layout:?}"
     );
     assert!(packed.shape().num_elements() == layout.padded_bytes(), "codes for {layout:?}");
@@ -246,7 +248,7 @@ pub(super) fn quantize(values: CubeTensor, packed: &CubeTensor, absmax: &CubeTen
     unsafe {
         kernels::quantize::launch_unchecked(
             &client,
-            cube_count(words.div_ceil(plan.units * plan.words)),
+            cube_count(words.div_ceil(plan.of_cube())),
             CubeDim::new_1d(plan.units as u32),
             width,
             into_contiguous(values).into_buffer_arg(),
@@ -266,14 +268,17 @@ pub(super) fn quantizes(client: &Client, blocksize: usize) -> bool {
     blocksize / CODES <= most_units(client)
 }
 
-fn quantize_plan(client: &Client, layout: Layout4bit, is_short: bool) -> QuantizePlan {
-    let units_per_block = layout.blocksize.get() / CODES;
+fn quantize_plan(client: &Client, layout: Layout4bit, elements: usize) -> QuantizePlan {
+    let blocksize = layout.blocksize.get();
+    let units_per_block = blocksize / CODES;
+    let units = units_per_block.max(2 * UNITS.min(most_units(client) / 2));
+    let [least, most] = QUANTIZED_WORDS;
     QuantizePlan {
         quant_type: layout.quant_type,
         units_per_block,
-        units: units_per_block.max(2 * UNITS.min(most_units(client) / 2)),
-        words: QUANTIZED_WORDS,
-        is_short,
+        units,
+        words: (elements / (CODES * units * QUANTIZING_CUBES)).next_power_of_two().clamp(least, most),
+        is_short: !elements.is_multiple_of(blocksize),
         shuffles: plane_size(client).is_some_and(|plane| units_per_block <= plane),
     }
 }

@@ -1,5 +1,6 @@
 //! The layer on GPUs, with kernels of this crate.
 
+mod dense;
 mod kernels;
 mod launch;
 mod tile;

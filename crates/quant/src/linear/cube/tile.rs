@@ -10,16 +10,19 @@ use cubecl::{
     prelude::*,
 };
 
-use super::kernels::{self, Operand, STEP, TILE_COLUMNS, TilePlan};
+use super::kernels::{self, Operand, PLANE, STEP, STEPS, TILE_COLUMNS, TILE_ROWS, TilePlan};
 use super::launch::{Weight, empty};
 use crate::{Precision, linear::crossover::Crossover};
 
-/// Units of a cube, of which each processor of the device has one: the table takes 64 KiB of a processor's memory, and time to fill.
+/// Units of a cube, of which each processor of the device has one: the table takes up to 64 KiB of a processor's memory, and time to
+/// fill.
 const UNITS: usize = 512;
 /// Processors where the device does not say.
 const USUAL_PROCESSORS: usize = 64;
-/// Steps under way together and planes that share rows, best first: what a unit loads for a step is 16 bytes.
-const SHARES: [(usize, usize); 10] = [(4, 16), (4, 8), (2, 16), (4, 4), (2, 8), (4, 2), (2, 4), (4, 1), (2, 1), (1, 1)];
+/// Planes that may share rows, the preferred first: the more, the more of a row is read at once.
+const SPLITS: [usize; 3] = [16, 8, 4];
+/// Places for codes of each plane, the preferred first.
+const STAGES: [usize; 2] = [3, 2];
 
 impl Weight {
     /// How tensor cores take `rows` of activations, if they do: half precision, steps within one block.
@@ -37,16 +40,40 @@ impl Weight {
         {
             return None;
         }
-        let column_tiles = rows.div_ceil(TILE_COLUMNS).next_power_of_two();
-        let whole = in_features / STEP;
-        let (steps, splits) = SHARES.into_iter().find(|(steps, splits)| whole.is_multiple_of(steps * splits))?;
-        let terms = match precision {
-            Precision::Exact => 2,
-            Precision::Fast => 1,
+        let plan = TilePlan {
+            quant_type: self.layout().quant_type,
+            scales,
+            operand,
+            terms: match precision {
+                Precision::Exact => 2,
+                Precision::Fast => 1,
+            },
+            column_tiles: rows.div_ceil(TILE_COLUMNS).next_power_of_two(),
+            splits: self.splits(),
+            has_whole_rows: false,
+            stages: 0,
+            units: UNITS,
         };
-        let quant_type = self.layout().quant_type;
-        let plan = TilePlan { quant_type, scales, operand, terms, column_tiles, steps, splits, units: UNITS };
-        (plan.shared_bytes() <= client.properties().hardware.max_shared_memory_size).then_some(plan)
+        let has_whole_rows = plan.column_tiles == 1 && in_features <= plan.chunk();
+        let room = client.properties().hardware.max_shared_memory_size;
+        let plans = STAGES.into_iter().map(|stages| TilePlan { has_whole_rows, stages, ..plan });
+        plans.into_iter().find(|plan| plan.shared_bytes() <= room)
+    }
+
+    /// How many planes share rows: so that the processor with the most to do has the least.
+    fn splits(&self) -> usize {
+        let [out_features, in_features] = self.layout().shape;
+        let turns = |splits: usize| {
+            let rows = UNITS / PLANE / splits * TILE_ROWS;
+            out_features.div_ceil(rows).div_ceil(self.processors()) * in_features.div_ceil(splits * STEPS * STEP)
+        };
+        // The first of those with the least.
+        SPLITS.into_iter().min_by_key(|splits| turns(*splits)).unwrap_or(SPLITS[0])
+    }
+
+    fn processors(&self) -> usize {
+        let processors = self.client().properties().hardware.num_streaming_multiprocessors;
+        processors.map_or(USUAL_PROCESSORS, |count| count as usize)
     }
 
     /// `x W^T` for contiguous rows of activations `[rows, in]` of the plan.
@@ -56,10 +83,7 @@ impl Weight {
         assert!(x.shape()[1] == in_features && rows <= plan.column_tiles * TILE_COLUMNS, "activations for {plan:?}");
         let dtype = x.dtype;
         let out = empty(x.clone(), [rows, out_features], rows * out_features, dtype);
-        let is_plain = !plan.scales.nested && plan.scales.blocksize == STEP;
-        let processors = client.properties().hardware.num_streaming_multiprocessors;
-        let processors = processors.map_or(USUAL_PROCESSORS, |count| count as usize);
-        let cubes = out_features.div_ceil(plan.rows_of_cube()).min(processors);
+        let cubes = out_features.div_ceil(plan.rows_of_cube()).min(self.processors());
         // SAFETY: as `Weight::new`, `tile_plan` and the assertion checked, there are `out_features` rows of whole steps with their
         // scales, and `rows` rows of activations, two in a word; rows beyond the last are read as the last and not written.
         unsafe {
@@ -67,7 +91,6 @@ impl Weight {
                 &client,
                 CubeCount::new_1d(cubes as u32),
                 CubeDim::new_1d(plan.units as u32),
-                if is_plain { plan.steps } else { 1 },
                 BufferArg::from_raw_parts(x.handle.clone(), rows * in_features / 2),
                 self.codes(),
                 self.absmax(),

@@ -27,6 +27,13 @@ pub(in super::super) struct QuantizePlan {
     pub shuffles: bool,
 }
 
+impl QuantizePlan {
+    /// Words that a cube codes.
+    pub fn of_cube(&self) -> usize {
+        self.units * self.words
+    }
+}
+
 /// The scale of a block with an element that is not finite. A comparison finds it where compilers assume that there is no NaN.
 pub(in super::super) const NOT_FINITE: f32 = -1.0;
 
@@ -59,17 +66,16 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
     let elements = elements as usize;
     let width = V::value().comptime();
     let parts = comptime!(CODES / width);
-    for round in 0..plan.words {
-        let at = (CUBE_POS * plan.words + round) * plan.units + UNIT_POS as usize;
+    let mut at = CUBE_POS * comptime!(plan.of_cube()) + UNIT_POS as usize;
+    let mut next = Array::<Vector<F, V>>::new(parts);
+    read_word::<F, V>(values, &mut next, at, elements);
+    for _ in 0..plan.words {
         let first = at * CODES;
         let mut word_values = Array::<f32>::new(CODES);
         let mut highest = 0u32;
         #[unroll]
         for part in 0..parts {
-            let mut vector = Vector::<F, V>::new(F::new(0.0));
-            if first + comptime!(part * width) < elements {
-                vector = values[at * parts + part];
-            }
+            let vector = next[part];
             #[unroll]
             for i in 0..width {
                 let value = f32::cast_from(vector.extract(i));
@@ -78,6 +84,8 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
                 highest = select(bits > highest, bits, highest);
             }
         }
+        // On its way while this word is coded.
+        read_word::<F, V>(values, &mut next, at + plan.units, elements);
         highest = highest_of_block(highest, plan);
 
         let block_end =
@@ -114,6 +122,22 @@ pub(in super::super) fn quantize<F: Float, V: Size>(
                 absmax[first_block as usize + at / plan.units_per_block] = select(is_finite, least, NOT_FINITE);
             }
         }
+        at += plan.units;
+    }
+}
+
+/// The values of a word; zeros beyond the last.
+#[cube]
+fn read_word<F: Float, V: Size>(values: &[Vector<F, V>], next: &mut Array<Vector<F, V>>, at: usize, elements: usize) {
+    let width = V::value().comptime();
+    let parts = comptime!(CODES / width);
+    #[unroll]
+    for part in 0..parts {
+        let mut vector = Vector::<F, V>::new(F::new(0.0));
+        if at * CODES + comptime!(part * width) < elements {
+            vector = values[at * parts + part];
+        }
+        next[part] = vector;
     }
 }
 

@@ -1,16 +1,23 @@
 //! The kernels in CubeCL. Eight codes are one 32-bit word, so that no device has to compute with bytes.
 
 mod decode;
+mod dense;
 mod encode;
 mod product;
+mod ptx;
 mod tile;
+mod units;
 
 pub(super) use decode::dequantize;
+pub(super) use dense::{DensePlan, few_rows};
 pub(super) use encode::{QuantizePlan, quantize};
 pub(super) use product::{MatvecPlan, matvec};
-pub(super) use tile::{Operand, STEP, TILE_COLUMNS, TilePlan, tiles};
+pub(super) use tile::{Operand, PLANE, STEP, STEPS, TILE_COLUMNS, TILE_ROWS, TilePlan, tiles};
+pub(super) use units::RowUnits;
 
 use cubecl::prelude::*;
+
+use units::add_units;
 
 use crate::{QuantType, nested::NESTED_BLOCKSIZE};
 

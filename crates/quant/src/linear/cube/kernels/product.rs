@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{CODES, ScalePlan, TABLE_COPIES, Table, scale_of, shared_table, shift_of};
+use super::{CODES, RowUnits, ScalePlan, TABLE_COPIES, Table, add_units, scale_of, shared_table, shift_of};
 use crate::QuantType;
 
 /// How a matrix-vector product is laid out.
@@ -14,15 +14,11 @@ pub(in super::super) struct MatvecPlan {
     pub rows: usize,
     /// How scales are read.
     pub scales: ScalePlan,
-    /// Units that share a row of the weight: a power of two.
-    pub units_per_row: usize,
-    /// Units of a cube: a multiple of the above.
-    pub units: usize,
-    /// Units of a plane, where their sum is one instruction.
-    pub plane: Option<usize>,
+    /// Who computes a row of the weight.
+    pub units: RowUnits,
 }
 
-/// `rows` of activations times a weight: `units_per_row` units walk over one row of the weight, so that every code is read once
+/// `rows` of activations times a weight: some units walk over one row of the weight, so that every code is read once
 /// for all rows of activations. Sums are in float32.
 #[cube(launch_unchecked)]
 pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
@@ -45,8 +41,8 @@ pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
     let per_vector = comptime!(CODES * words_at_once);
 
     let copy = unit % TABLE_COPIES;
-    let lane = unit % plan.units_per_row;
-    let row = CUBE_POS * (plan.units / plan.units_per_row) + unit / plan.units_per_row;
+    let lane = unit % plan.units.per_row;
+    let row = CUBE_POS * comptime!(plan.units.rows()) + unit / plan.units.per_row;
     let mut sums = Array::<f32>::new(plan.rows);
     #[unroll]
     for m in 0..plan.rows {
@@ -83,42 +79,16 @@ pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
                     sums[m] += sum * scale;
                 }
             }
-            at += plan.units_per_row;
+            at += plan.units.per_row;
         }
     }
 
-    let mut shared = Shared::<[f32]>::new_slice(plan.units);
+    let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
     #[unroll]
     for m in 0..plan.rows {
-        let total = add_units(sums[m], &mut shared, plan);
+        let total = add_units(sums[m], &mut shared, plan.units);
         if lane == 0usize && row < out_features {
             out[m * out_features + row] = F::cast_from(total);
         }
-    }
-}
-
-/// The sum over the units of a row, for its first unit.
-#[cube]
-fn add_units(value: f32, shared: &mut Shared<[f32]>, #[comptime] plan: MatvecPlan) -> f32 {
-    let unit = UNIT_POS_X as usize;
-    let in_plane = comptime!(plan.plane.unwrap_or(1));
-    let sum = if comptime!(plan.plane.is_some()) { plane_sum(value) } else { value };
-    if comptime!(plan.units_per_row == in_plane) {
-        sum
-    } else {
-        sync_cube();
-        let (of_plane, of_row) = (unit % in_plane, unit % plan.units_per_row);
-        if of_plane == 0usize {
-            shared[unit / in_plane] = sum;
-        }
-        sync_cube();
-        let mut total = 0.0f32;
-        let parts = comptime!(plan.units_per_row / in_plane);
-        if of_row == 0usize {
-            for part in 0..parts {
-                total += shared[unit / in_plane + part];
-            }
-        }
-        total
     }
 }
