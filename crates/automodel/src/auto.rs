@@ -189,8 +189,9 @@ impl FromPretrained {
         self
     }
 
-    /// How products of one or two tokens with 4-bit weights are computed. [`Precision::Fast`] rounds activations to 15 bits and
-    /// is faster on processors with AVX2 but not AVX-512; generic implementation only.
+    /// How products of few tokens with 4-bit weights are computed. [`Precision::Fast`] rounds activations of one or two tokens to 15
+    /// bits on processors, which is faster with AVX2 but not AVX-512, and the values of codes to the activations' dtype on tensor
+    /// cores; generic implementation only.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.options.precision = precision;
         self
