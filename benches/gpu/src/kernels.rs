@@ -92,7 +92,11 @@ pub fn measure(
         let seconds = per_launch(device, count, &mut |i| layers[i].forward(x.clone()))?;
         all.push(measured(format!("product, {rows} rows"), seconds, packed + 2 * rows * (inner + out)));
         let seconds = per_launch(device, few, &mut |i| dense_product(x.clone(), weights[i].clone()))?;
-        all.push(measured(format!("dense product, {rows} rows"), seconds, 2 * elements + 2 * rows * (inner + out)));
+        let bytes = 2 * elements + 2 * rows * (inner + out);
+        all.push(measured(format!("dense product, {rows} rows"), seconds, bytes));
+        // What it is weighed against.
+        let seconds = per_launch(device, few, &mut |i| x.clone().matmul(weights[i].clone().transpose()))?;
+        all.push(measured(format!("Burn's dense product, {rows} rows"), seconds, bytes));
     }
     Ok(all)
 }

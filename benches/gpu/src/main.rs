@@ -1,5 +1,7 @@
 //! What the 4-bit kernels reach on a GPU, beside its bandwidth for copies in the same run.
 
+#[cfg(feature = "gemm")]
+mod gemm;
 mod kernels;
 mod shapes;
 mod time;
@@ -28,6 +30,10 @@ struct Arguments {
     /// Products with codes rounded to the type of activations.
     #[arg(long)]
     fast: bool,
+    #[cfg(feature = "gemm")]
+    /// Times the ways that Burn's kernels multiply dense matrices instead, for so many rows.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "64,512,2048")]
+    gemm: Option<Vec<usize>>,
     /// Writes the figures to a file as well.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -36,6 +42,15 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let device = arguments.device.open()?;
+    #[cfg(feature = "gemm")]
+    if let Some(rows) = &arguments.gemm {
+        println!("| out x in | rows | way | µs | TFLOP/s | difference |\n|---|---|---|---|---|---|");
+        let layers = arguments.models.iter().flat_map(|model| model.layers());
+        for (layer, rows) in layers.flat_map(|layer| rows.iter().map(move |rows| (layer, *rows))) {
+            gemm::measure(&device, layer, rows)?;
+        }
+        return Ok(());
+    }
     let copy = kernels::copy_bandwidth(&device, arguments.working_set)?;
     println!("device {}: copies at {:.1} GB/s, read and written bytes together\n", arguments.device, copy / 1e9);
     println!(

@@ -328,6 +328,23 @@ fn nested_scales_stay_nested_and_are_decoded_in_the_kernels() {
     }
 }
 
+/// Blocks of one magnitude: scales are all alike, so their own scales are zero, and the offset says everything.
+#[test]
+fn nested_scales_that_are_all_alike_are_their_offset() {
+    let Some(device) = device() else { return };
+    let shape = [40, 320];
+    let values: Vec<f32> = (0..40 * 320).map(|i| if i * 7 % 11 < 5 { 3.0 } else { -3.0 }).collect();
+    let weight = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), shape, Elements::F32(&values));
+    let weight = weight.unwrap().nested();
+    for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::F16, 1.0 / 1024.0), (DType::BF16, 1.0 / 128.0)] {
+        if device.supports_dtype(dtype) {
+            let products = products(&weight, 3, dtype, &device);
+            assert!(products[1].iter().any(|value| *value != 0.0));
+            assert_close(&products, tolerance, &format!("{dtype:?}"));
+        }
+    }
+}
+
 #[test]
 fn double_quantisation_on_the_device_is_that_of_the_host() {
     let Some(device) = device() else { return };

@@ -3,9 +3,10 @@
 #   DEVICE=cuda  the device (wgpu for a try without CUDA)
 #   MODELS=1b,8b,70b  whose layers are measured
 #   BIG=1  whether a random 8B model (16 GB of disk) is made and run; 0 skips it
+#   GEMM=8b  whose layers are multiplied in each of the ways that Burn has, for 512 rows; empty skips it
 #   PYTHON=python3  a Python with torch and bitsandbytes, for the same shapes
 cd "$(dirname "$0")" || exit 1
-DEVICE=${DEVICE:-cuda} MODELS=${MODELS:-1b,8b,70b} BIG=${BIG:-1} PYTHON=${PYTHON:-python3}
+DEVICE=${DEVICE:-cuda} MODELS=${MODELS:-1b,8b,70b} BIG=${BIG:-1} GEMM=${GEMM-8b} PYTHON=${PYTHON:-python3}
 export RUST_MIN_STACK=67108864
 # NVRTC is where CUDA's toolkit or a Python package has put it, and not always on the loader's path.
 for folder in "${CUDA_PATH:-/usr/local/cuda}"/lib64 /usr/local/cuda*/targets/*/lib \
@@ -35,6 +36,8 @@ for test in tests/*; do
     grep SKIPPED "results/$(basename "$test").txt"
 done
 LINES_SHOWN=200 step kernels bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --json results/kernels.json
+LINES_SHOWN=200 step kernels-fast bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --rows 1,8 --fast
+[ -z "$GEMM" ] || LINES_SHOWN=200 step gemm bin/automodel-gpu-bench --device "$DEVICE" --models "$GEMM" --gemm 512
 if "$PYTHON" -c 'import torch, bitsandbytes; assert torch.cuda.is_available()' 2>/dev/null; then
     LINES_SHOWN=200 step bitsandbytes "$PYTHON" beside_bitsandbytes.py --models "$MODELS" --json results/bitsandbytes.json
 else
@@ -44,8 +47,14 @@ if [ "$BIG" = 1 ]; then
     [ -d llama-8b ] || step make-8b bin/xtask make-checkpoint --like llama-8b --out llama-8b --max-shard-size 2GB
     for quantize in "" "--quantize nf4"; do
         # shellcheck disable=SC2086 # no quantisation is no argument
-        LINES_SHOWN=100 step "8b${quantize:+-nf4}" bin/automodel bench llama-8b --device "$DEVICE" $quantize --warmup 1 --rounds 3
+        LINES_SHOWN=100 step "8b${quantize:+-nf4}" bin/automodel bench llama-8b --device "$DEVICE" $quantize --new-tokens 256 --warmup 1 --rounds 3
     done
+    # What each launch of a step takes, where NVIDIA's profiler is.
+    if command -v ncu >/dev/null; then
+        [ -d llama-8b-4 ] || step make-8b-4 bin/xtask make-checkpoint --like llama-8b --set num_hidden_layers=4 --out llama-8b-4
+        step step-profile ncu --clock-control none --graph-profiling node --metrics gpu__time_duration.sum --csv --page raw \
+            bin/automodel bench llama-8b-4 --device "$DEVICE" --quantize nf4 --new-tokens 6
+    fi
 else
     echo "SKIPPED: the random 8B model (BIG=$BIG)"
 fi

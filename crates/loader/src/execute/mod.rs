@@ -30,7 +30,7 @@ use half::{bf16, f16};
 use loaded::Loaded4bit;
 use maps::{MappedShard, Maps};
 use memory::PeakMeter;
-use std::{collections::HashSet, time::Instant};
+use std::{collections::HashSet, ops::Range, time::Instant};
 
 /// Runs `$body` with `$type` being the Rust type of a float dtype.
 macro_rules! with_float {
@@ -99,6 +99,7 @@ pub fn execute(
         maps: Maps::new(files),
         in_flight: 0,
         behind: None,
+        handed: Vec::new(),
         unchecked: Vec::new(),
         loaded: LoadedParameters::default(),
         report: report_of(plan),
@@ -167,6 +168,8 @@ struct Run<'a> {
     maps: Maps<'a>,
     /// Bytes handed to a device that may not have taken them yet.
     in_flight: u64,
+    /// Parts of files that a device may still read, whose pages are given back when it has taken all.
+    handed: Vec<(MappedShard, Range<u64>)>,
     /// The window that was quantised last, whose pages are given back while the next one is quantised.
     behind: Option<quantize::Window>,
     /// Weights that the device quantised, of which it is not known yet whether all elements were finite.
@@ -321,7 +324,9 @@ impl Run<'_> {
         self.in_flight = 0;
         self.device
             .sync()
-            .map_err(|source| LoadError::Device { device: device_label(self.device), source: source.into() })
+            .map_err(|source| LoadError::Device { device: device_label(self.device), source: source.into() })?;
+        self.handed.drain(..).for_each(|(shard, range)| shard.release(range));
+        Ok(())
     }
 
     fn note(&mut self, row: &PlanRow, found: NonFiniteCount) {

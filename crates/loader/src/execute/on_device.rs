@@ -110,9 +110,8 @@ impl Run<'_> {
             shard.will_need(end..end.saturating_add(end - start));
             Ok(())
         })?;
-        // The device may still read what it was handed: pages are given back when it has all of the source.
-        self.wait_for_device()?;
-        shard.release(source.range.clone());
+        // The device works on while the next source is read. It may still read this one, whose pages are given back later.
+        self.handed.push((shard, source.range.clone()));
         Ok(())
     }
 }

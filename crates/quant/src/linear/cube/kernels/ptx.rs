@@ -1,5 +1,10 @@
 //! Instructions of PTX that CubeCL has no words for. Addresses are those of the instructions: 32 bits for the memory that the units of
 //! a cube share, 64 for global memory.
+//!
+//! What an instruction writes is returned as a value, by an operation without effect: another instruction would be given the
+//! address of the variable.
+
+#![allow(clippy::identity_op, reason = "see above")]
 
 use cubecl::prelude::*;
 
@@ -22,7 +27,6 @@ pub fn global_address<E: CubePrimitive>(buffer: &[E]) -> u64 {
     let pointer = unsafe { buffer.as_ptr_unchecked() };
     let address: u64;
     gpu_asm!("cvta.to.global.u64 {address}, {pointer};", address = out(_) address, pointer = mem_in(_) pointer, options(explicit_mem));
-    // As a value: instructions would be given the address of the variable.
     address + 0u64
 }
 

@@ -18,6 +18,9 @@ const ROW_UNITS: usize = ROW / 16;
 /// Rows that a plane copies with one instruction.
 const ROWS_AT_ONCE: usize = PLANE / ROW_UNITS;
 
+/// In place of a shift, for a step beyond the last of a row.
+const NO_STEP: u32 = 32;
+
 /// The next codes to ask for.
 #[derive(CubeType)]
 pub struct Ring {
@@ -123,9 +126,8 @@ pub fn ask(ring: &mut Ring, pending: &mut Pending, absmax: &[f32], absmax_codes:
             let block = (row * ring.steps + select(is_within, step, 0usize)) / comptime!(plan.scales.blocksize / STEP);
             if comptime!(plan.scales.nested) {
                 pending.words[half] = absmax_codes[block / 4usize];
-                pending.shifts[half] = (block % 4usize) as u32 * 8u32;
-                let scale = absmax[NESTED_HEAD + block / NESTED_BLOCKSIZE];
-                pending.scales[half] = select(is_within, scale, 0.0f32);
+                pending.shifts[half] = select(is_within, (block % 4usize) as u32 * 8u32, NO_STEP);
+                pending.scales[half] = absmax[NESTED_HEAD + block / NESTED_BLOCKSIZE];
             } else {
                 let count = select(is_within, 4u32, 0u32);
                 ptx::copy_4(to + comptime!((half * PLANE * 4) as u32), ring.absmax + block as u64 * 4u64, count);
