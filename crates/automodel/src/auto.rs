@@ -296,6 +296,7 @@ impl FromPretrained {
         if !loaded.is_empty() {
             model.assign_quantized(&mut |path| loaded.take_linear(path))?;
         }
+        model.arrange_parameters();
         Ok(AutoModel {
             model,
             tokenizer: tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,

@@ -45,7 +45,8 @@ impl<'m> Forward<'m> {
         record: bool,
     ) -> Self {
         let cache = model.new_cache(&CacheOptions { batch_size, capacity });
-        let history = model.recompute_beyond().map(|limit| History { limit, rows: Vec::new() });
+        let recomputed = model.recompute_beyond().filter(|beyond| limit > *beyond);
+        let history = recomputed.map(|limit| History { limit, rows: Vec::new() });
         Self {
             model,
             cache,
@@ -110,9 +111,11 @@ impl<'m> Forward<'m> {
     #[cfg(feature = "cube")]
     fn fixed_step(&mut self, tokens: &Tensor<1, Int>) -> Option<Result<Tensor<3>, ModelError>> {
         if self.steps.is_none() {
-            let steps = match &self.history {
-                None => self.model.token_steps(&self.cache, self.limit, tokens.clone(), self.record),
-                Some(_) => Ok(None),
+            // A sequence that is computed again on its way needs the other cache.
+            let recomputes = self.history.as_ref().is_some_and(|history| self.position <= history.limit);
+            let steps = match recomputes {
+                false => self.model.token_steps(&self.cache, self.limit, tokens.clone(), self.record),
+                true => Ok(None),
             };
             match steps {
                 Ok(steps) => {

@@ -100,6 +100,10 @@ pub trait CausalLm: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Lays out parameters as their device reads them best, after all were assigned. Their values stay what they are. The default leaves
+    /// them where they are.
+    fn arrange_parameters(&mut self) {}
+
     /// Calls `read` with the path and value of every dense parameter, in module order. Fails in the caller's closure, not here.
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor));
 

@@ -7,9 +7,11 @@ use crate::{
     CacheOptions, CausalLm, DecodeCache, DecoderLayer, LayerState, Linear, LogitsFor, ModelError, Norm, TokenBatch,
     Weight, convert,
 };
+#[cfg(feature = "cube")]
+use automodel_attention::step::StepPosition;
 use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
 use automodel_quant::{Linear4bit, Precision};
-use automodel_registry::spec::{EmbeddingSpec, HeadSpec, Mixer, ModelSpec};
+use automodel_registry::spec::{EmbeddingSpec, HeadSpec, LearnedPositions, Mixer, ModelSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -163,32 +165,54 @@ impl Decoder {
         Ok(())
     }
 
-    pub(crate) fn embed(
+    fn embed(
         &self,
         ids: Tensor<1, Int>,
         [batch_size, length]: [usize; 2],
         positions: &Positions,
     ) -> Result<Tensor<3>, ModelError> {
-        let mut x = self.model.embed_tokens.lookup(ids, [batch_size, length]);
+        let x = self.embed_tokens(ids, [batch_size, length]);
+        let Some((learned, table)) = self.learned_positions() else { return Ok(x) };
+        let (end, limit) = (positions.query_start + length, learned.positions());
+        if end > limit {
+            return Err(ModelError::TooManyPositions { length: end, limit });
+        }
+        let rows = positions.rotary(length);
+        // One row stands for all where nothing is padded.
+        let rows = rows.iter().cycle().take(batch_size);
+        let ids = table.ids(rows.flatten().map(|&position| (position + learned.offset) as i64));
+        Ok(x + table.lookup(ids, [batch_size, length]))
+    }
+
+    /// One token of each sequence, whose position the device knows.
+    #[cfg(feature = "cube")]
+    pub(crate) fn embed_step(&self, tokens: Tensor<1, Int>, at: &StepPosition) -> Tensor<3> {
+        let shape = [tokens.dims()[0], 1];
+        let x = self.embed_tokens(tokens, shape);
+        let Some((learned, table)) = self.learned_positions() else { return x };
+        let positions = (at.position.clone() - at.padding.clone()).clamp_min(0);
+        x + table.lookup(positions + learned.offset as i64, shape)
+    }
+
+    fn embed_tokens(&self, ids: Tensor<1, Int>, shape: [usize; 2]) -> Tensor<3> {
+        let mut x = self.model.embed_tokens.lookup(ids, shape);
         if let Some(dtype) = self.facts.options.activations {
             x = x.cast(dtype);
         }
-        if let Some(scale) = self.facts.embedding.scale {
-            x = x * scale;
+        match self.facts.embedding.scale {
+            Some(scale) => x * scale,
+            None => x,
         }
-        if let (Some(learned), Some(table)) = (&self.facts.embedding.learned_positions, &self.model.embed_positions) {
-            let end = positions.query_start + length;
-            let limit = learned.rows.saturating_sub(learned.offset);
-            if end > limit {
-                return Err(ModelError::TooManyPositions { length: end, limit });
-            }
-            let rows = positions.rotary(length);
-            // One row stands for all where nothing is padded.
-            let rows = rows.iter().cycle().take(batch_size);
-            let ids = table.ids(rows.flatten().map(|&position| (position + learned.offset) as i64));
-            x = x + table.lookup(ids, [batch_size, length]);
-        }
-        Ok(x)
+    }
+
+    fn learned_positions(&self) -> Option<(&LearnedPositions, &Embedding)> {
+        self.facts.embedding.learned_positions.as_ref().zip(self.model.embed_positions.as_ref())
+    }
+
+    /// Positions that there are embeddings for, where they are learned.
+    #[cfg(feature = "cube")]
+    pub(crate) fn most_positions(&self) -> usize {
+        self.learned_positions().map_or(usize::MAX, |(learned, _)| learned.positions())
     }
 
     pub(crate) fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
@@ -295,6 +319,12 @@ impl CausalLm for Decoder {
             }
         });
         outcome
+    }
+
+    fn arrange_parameters(&mut self) {
+        for layer in &mut self.model.layers {
+            layer.arrange_parameters();
+        }
     }
 
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor)) {

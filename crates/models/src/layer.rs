@@ -89,6 +89,18 @@ impl DecoderLayer {
         }
     }
 
+    /// Puts experts side by side, where that helps their device.
+    pub(crate) fn arrange_parameters(&mut self) {
+        if let FeedForward::Moe(moe) = &mut self.mlp {
+            let device = moe.gate.weight.lazy_device();
+            moe.stack_experts();
+            // What the weights were copied from is given back before the next layer is copied.
+            if device != Device::flex() && device.sync().is_ok() {
+                device.memory_cleanup();
+            }
+        }
+    }
+
     /// An empty state for this layer.
     pub(crate) fn new_cache(&self, options: &CacheOptions) -> LayerState {
         let MixerModule::Attention(attention) = &self.self_attn;

@@ -35,7 +35,7 @@ impl Linears for PlainMlp {
 
 impl Linears for SparseMoe {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        for (index, expert) in self.experts.iter_mut().enumerate() {
+        for (index, expert) in self.experts_mut().iter_mut().enumerate() {
             expert.for_each_linear(&format!("{path}.experts.{index}"), visit);
         }
         if let Some(shared) = &mut self.shared_expert {

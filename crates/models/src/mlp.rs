@@ -30,6 +30,12 @@ impl GatedMlp {
         }
     }
 
+    /// What the gate goes through.
+    #[cfg(feature = "cube")]
+    pub(crate) fn activation(&self) -> Activation {
+        self.activation
+    }
+
     /// `[rows, hidden_size]` to the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let gate = self.gate_proj.forward(x.clone());
@@ -65,7 +71,7 @@ impl PlainMlp {
 }
 
 /// `activation(gate) * up`
-fn activate_times(kind: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+pub(crate) fn activate_times(kind: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     kernels::gated(kind, gate, &up).unwrap_or_else(|gate| activate_plainly(kind, gate) * up)
 }
 

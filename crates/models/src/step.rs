@@ -5,8 +5,9 @@
 
 use crate::{DecodeCache, Decoder, FeedForward, LayerState, MixerModule, ModelError};
 use automodel_attention::step::{FixedCache, StepPosition, StepRope};
-use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
+use automodel_attention::{Rope, RopeScaling, SdpaBackend};
 use burn::tensor::{Device, Graph, Int, Tensor, capture};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
@@ -67,7 +68,9 @@ impl TokenSteps {
     ) -> Result<Option<Self>, ModelError> {
         let device = tokens.device();
         let length = cache.length();
-        if !decoder.has_steps(&device) || length == 0 || length >= limit {
+        let limit = limit.min(decoder.most_positions());
+        let has_steps = decoder.has_steps(&device, tokens.dims()[0], length..limit);
+        if !has_steps || length == 0 || length >= limit {
             return Ok(None);
         }
         let capacity = capacity_for(length + 1, limit);
@@ -160,10 +163,9 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl State {
     fn forward(&mut self) -> Logits {
         let Self { decoder, tokens, at, ropes, caches } = self;
-        let [batch] = tokens.dims();
         // Where a sampler found no token, its row goes on with any.
         let tokens = tokens.clone().clamp_min(0);
-        let mut x = decoder.embed(tokens, [batch, 1], &Positions::default())?;
+        let mut x = decoder.embed_step(tokens, at);
         for (index, (layer, cache)) in decoder.model.layers.iter().zip(caches).enumerate() {
             let rope = layer.rope().and_then(|rope| ropes.get(rope));
             x = layer.run(x, &mut |attention, x| {
@@ -194,17 +196,25 @@ fn fixed_caches(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<Fixed
 }
 
 impl Decoder {
-    /// Whether every layer has steps on the device, whose attention is the efficient one: none reads anything back, no angle depends
-    /// on the length of the sequence.
-    fn has_steps(&self, device: &Device) -> bool {
-        let is_fixed =
-            |rope: &Rope| !matches!(rope.config().scaling, RopeScaling::Dynamic { .. } | RopeScaling::LongRope { .. });
+    /// Whether every layer has steps of so many tokens on the device, whose attention is the efficient one: none reads anything back,
+    /// no angle changes with the length of the sequence while it is within `lengths`.
+    fn has_steps(&self, device: &Device, tokens: usize, lengths: Range<usize>) -> bool {
+        let is_fixed = |rope: &Rope| match &rope.config().scaling {
+            RopeScaling::Dynamic { original_max_position_embeddings: original, .. } => lengths.end <= *original,
+            RopeScaling::LongRope { original_max_position_embeddings: original, .. } => {
+                lengths.end <= *original || lengths.start >= *original
+            }
+            _ => true,
+        };
         self.attention_backend() == SdpaBackend::EfficientAttention
-            && self.model.embed_positions.is_none()
             && self.ropes().iter().all(is_fixed)
             && self.model.layers.iter().all(|layer| {
                 let MixerModule::Attention(attention) = &layer.self_attn;
-                attention.has_steps(device) && !matches!(layer.mlp, FeedForward::Moe(_))
+                let is_routed_there = match &layer.mlp {
+                    FeedForward::Moe(moe) => moe.routes_there(tokens),
+                    FeedForward::Gated(_) | FeedForward::Plain(_) => true,
+                };
+                attention.has_steps(device) && is_routed_there
             })
     }
 

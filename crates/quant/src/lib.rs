@@ -18,6 +18,8 @@ pub use blocksize::Blocksize;
 pub use config::{BitsAndBytes4bit, CheckpointQuantization, QuantType};
 pub use dtype::{Element, Elements, WeightDtype};
 pub use error::QuantError;
+#[cfg(feature = "cube")]
+pub use linear::WeightStack;
 pub use linear::{
     Crossover, DenseOps, Device4bit, DeviceQuantizer, Linear4bit, Linear4bitOps, dense_product, linear4bit,
 };

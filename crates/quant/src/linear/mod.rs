@@ -9,6 +9,8 @@ mod ops;
 mod plain;
 mod quantize;
 mod scales;
+#[cfg(feature = "cube")]
+mod stack;
 
 use burn::backend::Flex;
 use burn::module::{Module, Param, ParamId};
@@ -19,6 +21,8 @@ pub use crossover::Crossover;
 pub use dense::{DenseOps, dense_product};
 pub use ops::{Linear4bitOps, linear4bit};
 pub use quantize::{Device4bit, DeviceQuantizer};
+#[cfg(feature = "cube")]
+pub use stack::WeightStack;
 
 use crate::{
     Absmax, Blocksize, Elements, Layout4bit, NestedAbsmax, Precision, QuantError, QuantType, Quantized4bit,

@@ -70,7 +70,7 @@ pub struct RouterSpec {
 }
 
 /// From router logits to the scores that choose and weight experts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum RouterScore {
     /// Softmax over all experts, then the best are kept.
     Softmax,

@@ -52,6 +52,13 @@ pub struct LearnedPositions {
     pub offset: usize,
 }
 
+impl LearnedPositions {
+    /// Positions that there are rows for.
+    pub fn positions(&self) -> usize {
+        self.rows.saturating_sub(self.offset)
+    }
+}
+
 /// Output head and what is done to its logits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HeadSpec {

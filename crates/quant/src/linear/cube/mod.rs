@@ -3,6 +3,7 @@
 mod dense;
 mod kernels;
 mod launch;
+mod stack;
 mod tile;
 
 use burn::backend::{
@@ -16,6 +17,7 @@ use burn_cubecl::{CubeBackend, kernel::into_contiguous};
 use super::{crossover::Crossover, ops::Linear4bitOps, plain, quantize::Quantize4bitOps, scales::Scales};
 use crate::{Blocksize, Layout4bit, Precision};
 use launch::Weight;
+pub(super) use stack::alignment;
 
 /// Elements of a weight up to which one row is multiplied without tensor cores: filling their table takes longer. Measured on an H200:
 /// 4.0 µs instead of 5.3 for 1024 x 4096, 9.5 instead of 8.4 for 4096 x 4096.

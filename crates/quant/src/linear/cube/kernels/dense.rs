@@ -2,7 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::{RowUnits, add_units};
+use super::{
+    ChosenPlan, RowUnits, add_units,
+    chosen::{place_of, weighted},
+};
 
 /// How a product with a dense weight is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,36 +40,8 @@ pub(in super::super) fn few_rows<F: Float, W: Float, V: Size>(
     let group = CUBE_POS * comptime!(plan.units.rows()) + unit / plan.units.per_row;
     let first = group * plan.together;
     let (vectors, stride) = (in_features / width, weight_stride as usize / width);
-
-    let mut sums = Array::<f32>::new(comptime!(plan.rows * plan.together));
-    #[unroll]
-    for i in 0..comptime!(plan.rows * plan.together) {
-        sums[i] = 0.0f32;
-    }
-    let mut at = lane;
-    while at < vectors {
-        let mut weights = Array::<Vector<W, V>>::new(plan.together);
-        #[unroll]
-        for r in 0..plan.together {
-            // Rows beyond the last are computed as the last, and not written.
-            let row = select(first + r < out_features, first + r, out_features - 1);
-            weights[r] = weight[row * stride + at];
-        }
-        #[unroll]
-        for m in 0..plan.rows {
-            let activations = x[(first_row + m) * vectors + at];
-            #[unroll]
-            for r in 0..plan.together {
-                let mut sum = sums[m * plan.together + r];
-                #[unroll]
-                for i in 0..width {
-                    sum += f32::cast_from(weights[r].extract(i)) * f32::cast_from(activations.extract(i));
-                }
-                sums[m * plan.together + r] = sum;
-            }
-        }
-        at += plan.units.per_row;
-    }
+    let x = x.slice(first_row * vectors, x.len());
+    let sums = group_sums::<F, W, V>(x, weight, vectors, stride, first, out_features, plan);
 
     let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
     #[unroll]
@@ -79,4 +54,84 @@ pub(in super::super) fn few_rows<F: Float, W: Float, V: Size>(
             }
         }
     }
+}
+
+/// Rows of activations times those dense weights of a stack that were chosen for each; see [`ChosenPlan`]. Sums are in float32.
+#[cube(launch_unchecked)]
+pub(in super::super) fn few_rows_chosen<F: Float, W: Float, V: Size>(
+    x: &[Vector<F, V>],
+    weight: &[Vector<W, V>],
+    chosen: &[i32],
+    factors: &[f32],
+    out: &mut [F],
+    in_features: u32,
+    out_features: u32,
+    distance: u32,
+    count: u32,
+    #[comptime] plan: DensePlan,
+    #[comptime] chosen_plan: ChosenPlan,
+    #[define(F)] _dtype: ElemType,
+    #[define(W)] _weight_dtype: ElemType,
+) {
+    let out_features = out_features as usize;
+    let vectors = in_features as usize / V::value();
+    let place = place_of(out_features, plan.units, chosen_plan);
+    let mut total = 0.0f32;
+    if place.is_row {
+        for slot in 0..comptime!(chosen_plan.slots()) {
+            let pair = place.target * comptime!(chosen_plan.slots()) + slot;
+            let at = place.weight(chosen, pair, count, chosen_plan) * distance as usize;
+            let first = pair / comptime!(chosen_plan.sharing()) * vectors;
+            let (x, weight) = (x.slice(first, x.len()), weight.slice(at, weight.len()));
+            let sums = group_sums::<F, W, V>(x, weight, vectors, vectors, place.row, out_features, plan);
+            total += weighted(sums[0], factors, pair, chosen_plan);
+        }
+    }
+    let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
+    let total = add_units(total, &mut shared, plan.units);
+    place.write::<F>(total, out, out_features, plan.units, chosen_plan);
+}
+
+/// A unit's part of the products of rows of activations with neighbouring rows of a weight from `first` on.
+#[cube]
+fn group_sums<F: Float, W: Float, V: Size>(
+    x: &[Vector<F, V>],
+    weight: &[Vector<W, V>],
+    vectors: usize,
+    stride: usize,
+    first: usize,
+    out_features: usize,
+    #[comptime] plan: DensePlan,
+) -> Array<f32> {
+    let width = V::value().comptime();
+    let mut sums = Array::<f32>::new(comptime!(plan.rows * plan.together));
+    #[unroll]
+    for i in 0..comptime!(plan.rows * plan.together) {
+        sums[i] = 0.0f32;
+    }
+    let mut at = UNIT_POS_X as usize % plan.units.per_row;
+    while at < vectors {
+        let mut weights = Array::<Vector<W, V>>::new(plan.together);
+        #[unroll]
+        for r in 0..plan.together {
+            // Rows beyond the last are computed as the last, and not written.
+            let row = select(first + r < out_features, first + r, out_features - 1);
+            weights[r] = weight[row * stride + at];
+        }
+        #[unroll]
+        for m in 0..plan.rows {
+            let activations = x[m * vectors + at];
+            #[unroll]
+            for r in 0..plan.together {
+                let mut sum = sums[m * plan.together + r];
+                #[unroll]
+                for i in 0..width {
+                    sum += f32::cast_from(weights[r].extract(i)) * f32::cast_from(activations.extract(i));
+                }
+                sums[m * plan.together + r] = sum;
+            }
+        }
+        at += plan.units.per_row;
+    }
+    sums
 }

@@ -1,5 +1,6 @@
 //! The kernels in CubeCL. Eight codes are one 32-bit word, so that no device has to compute with bytes.
 
+mod chosen;
 mod decode;
 mod dense;
 mod encode;
@@ -8,10 +9,11 @@ mod ptx;
 mod tile;
 mod units;
 
+pub(super) use chosen::{ChosenPlan, copy_words};
 pub(super) use decode::dequantize;
-pub(super) use dense::{DensePlan, few_rows};
+pub(super) use dense::{DensePlan, few_rows, few_rows_chosen};
 pub(super) use encode::{QuantizePlan, quantize};
-pub(super) use product::{MatvecPlan, matvec};
+pub(super) use product::{MatvecPlan, matvec, matvec_chosen};
 pub(super) use tile::{Operand, PLANE, STEP, STEPS, TILE_COLUMNS, TILE_ROWS, TilePlan, tiles};
 pub(super) use units::RowUnits;
 

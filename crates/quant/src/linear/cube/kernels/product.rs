@@ -2,7 +2,11 @@
 
 use cubecl::prelude::*;
 
-use super::{CODES, RowUnits, ScalePlan, TABLE_COPIES, Table, add_units, scale_of, shared_table, shift_of};
+use super::{
+    CODES, ChosenPlan, RowUnits, ScalePlan, TABLE_COPIES, Table, add_units,
+    chosen::{place_of, weighted},
+    scale_of, shared_table, shift_of,
+};
 use crate::QuantType;
 
 /// How a matrix-vector product is laid out.
@@ -34,53 +38,12 @@ pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
 ) {
     let unit = UNIT_POS_X as usize;
     let (in_features, out_features) = (in_features as usize, out_features as usize);
-    let values_of_codes = shared_table(comptime!(Table::Values(plan.quant_type)));
-    let words_at_once = W::value().comptime();
-    let width = V::value().comptime();
-    let parts = comptime!(CODES / width);
-    let per_vector = comptime!(CODES * words_at_once);
-
-    let copy = unit % TABLE_COPIES;
+    let values = shared_table(comptime!(Table::Values(plan.quant_type)));
     let lane = unit % plan.units.per_row;
     let row = CUBE_POS * comptime!(plan.units.rows()) + unit / plan.units.per_row;
-    let mut sums = Array::<f32>::new(plan.rows);
-    #[unroll]
-    for m in 0..plan.rows {
-        sums[m] = 0.0f32;
-    }
+    let mut sums = zeros(plan.rows);
     if row < out_features {
-        let vectors = in_features / per_vector;
-        let first = row * vectors;
-        let mut at = lane;
-        while at < vectors {
-            let words = packed[first + at];
-            let scale = scale_of(absmax, absmax_codes, (first + at) * per_vector, plan.scales);
-            #[unroll]
-            for w in 0..words_at_once {
-                let word = words.extract(w);
-                let mut values = Array::<f32>::new(CODES);
-                #[unroll]
-                for i in 0..CODES {
-                    let code = (word >> comptime!(shift_of(i))) & 15u32;
-                    values[i] = values_of_codes[code as usize * TABLE_COPIES + copy];
-                }
-                #[unroll]
-                for m in 0..plan.rows {
-                    let of_word = (m * in_features + at * per_vector + w * CODES) / width;
-                    let mut sum = 0.0f32;
-                    #[unroll]
-                    for part in 0..parts {
-                        let activations = x[of_word + part];
-                        #[unroll]
-                        for i in 0..width {
-                            sum += values[part * width + i] * f32::cast_from(activations.extract(i));
-                        }
-                    }
-                    sums[m] += sum * scale;
-                }
-            }
-            at += plan.units.per_row;
-        }
+        add_row::<F, W, V>(&mut sums, x, packed, absmax, absmax_codes, &values, in_features, row, plan);
     }
 
     let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
@@ -90,5 +53,119 @@ pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
         if lane == 0usize && row < out_features {
             out[m * out_features + row] = F::cast_from(total);
         }
+    }
+}
+
+/// Rows of activations times those weights of a stack that were chosen for each; see [`ChosenPlan`]. Sums are in float32.
+#[cube(launch_unchecked)]
+pub(in super::super) fn matvec_chosen<F: Float, W: Size, V: Size>(
+    x: &[Vector<F, V>],
+    packed: &[Vector<u32, W>],
+    absmax: &[Vector<f32, Const<1>>],
+    absmax_codes: &[u32],
+    chosen: &[i32],
+    factors: &[f32],
+    out: &mut [F],
+    in_features: u32,
+    out_features: u32,
+    distance: u32,
+    absmax_distance: u32,
+    codes_distance: u32,
+    count: u32,
+    #[comptime] plan: MatvecPlan,
+    #[comptime] chosen_plan: ChosenPlan,
+    #[define(F)] _dtype: ElemType,
+) {
+    let (in_features, out_features) = (in_features as usize, out_features as usize);
+    let values = shared_table(comptime!(Table::Values(plan.quant_type)));
+    let place = place_of(out_features, plan.units, chosen_plan);
+    let mut total = 0.0f32;
+    if place.is_row {
+        for slot in 0..comptime!(chosen_plan.slots()) {
+            let pair = place.target * comptime!(chosen_plan.slots()) + slot;
+            let weight = place.weight(chosen, pair, count, chosen_plan);
+            let (codes, scales) = (weight * distance as usize, weight * absmax_distance as usize);
+            let scale_codes = weight * codes_distance as usize;
+            let first = pair / comptime!(chosen_plan.sharing()) * (in_features / V::value());
+            let mut sums = zeros(1usize);
+            add_row::<F, W, V>(
+                &mut sums,
+                x.slice(first, x.len()),
+                packed.slice(codes, packed.len()),
+                absmax.slice(scales, absmax.len()),
+                absmax_codes.slice(scale_codes, absmax_codes.len()),
+                &values,
+                in_features,
+                place.row,
+                plan,
+            );
+            total += weighted(sums[0], factors, pair, chosen_plan);
+        }
+    }
+    let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
+    let total = add_units(total, &mut shared, plan.units);
+    place.write::<F>(total, out, out_features, plan.units, chosen_plan);
+}
+
+#[cube]
+fn zeros(#[comptime] count: usize) -> Array<f32> {
+    let mut sums = Array::<f32>::new(count);
+    #[unroll]
+    for m in 0..count {
+        sums[m] = 0.0f32;
+    }
+    sums
+}
+
+/// Adds a unit's part of the products of rows of activations with a row of a weight.
+#[cube]
+fn add_row<F: Float, W: Size, V: Size>(
+    sums: &mut Array<f32>,
+    x: &[Vector<F, V>],
+    packed: &[Vector<u32, W>],
+    absmax: &[Vector<f32, Const<1>>],
+    absmax_codes: &[u32],
+    values_of_codes: &Shared<[f32]>,
+    in_features: usize,
+    row: usize,
+    #[comptime] plan: MatvecPlan,
+) {
+    let unit = UNIT_POS_X as usize;
+    let words_at_once = W::value().comptime();
+    let width = V::value().comptime();
+    let parts = comptime!(CODES / width);
+    let per_vector = comptime!(CODES * words_at_once);
+    let copy = unit % TABLE_COPIES;
+    let vectors = in_features / per_vector;
+    let first = row * vectors;
+    let mut at = unit % plan.units.per_row;
+    while at < vectors {
+        let words = packed[first + at];
+        let scale = scale_of(absmax, absmax_codes, (first + at) * per_vector, plan.scales);
+        #[unroll]
+        for w in 0..words_at_once {
+            let word = words.extract(w);
+            let mut values = Array::<f32>::new(CODES);
+            #[unroll]
+            for i in 0..CODES {
+                let code = (word >> comptime!(shift_of(i))) & 15u32;
+                values[i] = values_of_codes[code as usize * TABLE_COPIES + copy];
+            }
+            #[unroll]
+            for m in 0..plan.rows {
+                let of_word = (m * in_features + at * per_vector + w * CODES) / width;
+                let mut sum = 0.0f32;
+                #[unroll]
+                for part in 0..parts {
+                    let activations = x[of_word + part];
+                    #[unroll]
+                    for i in 0..width {
+                        sum += values[part * width + i] * f32::cast_from(activations.extract(i));
+                    }
+                }
+                sums[m] += sum * scale;
+            }
+        }
+        at += plan.units.per_row;
     }
 }

@@ -1,5 +1,7 @@
 //! Whole models on a GPU, or what poses as one, against the CPU.
 
+mod steps;
+
 use automodel::generation::GenerationOptions;
 use automodel::loader::{LoadReport, QuantizationConfig, SaveOptions};
 use automodel::quant::QuantType;

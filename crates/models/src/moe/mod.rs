@@ -1,5 +1,10 @@
 //! Sparse mixtures of experts.
 
+#[cfg(feature = "cube")]
+mod gpu;
+#[cfg(feature = "cube")]
+mod stacks;
+
 use crate::linear::project;
 use crate::{GatedMlp, Linear, parameters};
 use automodel_registry::spec::{MoeSpec, RouterScore, RouterSpec, SharedExpert};
@@ -70,11 +75,13 @@ pub struct SparseMoe {
     /// The router.
     pub gate: Router,
     /// The experts.
-    pub experts: Vec<GatedMlp>,
+    pub(crate) experts: Vec<GatedMlp>,
     /// Sees every token.
     pub shared_expert: Option<GatedMlp>,
     /// `[1, hidden_size]`: `sigmoid` of it weights the shared expert.
     pub shared_expert_gate: Option<Linear>,
+    #[cfg(feature = "cube")]
+    stacks: stacks::Stacks,
 }
 
 impl SparseMoe {
@@ -87,16 +94,52 @@ impl SparseMoe {
             experts: (0..spec.num_experts).map(expert).collect(),
             shared_expert: shared.map(|SharedExpert { mlp, .. }| GatedMlp::new(hidden_size, mlp, device)),
             shared_expert_gate: shared.filter(|shared| shared.gate).map(|_| Linear::new(hidden_size, 1, false, device)),
+            #[cfg(feature = "cube")]
+            stacks: stacks::Stacks::default(),
         }
+    }
+
+    /// The experts.
+    pub fn experts(&self) -> &[GatedMlp] {
+        &self.experts
+    }
+
+    /// The experts, each to be changed on its own from now on: see [`stack_experts`](Self::stack_experts).
+    pub fn experts_mut(&mut self) -> &mut [GatedMlp] {
+        #[cfg(feature = "cube")]
+        {
+            self.stacks = stacks::Stacks::default();
+        }
+        &mut self.experts
+    }
+
+    /// Puts the weights of the experts side by side in the memory of their device, if that is a GPU, so that few tokens are sent to their
+    /// experts without asking the host. Weights that differ in encoding stay where they are, as do experts with biases. On devices
+    /// without kernels nothing happens.
+    pub fn stack_experts(&mut self) {
+        #[cfg(feature = "cube")]
+        {
+            self.stacks = stacks::Stacks::new(&mut self.experts);
+        }
+    }
+
+    /// Whether [`stack_experts`](Self::stack_experts) has put the experts side by side.
+    pub fn is_stacked(&self) -> bool {
+        #[cfg(feature = "cube")]
+        return self.stacks.are_there();
+        #[cfg(not(feature = "cube"))]
+        false
+    }
+
+    /// Whether the device sends so many tokens to their experts by itself.
+    #[cfg(feature = "cube")]
+    pub(crate) fn routes_there(&self, tokens: usize) -> bool {
+        self.stacks.serve(tokens, self)
     }
 
     /// `[tokens, hidden_size]` to the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let choices = self.gate.choose(x.clone());
-        let routed = match choices.as_slice() {
-            [only] => self.for_one_token(x.clone(), only),
-            _ => self.for_tokens(x.clone(), &choices),
-        };
+        let routed = self.routed(&x);
         match &self.shared_expert {
             Some(shared) => {
                 let y = shared.forward(x.clone());
@@ -107,6 +150,19 @@ impl SparseMoe {
                     }
             }
             None => routed,
+        }
+    }
+
+    /// The weighted sum of what the chosen experts make of each token.
+    fn routed(&self, x: &Tensor<2>) -> Tensor<2> {
+        #[cfg(feature = "cube")]
+        if let Some(y) = self.stacks.forward(self, x) {
+            return y;
+        }
+        let choices = self.gate.choose(x.clone());
+        match choices.as_slice() {
+            [only] => self.for_one_token(x.clone(), only),
+            _ => self.for_tokens(x.clone(), &choices),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The kernels for GPUs against those for the CPU, on whatever device a build with `cuda` or `wgpu` finds; a software Vulkan driver
 //! will do.
 
+mod stack;
+
 use automodel_quant::{
     Blocksize, DeviceQuantizer, Elements, Linear4bit, Precision, QuantError, QuantType, Quantized4bit, WeightDtype,
     dense_product,

@@ -1,5 +1,7 @@
 //! Kernels of this crate on whatever device a build with `cuda` or `wgpu` finds, against the CPU; a software Vulkan driver will do.
 
+mod moe;
+
 use automodel_models::Norm;
 use automodel_registry::spec::{NormKind, NormSpec};
 use burn::module::{Param, ParamId};
