@@ -25,6 +25,10 @@ pub struct Measured {
 }
 
 impl Measured {
+    pub fn new(model: Model, layer: Layer, what: String, seconds: Seconds, bytes: usize) -> Self {
+        Self { model, layer, what, seconds, bytes }
+    }
+
     /// As a row of the table.
     pub fn row(&self, copy: f64) -> String {
         let seconds = self.seconds.of_device();
@@ -70,7 +74,7 @@ pub fn measure(
         Ok::<_, QuantError>(layer.with_precision(precision))
     };
     let layers = (0..count).map(|_| quantize()).collect::<Result<Vec<_>, _>>()?;
-    let measured = |what: String, seconds: Seconds, bytes: usize| Measured { model, layer, what, seconds, bytes };
+    let measured = |what: String, seconds: Seconds, bytes: usize| Measured::new(model, layer, what, seconds, bytes);
 
     let mut all = Vec::new();
     if DeviceQuantizer::serves(device, blocksize) {

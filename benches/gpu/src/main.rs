@@ -1,6 +1,8 @@
 //! What the 4-bit kernels reach on a GPU, beside its bandwidth for copies in the same run.
 
-#[cfg(feature = "gemm")]
+#[cfg(feature = "cube")]
+mod experts;
+#[cfg(feature = "cube")]
 mod gemm;
 mod kernels;
 mod shapes;
@@ -12,14 +14,14 @@ use kernels::Measured;
 use shapes::Model;
 use std::{error::Error, path::PathBuf};
 
-/// Times quantisation, dequantisation and products at the shapes of Llamas; prints a table.
+/// Times quantisation, dequantisation and products at the shapes of Llamas and of a mixture's experts; prints a table.
 #[derive(Parser)]
 struct Arguments {
     /// The device: cuda, cuda:N, wgpu or cpu.
     #[arg(long, default_value = "cuda")]
     device: DeviceName,
     /// The models whose layers are measured.
-    #[arg(long, value_delimiter = ',', default_value = "1b,8b,70b")]
+    #[arg(long, value_delimiter = ',', default_value = "1b,8b,70b,moe-30b")]
     models: Vec<Model>,
     /// Rows of activations.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64")]
@@ -30,7 +32,7 @@ struct Arguments {
     /// Products with codes rounded to the type of activations.
     #[arg(long)]
     fast: bool,
-    #[cfg(feature = "gemm")]
+    #[cfg(feature = "cube")]
     /// Times the ways that Burn's kernels multiply dense matrices instead, for so many rows.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "64,512,2048")]
     gemm: Option<Vec<usize>>,
@@ -42,7 +44,7 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let device = arguments.device.open()?;
-    #[cfg(feature = "gemm")]
+    #[cfg(feature = "cube")]
     if let Some(rows) = &arguments.gemm {
         println!("| out x in | rows | way | µs | TFLOP/s | difference |\n|---|---|---|---|---|---|");
         let layers = arguments.models.iter().flat_map(|model| model.layers());
@@ -60,6 +62,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for model in &arguments.models {
         for layer in model.layers() {
             for measured in kernels::measure(&device, *model, layer, &arguments)? {
+                println!("{}", measured.row(copy));
+                all.push(measured);
+            }
+        }
+        #[cfg(feature = "cube")]
+        if let Some(experts) = model.experts().filter(|_| !arguments.fast) {
+            for measured in experts::measure(&device, *model, experts, &arguments.rows)? {
                 println!("{}", measured.row(copy));
                 all.push(measured);
             }

@@ -1,4 +1,4 @@
-//! Linear layers of Llamas.
+//! Linear layers of Llamas, and experts of a mixture.
 
 use serde::Serialize;
 
@@ -17,6 +17,20 @@ pub enum Model {
     /// Llama 3.1 70B
     #[value(name = "70b")]
     B70,
+    /// Experts of Qwen3 30B A3B
+    #[value(name = "moe-30b")]
+    Moe30B,
+}
+
+/// Experts of a layer.
+#[cfg(feature = "cube")]
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Experts {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_experts: usize,
+    /// Experts of a token.
+    pub num_experts_per_tok: usize,
 }
 
 /// One linear layer.
@@ -35,6 +49,7 @@ impl Model {
             Self::B1 => (2048, 512, 8192),
             Self::B8 => (4096, 1024, 14336),
             Self::B70 => (8192, 1024, 28672),
+            Self::Moe30B => return Vec::new(),
         };
         let layer = |name, out_features, in_features| Layer { name, out_features, in_features };
         vec![
@@ -43,5 +58,19 @@ impl Model {
             layer("gate, up", inner, hidden),
             layer("down", hidden, inner),
         ]
+    }
+
+    /// The experts of a block, of a mixture.
+    #[cfg(feature = "cube")]
+    pub fn experts(self) -> Option<Experts> {
+        match self {
+            Self::Moe30B => {
+                Some(Experts { hidden_size: 2048, intermediate_size: 768, num_experts: 128, num_experts_per_tok: 8 })
+            }
+            Self::Tiny => {
+                Some(Experts { hidden_size: 256, intermediate_size: 128, num_experts: 8, num_experts_per_tok: 2 })
+            }
+            Self::B1 | Self::B8 | Self::B70 => None,
+        }
     }
 }

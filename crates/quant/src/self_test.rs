@@ -30,6 +30,8 @@ pub enum Kernel {
     FewRows,
     /// The product with many rows of activations: the weight is decoded for Burn's product.
     ManyRows,
+    /// The product with those weights of a stack that the device has chosen, as of experts.
+    Chosen,
 }
 
 /// One kernel in one dtype, of weights or activations.
@@ -69,7 +71,7 @@ pub enum Outcome {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Quantize, Self::Dequantize, Self::FewRows, Self::ManyRows];
+    pub const ALL: [Self; 5] = [Self::Quantize, Self::Dequantize, Self::FewRows, Self::ManyRows, Self::Chosen];
 
     /// The greatest difference that rounding explains.
     fn tolerance(self, dtype: WeightDtype) -> f32 {
@@ -92,6 +94,7 @@ impl fmt::Display for Kernel {
             Self::Dequantize => "dequantise",
             Self::FewRows => "product, few rows",
             Self::ManyRows => "product, many rows",
+            Self::Chosen => "product, experts",
         })
     }
 }
@@ -159,6 +162,7 @@ fn check(kernel: Kernel, dtype: WeightDtype, device: &Device) -> Outcome {
         Kernel::Dequantize => dequantize(dtype, device),
         Kernel::FewRows => multiply(&[1, few], dtype, device),
         Kernel::ManyRows => multiply(&[MANY_ROWS], dtype, device),
+        Kernel::Chosen => multiply_chosen(dtype, device),
     }));
     let tolerance = kernel.tolerance(dtype);
     match difference {
@@ -224,6 +228,49 @@ fn multiply(rows: &[usize], dtype: WeightDtype, device: &Device) -> Result<f32, 
             Ok(worse(worst, difference))
         })
     })
+}
+
+/// Two rows, for each of which two of three weights are chosen, of which the last is another.
+#[cfg(feature = "cube")]
+fn multiply_chosen(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
+    const CHOSEN: [[i32; 2]; 2] = [[2, 0], [1, 2]];
+    let mut values = dense(SHAPE[0] * SHAPE[1], WeightDtype::Float32).1;
+    values.reverse();
+    let other = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), SHAPE, Elements::F32(&values));
+    let other = other.map_err(text)?;
+    over_weights(|weight| {
+        let is_like = |other: Quantized4bit| match weight.absmax() {
+            crate::Absmax::Nested(_) => other.nested(),
+            crate::Absmax::Plain(_) => other,
+        };
+        let weights = match weight.layout().quant_type {
+            QuantType::Nf4 => [weight.clone(), weight.clone(), is_like(other.clone())],
+            QuantType::Fp4 => [weight.clone(), weight.clone(), weight.clone()],
+        };
+        let mut layers = weights.each_ref().map(|weight| Linear4bit::new(weight, None, device));
+        let stack = crate::WeightStack::of_quantized(layers.iter_mut().collect(), 1);
+        let stack = stack.ok_or("weights that are alike were not put side by side")?;
+        let (rows, _) = dense(2 * SHAPE[1], dtype);
+        let x = |device: &Device| {
+            Tensor::<1>::from_data(rows.clone(), (device, DType::from(float(dtype)))).reshape([2, SHAPE[1]])
+        };
+        let chosen = Tensor::<2, burn::tensor::Int>::from_data(TensorData::from(CHOSEN), (device, DType::I32));
+        let found = floats(stack.products(x(device), &chosen))?;
+        let cpu = Device::flex();
+        let mut expected = Vec::new();
+        for (row, choices) in CHOSEN.iter().enumerate() {
+            for &choice in choices {
+                let layer = Linear4bit::new(&weights[choice as usize], None, &cpu);
+                expected.extend(floats(layer.forward(x(&cpu).slice([row..row + 1])))?);
+            }
+        }
+        Ok(greatest_difference(&found, &expected))
+    })
+}
+
+#[cfg(not(feature = "cube"))]
+fn multiply_chosen(_dtype: WeightDtype, _device: &Device) -> Result<f32, String> {
+    Err("this build has no kernels for devices".to_owned())
 }
 
 /// The worst of a measure over weights of each kind that kernels are compiled for.

@@ -78,7 +78,8 @@ def main():
             f"| {100 * speed / copy:.0f} % | {seconds['launched'] * 1e6:.1f} |"
         )
 
-    for model in arguments.models.split(","):
+    # Mixtures have no layers that it multiplies.
+    for model in filter(SHAPES.__contains__, arguments.models.split(",")):
         hidden, kv, inner = SHAPES[model]
         layers = {"q, o": (hidden, hidden), "k, v": (kv, hidden), "gate, up": (inner, hidden), "down": (hidden, inner)}
         for layer, (out, width) in layers.items():

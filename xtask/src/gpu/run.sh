@@ -1,13 +1,13 @@
 #!/bin/sh
 # Checks and measures on a machine with a GPU. Writes to the folder results/ beside this script.
 #   DEVICE=cuda  the device (wgpu for a try without CUDA)
-#   MODELS=1b,8b,70b  whose layers are measured
+#   MODELS=1b,8b,70b,moe-30b  whose layers are measured
 #   ROWS=1,2,4,8,16,32,64  rows of activations that they are multiplied with
-#   BIG=1  whether a random 8B model (16 GB of disk) is made and run; 0 skips it
+#   BIG=1  whether a random 8B model and a mixture of experts (28 GB of disk) are made and run; 0 skips them
 #   GEMM=8b  whose layers are multiplied in each of the ways that Burn has, for 512 rows; empty skips it
 #   PYTHON=python3  a Python with torch and bitsandbytes, for the same shapes
 cd "$(dirname "$0")" || exit 1
-DEVICE=${DEVICE:-cuda} MODELS=${MODELS:-1b,8b,70b} ROWS=${ROWS:-1,2,4,8,16,32,64} BIG=${BIG:-1} GEMM=${GEMM-8b} PYTHON=${PYTHON:-python3}
+DEVICE=${DEVICE:-cuda} MODELS=${MODELS:-1b,8b,70b,moe-30b} ROWS=${ROWS:-1,2,4,8,16,32,64} BIG=${BIG:-1} GEMM=${GEMM-8b} PYTHON=${PYTHON:-python3}
 export RUST_MIN_STACK=67108864
 # NVRTC is where CUDA's toolkit or a Python package has put it, and not always on the loader's path.
 for folder in "${CUDA_PATH:-/usr/local/cuda}"/lib64 /usr/local/cuda*/targets/*/lib \
@@ -50,6 +50,12 @@ if [ "$BIG" = 1 ]; then
         # shellcheck disable=SC2086 # no quantisation is no argument
         LINES_SHOWN=100 step "8b${quantize:+-nf4}" bin/automodel bench llama-8b --device "$DEVICE" $quantize --new-tokens 256 --warmup 1 --rounds 3
     done
+    # A mixture of experts, with a sixth of its layers: the device chooses the experts.
+    [ -d qwen3-moe-8 ] || step make-moe bin/xtask make-checkpoint --like qwen3-moe-30b --set num_hidden_layers=8 --out qwen3-moe-8
+    for quantize in "" "--quantize nf4"; do
+        # shellcheck disable=SC2086 # no quantisation is no argument
+        LINES_SHOWN=100 step "moe${quantize:+-nf4}" bin/automodel bench qwen3-moe-8 --device "$DEVICE" $quantize --new-tokens 128 --warmup 1 --rounds 3
+    done
     # What each launch of a step takes, where NVIDIA's profiler is.
     if command -v ncu >/dev/null; then
         [ -d llama-8b-4 ] || step make-8b-4 bin/xtask make-checkpoint --like llama-8b --set num_hidden_layers=4 --out llama-8b-4
@@ -57,7 +63,7 @@ if [ "$BIG" = 1 ]; then
             bin/automodel bench llama-8b-4 --device "$DEVICE" --quantize nf4 --new-tokens 6
     fi
 else
-    echo "SKIPPED: the random 8B model (BIG=$BIG)"
+    echo "SKIPPED: the random models (BIG=$BIG)"
 fi
 [ $failed = 0 ] && echo "all passed" || echo "some failed"
 exit $failed
