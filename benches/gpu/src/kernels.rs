@@ -50,6 +50,18 @@ impl Measured {
 pub fn copy_bandwidth(device: &Device, bytes: usize) -> Result<f64, Box<dyn Error>> {
     let elements = bytes / 4;
     let source = Tensor::<1>::random([elements], Distribution::Uniform(-1.0, 1.0), device);
+    // What is too large for a device may do nothing, and that at once.
+    let last = |tensor: Tensor<1>| -> Result<f32, Box<dyn Error>> {
+        let data = tensor.slice([elements - 1..elements]).try_into_data().map_err(|error| error.to_string())?;
+        data.iter::<f32>().next().ok_or_else(|| "an empty tensor".into())
+    };
+    let copied = last(source.clone() + 1.0).and_then(|copied| Ok(copied == last(source.clone())? + 1.0));
+    if !matches!(copied, Ok(true)) {
+        let reason = copied.err().map(|error| format!("\n{error}")).unwrap_or_default();
+        return Err(
+            format!("the device does not copy {bytes} bytes at once: try a smaller --working-set{reason}").into()
+        );
+    }
     let seconds = per_launch(device, 1, &mut |_| source.clone() + 1.0)?;
     Ok((2 * elements * 4) as f64 / seconds.of_device())
 }
@@ -95,6 +107,9 @@ pub fn measure(
         let x = Tensor::<2>::random([rows, inner], Distribution::Normal(0.0, 1.0), device).cast(dtype);
         let seconds = per_launch(device, count, &mut |i| layers[i].forward(x.clone()))?;
         all.push(measured(format!("product, {rows} rows"), seconds, packed + 2 * rows * (inner + out)));
+        if arguments.fast {
+            continue;
+        }
         let seconds = per_launch(device, few, &mut |i| dense_product(x.clone(), weights[i].clone()))?;
         let bytes = 2 * elements + 2 * rows * (inner + out);
         all.push(measured(format!("dense product, {rows} rows"), seconds, bytes));

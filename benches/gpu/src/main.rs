@@ -12,7 +12,7 @@ use automodel::DeviceName;
 use clap::Parser;
 use kernels::Measured;
 use shapes::Model;
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 /// Times quantisation, dequantisation and products at the shapes of Llamas and of a mixture's experts; prints a table.
 #[derive(Parser)]
@@ -29,7 +29,7 @@ struct Arguments {
     /// Bytes of 4-bit weights that are read in turn, so that caches do not hold them.
     #[arg(long, default_value_t = 512 << 20)]
     working_set: usize,
-    /// Products with codes rounded to the type of activations.
+    /// Products with codes rounded to the type of activations, and no others.
     #[arg(long)]
     fast: bool,
     #[cfg(feature = "cube")]
@@ -41,8 +41,17 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let device = arguments.device.open()?;
     #[cfg(feature = "cube")]
     if let Some(rows) = &arguments.gemm {
@@ -61,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut all: Vec<Measured> = Vec::new();
     for model in &arguments.models {
         for layer in model.layers() {
-            for measured in kernels::measure(&device, *model, layer, &arguments)? {
+            for measured in kernels::measure(&device, *model, layer, arguments)? {
                 println!("{}", measured.row(copy));
                 all.push(measured);
             }
@@ -74,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    if let Some(path) = arguments.json {
+    if let Some(path) = &arguments.json {
         let report = serde_json::json!({ "copy_bytes_per_second": copy, "measured": all });
         std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
     }

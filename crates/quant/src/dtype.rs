@@ -30,6 +30,15 @@ impl WeightDtype {
         }
     }
 
+    /// The type of floats in Burn.
+    pub fn float(self) -> burn::tensor::FloatDType {
+        match self {
+            Self::Float32 => burn::tensor::FloatDType::F32,
+            Self::Float16 => burn::tensor::FloatDType::F16,
+            Self::BFloat16 => burn::tensor::FloatDType::BF16,
+        }
+    }
+
     /// PyTorch's name without `torch.`.
     pub fn name(self) -> &'static str {
         match self {

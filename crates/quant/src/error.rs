@@ -105,6 +105,14 @@ pub enum QuantError {
         /// The device.
         device: String,
     },
+    /// A device that does not compute in the dtype of the weight.
+    #[error("{device} does not compute in {dtype}: quantise on the host, or convert the weight to float32 first")]
+    DeviceDtype {
+        /// The device.
+        device: String,
+        /// The dtype of the weight.
+        dtype: WeightDtype,
+    },
     /// A device that failed.
     #[error("the device failed: {reason}")]
     Device {

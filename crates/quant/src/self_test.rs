@@ -3,7 +3,7 @@
 //! Kernels for GPUs are compiled on the machine that runs them, by its driver or by NVRTC: whether they compile there, and compute
 //! what they should, is known when they have run.
 
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Serialize;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -148,7 +148,7 @@ pub fn greatest_difference(found: &[f32], expected: &[f32]) -> f32 {
 
 fn check(kernel: Kernel, dtype: WeightDtype, device: &Device) -> Outcome {
     // A launch with a dtype that the device lacks would spoil it for the process.
-    if !device.supports_dtype(DType::from(float(dtype))) {
+    if !device.supports_dtype(DType::from(dtype.float())) {
         return Outcome::Skipped { reason: format!("the device has no {dtype}") };
     }
     let few = Crossover::current().matvec;
@@ -188,7 +188,7 @@ fn quantize(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
         let blocksize = Blocksize::default();
         let expected = Quantized4bit::quantize(quant_type, blocksize, SHAPE, Elements::F32(&rounded));
         let found = DeviceQuantizer::new(quant_type, blocksize, SHAPE, dtype, device).and_then(|mut quantizer| {
-            quantizer.fill(Tensor::from_data(values, (device, DType::from(float(dtype)))))?;
+            quantizer.fill(Tensor::from_data(values, (device, DType::from(dtype.float()))))?;
             let weight = quantizer.finish()?;
             weight.check()?;
             weight.to_host()
@@ -210,8 +210,8 @@ fn quantize(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
 
 fn dequantize(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
     over_weights(|weight| {
-        let found = Linear4bit::new(weight, None, device).dequantize(float(dtype));
-        let expected = TensorData::new(weight.dequantize::<f32>(), SHAPE).convert_dtype(float(dtype).into());
+        let found = Linear4bit::new(weight, None, device).dequantize(dtype.float());
+        let expected = TensorData::new(weight.dequantize::<f32>(), SHAPE).convert_dtype(dtype.float().into());
         Ok(greatest_difference(&floats(found)?, &host_floats(expected)?))
     })
 }
@@ -220,7 +220,7 @@ fn multiply(rows: &[usize], dtype: WeightDtype, device: &Device) -> Result<f32, 
     over_weights(|weight| {
         let product = |rows: usize, device: &Device| {
             let (values, _) = dense(rows * SHAPE[1], dtype);
-            let x = Tensor::<1>::from_data(values, (device, DType::from(float(dtype)))).reshape([rows, SHAPE[1]]);
+            let x = Tensor::<1>::from_data(values, (device, DType::from(dtype.float()))).reshape([rows, SHAPE[1]]);
             floats(Linear4bit::new(weight, None, device).forward(x))
         };
         rows.iter().try_fold(0.0, |worst, &rows| {
@@ -252,7 +252,7 @@ fn multiply_chosen(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
         let stack = stack.ok_or("weights that are alike were not put side by side")?;
         let (rows, _) = dense(2 * SHAPE[1], dtype);
         let x = |device: &Device| {
-            Tensor::<1>::from_data(rows.clone(), (device, DType::from(float(dtype)))).reshape([2, SHAPE[1]])
+            Tensor::<1>::from_data(rows.clone(), (device, DType::from(dtype.float()))).reshape([2, SHAPE[1]])
         };
         let chosen = Tensor::<2, burn::tensor::Int>::from_data(TensorData::from(CHOSEN), (device, DType::I32));
         let found = floats(stack.products(x(device), &chosen))?;
@@ -297,7 +297,7 @@ fn worse(a: f32, b: f32) -> f32 {
 /// So many values of several sizes, and the same after rounding to `dtype`.
 fn dense(elements: usize, dtype: WeightDtype) -> (TensorData, Vec<f32>) {
     let value = |i: usize| (i as f32 * 1.7).sin() * (1 + i / 97 % 5) as f32;
-    let data = TensorData::new((0..elements).map(value).collect(), [elements]).convert_dtype(float(dtype).into());
+    let data = TensorData::new((0..elements).map(value).collect(), [elements]).convert_dtype(dtype.float().into());
     let rounded = data.iter::<f32>().collect();
     (data, rounded)
 }
@@ -309,14 +309,6 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
 
 fn host_floats(data: TensorData) -> Result<Vec<f32>, String> {
     data.convert::<f32>().try_into_vec().map_err(|error| format!("{error:?}"))
-}
-
-fn float(dtype: WeightDtype) -> FloatDType {
-    match dtype {
-        WeightDtype::Float32 => FloatDType::F32,
-        WeightDtype::Float16 => FloatDType::F16,
-        WeightDtype::BFloat16 => FloatDType::BF16,
-    }
 }
 
 fn text(error: QuantError) -> String {

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Checks and measures on a machine with a GPU. Writes to the folder results/ beside this script.
 #   DEVICE=cuda  the device (wgpu for a try without CUDA)
+#   WORKING_SET=536870912  bytes of weights that are read in turn, so that caches do not hold them
 #   MODELS=1b,8b,70b,moe-30b  whose layers are measured
 #   ROWS=1,2,4,8,16,32,64  rows of activations that they are multiplied with
 #   BIG=1  whether a random 8B model and a mixture of experts (28 GB of disk) are made and run; 0 skips them
 #   GEMM=8b  whose layers are multiplied in each of the ways that Burn has, for 512 rows; empty skips it
 #   PYTHON=python3  a Python with torch and bitsandbytes, for the same shapes
 cd "$(dirname "$0")" || exit 1
-DEVICE=${DEVICE:-cuda} MODELS=${MODELS:-1b,8b,70b,moe-30b} ROWS=${ROWS:-1,2,4,8,16,32,64} BIG=${BIG:-1} GEMM=${GEMM-8b} PYTHON=${PYTHON:-python3}
+DEVICE=${DEVICE:-cuda} WORKING_SET=${WORKING_SET:-536870912} MODELS=${MODELS:-1b,8b,70b,moe-30b} ROWS=${ROWS:-1,2,4,8,16,32,64} BIG=${BIG:-1} GEMM=${GEMM-8b} PYTHON=${PYTHON:-python3}
 export RUST_MIN_STACK=67108864
 # NVRTC is where CUDA's toolkit or a Python package has put it, and not always on the loader's path.
 for folder in "${CUDA_PATH:-/usr/local/cuda}"/lib64 /usr/local/cuda*/targets/*/lib \
@@ -36,11 +37,11 @@ for test in tests/*; do
     step "$(basename "$test")" "$test" --nocapture
     grep SKIPPED "results/$(basename "$test").txt"
 done
-LINES_SHOWN=200 step kernels bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --rows "$ROWS" --json results/kernels.json
-LINES_SHOWN=200 step kernels-fast bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --rows 1,8 --fast
+LINES_SHOWN=200 step kernels bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --rows "$ROWS" --working-set "$WORKING_SET" --json results/kernels.json
+LINES_SHOWN=200 step kernels-fast bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --rows 1,8 --working-set "$WORKING_SET" --fast
 [ -z "$GEMM" ] || LINES_SHOWN=200 step gemm bin/automodel-gpu-bench --device "$DEVICE" --models "$GEMM" --gemm 512
 if "$PYTHON" -c 'import torch, bitsandbytes; assert torch.cuda.is_available()' 2>/dev/null; then
-    LINES_SHOWN=200 step bitsandbytes "$PYTHON" beside_bitsandbytes.py --models "$MODELS" --rows "$ROWS" --json results/bitsandbytes.json
+    LINES_SHOWN=200 step bitsandbytes "$PYTHON" beside_bitsandbytes.py --models "$MODELS" --rows "$ROWS" --working-set "$WORKING_SET" --json results/bitsandbytes.json
 else
     echo "SKIPPED: $PYTHON has no torch with CUDA and bitsandbytes"
 fi

@@ -2,12 +2,16 @@
 
 mod steps;
 
+use automodel::config::RawConfig;
 use automodel::generation::GenerationOptions;
 use automodel::loader::{LoadReport, QuantizationConfig, SaveOptions};
 use automodel::quant::QuantType;
-use automodel::{AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceName};
+use automodel::{AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceName, Dtype};
+use burn::tensor::FloatDType;
 use safetensors::SafeTensors;
+use serde_json::{Value, json};
 use std::ops::ControlFlow;
+use tempfile::TempDir;
 
 /// The first device that is there, and how much less exact its float32 products may be: CUDA may take TF32 tensor cores, with 11 bits.
 fn device() -> Option<(Device, f32)> {
@@ -20,6 +24,43 @@ fn device() -> Option<(Device, f32)> {
     }
     eprintln!("SKIPPED: no GPU and no software Vulkan driver, so no model was run on one");
     None
+}
+
+const VOCABULARY: usize = 96;
+
+/// A small model with values drawn at random, saved.
+struct Saved(TempDir);
+
+impl Saved {
+    fn new(model_type: &str, class: &str, more: Value, dtype: Dtype) -> Self {
+        let mut config = json!({
+            "model_type": model_type, "architectures": [class], "vocab_size": VOCABULARY, "hidden_size": 64,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96,
+            "initializer_range": 0.2, "max_position_embeddings": 128, "tie_word_embeddings": false, "hidden_act": "silu",
+            "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
+        });
+        let entries = config.as_object_mut().unwrap();
+        if model_type == "gpt2" {
+            entries.retain(|key, _| {
+                ["model_type", "architectures", "vocab_size", "initializer_range"].contains(&key.as_str())
+            });
+        }
+        entries.extend(more.as_object().unwrap().clone());
+        let raw = RawConfig::from_value(config).unwrap();
+        let model = AutoModelForCausalLM::from_config(raw).seed(5).dtype(dtype).build().unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        model.save_pretrained(&parent.path().join("model"), &SaveOptions::default()).unwrap();
+        Self(parent)
+    }
+
+    fn load(&self, device: &Device, quantization: &Option<QuantizationConfig>) -> AutoModel {
+        let folder = self.0.path().join("model").display().to_string();
+        let builder = AutoModelForCausalLM::from_pretrained(folder).device(device.clone());
+        match quantization {
+            Some(config) => builder.quantize(config.clone()).load().unwrap(),
+            None => builder.load().unwrap(),
+        }
+    }
 }
 
 fn demo(device: &Device, quantized: bool) -> AutoModel {
@@ -117,5 +158,32 @@ fn scales_that_are_quantised_too_stay_so_on_the_gpu() {
     assert!(nested.clone().count() > 0);
     for name in here.names() {
         assert_eq!(there.tensor(name).unwrap().data(), here.tensor(name).unwrap().data(), "{name}");
+    }
+}
+
+/// Not every device computes in bfloat16: such files are quantised on the host there, to the same codes.
+#[test]
+fn files_in_half_precision_are_quantised_alike() {
+    let Some((device, share)) = device() else { return };
+    for (dtype, float) in [(Dtype::Float16, FloatDType::F16), (Dtype::BFloat16, FloatDType::BF16)] {
+        let saved = Saved::new("llama", "LlamaForCausalLM", json!({}), dtype);
+        let load = |device: &Device| saved.load(device, &Some(QuantizationConfig::nf4()));
+        let (here, there) = (load(&Device::flex()), load(&device));
+        let codes = |model: &AutoModel| {
+            let mut codes = Vec::new();
+            model.model().read_quantized(&mut |path, layer| {
+                let weight = layer.to_quantized().unwrap();
+                codes.push((path.to_owned(), weight.packed().clone(), weight.scales()));
+            });
+            codes
+        };
+        assert!(!codes(&here).is_empty() && codes(&here) == codes(&there), "{dtype:?}");
+        // In the dtype of the file, if the device has it.
+        let rounding = if device.supports_dtype(float) { 0.05 } else { share * 1e-4 };
+        let (found, expected) = (logits(&there), logits(&here));
+        let greatest = expected.iter().fold(0.0f32, |greatest, logit| greatest.max(logit.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() <= rounding * greatest, "{dtype:?}: {found} for {expected} of {greatest}");
+        }
     }
 }

@@ -1,56 +1,18 @@
 //! Decoding over fixed buffers on the device, for models that differ in what such a step needs.
 
-use super::device;
-use automodel::config::RawConfig;
+use super::{Saved, VOCABULARY, device};
 use automodel::generation::{GenerationOptions, Prompt};
 use automodel::loader::{QuantizationConfig, SaveOptions};
 use automodel::models::{CacheOptions, DecodeCache, LogitsFor, TokenBatch};
-use automodel::{AutoModel, AutoModelForCausalLM, Device};
+use automodel::{AutoModel, Device, Dtype};
 use burn::tensor::{DType, Int, Tensor, TensorData};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::Path;
-use tempfile::TempDir;
 
-const VOCABULARY: usize = 96;
 /// Padded on the left.
 const PROMPTS: [&[u32]; 2] = [&[3, 17, 80, 41, 9], &[5, 2]];
 const TOKENS: [u32; 2] = [23, 60];
-
-/// A small model with values drawn at random, saved.
-struct Saved(TempDir);
-
-impl Saved {
-    fn new(model_type: &str, class: &str, more: Value) -> Self {
-        let mut config = json!({
-            "model_type": model_type, "architectures": [class], "vocab_size": VOCABULARY, "hidden_size": 64,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96,
-            "initializer_range": 0.2, "max_position_embeddings": 128, "tie_word_embeddings": false, "hidden_act": "silu",
-            "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
-        });
-        let entries = config.as_object_mut().unwrap();
-        if model_type == "gpt2" {
-            entries.retain(|key, _| {
-                ["model_type", "architectures", "vocab_size", "initializer_range"].contains(&key.as_str())
-            });
-        }
-        entries.extend(more.as_object().unwrap().clone());
-        let raw = RawConfig::from_value(config).unwrap();
-        let model = AutoModelForCausalLM::from_config(raw).seed(5).build().unwrap();
-        let parent = tempfile::tempdir().unwrap();
-        model.save_pretrained(&parent.path().join("model"), &SaveOptions::default()).unwrap();
-        Self(parent)
-    }
-
-    fn load(&self, device: &Device, quantization: &Option<QuantizationConfig>) -> AutoModel {
-        let folder = self.0.path().join("model").display().to_string();
-        let builder = AutoModelForCausalLM::from_pretrained(folder).device(device.clone());
-        match quantization {
-            Some(config) => builder.quantize(config.clone()).load().unwrap(),
-            None => builder.load().unwrap(),
-        }
-    }
-}
 
 fn filled<R: AsRef<[u32]>>(model: &AutoModel, prompts: &[R]) -> DecodeCache {
     let mut cache = model.model().new_cache(&CacheOptions { batch_size: prompts.len(), capacity: None });
@@ -96,7 +58,7 @@ fn mixtures_of_experts_take_steps() {
         "head_dim": 16, "moe_intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": true,
         "decoder_sparse_step": 1, "mlp_only_layers": [],
     });
-    let saved = Saved::new("qwen3_moe", "Qwen3MoeForCausalLM", experts);
+    let saved = Saved::new("qwen3_moe", "Qwen3MoeForCausalLM", experts, Dtype::Float32);
     let nested = QuantizationConfig::nf4().with_double_quant(true);
     for quantization in [None, Some(QuantizationConfig::nf4()), Some(nested)] {
         let [gpu, cpu] = [&device, &Device::flex()].map(|device| saved.load(device, &quantization));
@@ -125,7 +87,7 @@ fn mixtures_of_experts_take_steps() {
 fn learned_positions_take_steps_as_far_as_there_are_some() {
     let Some((device, share)) = device() else { return };
     let sizes = json!({ "n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 7 });
-    let saved = Saved::new("gpt2", "GPT2LMHeadModel", sizes);
+    let saved = Saved::new("gpt2", "GPT2LMHeadModel", sizes, Dtype::Float32);
     let [gpu, cpu] = [&device, &Device::flex()].map(|device| saved.load(device, &None));
     assert!(take_steps(&gpu, &cpu, &[[3u32, 17], [80, 5]], 64, share));
     let mut cache = filled(&gpu, &[[3u32, 17, 80, 41, 9, 1]]);
@@ -152,7 +114,7 @@ fn angles_that_depend_on_the_length_take_steps_within_it() {
     });
     let dynamic = json!({ "max_position_embeddings": 16, "rope_scaling": { "type": "dynamic", "factor": 4.0 } });
     for (model_type, class, more) in [("phi3", "Phi3ForCausalLM", longrope), ("llama", "LlamaForCausalLM", dynamic)] {
-        let saved = Saved::new(model_type, class, more);
+        let saved = Saved::new(model_type, class, more, Dtype::Float32);
         let [gpu, cpu] = [&device, &Device::flex()].map(|device| saved.load(device, &None));
         let (short, long): (Vec<u32>, Vec<u32>) = ((1..6).collect(), (1..21).collect());
         assert!(take_steps(&gpu, &cpu, &[&short], 16, share), "{model_type}");

@@ -192,7 +192,10 @@ impl Run<'_> {
 
     fn load_quantized(&mut self, row: &PlanRow, encoding: Encoding) -> Result<(), LoadError> {
         let in_place = *self.device == Device::flex();
-        let weight = if !encoding.prequantized && DeviceQuantizer::serves(self.device, encoding.blocksize) {
+        // A device that does not compute in the dtype of the file gets codes of the host.
+        let quantizes =
+            DeviceQuantizer::serves(self.device, encoding.blocksize) && self.device.supports_dtype(row.target);
+        let weight = if !encoding.prequantized && quantizes {
             Loaded4bit::Device(Box::new(self.quantized_there(row, encoding)?))
         } else {
             let weight =

@@ -97,7 +97,8 @@ impl DeviceQuantizer {
     /// Begins a weight.
     ///
     /// # Errors
-    /// [`QuantError::InvalidShape`], or [`QuantError::NoDeviceKernels`] where the device does not serve.
+    /// [`QuantError::InvalidShape`], [`QuantError::NoDeviceKernels`] where the device does not serve, [`QuantError::DeviceDtype`] where it does
+    /// not compute in `dtype`.
     pub fn new(
         quant_type: QuantType,
         blocksize: Blocksize,
@@ -108,6 +109,9 @@ impl DeviceQuantizer {
         let elements = elements_of(shape)?;
         if !Self::serves(device, blocksize) {
             return Err(QuantError::NoDeviceKernels { device: format!("{device:?}") });
+        }
+        if !device.supports_dtype(dtype.float()) {
+            return Err(QuantError::DeviceDtype { device: format!("{device:?}"), dtype });
         }
         let (layout, device) = (Layout4bit { quant_type, blocksize, shape }, device.clone().inner());
         Ok(Self { layout, dtype, device, elements, filled: 0, parts: None })
