@@ -52,7 +52,7 @@ pub fn copy_bandwidth(device: &Device, bytes: usize) -> Result<f64, Box<dyn Erro
     let source = Tensor::<1>::random([elements], Distribution::Uniform(-1.0, 1.0), device);
     // What is too large for a device may do nothing, and that at once.
     let last = |tensor: Tensor<1>| -> Result<f32, Box<dyn Error>> {
-        let data = tensor.slice([elements - 1..elements]).try_into_data().map_err(|error| error.to_string())?;
+        let data = tensor.narrow(0, elements - 1, 1).try_into_data().map_err(|error| error.to_string())?;
         data.iter::<f32>().next().ok_or_else(|| "an empty tensor".into())
     };
     let copied = last(source.clone() + 1.0).and_then(|copied| Ok(copied == last(source.clone())? + 1.0));

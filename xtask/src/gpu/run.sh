@@ -35,7 +35,7 @@ cat results/machine.txt
 LINES_SHOWN=100 step doctor bin/automodel doctor --device "$DEVICE"
 for test in tests/*; do
     step "$(basename "$test")" "$test" --nocapture
-    grep SKIPPED "results/$(basename "$test").txt"
+    grep SKIPPED "results/$(basename "$test").txt" | sort | uniq -c
 done
 LINES_SHOWN=200 step kernels bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --rows "$ROWS" --working-set "$WORKING_SET" --json results/kernels.json
 LINES_SHOWN=200 step kernels-fast bin/automodel-gpu-bench --device "$DEVICE" --models "$MODELS" --rows 1,8 --working-set "$WORKING_SET" --fast

@@ -43,8 +43,8 @@ impl Stacks {
     /// Whether so many tokens are better sent to their experts by the device: it reads an expert for each token, the host's way each
     /// expert once. An estimate; it was not measured.
     pub fn serve(&self, tokens: usize, moe: &SparseMoe) -> bool {
-        let experts = moe.experts.len();
-        self.0.is_some() && tokens > 0 && tokens.saturating_mul(moe.gate.num_experts_per_tok) <= 2 * experts
+        let reads = tokens.saturating_mul(moe.gate.num_experts_per_tok);
+        self.0.is_some() && tokens > 0 && reads <= 2 * moe.experts.len() && route_plan(moe).is_some()
     }
 
     /// `[tokens, hidden_size]` to the same, for tokens that [`serve`](Self::serve) allows.
@@ -54,7 +54,7 @@ impl Stacks {
             return None;
         }
         let router = &moe.gate;
-        let plan = RoutePlan::new(&router.spec, moe.experts.len(), router.num_experts_per_tok)?;
+        let plan = route_plan(moe)?;
         let logits = project(x.clone(), router.weight.val(), router.bias.as_ref()).cast(DType::F32);
         let (factors, chosen) = route(logits, plan);
         let both = stacks.gate_up.products(x.clone(), &chosen);
@@ -63,6 +63,11 @@ impl Stacks {
         let y = activate_times(moe.experts.first()?.activation(), gate, up);
         Some(stacks.down.weighted_sum(y, &chosen, factors))
     }
+}
+
+/// How the experts are chosen, if there are no more than the kernel takes.
+fn route_plan(moe: &SparseMoe) -> Option<RoutePlan> {
+    RoutePlan::new(&moe.gate.spec, moe.experts.len(), moe.gate.num_experts_per_tok)
 }
 
 /// The stack of projections that are all 4-bit, or all dense.

@@ -48,7 +48,7 @@ fn check(
         let mut expected = Vec::new();
         for (row, choices) in CHOSEN.iter().enumerate() {
             for &choice in choices {
-                let x = x.clone().slice([row..row + 1]).cast(DType::F32);
+                let x = x.clone().narrow(0, row, 1).cast(DType::F32);
                 for part in 0..2 {
                     expected.extend(floats(product(2 * choice as usize + part, x.clone())));
                 }
@@ -64,7 +64,7 @@ fn check(
         for (row, choices) in CHOSEN.iter().enumerate() {
             let mut sum = Tensor::<2>::zeros([1, out_features], &cpu);
             for (slot, &choice) in choices.iter().enumerate() {
-                let x = x.clone().slice([2 * row + slot..2 * row + slot + 1]).cast(DType::F32);
+                let x = x.clone().narrow(0, 2 * row + slot, 1).cast(DType::F32);
                 sum = sum + product(choice as usize, x) * FACTORS[row][slot];
             }
             expected.extend(floats(sum));

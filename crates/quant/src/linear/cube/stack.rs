@@ -140,7 +140,8 @@ impl Product {
         let width = vector_size(&client, self.x.dtype).min(vector_size(&client, dtype));
         let fits = |size: &usize| *size <= width && in_features.is_multiple_of(*size) && size * dtype.size() <= VECTOR;
         let width = [8, 4, 2, 1].into_iter().find(fits).unwrap_or(1);
-        let units = row_units(&client, self.rows() * self.targets, in_features / width);
+        let vectors = in_features / width * self.chosen_plan().slots();
+        let units = row_units(&client, self.rows() * self.targets, vectors);
         let plan = DensePlan { rows: 1, together: 1, units };
         let elements = self.weights.shape().num_elements() / dtype.size();
         // SAFETY: the stack has `count * parts` weights at the plan's distance, of which a choice is one, and `new` checked that there
@@ -178,7 +179,7 @@ impl Product {
         let most = vector_size(&client, DType::U32);
         let fits = |words: &usize| *words <= most && in_features.is_multiple_of(CODES * words);
         let words_at_once = [4, 2, 1].into_iter().find(fits).unwrap_or(1);
-        let vectors = in_features / (CODES * words_at_once);
+        let vectors = in_features / (CODES * words_at_once) * self.chosen_plan().slots();
         let units = row_units(&client, self.rows() * self.targets, vectors);
         let scales = ScalePlan { blocksize: blocksize.get(), nested };
         let plan = MatvecPlan { quant_type, rows: 1, scales, units };

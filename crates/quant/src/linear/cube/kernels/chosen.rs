@@ -67,7 +67,8 @@ impl Place {
         #[comptime] units: RowUnits,
         #[comptime] plan: ChosenPlan,
     ) {
-        if self.is_row && UNIT_POS_X as usize % units.per_row == 0usize {
+        let lane = UNIT_POS_X as usize % units.per_row;
+        if self.is_row && lane == 0usize {
             let row = self.part * out_features + self.row;
             out[self.target * out_features * plan.parts + row] = F::cast_from(total);
         }

@@ -5,6 +5,7 @@ use cubecl::prelude::*;
 use super::{
     ChosenPlan, RowUnits, add_units,
     chosen::{place_of, weighted},
+    zeros,
 };
 
 /// How a product with a dense weight is laid out.
@@ -41,7 +42,12 @@ pub(in super::super) fn few_rows<F: Float, W: Float, V: Size>(
     let first = group * plan.together;
     let (vectors, stride) = (in_features / width, weight_stride as usize / width);
     let x = x.slice(first_row * vectors, x.len());
-    let sums = group_sums::<F, W, V>(x, weight, vectors, stride, first, out_features, plan);
+    let mut sums = zeros(comptime!(plan.rows * plan.together));
+    let mut at = lane;
+    while at < vectors {
+        add_vector::<F, W, V>(&mut sums, x, weight, vectors, stride, first, out_features, at, plan);
+        at += plan.units.per_row;
+    }
 
     let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
     #[unroll]
@@ -78,13 +84,18 @@ pub(in super::super) fn few_rows_chosen<F: Float, W: Float, V: Size>(
     let place = place_of(out_features, plan.units, chosen_plan);
     let mut total = 0.0f32;
     if place.is_row {
-        for slot in 0..comptime!(chosen_plan.slots()) {
-            let pair = place.target * comptime!(chosen_plan.slots()) + slot;
-            let at = place.weight(chosen, pair, count, chosen_plan) * distance as usize;
+        // All choices in one walk, so that several are read at once.
+        let mut walked = UNIT_POS_X as usize % plan.units.per_row;
+        while walked < vectors * comptime!(chosen_plan.slots()) {
+            let pair = place.target * comptime!(chosen_plan.slots()) + walked / vectors;
+            let start = place.weight(chosen, pair, count, chosen_plan) * distance as usize;
             let first = pair / comptime!(chosen_plan.sharing()) * vectors;
-            let (x, weight) = (x.slice(first, x.len()), weight.slice(at, weight.len()));
-            let sums = group_sums::<F, W, V>(x, weight, vectors, vectors, place.row, out_features, plan);
+            let (x, weight) = (x.slice(first, x.len()), weight.slice(start, weight.len()));
+            let (row, at) = (place.row, walked % vectors);
+            let mut sums = zeros(1usize);
+            add_vector::<F, W, V>(&mut sums, x, weight, vectors, vectors, row, out_features, at, plan);
             total += weighted(sums[0], factors, pair, chosen_plan);
+            walked += plan.units.per_row;
         }
     }
     let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
@@ -92,46 +103,38 @@ pub(in super::super) fn few_rows_chosen<F: Float, W: Float, V: Size>(
     place.write::<F>(total, out, out_features, plan.units, chosen_plan);
 }
 
-/// A unit's part of the products of rows of activations with neighbouring rows of a weight from `first` on.
+/// Adds the products of rows of activations with the vector `at` of neighbouring rows of a weight, from `first` on.
 #[cube]
-fn group_sums<F: Float, W: Float, V: Size>(
+fn add_vector<F: Float, W: Float, V: Size>(
+    sums: &mut Array<f32>,
     x: &[Vector<F, V>],
     weight: &[Vector<W, V>],
     vectors: usize,
     stride: usize,
     first: usize,
     out_features: usize,
+    at: usize,
     #[comptime] plan: DensePlan,
-) -> Array<f32> {
+) {
     let width = V::value().comptime();
-    let mut sums = Array::<f32>::new(comptime!(plan.rows * plan.together));
+    let mut weights = Array::<Vector<W, V>>::new(plan.together);
     #[unroll]
-    for i in 0..comptime!(plan.rows * plan.together) {
-        sums[i] = 0.0f32;
+    for r in 0..plan.together {
+        // Rows beyond the last are computed as the last, and not written.
+        let row = select(first + r < out_features, first + r, out_features - 1);
+        weights[r] = weight[row * stride + at];
     }
-    let mut at = UNIT_POS_X as usize % plan.units.per_row;
-    while at < vectors {
-        let mut weights = Array::<Vector<W, V>>::new(plan.together);
+    #[unroll]
+    for m in 0..plan.rows {
+        let activations = x[m * vectors + at];
         #[unroll]
         for r in 0..plan.together {
-            // Rows beyond the last are computed as the last, and not written.
-            let row = select(first + r < out_features, first + r, out_features - 1);
-            weights[r] = weight[row * stride + at];
-        }
-        #[unroll]
-        for m in 0..plan.rows {
-            let activations = x[m * vectors + at];
+            let mut sum = sums[m * plan.together + r];
             #[unroll]
-            for r in 0..plan.together {
-                let mut sum = sums[m * plan.together + r];
-                #[unroll]
-                for i in 0..width {
-                    sum += f32::cast_from(weights[r].extract(i)) * f32::cast_from(activations.extract(i));
-                }
-                sums[m * plan.together + r] = sum;
+            for i in 0..width {
+                sum += f32::cast_from(weights[r].extract(i)) * f32::cast_from(activations.extract(i));
             }
+            sums[m * plan.together + r] = sum;
         }
-        at += plan.units.per_row;
     }
-    sums
 }

@@ -19,7 +19,7 @@ pub(super) use units::RowUnits;
 
 use cubecl::prelude::*;
 
-use units::add_units;
+use units::{add_units, zeros};
 
 use crate::{QuantType, nested::NESTED_BLOCKSIZE};
 

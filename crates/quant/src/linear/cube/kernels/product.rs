@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use super::{
     CODES, ChosenPlan, RowUnits, ScalePlan, TABLE_COPIES, Table, add_units,
     chosen::{place_of, weighted},
-    scale_of, shared_table, shift_of,
+    scale_of, shared_table, shift_of, zeros,
 };
 use crate::QuantType;
 
@@ -43,7 +43,13 @@ pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
     let row = CUBE_POS * comptime!(plan.units.rows()) + unit / plan.units.per_row;
     let mut sums = zeros(plan.rows);
     if row < out_features {
-        add_row::<F, W, V>(&mut sums, x, packed, absmax, absmax_codes, &values, in_features, row, plan);
+        let words_at_once = W::value().comptime();
+        let vectors = in_features / comptime!(CODES * words_at_once);
+        let mut at = lane;
+        while at < vectors {
+            add_vector::<F, W, V>(&mut sums, x, packed, absmax, absmax_codes, &values, in_features, row, at, plan);
+            at += plan.units.per_row;
+        }
     }
 
     let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
@@ -81,14 +87,18 @@ pub(in super::super) fn matvec_chosen<F: Float, W: Size, V: Size>(
     let place = place_of(out_features, plan.units, chosen_plan);
     let mut total = 0.0f32;
     if place.is_row {
-        for slot in 0..comptime!(chosen_plan.slots()) {
-            let pair = place.target * comptime!(chosen_plan.slots()) + slot;
+        let words_at_once = W::value().comptime();
+        let vectors = in_features / comptime!(CODES * words_at_once);
+        // All choices in one walk, so that several are read at once.
+        let mut walked = UNIT_POS_X as usize % plan.units.per_row;
+        while walked < vectors * comptime!(chosen_plan.slots()) {
+            let pair = place.target * comptime!(chosen_plan.slots()) + walked / vectors;
             let weight = place.weight(chosen, pair, count, chosen_plan);
             let (codes, scales) = (weight * distance as usize, weight * absmax_distance as usize);
             let scale_codes = weight * codes_distance as usize;
             let first = pair / comptime!(chosen_plan.sharing()) * (in_features / V::value());
             let mut sums = zeros(1usize);
-            add_row::<F, W, V>(
+            add_vector::<F, W, V>(
                 &mut sums,
                 x.slice(first, x.len()),
                 packed.slice(codes, packed.len()),
@@ -97,9 +107,11 @@ pub(in super::super) fn matvec_chosen<F: Float, W: Size, V: Size>(
                 &values,
                 in_features,
                 place.row,
+                walked % vectors,
                 plan,
             );
             total += weighted(sums[0], factors, pair, chosen_plan);
+            walked += plan.units.per_row;
         }
     }
     let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
@@ -107,19 +119,9 @@ pub(in super::super) fn matvec_chosen<F: Float, W: Size, V: Size>(
     place.write::<F>(total, out, out_features, plan.units, chosen_plan);
 }
 
+/// Adds the products of rows of activations with the vector `at` of a weight's row.
 #[cube]
-fn zeros(#[comptime] count: usize) -> Array<f32> {
-    let mut sums = Array::<f32>::new(count);
-    #[unroll]
-    for m in 0..count {
-        sums[m] = 0.0f32;
-    }
-    sums
-}
-
-/// Adds a unit's part of the products of rows of activations with a row of a weight.
-#[cube]
-fn add_row<F: Float, W: Size, V: Size>(
+fn add_vector<F: Float, W: Size, V: Size>(
     sums: &mut Array<f32>,
     x: &[Vector<F, V>],
     packed: &[Vector<u32, W>],
@@ -128,44 +130,39 @@ fn add_row<F: Float, W: Size, V: Size>(
     values_of_codes: &Shared<[f32]>,
     in_features: usize,
     row: usize,
+    at: usize,
     #[comptime] plan: MatvecPlan,
 ) {
-    let unit = UNIT_POS_X as usize;
     let words_at_once = W::value().comptime();
     let width = V::value().comptime();
     let parts = comptime!(CODES / width);
     let per_vector = comptime!(CODES * words_at_once);
-    let copy = unit % TABLE_COPIES;
-    let vectors = in_features / per_vector;
-    let first = row * vectors;
-    let mut at = unit % plan.units.per_row;
-    while at < vectors {
-        let words = packed[first + at];
-        let scale = scale_of(absmax, absmax_codes, (first + at) * per_vector, plan.scales);
+    let copy = UNIT_POS_X as usize % TABLE_COPIES;
+    let place = row * (in_features / per_vector) + at;
+    let words = packed[place];
+    let scale = scale_of(absmax, absmax_codes, place * per_vector, plan.scales);
+    #[unroll]
+    for w in 0..words_at_once {
+        let word = words.extract(w);
+        let mut values = Array::<f32>::new(CODES);
         #[unroll]
-        for w in 0..words_at_once {
-            let word = words.extract(w);
-            let mut values = Array::<f32>::new(CODES);
-            #[unroll]
-            for i in 0..CODES {
-                let code = (word >> comptime!(shift_of(i))) & 15u32;
-                values[i] = values_of_codes[code as usize * TABLE_COPIES + copy];
-            }
-            #[unroll]
-            for m in 0..plan.rows {
-                let of_word = (m * in_features + at * per_vector + w * CODES) / width;
-                let mut sum = 0.0f32;
-                #[unroll]
-                for part in 0..parts {
-                    let activations = x[of_word + part];
-                    #[unroll]
-                    for i in 0..width {
-                        sum += values[part * width + i] * f32::cast_from(activations.extract(i));
-                    }
-                }
-                sums[m] += sum * scale;
-            }
+        for i in 0..CODES {
+            let code = (word >> comptime!(shift_of(i))) & 15u32;
+            values[i] = values_of_codes[code as usize * TABLE_COPIES + copy];
         }
-        at += plan.units.per_row;
+        #[unroll]
+        for m in 0..plan.rows {
+            let of_word = (m * in_features + at * per_vector + w * CODES) / width;
+            let mut sum = 0.0f32;
+            #[unroll]
+            for part in 0..parts {
+                let activations = x[of_word + part];
+                #[unroll]
+                for i in 0..width {
+                    sum += values[part * width + i] * f32::cast_from(activations.extract(i));
+                }
+            }
+            sums[m] += sum * scale;
+        }
     }
 }

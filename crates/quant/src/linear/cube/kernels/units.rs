@@ -45,3 +45,14 @@ pub(super) fn add_units(value: f32, shared: &mut Shared<[f32]>, #[comptime] unit
         total
     }
 }
+
+/// Sums of nothing yet.
+#[cube]
+pub(super) fn zeros(#[comptime] count: usize) -> Array<f32> {
+    let mut sums = Array::<f32>::new(count);
+    #[unroll]
+    for m in 0..count {
+        sums[m] = 0.0f32;
+    }
+    sums
+}
