@@ -13,6 +13,10 @@ use crate::{Result, workspace_root};
 
 const SCRIPT: &str = include_str!("run.sh");
 const BESIDE: &str = include_str!("beside_bitsandbytes.py");
+/// Small checkpoints of every family.
+const CHECKPOINTS: &str = "tests/fixtures/checkpoints";
+/// What transformers computes with these, which no test on a GPU reads.
+const REFERENCE: &str = "reference";
 /// Packages with a feature for each kind of GPU.
 const WITH_GPUS: [&str; 7] = [
     "automodel-attention",
@@ -58,6 +62,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     fs::write(out.join("run.sh"), SCRIPT)?;
     fs::write(out.join("beside_bitsandbytes.py"), BESIDE)?;
     copy_folder(&workspace_root().join("crates/automodel/demo"), &out.join("demo"))?;
+    for checkpoint in fs::read_dir(workspace_root().join(CHECKPOINTS))? {
+        let checkpoint = checkpoint?;
+        if checkpoint.file_type()?.is_dir() {
+            copy_folder(&checkpoint.path(), &out.join("checkpoints").join(checkpoint.file_name()))?;
+        }
+    }
     let archive = pack(&out)?;
     println!("{} holds {} test and {} other binaries", out.display(), tests.len(), binaries.len());
     println!("{}: {} MB", archive.display(), fs::metadata(&archive)?.len() / 1_000_000);
@@ -111,12 +121,12 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files of a folder, not its folders.
+/// The files of a folder, not its folders and no references.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
+        if entry.file_type()?.is_file() && !entry.file_name().to_string_lossy().starts_with(REFERENCE) {
             fs::copy(entry.path(), to.join(entry.file_name()))?;
         }
     }

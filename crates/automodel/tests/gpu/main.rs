@@ -1,5 +1,6 @@
 //! Whole models on a GPU, or what poses as one, against the CPU.
 
+mod families;
 mod steps;
 
 use automodel::config::RawConfig;

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Padded on the left.
-const PROMPTS: [&[u32]; 2] = [&[3, 17, 80, 41, 9], &[5, 2]];
+pub(super) const PROMPTS: [&[u32]; 2] = [&[3, 17, 80, 41, 9], &[5, 2]];
 const TOKENS: [u32; 2] = [23, 60];
 
 fn filled<R: AsRef<[u32]>>(model: &AutoModel, prompts: &[R]) -> DecodeCache {
@@ -27,7 +27,13 @@ fn read(logits: Tensor<3>) -> Vec<f32> {
 
 /// Some steps after the prompts, for sequences of at most `limit` tokens, beside the passes of the CPU and those of the device itself.
 /// Returns whether there were steps.
-fn take_steps<R: AsRef<[u32]>>(gpu: &AutoModel, cpu: &AutoModel, prompts: &[R], limit: usize, share: f32) -> bool {
+pub(super) fn take_steps<R: AsRef<[u32]>>(
+    gpu: &AutoModel,
+    cpu: &AutoModel,
+    prompts: &[R],
+    limit: usize,
+    share: f32,
+) -> bool {
     let (mut there, mut here) = (filled(gpu, prompts), filled(cpu, prompts));
     let tokens = &TOKENS[..prompts.len()];
     let ids = tokens.iter().map(|&token| token as i32).collect::<Vec<_>>();
