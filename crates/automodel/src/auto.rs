@@ -1,5 +1,6 @@
 //! From a name to a running model: the calls of the other crates, in order.
 
+use crate::forecast::arranged_bytes;
 use crate::save::carried;
 use crate::variants::Planner;
 use crate::{
@@ -296,7 +297,9 @@ impl FromPretrained {
         if !loaded.is_empty() {
             model.assign_quantized(&mut |path| loaded.take_linear(path))?;
         }
-        model.arrange_parameters();
+        if self.has_room_to_arrange(&plan) {
+            model.arrange_parameters();
+        }
         Ok(AutoModel {
             model,
             tokenizer: tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
@@ -308,6 +311,18 @@ impl FromPretrained {
             report: Some(report),
             mapped,
         })
+    }
+
+    /// Whether the device can have the experts of a layer twice for a moment.
+    fn has_room_to_arrange(&self, plan: &LoadPlan) -> bool {
+        let needed = arranged_bytes(plan);
+        let has_room = needed == 0
+            || self.options.load.device == Device::flex()
+            || self.options.device_memory().is_none_or(|memory| needed <= memory.available_bytes);
+        if !has_room {
+            tracing::warn!(needed, "no room to put experts side by side: the host chooses them, which is slower");
+        }
+        has_room
     }
 
     /// Writes the checkpoint to `out` with its projections in 4 bits, in the format of bitsandbytes, tensor by tensor: no model

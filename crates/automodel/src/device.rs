@@ -197,7 +197,7 @@ pub fn hardware_name(device: &Device) -> Option<String> {
 
 /// The devices of a kind. The driver may be half installed: what panics while it is looked for is not there.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn devices(kind: burn::tensor::DeviceType) -> Vec<Device> {
+pub(crate) fn devices(kind: burn::tensor::DeviceType) -> Vec<Device> {
     std::panic::catch_unwind(|| Device::enumerate(kind).into_iter().collect()).unwrap_or_default()
 }
 

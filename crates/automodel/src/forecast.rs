@@ -5,7 +5,9 @@ use crate::variants::{Planner, Variant};
 use crate::{AutoModelError, Prepared, cache, options::Options};
 use automodel_loader::{CheckpointFiles, DtypePolicy, LoadPlan, QuantizationConfig, TieDecision};
 use automodel_registry::spec::ModelSpec;
+use burn::tensor::Device;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Contexts that are shown unless others are asked for, at most.
 const MOST_CONTEXTS: usize = 4;
@@ -85,7 +87,8 @@ pub struct LoadForecast {
     pub mapped_bytes: u64,
     /// Of all weights, bytes that are surely copied into memory of the process, which the system cannot take back.
     pub held_bytes: u64,
-    /// Highest use of memory while loading, as [`LoadPlan::peak_bytes`].
+    /// Highest use of the device's memory while loading: on the CPU as [`LoadPlan::peak_bytes`], on others the weights and what is moved
+    /// among them in the end; what the host needs meanwhile is little.
     pub peak_bytes: u64,
     /// Whether loading fits.
     pub loading: Fit,
@@ -170,12 +173,12 @@ impl MemoryForecast {
         };
         let planner = Planner { files, prepared, options };
         for variant in planner.variants()? {
-            forecast.loads.push(forecast.load(spec, variant, &contexts));
+            forecast.loads.push(forecast.load(spec, variant, &contexts, &options.load.device));
         }
         Ok(forecast)
     }
 
-    fn load(&self, spec: Option<&ModelSpec>, variant: Variant, contexts: &[usize]) -> LoadForecast {
+    fn load(&self, spec: Option<&ModelSpec>, variant: Variant, contexts: &[usize], device: &Device) -> LoadForecast {
         let Variant { name, selected, dtype, quantization, plan } = variant;
         let (weights, held) = (plan.target_bytes, held_bytes(&plan));
         let cache_bytes = |positions| {
@@ -195,6 +198,8 @@ impl MemoryForecast {
             let fits = |positions| room.is_some_and(|room| cache_bytes(positions).is_some_and(|bytes| bytes <= room));
             Some(last(limit, fits)).filter(|positions| *positions < UNBOUNDED)
         };
+        let peak_bytes =
+            if *device == Device::flex() { plan.peak_bytes } else { held.saturating_add(arranged_bytes(&plan)) };
         LoadForecast {
             name,
             selected,
@@ -205,8 +210,8 @@ impl MemoryForecast {
             dense_bytes: weights.saturating_sub(plan.quantized_bytes()),
             mapped_bytes: plan.mapped_bytes,
             held_bytes: held,
-            peak_bytes: plan.peak_bytes,
-            loading: Fit::of(self.memory, plan.peak_bytes, held),
+            peak_bytes,
+            loading: Fit::of(self.memory, peak_bytes, held),
             contexts: contexts.iter().filter_map(context).collect(),
             largest_context: largest(weights),
             largest_evicting_context: largest(held),
@@ -220,6 +225,18 @@ pub(crate) fn held_bytes(plan: &LoadPlan) -> u64 {
     let undecided = undecided.filter_map(|tie| plan.row(&tie.parameter).filter(|row| !row.mapped));
     let undecided = undecided.map(|row| row.bytes).fold(0, u64::saturating_add);
     plan.target_bytes.saturating_sub(plan.mapped_bytes).saturating_sub(undecided)
+}
+
+/// Bytes of the experts of the layer that has most of them: a GPU has them twice while they are put side by side.
+pub(crate) fn arranged_bytes(plan: &LoadPlan) -> u64 {
+    let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in &plan.rows {
+        if let Some((layer, _)) = row.parameter.split_once(".experts.") {
+            let bytes = layers.entry(layer).or_default();
+            *bytes = bytes.saturating_add(row.bytes);
+        }
+    }
+    layers.into_values().max().unwrap_or(0)
 }
 
 /// A few powers of two up to `limit`, and `limit` itself.

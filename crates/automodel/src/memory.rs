@@ -34,17 +34,26 @@ pub enum MemoryBound {
     System,
     /// The limit of a control group, as containers have it.
     ControlGroup,
+    /// What a GPU has of its own.
+    Device,
     /// A figure that the caller gave.
     Given,
 }
 
 impl DeviceMemory {
     /// The memory of `device`: for the CPU on Linux `MemTotal` and `MemAvailable` of `/proc/meminfo`, within the limits of
-    /// the control groups (version 1 and 2) that this process is in. `None` for other devices and where the system does
+    /// the control groups (version 1 and 2) that this process is in; for NVIDIA's GPUs, in builds with the feature `cuda`, what the
+    /// driver says is there and free, for which the GPU has to be opened. `None` for other devices and where the system does
     /// not tell.
     pub fn of(device: &Device) -> Option<Self> {
-        let tells = cfg!(target_os = "linux") && *device == Device::flex();
-        tells.then(|| of_system(Path::new("/"))).flatten()
+        if *device == Device::flex() {
+            return cfg!(target_os = "linux").then(|| of_system(Path::new("/"))).flatten();
+        }
+        #[cfg(feature = "cuda")]
+        if let Some((total_bytes, available_bytes)) = crate::cuda::memory_of(device) {
+            return Some(Self { total_bytes, available_bytes, bound: MemoryBound::Device });
+        }
+        None
     }
 
     /// A memory of so many bytes, all of them available.
@@ -60,7 +69,11 @@ impl fmt::Display for DeviceMemory {
             return write!(f, "{} assumed", Bytes(self.available_bytes));
         }
         write!(f, "{} of {} available", Bytes(self.available_bytes), Bytes(self.total_bytes))?;
-        f.write_str(if self.bound == MemoryBound::ControlGroup { " in this control group" } else { "" })
+        f.write_str(match self.bound {
+            MemoryBound::ControlGroup => " in this control group",
+            MemoryBound::Device => " on this GPU",
+            MemoryBound::System | MemoryBound::Given => "",
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask nvrtc-check`: the compiler of CUDA takes every kernel, on a machine that has no GPU.
 //!
-//! `driver.c` poses as a driver with one H200. NVRTC, which is the real one, compiles what the tests named `compiles_` launch.
+//! `driver.c` poses as a driver with one H200. NVRTC, which is the real one, compiles what the tests named `compiles_` launch; tests named
+//! `asks_the_driver_` want no kernel.
 
 use cargo_metadata::{Message, TargetKind};
 use clap::Args;
@@ -144,7 +145,11 @@ impl Place {
     fn compile(&self, test: &Path) -> Result<()> {
         let libraries = format!("{}:{}", self.driver.display(), self.toolkit.join("lib").display());
         let mut command = self.command(test);
-        command.env("LD_LIBRARY_PATH", libraries).env("CUDA_PATH", &self.toolkit).args(["compiles_", "--nocapture"]);
+        command.env("LD_LIBRARY_PATH", libraries).env("CUDA_PATH", &self.toolkit).args([
+            "compiles_",
+            "asks_the_driver_",
+            "--nocapture",
+        ]);
         let status = command.status()?;
         if status.success() { Ok(()) } else { Err(format!("{}: {status}", test.display()).into()) }
     }

@@ -8,6 +8,8 @@
 mod probe;
 mod problems;
 
+#[cfg(feature = "cuda")]
+use burn::tensor::{Device, DeviceType};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::PathBuf;
@@ -141,6 +143,18 @@ impl CudaFacts {
 #[cfg(feature = "cuda")]
 pub(crate) fn has_driver() -> bool {
     probe::has_driver()
+}
+
+/// All memory and free memory of a device, in bytes, if it is a GPU of the driver's.
+#[cfg(feature = "cuda")]
+pub(crate) fn memory_of(device: &Device) -> Option<(u64, u64)> {
+    if !has_driver() {
+        return None;
+    }
+    let device = device.clone().inner();
+    let index = crate::device::devices(DeviceType::Cuda).into_iter().position(|known| known == device)?;
+    let gpu = probe::gpu(index)?;
+    Some((gpu.total_bytes?, gpu.free_bytes?))
 }
 
 impl fmt::Display for CudaVersion {

@@ -49,6 +49,13 @@ pub(super) fn has_driver() -> bool {
     }
 }
 
+/// What the driver says of one GPU.
+pub(super) fn gpu(index: usize) -> Option<CudaGpu> {
+    let index = i32::try_from(index).ok()?;
+    // On a thread of its own, since a GPU is opened for a thread.
+    std::thread::spawn(move || driver::init().ok().map(|()| ask_gpu(index))).join().ok().flatten()
+}
+
 fn not_nvidia() -> CudaLibrary {
     let problem = Some("it lacks functions that NVIDIA's has".to_owned());
     CudaLibrary { found: true, problem, ..Default::default() }

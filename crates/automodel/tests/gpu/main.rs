@@ -4,11 +4,15 @@ mod families;
 mod steps;
 
 use automodel::config::RawConfig;
+use automodel::cuda::CudaFacts;
 use automodel::generation::GenerationOptions;
 use automodel::loader::{LoadReport, QuantizationConfig, SaveOptions};
 use automodel::quant::QuantType;
-use automodel::{AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceName, Dtype};
-use burn::tensor::FloatDType;
+use automodel::{
+    AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceMemory, DeviceName, Dtype, Fit, ForecastOptions,
+    MemoryBound,
+};
+use burn::tensor::{DeviceType, FloatDType};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -186,5 +190,25 @@ fn files_in_half_precision_are_quantised_alike() {
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() <= rounding * greatest, "{dtype:?}: {found} for {expected} of {greatest}");
         }
+    }
+}
+
+/// What the driver has free is what loading and forecasts reckon with.
+#[test]
+fn asks_the_driver_for_memory() {
+    let driver = CudaFacts::gather().filter(|facts| !facts.devices.is_empty());
+    let Some(facts) = driver else {
+        eprintln!("SKIPPED: no GPU of CUDA, so none was asked for its memory");
+        return;
+    };
+    for (device, gpu) in Device::enumerate(DeviceType::Cuda).into_iter().zip(facts.devices) {
+        let memory = DeviceMemory::of(&device).unwrap();
+        assert_eq!((Some(memory.total_bytes), memory.bound), (gpu.total_bytes, MemoryBound::Device));
+        assert!(memory.available_bytes > 0 && memory.available_bytes <= memory.total_bytes, "{memory:?}");
+        let demo = AutoModelForCausalLM::from_pretrained("demo").device(device);
+        let forecast = demo.forecast(&ForecastOptions::default().with_contexts([64])).unwrap();
+        assert_eq!(forecast.memory.map(|memory| memory.total_bytes), gpu.total_bytes);
+        assert!(matches!(forecast.loads[0].contexts[0].fit, Fit::Fits { .. }), "{forecast:?}");
+        assert!(matches!(forecast.loads[0].loading, Fit::Fits { .. }), "{forecast:?}");
     }
 }
