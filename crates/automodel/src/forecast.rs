@@ -406,4 +406,12 @@ mod tests {
         assert_eq!((none.cache_bytes, most.total_bytes), (0, u64::MAX));
         assert_eq!(most.fit, Fit::TooLarge { excess_bytes: 1 });
     }
+
+    #[test]
+    fn the_experts_of_one_layer_are_moved_at_once() {
+        let plan = |name: &str| fixture(name).dtype(Dtype::Float32).inspect().unwrap().plan;
+        // Four experts of three projections, 32 x 24.
+        assert_eq!(arranged_bytes(&plan("checkpoints/mixtral")), 4 * 3 * 32 * 24 * 4);
+        assert_eq!(arranged_bytes(&plan("checkpoints/llama")), 0);
+    }
 }
