@@ -43,14 +43,15 @@ pub enum MemoryBound {
 impl DeviceMemory {
     /// The memory of `device`: for the CPU on Linux `MemTotal` and `MemAvailable` of `/proc/meminfo`, within the limits of
     /// the control groups (version 1 and 2) that this process is in; for NVIDIA's GPUs, in builds with the feature `cuda`, what the
-    /// driver says is there and free, for which the GPU has to be opened. `None` for other devices and where the system does
+    /// driver says is there and free, and what this process holds without using it, for which the GPU has to be opened. `None` for other devices and where the system does
     /// not tell.
     pub fn of(device: &Device) -> Option<Self> {
         if *device == Device::flex() {
             return cfg!(target_os = "linux").then(|| of_system(Path::new("/"))).flatten();
         }
         #[cfg(feature = "cuda")]
-        if let Some((total_bytes, available_bytes)) = crate::cuda::memory_of(device) {
+        if let Some((total_bytes, free_bytes)) = crate::cuda::memory_of(device) {
+            let available_bytes = free_bytes.saturating_add(unused(device)).min(total_bytes);
             return Some(Self { total_bytes, available_bytes, bound: MemoryBound::Device });
         }
         None
@@ -60,6 +61,13 @@ impl DeviceMemory {
     pub fn given(bytes: u64) -> Self {
         Self { total_bytes: bytes, available_bytes: bytes, bound: MemoryBound::Given }
     }
+}
+
+/// What this process holds of a device's memory without a use for it, as after a model was dropped.
+#[cfg(feature = "cuda")]
+fn unused(device: &Device) -> u64 {
+    let usage = device.memory_pool_usage();
+    usage.map_or(0, |usage| usage.bytes_reserved.saturating_sub(usage.bytes_in_use))
 }
 
 /// `3.1 GiB of 15.6 GiB available`

@@ -105,6 +105,7 @@ pub fn execute(
         report: report_of(plan),
         meter: PeakMeter::start(),
     };
+    run.make_room()?;
     let tied = ties::compare(plan, &mut run.maps, &mut run.report)?;
 
     let following: HashSet<&str> = tied.iter().map(|(parameter, _)| parameter.as_str()).collect();
@@ -180,6 +181,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// What an earlier model has left of the device's memory is given back: pools keep it for tensors of the same sizes.
+    fn make_room(&mut self) -> Result<(), LoadError> {
+        if *self.device != Device::flex() {
+            self.wait_for_device()?;
+            self.device.memory_cleanup();
+        }
+        Ok(())
+    }
+
     fn load(&mut self, row: &PlanRow) -> Result<(), LoadError> {
         match row.encoding {
             Some(encoding) => self.load_quantized(row, encoding),
