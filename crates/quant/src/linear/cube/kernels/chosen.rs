@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::RowUnits;
+use super::{RowUnits, add_units};
 
 /// How rows of activations go with the weights that were chosen for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ impl ChosenPlan {
 #[derive(CubeType)]
 pub(super) struct Place {
     /// The row of the result.
-    pub target: usize,
+    target: usize,
     /// Which of a choice's weights.
     part: usize,
     /// The row of that weight.
@@ -58,15 +58,22 @@ impl Place {
         choice as usize * plan.parts + self.part
     }
 
-    /// The first unit of a row writes its sum.
-    pub fn write<F: Float>(
+    /// The choice that a unit is at when it has walked over so many vectors of this row's choices, counted over all rows.
+    pub fn pair(&self, walked: usize, vectors: usize, #[comptime] plan: ChosenPlan) -> usize {
+        self.target * comptime!(plan.slots()) + walked / vectors
+    }
+
+    /// The first unit of a row writes the sum over its units.
+    pub fn write_sum<F: Float>(
         &self,
-        total: f32,
+        part_of_unit: f32,
         out: &mut [F],
         out_features: usize,
         #[comptime] units: RowUnits,
         #[comptime] plan: ChosenPlan,
     ) {
+        let mut shared = Shared::<[f32]>::new_slice(units.of_cube);
+        let total = add_units(part_of_unit, &mut shared, units);
         let lane = UNIT_POS_X as usize % units.per_row;
         if self.is_row && lane == 0usize {
             let row = self.part * out_features + self.row;

@@ -87,7 +87,7 @@ pub(in super::super) fn few_rows_chosen<F: Float, W: Float, V: Size>(
         // All choices in one walk, so that several are read at once.
         let mut walked = UNIT_POS_X as usize % plan.units.per_row;
         while walked < vectors * comptime!(chosen_plan.slots()) {
-            let pair = place.target * comptime!(chosen_plan.slots()) + walked / vectors;
+            let pair = place.pair(walked, vectors, chosen_plan);
             let start = place.weight(chosen, pair, count, chosen_plan) * distance as usize;
             let first = pair / comptime!(chosen_plan.sharing()) * vectors;
             let (x, weight) = (x.slice(first, x.len()), weight.slice(start, weight.len()));
@@ -98,9 +98,7 @@ pub(in super::super) fn few_rows_chosen<F: Float, W: Float, V: Size>(
             walked += plan.units.per_row;
         }
     }
-    let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
-    let total = add_units(total, &mut shared, plan.units);
-    place.write::<F>(total, out, out_features, plan.units, chosen_plan);
+    place.write_sum::<F>(total, out, out_features, plan.units, chosen_plan);
 }
 
 /// Adds the products of rows of activations with the vector `at` of neighbouring rows of a weight, from `first` on.

@@ -92,7 +92,7 @@ pub(in super::super) fn matvec_chosen<F: Float, W: Size, V: Size>(
         // All choices in one walk, so that several are read at once.
         let mut walked = UNIT_POS_X as usize % plan.units.per_row;
         while walked < vectors * comptime!(chosen_plan.slots()) {
-            let pair = place.target * comptime!(chosen_plan.slots()) + walked / vectors;
+            let pair = place.pair(walked, vectors, chosen_plan);
             let weight = place.weight(chosen, pair, count, chosen_plan);
             let (codes, scales) = (weight * distance as usize, weight * absmax_distance as usize);
             let scale_codes = weight * codes_distance as usize;
@@ -114,9 +114,7 @@ pub(in super::super) fn matvec_chosen<F: Float, W: Size, V: Size>(
             walked += plan.units.per_row;
         }
     }
-    let mut shared = Shared::<[f32]>::new_slice(plan.units.of_cube);
-    let total = add_units(total, &mut shared, plan.units);
-    place.write::<F>(total, out, out_features, plan.units, chosen_plan);
+    place.write_sum::<F>(total, out, out_features, plan.units, chosen_plan);
 }
 
 /// Adds the products of rows of activations with the vector `at` of a weight's row.
