@@ -3,11 +3,10 @@
 use super::{PlanRow, PlanSource, build::Builder};
 use crate::{Encoding, LoadError, Problems, QuantizationFault, ShapeMismatch, StoredDtype, TensorInfo, strided::Walk};
 use automodel_quant::{
-    QuantError, QuantType, WeightDtype,
+    QuantError, QuantType,
     format::{Companion, QuantState, TensorHeader},
 };
 use automodel_registry::weights::{ParameterSlot, SourcePiece, ViewOp};
-use burn::tensor::FloatDType;
 
 const STORED_4BIT: &str = "the dtype before quantisation, which the codes stand for";
 
@@ -92,7 +91,7 @@ impl Builder<'_> {
             role: slot.role,
             stored: source.stored,
             sources: vec![source],
-            target: float_of(state.dtype),
+            target: state.dtype.float(),
             reason: STORED_4BIT,
             encoding: Some(encoding),
             companions,
@@ -215,14 +214,6 @@ fn encoding_of(walk: &Walk, state: &QuantState) -> Encoding {
         blocksize: state.blocksize,
         double_quant: state.nested.is_some() && keeps_nested,
         prequantized: true,
-    }
-}
-
-fn float_of(dtype: WeightDtype) -> FloatDType {
-    match dtype {
-        WeightDtype::Float32 => FloatDType::F32,
-        WeightDtype::Float16 => FloatDType::F16,
-        WeightDtype::BFloat16 => FloatDType::BF16,
     }
 }
 
