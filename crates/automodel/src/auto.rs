@@ -191,8 +191,8 @@ impl FromPretrained {
     }
 
     /// How products of few tokens with 4-bit weights are computed. [`Precision::Fast`] rounds activations of one or two tokens to 15
-    /// bits on processors, which is faster with AVX2 but not AVX-512, and the values of codes to the activations' dtype on tensor
-    /// cores; generic implementation only.
+    /// bits on processors with AVX2 or AVX-512, and the values of codes to the activations' dtype on tensor cores; generic implementation
+    /// only.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.options.precision = precision;
         self

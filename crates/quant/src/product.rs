@@ -21,8 +21,8 @@ pub enum Precision {
     /// In single precision.
     #[default]
     Exact,
-    /// Where that is faster (one or two rows on AVX2), activations as 15-bit integers with a scale for each 32 and codes as 16-bit
-    /// integers: tests bound the error by 2e-4 of the norm of the row of weights times the norm of the activations. On tensor cores
+    /// Where that is faster (one or two rows on AVX2 and AVX-512), activations as 15-bit integers with a scale for each 32 and codes as
+    /// 16-bit integers: tests bound the error by 2e-4 of the norm of the row of weights times the norm of the activations. On tensor cores
     /// codes are rounded to the dtype of the activations. Elsewhere as `Exact`.
     Fast,
 }
@@ -122,10 +122,10 @@ pub fn matvec(weight: &Matrix4bit<'_>, x: &[f32], precision: Precision) -> Resul
     let direct = weight.blocks.rows_are_chunks(weight.columns);
     let precision = if m <= FIXED_ROWS { precision } else { Precision::Exact };
     // A row that does not begin and end with a chunk is decoded to a buffer first.
-    let groups: Vec<(Activations, usize)> = x
+    let groups: Vec<Activations> = x
         .chunks(MAX_ROWS * weight.columns)
         .filter(|_| direct)
-        .map(|rows| (isa.prepare(precision, rows), rows.len() / weight.columns))
+        .map(|rows| isa.prepare(precision, rows, weight.columns))
         .collect();
     let mut transposed = vec![0.0; weight.rows * m];
     let product = |first: usize, out: &mut [f32]| {
@@ -134,7 +134,7 @@ pub fn matvec(weight: &Matrix4bit<'_>, x: &[f32], precision: Precision) -> Resul
             let row = first + place;
             if direct {
                 let row = weight.row(row);
-                for ((x, _), out) in groups.iter().zip(out.chunks_mut(MAX_ROWS)) {
+                for (x, out) in groups.iter().zip(out.chunks_mut(MAX_ROWS)) {
                     isa.dot(weight.blocks.quant_type, &row, x, out);
                 }
             } else {

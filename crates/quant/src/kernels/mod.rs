@@ -2,6 +2,7 @@
 //!
 //! Everything here works on parts of one weight whose lengths the callers have checked; nothing here is public.
 
+mod aligned;
 mod portable;
 mod tile;
 
@@ -9,12 +10,15 @@ mod tile;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod fixed;
 
 use std::sync::OnceLock;
 
 use half::{bf16, f16};
 
 use crate::{Precision, QuantType};
+pub(crate) use aligned::Aligned;
 pub(crate) use portable::{LEAST_SCALE, magnitude};
 pub(crate) use tile::{PANEL, TILE_DEPTH, TILE_ROWS, TILE_STRIDE};
 
@@ -33,10 +37,6 @@ enum Set {
 
 /// Rows of activations that a product takes at once.
 pub(crate) const MAX_ROWS: usize = 4;
-
-/// Activations that share a scale in fixed point.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const SHARED: usize = CHUNK;
 
 /// Rows of activations for which integers are faster: with more, multiplications rather than look-ups take the time.
 pub(crate) const FIXED_ROWS: usize = 2;
@@ -110,44 +110,52 @@ impl Isa {
         }
     }
 
-    /// Brings activations into the order and the type that `dot` reads. Whole chunks only.
-    pub(crate) fn prepare(self, precision: Precision, x: &[f32]) -> Activations {
-        assert_eq!(x.len() % CHUNK, 0);
-        match (self.0, precision) {
+    /// Brings rows of activations, `columns` long, into the order and the type that `dot` reads. Whole chunks only.
+    pub(crate) fn prepare(self, precision: Precision, x: &[f32], columns: usize) -> Activations {
+        assert!(columns > 0 && columns.is_multiple_of(CHUNK) && x.len().is_multiple_of(columns));
+        let rows = x.len() / columns;
+        let values = match (self.0, precision) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the set is only made after its features were detected.
-            (Set::Avx2, Precision::Fast) => Activations::Fixed(unsafe { avx2::fixed_point(x) }),
+            (Set::Avx2, Precision::Fast) => Values::Fixed(unsafe { avx2::fixed_point(x) }),
             #[cfg(target_arch = "x86_64")]
-            (Set::Avx2, Precision::Exact) => Activations::Float(avx2::reorder(x)),
+            (Set::Avx2, Precision::Exact) => Values::Float(avx2::reorder(x)),
             #[cfg(target_arch = "x86_64")]
-            (Set::Avx512, _) => Activations::Float(avx512::reorder(x)),
-            (Set::Portable, _) => Activations::Float(x.to_vec()),
-        }
+            (Set::Avx512, Precision::Fast) => Values::Fixed(avx512::fixed_point(x, columns)),
+            #[cfg(target_arch = "x86_64")]
+            (Set::Avx512, Precision::Exact) => Values::Float(avx512::reorder(x, columns)),
+            (Set::Portable, _) => Values::Float(Aligned::copy(x)),
+        };
+        Activations { rows, columns, isa: self, values }
     }
 
     /// Products of one row of weights with up to [`MAX_ROWS`] rows of activations, which `prepare` brought into this order.
     pub(crate) fn dot(self, quant_type: QuantType, weights: &RowWeights<'_>, x: &Activations, out: &mut [f32]) {
         let columns = weights.packed.len() * 2;
-        assert!(!out.is_empty() && out.len() <= MAX_ROWS && x.len() == columns * out.len());
+        assert!(
+            !out.is_empty() && out.len() <= MAX_ROWS && x.rows == out.len() && x.columns == columns && x.isa == self
+        );
         assert!(weights.head > 0 && weights.head <= weights.blocksize && weights.head.is_multiple_of(CHUNK));
         assert!(columns.is_multiple_of(CHUNK) && weights.blocksize.is_multiple_of(CHUNK));
         assert_eq!(weights.absmax.len(), 1 + columns.saturating_sub(weights.head).div_ceil(weights.blocksize));
-        match (self.0, x) {
+        match (self.0, &x.values) {
             // SAFETY: the set is only made after its features were detected; lengths are checked above.
             #[cfg(target_arch = "x86_64")]
-            (Set::Avx2, Activations::Float(x)) => unsafe { avx2::dot(quant_type, weights, x, out) },
+            (Set::Avx2, Values::Float(x)) => unsafe { avx2::dot(quant_type, weights, x, out) },
             #[cfg(target_arch = "x86_64")]
-            (Set::Avx2, Activations::Fixed(x)) => {
+            (Set::Avx512, Values::Float(x)) => unsafe { avx512::dot(quant_type, weights, x, out) },
+            (Set::Portable, Values::Float(x)) => portable::dot(quant_type, weights, x, out),
+            #[cfg(target_arch = "x86_64")]
+            (set, Values::Fixed(x)) => {
                 assert!(out.len() <= FIXED_ROWS);
-                // SAFETY: as above.
-                unsafe { avx2::dot_fixed(quant_type, weights, x, out) }
+                match set {
+                    // SAFETY: as above.
+                    Set::Avx2 => unsafe { avx2::dot_fixed(quant_type, weights, x, out) },
+                    // SAFETY: as above.
+                    Set::Avx512 => unsafe { avx512::dot_fixed(quant_type, weights, x, out) },
+                    Set::Portable => unreachable!("plain Rust prepares floats"),
+                }
             }
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            (Set::Avx512, Activations::Float(x)) => unsafe { avx512::dot(quant_type, weights, x, out) },
-            (_, Activations::Float(x)) => portable::dot(quant_type, weights, x, out),
-            #[cfg(target_arch = "x86_64")]
-            (_, Activations::Fixed(_)) => unreachable!("only AVX2 prepares fixed-point activations"),
         }
     }
 
@@ -158,10 +166,12 @@ impl Isa {
         assert!((1..=MAX_ROWS).contains(&m) && out.len() == rows.len() / columns * m);
         match self.0 {
             Set::Portable => portable::dot_dense(rows, columns, x, out),
-            // SAFETY: the set is only made after its features were detected; lengths are checked above. Wider vectors would not
-            // help: memory sets the pace.
+            // SAFETY: the set is only made after its features were detected; lengths are checked above.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 | Set::Avx512 => unsafe { avx2::dot_dense(rows, columns, x, out) },
+            Set::Avx2 => unsafe { avx2::dot_dense(rows, columns, x, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512::dot_dense(rows, columns, x, out) },
         }
     }
 
@@ -225,30 +235,20 @@ impl<'a> RowWeights<'a> {
     }
 }
 
-/// Activations as a kernel reads them.
-pub(crate) enum Activations {
+/// Rows of activations as the kernels of an instruction set read them.
+pub(crate) struct Activations {
+    rows: usize,
+    columns: usize,
+    isa: Isa,
+    values: Values,
+}
+
+enum Values {
     /// Single precision.
-    Float(Vec<f32>),
+    Float(Aligned<f32>),
     /// Integers with scales.
     #[cfg(target_arch = "x86_64")]
-    Fixed(FixedPoint),
-}
-
-/// 16-bit integers, `values[i] * scales[i / SHARED]`.
-#[cfg(target_arch = "x86_64")]
-pub(crate) struct FixedPoint {
-    pub(crate) values: Vec<i16>,
-    pub(crate) scales: Vec<f32>,
-}
-
-impl Activations {
-    fn len(&self) -> usize {
-        match self {
-            Self::Float(values) => values.len(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Fixed(fixed) => fixed.values.len(),
-        }
-    }
+    Fixed(fixed::FixedPoint),
 }
 
 /// A floating-point type that kernels read and write.
@@ -266,6 +266,14 @@ pub trait Kernel: Copy + Default + Send + Sync + 'static {
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
     unsafe fn load8(values: *const Self) -> std::arch::x86_64::__m256;
+
+    /// Sixteen values in single precision.
+    ///
+    /// # Safety
+    /// Sixteen values are readable at `values` and the processor has AVX-512 F.
+    #[cfg(target_arch = "x86_64")]
+    #[doc(hidden)]
+    unsafe fn load16(values: *const Self) -> std::arch::x86_64::__m512;
 
     /// Decodes chunks of 16 bytes to 32 values each, in order.
     ///
@@ -295,6 +303,13 @@ macro_rules! kernel {
             unsafe fn load8(values: *const Self) -> std::arch::x86_64::__m256 {
                 // SAFETY: the caller's promise is the callee's condition.
                 unsafe { avx2::convert::$load(values.cast()) }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn load16(values: *const Self) -> std::arch::x86_64::__m512 {
+                // SAFETY: the caller's promise is the callee's condition.
+                unsafe { avx512::$load(values.cast()) }
             }
 
             #[cfg(target_arch = "x86_64")]

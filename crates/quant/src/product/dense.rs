@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{MAX_MATVEC_ROWS, count_rows, rows_per_task, tiled, transpose};
 use crate::{
     Element, Elements, QuantError,
-    kernels::{Isa, MAX_ROWS},
+    kernels::{Aligned, Isa, MAX_ROWS},
     quantized::{check_length, elements_of},
 };
 
@@ -67,6 +67,7 @@ impl<'a> DenseMatrix<'a> {
         if m == 0 {
             return Vec::new();
         }
+        let x = &*Aligned::copy(x);
         let mut transposed = vec![0.0; self.rows * m];
         let rows = rows_per_task(self.rows, self.columns * size_of::<T>()).next_multiple_of(ROWS_AT_ONCE);
         let tasks = transposed.par_chunks_mut(rows * m).zip(values.par_chunks(rows * self.columns));

@@ -5,15 +5,15 @@ use std::arch::x86_64::*;
 use super::decode::planes4;
 use crate::{
     QuantType,
-    kernels::{CHUNK, MAX_ROWS, RowWeights},
+    kernels::{Aligned, CHUNK, MAX_ROWS, RowWeights},
 };
 
 /// Where the elements of eight neighbours are after `decode`: even ones first.
 const ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 
 /// Activations in the order in which `dot` decodes weights. Whole chunks only.
-pub(in crate::kernels) fn reorder(x: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
+pub(in crate::kernels) fn reorder(x: &[f32]) -> Aligned<f32> {
+    let mut out = Aligned::zeros(x.len());
     for (out, x) in out.as_chunks_mut::<8>().0.iter_mut().zip(x.as_chunks::<8>().0) {
         *out = ORDER.map(|place| x[place]);
     }

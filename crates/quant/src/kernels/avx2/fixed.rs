@@ -8,23 +8,11 @@ use std::arch::x86_64::*;
 use super::dot::{AHEAD, add_lanes, codes, shifts};
 use crate::{
     QuantType,
-    kernels::{CHUNK, FIXED_ROWS, FixedPoint, RowWeights, SHARED},
+    kernels::{
+        Aligned, CHUNK, FIXED_ROWS, RowWeights,
+        fixed::{FixedPoint, SHARED, integers, table, unit},
+    },
 };
-
-/// What stands for a weight of 1, chosen such that all codes are near integers: within 5e-5 of their value for NF4 (the least over
-/// all units of 16 bits is 2e-5, but with greater absolute errors), and exactly for FP4, whose codes are multiples of 1/192.
-const fn unit(quant_type: QuantType) -> f32 {
-    match quant_type {
-        QuantType::Nf4 => 30523.1,
-        QuantType::Fp4 => 170.0 * 192.0,
-    }
-}
-
-/// The greatest integer for an activation: four products, which one lane adds, stay within 32 bits.
-const GREATEST: f32 = 16383.0;
-
-/// Activations below this count as zero if all that share a scale are: the reciprocals of much less overflow.
-const LEAST_MAGNITUDE: f32 = 1e-30;
 
 /// Activations in the order in which `dot_fixed` decodes weights: of each sixteen the even places, then the odd ones. Whole chunks
 /// only.
@@ -33,29 +21,16 @@ const LEAST_MAGNITUDE: f32 = 1e-30;
 /// AVX2.
 #[target_feature(enable = "avx2")]
 pub(in crate::kernels) unsafe fn fixed_point(x: &[f32]) -> FixedPoint {
-    let mut values = vec![0; x.len()];
-    let mut scales = vec![0.0; x.len() / SHARED];
+    let mut values = Aligned::zeros(x.len());
+    let mut scales = Aligned::zeros(x.len() / SHARED);
     let (x, _) = x.as_chunks::<SHARED>();
-    for ((x, values), scale) in x.iter().zip(values.as_chunks_mut::<SHARED>().0).zip(&mut scales) {
-        let bits = x.iter().fold(0, |bits, value| bits.max(value.to_bits() & 0x7fff_ffff));
-        let magnitude = f32::from_bits(bits);
-        // What is not finite must not turn into numbers: the scale carries it on.
-        *scale = if magnitude.is_finite() { magnitude / GREATEST } else { f32::NAN };
-        if magnitude.is_finite() && magnitude > LEAST_MAGNITUDE {
-            let to_integer = GREATEST / magnitude;
-            let integers: [i16; SHARED] = std::array::from_fn(|place| nearest(x[place] * to_integer));
-            let half = |place| place / 16 * 16;
-            *values = std::array::from_fn(|place| integers[half(place) + place % 8 * 2 + place % 16 / 8]);
-        }
+    for ((x, values), scale) in x.iter().zip(values.as_chunks_mut::<SHARED>().0).zip(&mut *scales) {
+        let (integers, shared) = integers(x);
+        *scale = shared;
+        let half = |place| place / 16 * 16;
+        *values = std::array::from_fn(|place| integers[half(place) + place % 8 * 2 + place % 16 / 8]);
     }
     FixedPoint { values, scales }
-}
-
-/// The nearest integer; without a call into the mathematics library, which a build for any x86-64 would make.
-#[inline(always)]
-fn nearest(value: f32) -> i16 {
-    // SAFETY: a number of at most 16383.5.
-    unsafe { (value + 0.5f32.copysign(value)).to_int_unchecked::<i32>() as i16 }
 }
 
 /// # Safety
@@ -130,14 +105,13 @@ fn planes2(quant_type: QuantType) -> [__m256i; 2] {
     })
 }
 
-/// Low and high bytes of the nearest integers.
+/// Low and high bytes of the table.
 const fn byte_planes(quant_type: QuantType) -> [[u8; 16]; 2] {
-    let table = quant_type.code();
+    let table = table(quant_type);
     let mut planes = [[0; 16]; 2];
     let mut code = 0;
     while code < 16 {
-        let value = table[code] * unit(quant_type);
-        let bytes = ((if value < 0.0 { value - 0.5 } else { value + 0.5 }) as i16).to_le_bytes();
+        let bytes = table[code].to_le_bytes();
         (planes[0][code], planes[1][code]) = (bytes[0], bytes[1]);
         code += 1;
     }
