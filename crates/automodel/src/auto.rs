@@ -110,10 +110,11 @@ impl FromPretrained {
         self
     }
 
-    /// Everything about how a repo is found and downloaded: token, server, lock file, retries, progress. Replaces what was said
-    /// of revision, cache directory and folder.
+    /// Everything about how a repo is found and downloaded: token, server, lock file, retries, progress. Revision, cache directory
+    /// and folder that `options` leaves open stay as they were said before, and offline mode stays on;
+    /// [`offline(false)`](Self::offline) ends it.
     pub fn hub_options(mut self, options: HubOptions) -> Self {
-        self.options.hub = options;
+        self.options.set_hub(options);
         self
     }
 

@@ -3,6 +3,7 @@
 mod defaults;
 mod dtype;
 mod error;
+pub mod files;
 mod generation;
 mod harmless;
 mod json;

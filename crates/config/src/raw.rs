@@ -1,15 +1,14 @@
 //! The config as the author wrote it.
 
 use std::{
-    fs::File,
-    io::Read,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value};
 
 use crate::{
-    ClassDefaults, ConfigError, ConfigWarning, Overrides, ResolvedConfig,
+    ClassDefaults, ConfigError, ConfigWarning, Overrides, ResolvedConfig, files,
     json::{self, NESTING_LIMIT, ParseError},
     merge, resolve,
 };
@@ -187,9 +186,12 @@ pub(crate) fn location(path: Option<&Path>) -> String {
 /// Reads a file that holds one object.
 pub(crate) fn read_object(path: &Path) -> Result<(Map<String, Value>, Vec<ConfigWarning>), ConfigError> {
     let unreadable = |source| ConfigError::UnreadableFile { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = match files::read(path, FILE_SIZE_LIMIT) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(ConfigError::OversizedFile { location: location(Some(path)), limit: FILE_SIZE_LIMIT });
+        }
+        result => result.map_err(unreadable)?,
+    };
     parse_object(&bytes, &location(Some(path)))
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{HubError, ModelSource, file_name::is_contained, hints};
+use crate::{HubError, ModelSource, file_name::is_contained, files, hints};
 
 /// The file that makes a directory a checkpoint.
 const CONFIG: &str = "config.json";
@@ -50,8 +50,8 @@ impl Checkpoint {
     /// The checkpoint in `dir`, which must hold a `config.json`.
     ///
     /// # Errors
-    /// [`HubError::MissingConfig`], [`HubError::DanglingLink`] if there is only a link that leads nowhere, or
-    /// [`HubError::Unreadable`].
+    /// [`HubError::MissingConfig`], [`HubError::UnsupportedFormat`] if there are weights for other programs instead,
+    /// [`HubError::DanglingLink`] if there is only a link that leads nowhere, or [`HubError::Unreadable`].
     pub(crate) fn open(dir: PathBuf, source: ModelSource, commit: Option<String>) -> Result<Self, HubError> {
         let checkpoint = Self { dir, source, commit, headers_only: false, temporary: None };
         let config = checkpoint.config_file();
@@ -65,12 +65,14 @@ impl Checkpoint {
     }
 
     fn without_config(self, config: PathBuf) -> HubError {
-        match fs::read_link(&config) {
-            Ok(target) => HubError::DanglingLink { link: config, target },
-            Err(_) => {
-                let found = hints::first_few(hints::names_in(&self.dir));
-                HubError::MissingConfig { directory: self.dir, found }
-            }
+        if let Some(target) = files::dangling(&config) {
+            return HubError::DanglingLink { link: config, target };
+        }
+        let names = hints::names_in(&self.dir);
+        match names.iter().find(|name| name.ends_with(".gguf")) {
+            // No checkpoint whose config was forgotten, but one for other programs.
+            Some(name) => HubError::UnsupportedFormat { path: self.dir.join(name), format: "GGUF" },
+            None => HubError::MissingConfig { directory: self.dir, found: hints::first_few(names) },
         }
     }
 
@@ -79,7 +81,8 @@ impl Checkpoint {
         self.dir.join(CONFIG)
     }
 
-    /// Path of the file called `name`, or `None` if there is none.
+    /// Path of the file called `name`, or `None` if there is none. A link that leads nowhere and what is no regular file count as
+    /// there: whoever opens them says what is wrong.
     ///
     /// `name` may come from outside: it is relative with `/` between its parts, and a name that would leave the directory
     /// under the rules of POSIX or of Windows (`..`, an absolute path, a drive, a share, a device, NUL) is never found.
@@ -88,7 +91,8 @@ impl Checkpoint {
             return None;
         }
         let path = self.dir.join(name);
-        path.is_file().then_some(path)
+        let is_there = fs::symlink_metadata(&path).is_ok() && !path.is_dir();
+        is_there.then_some(path)
     }
 
     /// The files of the checkpoint's own directory that matter to a language model, sorted by name: configuration, weights,

@@ -26,7 +26,9 @@ mod cache;
 mod checkpoint;
 mod environment;
 mod error;
+mod expand;
 mod file_name;
+mod files;
 mod hints;
 #[cfg(feature = "network")]
 mod network;
@@ -44,7 +46,8 @@ pub use error::HubError;
 pub use network::{
     lock_file::{LockFile, LockedFile, LockedModel},
     maintenance::{
-        CacheProblem, CacheReport, CachedRevision, Pruned, RepoReport, list_cache, prune_cache, verify_cache,
+        CacheProblem, CacheReport, CachedRevision, Kept, PruneReport, Pruned, RepoReport, list_cache, prune_cache,
+        verify_cache,
     },
     retry::RetryPolicy,
 };

@@ -46,6 +46,34 @@ pub enum LoadError {
         /// The pickle file.
         file: PathBuf,
     },
+    /// A checkpoint for other programs.
+    #[error(
+        "{} is in GGUF format, which is not supported: take the repo that it was made from, with weights in safetensors format",
+        .file.display()
+    )]
+    GgufWeights {
+        /// The GGUF file.
+        file: PathBuf,
+    },
+    /// A link that leads nowhere where a file belongs.
+    #[error(
+        "{} is a link to {}, which does not exist: what it led to was removed or moved; mend the link, or download it again",
+        .link.display(), .target.display()
+    )]
+    DanglingLink {
+        /// The link.
+        link: PathBuf,
+        /// What it points to, as it is written in the link.
+        target: PathBuf,
+    },
+    /// Something else where a file belongs.
+    #[error("{} is {found}, where a file with weights or their index belongs: put the file in its place", .path.display())]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+        /// What it is: `a directory`, `a named pipe`.
+        found: &'static str,
+    },
     /// An index that is not JSON of the expected form.
     #[error("{} is no index of a sharded checkpoint: download it again", .index.display())]
     IndexSyntax {

@@ -1,8 +1,8 @@
 //! Under each fault a download ends with the right bytes or the right error, and leaves nothing half-done.
 
-use crate::workplace::{NEEDED, Workplace, names_below, of_storage};
+use crate::workplace::{NEEDED, REPO, Workplace, names_below, of_storage};
 use automodel_hub::{HubError, HubOptions};
-use automodel_hub_test_server::{Fault, FaultKind};
+use automodel_hub_test_server::{Fault, FaultKind, Repo};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -266,4 +266,18 @@ fn proxies_are_used_unless_the_host_is_exempt() {
     let nonsense = automodel_hub::Environment { http_proxy: Some("::not a proxy".to_owned()), ..place.environment() };
     let error = automodel_hub::resolve_with("org/tiny", &place.options(), &nonsense).unwrap_err();
     assert!(error.to_string().contains("proxy"), "{error}");
+}
+
+#[test]
+fn a_list_of_files_has_a_largest_size_whatever_its_pages() {
+    let names = (0..60_000).map(|number| (format!("{number:0>1000}"), Vec::new()));
+    let mut repo = Repo::default();
+    repo.commit("main", names.chain([("config.json".to_owned(), b"{}".to_vec())]));
+    let place = Workplace::new();
+    place.server.change(|hub| {
+        hub.repos.insert(REPO.to_owned(), repo);
+        hub.page = 10_000;
+    });
+    let error = place.load().unwrap_err();
+    assert!(error.to_string().contains("the list of files has more than"), "{error}");
 }

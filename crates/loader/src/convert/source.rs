@@ -115,7 +115,7 @@ impl<'a> Source<'a> {
         let file = match self.open.take() {
             Some((open, file)) if open == shard => file,
             _ => {
-                let file = File::open(&described.path).map_err(failed("open"))?;
+                let file = automodel_config::files::open(&described.path).map_err(failed("open"))?;
                 let stamp = FileStamp::of(&file).map_err(failed("open"))?;
                 if let Some(change) = described.stamp.change_to(stamp) {
                     return Err(LoadError::ShardChanged { file: described.path.clone(), change });

@@ -75,8 +75,8 @@ impl CheckpointFiles {
     /// [`LoadError::NoWeights`] and [`LoadError::PyTorchWeights`] if neither file is there; otherwise one of the
     /// variants about an index, a shard or a header, each of which names the file.
     pub fn open(directory: &Path) -> Result<Self, LoadError> {
-        let single = directory.join(SINGLE_FILE).exists();
-        let indexed = directory.join(INDEX_FILE).exists();
+        let single = directory.join(SINGLE_FILE).is_file();
+        let indexed = directory.join(INDEX_FILE).is_file();
         let name = match (single, indexed) {
             (true, _) => SINGLE_FILE,
             (false, true) => INDEX_FILE,
@@ -189,7 +189,7 @@ impl CheckpointFiles {
             given: self.directory.display().to_string(),
         })?;
         let read = || -> io::Result<Vec<u8>> {
-            let mut file = fs::File::open(&shard.path)?;
+            let mut file = automodel_config::files::open(&shard.path)?;
             file.seek(io::SeekFrom::Start(info.range.start))?;
             let mut bytes = Vec::new();
             // One byte more than the limit shows that it was exceeded.
@@ -254,6 +254,10 @@ fn read_headers(
 
 /// The error for a directory without safetensors files, by what it has instead.
 fn no_weights(directory: &Path) -> LoadError {
+    let obstacles = [SINGLE_FILE, INDEX_FILE].into_iter().filter_map(|name| index::obstacle(&directory.join(name)));
+    if let Some(error) = obstacles.into_iter().next() {
+        return error;
+    }
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(source) => return LoadError::io("list", directory, source),
@@ -268,8 +272,11 @@ fn no_weights(directory: &Path) -> LoadError {
     if let Some(name) = names.iter().find(safetensors) {
         return LoadError::NoWeights { directory: directory.to_owned(), found: Some(name.clone()) };
     }
-    match names.iter().find(pytorch) {
-        Some(name) => LoadError::PyTorchWeights { file: directory.join(name) },
+    if let Some(name) = names.iter().find(pytorch) {
+        return LoadError::PyTorchWeights { file: directory.join(name) };
+    }
+    match names.iter().find(|name| name.ends_with(".gguf")) {
+        Some(name) => LoadError::GgufWeights { file: directory.join(name) },
         None => LoadError::NoWeights { directory: directory.to_owned(), found: None },
     }
 }

@@ -264,3 +264,52 @@ proptest! {
         prop_assert!(CheckpointFiles::open(directory.path()).is_err());
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn links_to_nowhere_and_what_is_no_file_are_named_and_nobody_waits() {
+    let link = |directory: &Path, name: &str| {
+        let _ = fs::remove_file(directory.join(name));
+        std::os::unix::fs::symlink("../blobs/gone", directory.join(name)).unwrap();
+    };
+    let pipe = |directory: &Path, name: &str| {
+        let _ = fs::remove_file(directory.join(name));
+        assert!(std::process::Command::new("mkfifo").arg(directory.join(name)).status().unwrap().success());
+    };
+    for name in ["model.safetensors", "model.safetensors.index.json"] {
+        let directory = tempfile::tempdir().unwrap();
+        link(directory.path(), name);
+        assert_error!(directory, LoadError::DanglingLink { .. }, name, "../blobs/gone", "does not exist");
+        pipe(directory.path(), name);
+        assert_error!(directory, LoadError::NotAFile { .. }, name, "a named pipe");
+        fs::remove_file(directory.path().join(name)).unwrap();
+        fs::create_dir(directory.path().join(name)).unwrap();
+        assert_error!(directory, LoadError::NotAFile { .. }, name, "a directory");
+    }
+    let shard = |tensor| vec![f32s(tensor, &[1], &[1.0])];
+    let of_shards = || sharded(&[("a.safetensors", shard("a")), ("b.safetensors", shard("b"))]);
+    let directory = of_shards();
+    link(directory.path(), "b.safetensors");
+    assert_error!(directory, LoadError::DanglingLink { .. }, "b.safetensors", "../blobs/gone");
+    pipe(directory.path(), "b.safetensors");
+    assert_error!(directory, LoadError::NotAFile { .. }, "b.safetensors", "a named pipe");
+
+    // transformers looks for files: a folder of that name, or a link to nowhere, is not in the way of an index.
+    for obstacle in [
+        |path: &Path| fs::create_dir(path).unwrap(),
+        |path: &Path| {
+            std::os::unix::fs::symlink("gone", path).unwrap();
+        },
+    ] {
+        let directory = of_shards();
+        obstacle(&directory.path().join("model.safetensors"));
+        assert_eq!(CheckpointFiles::open(directory.path()).unwrap().tensors().len(), 2);
+    }
+}
+
+#[test]
+fn a_directory_with_gguf_alone_is_said_to_be_one() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("model-q4.gguf"), b"GGUF").unwrap();
+    assert_error!(directory, LoadError::GgufWeights { .. }, "model-q4.gguf", "not supported");
+}
