@@ -1,8 +1,8 @@
 //! Under each fault a download ends with the right bytes or the right error, and leaves nothing half-done.
 
-use crate::workplace::{NEEDED, REPO, Workplace, names_below, of_storage};
+use crate::workplace::{NEEDED, Workplace, names_below, of_storage};
 use automodel_hub::{HubError, HubOptions};
-use automodel_hub_test_server::{Fault, FaultKind, Repo};
+use automodel_hub_test_server::{Fault, FaultKind};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -270,14 +270,17 @@ fn proxies_are_used_unless_the_host_is_exempt() {
 
 #[test]
 fn a_list_of_files_has_a_largest_size_whatever_its_pages() {
-    let names = (0..60_000).map(|number| (format!("{number:0>1000}"), Vec::new()));
-    let mut repo = Repo::default();
-    repo.commit("main", names.chain([("config.json".to_owned(), b"{}".to_vec())]));
+    let hash = "a".repeat(40);
+    let entry =
+        |number: u32| serde_json::json!({ "type": "file", "oid": hash, "size": 1, "path": format!("{number:0>1000}") });
+    let page: serde_json::Value = (0..10_000).map(entry).collect();
     let place = Workplace::new();
-    place.server.change(|hub| {
-        hub.repos.insert(REPO.to_owned(), repo);
-        hub.page = 10_000;
-    });
+    place.fault(Fault::always("/tree/", FaultKind::EndlessPages(page.to_string().into())));
     let error = place.load().unwrap_err();
-    assert!(error.to_string().contains("the list of files has more than"), "{error}");
+    assert!(error.to_string().contains("the list of files has more than 67108864 bytes"), "{error}");
+    let pages = place.server.log().iter().filter(|request| request.target.contains("/tree/")).count();
+    assert!(pages < 10, "{pages} pages were asked for");
+    place.without_faults();
+    place.fault(Fault::always("/tree/", FaultKind::EndlessPages(b"[]".to_vec())));
+    assert!(place.load().unwrap_err().to_string().contains("pages"));
 }

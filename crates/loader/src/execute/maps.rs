@@ -4,7 +4,7 @@ use super::mapped_files::{MappedFile, MappedFiles};
 use crate::{CheckpointFiles, FileChange, LoadError, PlanSource, files::FileStamp};
 use bytes::Bytes;
 use memmap2::Mmap;
-use std::{collections::BTreeSet, fs::File, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 /// The shards of a checkpoint.
 pub(super) struct Maps<'a> {
