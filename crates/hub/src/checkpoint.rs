@@ -56,7 +56,10 @@ impl Checkpoint {
         let checkpoint = Self { dir, source, commit, headers_only: false, temporary: None };
         let config = checkpoint.config_file();
         match fs::metadata(&config) {
-            Ok(metadata) if metadata.is_file() => Ok(checkpoint),
+            Ok(metadata) => match files::irregular(metadata.file_type()) {
+                None => Ok(checkpoint),
+                Some(found) => Err(HubError::Unreadable { path: config, source: files::not_regular(found) }),
+            },
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(HubError::Unreadable { path: config, source })
             }

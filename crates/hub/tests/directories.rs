@@ -70,7 +70,9 @@ fn a_directory_without_a_config_lists_what_is_there() {
 #[test]
 fn a_config_that_is_a_directory_is_no_config() {
     let directory = directory_with(&["config.json/x"]);
-    assert!(matches!(resolve(text(directory.path())), Err(HubError::MissingConfig { .. })));
+    let error = resolve(text(directory.path())).unwrap_err();
+    assert!(matches!(&error, HubError::Unreadable { .. }), "{error}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("it is a directory"));
 }
 
 #[test]
