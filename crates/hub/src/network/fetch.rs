@@ -214,10 +214,10 @@ impl<'a> Load<'a> {
             }
             if let Some(locked) = &self.locked {
                 locked.check_files(self.options, &self.repo_name, &self.selected(commit, listing)?, &directory)?;
-            } else if let Err(error) = self.store.write_ref(self.revision(), commit) {
-                if !missing.is_empty() {
-                    return Err(error);
-                }
+            } else if let Err(error) = self.store.write_ref(self.revision(), commit)
+                && !missing.is_empty()
+            {
+                return Err(error);
             }
         } else if let Some(locked) = &self.locked {
             return Err(locked.without_list(self.options, &self.repo_name));
