@@ -16,8 +16,9 @@ pub trait CausalLm: Debug + Send + Sync {
     /// Longest sequence that the model was made for, if it has one.
     fn max_position_embeddings(&self) -> Option<usize>;
 
-    /// Length up to which cached keys hold: a sequence that grows beyond it must be computed again from its start, because
-    /// its rotary embedding changes there (LongRoPE). `None` for most models.
+    /// Length up to which cached keys hold: a sequence that grows beyond it is computed again from its start, because its
+    /// rotary embedding changes there. Of all models with LongRoPE transformers does so for Phi-3 alone; `None` for the others,
+    /// whose cached keys keep the angles that they were computed with.
     fn recompute_beyond(&self) -> Option<usize> {
         None
     }
