@@ -9,7 +9,7 @@ use crate::{
 };
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
-use automodel_generation::TextTokenizer;
+use automodel_generation::{GenerationError, TextTokenizer};
 use automodel_hub::{Checkpoint, HubError, HubOptions};
 use automodel_loader::{
     CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadPlan, PlanRow, Progress, QuantizationConfig,
@@ -417,17 +417,21 @@ fn widened(plan: &LoadPlan) -> HashMap<String, DType> {
     rows.filter_map(|row| Some((row.parameter.clone(), row.stored.float()?.into()))).collect()
 }
 
-/// The tokenizer, if the checkpoint has one.
+/// The tokenizer, if the checkpoint has one that can be read.
 fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<TextTokenizer>, AutoModelError> {
-    let has_one = ["tokenizer.json", "tokenizer.model"].iter().any(|name| checkpoint.file(name).is_some());
-    Ok(if has_one { Some(TextTokenizer::from_dir(&checkpoint.dir)?) } else { None })
+    match TextTokenizer::from_dir(&checkpoint.dir) {
+        Ok(tokenizer) => Ok(Some(tokenizer)),
+        // Token ids can do without; whoever gives text is told then.
+        Err(GenerationError::MissingTokenizerFile { .. } | GenerationError::UnconvertedTokenizer { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// generation_config.json over what config.json says of special tokens.
+/// generation_config.json, or what config.json says of generation where there is none, and the caller's overrides.
 fn generation_config(checkpoint: &Checkpoint, prepared: &Prepared) -> Result<GenerationConfig, AutoModelError> {
-    let of_model = GenerationConfig::from_model_config(&prepared.config)?;
-    Ok(match checkpoint.file("generation_config.json") {
-        Some(path) => of_model.merge(GenerationConfig::from_file(&path)?),
-        None => of_model,
-    })
+    let suggested = match checkpoint.file("generation_config.json") {
+        Some(path) => GenerationConfig::from_file(&path)?,
+        None => GenerationConfig::from_config_file(&prepared.config),
+    };
+    Ok(suggested.with_overrides_of(&prepared.config))
 }

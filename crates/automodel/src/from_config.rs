@@ -77,7 +77,7 @@ impl FromConfig {
         let std = prepared.config.peek("initializer_range").and_then(serde_json::Value::as_f64).unwrap_or(0.02);
         initialize_random(model.as_mut(), self.seed, std, dtype, neutral, &tied)?;
         model.arrange_parameters();
-        let generation_config = GenerationConfig::from_model_config(&prepared.config)?;
+        let generation_config = GenerationConfig::from_model_config(&prepared.config);
         Ok(AutoModel {
             model,
             tokenizer: None,

@@ -112,7 +112,21 @@ fn of_generation(error: &GenerationError) -> Option<String> {
             "--max-new-tokens N asks for fewer; --allow-long-sequences goes beyond the model's positions"
         }
         GenerationError::NoRoomBelowMaxLength { .. } => "--max-new-tokens N says how many new tokens you want",
-        GenerationError::UnsupportedOption { .. } => "--allow-unsupported goes on without it",
+        GenerationError::UnsupportedOption { .. } => {
+            "--allow-unsupported goes on without it; --greedy takes the most likely token each time"
+        }
+        GenerationError::UnusableSetting { option, .. } => {
+            return Some(match option.as_str() {
+                "temperature" | "top_k" | "top_p" | "min_p" => {
+                    format!("--{} says what you want; --greedy samples nothing", option.replace('_', "-"))
+                }
+                "max_new_tokens" | "max_length" => "--max-new-tokens N says how many new tokens you want".to_owned(),
+                _ => "--allow-unsupported goes on without it".to_owned(),
+            });
+        }
+        GenerationError::UnconvertedTokenizer { .. } => {
+            "`automodel logits MODEL --tokens 1,2,3` works without a tokenizer"
+        }
         GenerationError::Model { source, .. } if matches!(**source, ModelError::TooManyPositions { .. }) => {
             "--prompt-tokens and --new-tokens of `bench`, and --max-new-tokens, ask for fewer"
         }

@@ -130,6 +130,30 @@ pub enum GenerationError {
         /// What is accepted.
         expected: &'static str,
     },
+    /// A setting of the checkpoint that is needed, and makes no sense.
+    #[error(
+        "`{option}` is {value} in {location}, but must be {expected}: correct it there, or say what you want instead"
+    )]
+    UnusableSetting {
+        /// The setting.
+        option: String,
+        /// Its value.
+        value: String,
+        /// What is accepted.
+        expected: &'static str,
+        /// The file.
+        location: String,
+    },
+    /// An option for sampling, where nothing is sampled.
+    #[error(
+        "`{option}` = {value} has no effect while the most likely token is taken: set `do_sample`, or leave it out"
+    )]
+    IgnoredOption {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// An option of `generation_config.json` that changes the text and that is not implemented.
     #[error(
         "`{option}` = {value} of the generation config is not implemented, and the text would differ without it: remove it, \

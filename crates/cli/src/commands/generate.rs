@@ -116,6 +116,7 @@ fn as_json(prompts: &[String], report: &GenerationReport, loaded: &Loaded) -> Va
     json!({
         "texts": texts.collect::<Vec<_>>(),
         "seed": report.seed,
+        "recomputed_at": report.recomputed_at,
         "load_seconds": loaded.seconds,
         "timings": timings(&report.timings),
         "warnings": loaded.warnings,
@@ -148,6 +149,9 @@ pub fn finish_reason(reason: FinishReason) -> &'static str {
 /// Tells `-v` how long it took.
 pub fn log_timings(report: &GenerationReport) {
     let timings = &report.timings;
+    if let Some(length) = report.recomputed_at {
+        tracing::info!("keys and values were computed again at {length} positions, where LongRoPE changes its angles");
+    }
     tracing::info!(
         "prompt: {} tokens in {}, {}",
         timings.prompt_tokens,
