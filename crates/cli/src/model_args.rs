@@ -3,6 +3,7 @@
 use crate::{error::CliError, failure, hub_args::HubArgs, quantize_args::QuantizeArgs, values};
 use automodel::attention::SdpaBackend;
 use automodel::config::Overrides;
+use automodel::generation::TextTokenizer;
 use automodel::loader::{LoadReport, Progress};
 use automodel::quant::Precision;
 use automodel::{AutoModel, AutoModelError, AutoModelForCausalLM, DeviceName, Dtype, FromPretrained};
@@ -139,6 +140,7 @@ fn warnings(model: &AutoModel) -> Vec<String> {
         warnings.extend(report.warnings.iter().cloned());
         warnings.extend(non_finite(report));
     }
+    warnings.extend(model.tokenizer().into_iter().flat_map(TextTokenizer::warnings).cloned());
     warnings
 }
 
