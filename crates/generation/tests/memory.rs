@@ -10,9 +10,9 @@ use counting::{HIGHEST, NOW};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Bytes of memory for each byte of text that a tokenizer may make: the text, where each of its bytes came from, and the same once
-/// more while a step runs.
-const BYTES_OF_MEMORY: usize = 128;
+/// Bytes of memory for each byte of text that a tokenizer may make: the text, where each byte came from, a token of each, and the
+/// same once more while a step runs.
+const BYTES_OF_MEMORY: usize = 256;
 
 /// The documented allowance for a text of `bytes`.
 fn allowed(bytes: usize) -> usize {

@@ -167,11 +167,3 @@ fn overrides_are_checked_as_files_are() {
     let said = message(&model.config_override("num_key_value_heads", -1).load().unwrap_err());
     assert_says(&said, &["`num_key_value_heads` is -1", "from an override"]);
 }
-
-#[test]
-fn a_generation_config_that_makes_no_sense() {
-    let directory = copy_of("llama");
-    fs::write(directory.path().join("generation_config.json"), "{\"eos_token_id\": \"</s>\"}").unwrap();
-    let said = message(&load(directory.path()).unwrap_err());
-    assert_says(&said, &["`eos_token_id`", "generation_config.json"]);
-}
