@@ -148,7 +148,7 @@ fn pre_tokenizer_growth(step: &PreTokenizerWrapper) -> Growth {
 /// What a model writes again and again by itself must be short.
 fn check_model(model: &ModelWrapper) -> tokenizers::Result<()> {
     let repeated = match model {
-        ModelWrapper::BPE(bpe) => vec![&bpe.unk_token, &bpe.continuing_subword_prefix, &bpe.end_of_word_suffix]
+        ModelWrapper::BPE(bpe) => [&bpe.unk_token, &bpe.continuing_subword_prefix, &bpe.end_of_word_suffix]
             .into_iter()
             .flatten()
             .map(String::len)
