@@ -45,7 +45,10 @@ pub(super) fn load(
             let saved = Saved::<Vocabulary>::parse(tokenizer_json)?;
             let mut settings = Settings::new(files, &saved.added_tokens);
             rebuild::set_defaults(*class, &mut settings);
-            set_pad_token(&mut settings, saved.pad_token());
+            // The other classes say themselves what their padding is, if it is to be none.
+            if matches!(class, Rebuilt::CodeLlama | Rebuilt::Llama) {
+                set_pad_token(&mut settings, saved.pad_token());
+            }
             // Added tokens come from the settings, which have them where nothing newer speaks.
             (rebuild::rebuild(*class, saved, &settings)?, settings, Vec::new())
         }

@@ -8,7 +8,7 @@ use super::class::Rebuilt;
 use super::saved::{Saved, Vocabulary};
 use super::settings::{Settings, TokenValue};
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::models::bpe::BPE;
 use tokenizers::{ModelWrapper, PostProcessorWrapper, Tokenizer};
 
 const GPT2_TOKENS: &[(&str, &str)] =
@@ -65,10 +65,8 @@ pub(super) fn rebuild(class: Rebuilt, saved: Saved<Vocabulary>, settings: &Setti
     let (vocab, merges) = saved.model.into_parts()?;
     // Unknown characters of GPT-2 and its kin cannot occur: each byte is a token.
     let is_sentencepiece = matches!(class, Rebuilt::CodeLlama | Rebuilt::Gemma | Rebuilt::Llama);
-    let mut model = BPE::builder()
-        .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
-        .fuse_unk(is_sentencepiece)
-        .byte_fallback(is_sentencepiece);
+    let mut model =
+        BPE::builder().vocab_and_merges(vocab, merges).fuse_unk(is_sentencepiece).byte_fallback(is_sentencepiece);
     if matches!(class, Rebuilt::CodeLlama | Rebuilt::Gemma) {
         // What Python writes for a token that was set to null.
         let unknown = settings.named().into_iter().find(|(role, _)| role == "unk_token");

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
+use tokenizers::models::bpe::{Merges, Vocab};
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 /// What `tokenizer.json` holds, its model as an `M`. Truncation is left out, since a prompt is never cut.
@@ -84,9 +85,9 @@ impl<M: DeserializeOwned> Saved<M> {
 
 impl Vocabulary {
     /// Ids of tokens, and merges in their order.
-    pub(super) fn into_parts(self) -> tokenizers::Result<(HashMap<String, u32>, Vec<(String, String)>)> {
+    pub(super) fn into_parts(self) -> tokenizers::Result<(Vocab, Merges)> {
         let ids = match self.vocab {
-            Entries::ByToken(ids) => ids,
+            Entries::ByToken(ids) => ids.into_iter().collect(),
             Entries::InOrder(entries) => entries.into_iter().map(Entry::into_token).zip(0u32..).collect(),
         };
         let merges: Option<Vec<_>> = self.merges.into_iter().map(Merge::into_pair).collect();

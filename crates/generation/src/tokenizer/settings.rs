@@ -62,11 +62,14 @@ impl Settings {
         }
         let mut settings = Self { values, specific: Map::new(), added: BTreeMap::new() };
         settings.collect_specific();
-        match settings.values.shift_remove("added_tokens_decoder") {
-            Some(decoder) => settings.added = by_id(&decoder),
+        let flags = match settings.values.shift_remove("added_tokens_decoder") {
+            Some(decoder) => {
+                settings.added = by_id(&decoder);
+                settings.added.values().map(|token| (token.content.clone(), token.clone())).collect()
+            }
             None => settings.read_older_files(files.special_tokens_map, &files.added_tokens, saved),
-        }
-        settings.add_flags_to_roles();
+        };
+        settings.add_flags_to_roles(&flags);
         settings
     }
 
@@ -138,29 +141,39 @@ impl Settings {
     }
 
     /// `special_tokens_map.json` and `added_tokens.json` speak where `tokenizer_config.json` has no `added_tokens_decoder`,
-    /// and what `tokenizer.json` has added goes before both.
-    fn read_older_files(&mut self, map: Map<String, Value>, added: &Map<String, Value>, saved: &[SavedToken]) {
+    /// and what `tokenizer.json` has added goes before both. Returns the flags of each token that was mentioned.
+    fn read_older_files(
+        &mut self,
+        map: Map<String, Value>,
+        added: &Map<String, Value>,
+        saved: &[SavedToken],
+    ) -> HashMap<String, FlaggedToken> {
         for (key, value) in map {
             let value = match value {
-                Value::Object(mut token) if key != "extra_special_tokens" => {
-                    token.insert("special".to_owned(), true.into());
-                    Value::Object(token)
-                }
+                Value::Object(token) if key != "extra_special_tokens" => as_special(token),
                 Value::Array(list) if key == "extra_special_tokens" => self.joined_extra(list),
                 other => other,
             };
             self.values.insert(key, value);
         }
         self.collect_named_extra();
-        let named = ROLES.iter().filter_map(|role| self.values.get(*role)).filter_map(token);
-        let special: HashSet<String> = named.chain(self.extra()).map(TokenValue::into_content).collect();
-        for (content, id) in added {
-            let Some(id) = id.as_i64() else { continue };
-            let is_special = special.contains(content);
-            let token = FlaggedToken::from(AddedToken::from(content.clone(), is_special));
+        let named = ROLES.iter().filter_map(|role| self.values.get(*role));
+        let extra = self.values.get("extra_special_tokens").and_then(Value::as_array);
+        // An object of tokenizer_config.json becomes a token only later, and is none yet where transformers looks.
+        let is_token = |value: &&Value| value.get("__type").is_none();
+        let special = named.chain(extra.into_iter().flatten()).filter(is_token).filter_map(token);
+        let special: HashSet<String> = special.map(TokenValue::into_content).collect();
+        let older = added.iter().filter_map(|(content, id)| {
+            let token = AddedToken::from(content.clone(), special.contains(content));
+            Some((id.as_i64()?, FlaggedToken::from(token)))
+        });
+        let saved = saved.iter().map(|saved| (i64::from(saved.id), saved.token.clone().into()));
+        let mut flags = HashMap::new();
+        for (id, token) in older.chain(saved) {
+            flags.insert(token.content.clone(), token.clone());
             self.added.insert(id, token);
         }
-        self.added.extend(saved.iter().map(|saved| (i64::from(saved.id), saved.token.clone().into())));
+        flags
     }
 
     /// The extra tokens of `tokenizer_config.json` and those of the older file that are not among them.
@@ -168,10 +181,11 @@ impl Settings {
         let known = self.values.get("extra_special_tokens").and_then(Value::as_array);
         let mut seen: HashSet<TokenValue> = known.into_iter().flatten().filter_map(token).collect();
         let mut list: Vec<Value> = known.cloned().unwrap_or_default();
-        for mut value in more {
-            if let Value::Object(token) = &mut value {
-                token.insert("special".to_owned(), true.into());
-            }
+        for value in more {
+            let value = match value {
+                Value::Object(token) => as_special(token),
+                other => other,
+            };
             if token(&value).is_some_and(|token| seen.insert(token)) {
                 list.push(value);
             }
@@ -180,15 +194,13 @@ impl Settings {
     }
 
     /// A role whose token is among the added ones has its flags.
-    fn add_flags_to_roles(&mut self) {
-        let by_content: HashMap<&str, &FlaggedToken> =
-            self.added.values().map(|token| (token.content.as_str(), token)).collect();
+    fn add_flags_to_roles(&mut self, flags: &HashMap<String, FlaggedToken>) {
         for role in ROLES {
             if let Some(value) = self.values.get_mut(role)
                 && let Some(token) = token(value)
-                && let Some(flagged) = by_content.get(token.content())
+                && let Some(flagged) = flags.get(token.content())
             {
-                *value = TokenValue::Flagged((*flagged).clone()).to_json();
+                *value = TokenValue::Flagged(flagged.clone()).to_json();
             }
         }
     }
@@ -260,6 +272,13 @@ fn token(value: &Value) -> Option<TokenValue> {
         normalized: flag("normalized"),
         special: is_set("special"),
     }))
+}
+
+/// A token of an older file, which is a special one.
+fn as_special(mut token: Map<String, Value>) -> Value {
+    token.shift_remove("__type");
+    token.insert("special".to_owned(), true.into());
+    Value::Object(token)
 }
 
 /// `added_tokens_decoder`: tokens by their ids.
