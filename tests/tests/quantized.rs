@@ -85,7 +85,8 @@ fn modules_that_are_skipped_stay_dense() {
 
 #[test]
 fn checkpoints_of_bitsandbytes_give_the_logits_of_transformers() {
-    for name in ["llama-nf4", "llama-nf4-double", "llama-fp4", "gpt2-nf4"] {
+    let fused = ["gpt2-nf4-double", "phi3-nf4-double", "phi3-fp4", "gpt_neox-fp4-double", "glm4-nf4-double"];
+    for name in ["llama-nf4", "llama-nf4-double", "llama-fp4", "gpt2-nf4"].into_iter().chain(fused) {
         let directory = fixture("bitsandbytes").join(name);
         let reference = Reference::in_directory(&directory);
         let model = AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).load().unwrap();
@@ -97,8 +98,9 @@ fn checkpoints_of_bitsandbytes_give_the_logits_of_transformers() {
 
 #[test]
 fn what_is_quantised_on_disk_is_what_is_quantised_while_loading() {
-    // Fused projections are quantised as a whole on disk and in parts here; only the mean of their scales knows the difference.
-    for (name, double_quant) in [("llama", false), ("llama", true), ("phi3", false)] {
+    // Fused projections, of which the scales of the whole are quantised, among them. Bit for bit in `crates/loader`.
+    let fused = ["phi3", "gpt2", "gpt_neox", "glm4"].map(|name| (name, true));
+    for (name, double_quant) in [("llama", false), ("llama", true), ("phi3", false)].into_iter().chain(fused) {
         let config = QuantizationConfig::nf4().with_double_quant(double_quant);
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("quantised");

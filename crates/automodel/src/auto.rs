@@ -1,7 +1,6 @@
 //! From a name to a running model: the calls of the other crates, in order.
 
 use crate::forecast::arranged_bytes;
-use crate::save::carried;
 use crate::variants::Planner;
 use crate::{
     AutoModel, AutoModelError, DeviceMemory, Dtype, ForecastOptions, FromConfig, MemoryForecast, Prepared, Summary,
@@ -336,11 +335,14 @@ impl FromPretrained {
         config: &QuantizationConfig,
         options: &ConvertOptions,
     ) -> Result<ConvertReport, AutoModelError> {
+        // Before anything is downloaded. What is wrong with the source shows when that is tried.
+        let source = self.look().map(|checkpoint| checkpoint.dir).unwrap_or_default();
+        automodel_loader::check_output(out, options.overwrite, &source)?;
         let (checkpoint, prepared, files) = self.prepare(self.download(false)?)?;
         let beside = SaveFiles {
             config: Some(prepared.config.to_json()),
             generation_config: None,
-            copies: carried(&checkpoint),
+            copies: checkpoint.files_beside_weights()?,
         };
         let map = &prepared.lowered.weights;
         Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)

@@ -147,8 +147,15 @@ pub fn non_finite(report: &LoadReport) -> Option<String> {
     let first = report.non_finite.first()?;
     let others = report.non_finite.len() - 1;
     let more = if others == 0 { String::new() } else { format!(", and so have {others} more parameter(s)") };
+    let overflowed: u64 = report.non_finite.iter().map(|found| found.overflowed).sum();
+    let cause = match overflowed {
+        0 => "the checkpoint may be damaged".to_owned(),
+        some => format!(
+            "{some} in all are finite in the file and beyond the range of the dtype they were loaded in: take bfloat16 or float32"
+        ),
+    };
     Some(format!(
-        "parameter `{}` has {} value(s) that are NaN or infinite, the first at index {}{more}: the checkpoint may be damaged",
+        "parameter `{}` has {} value(s) that are NaN or infinite, the first at index {}{more}: {cause}",
         first.parameter, first.count, first.first_index
     ))
 }

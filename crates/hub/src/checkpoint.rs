@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{HubError, ModelSource, file_name::is_contained, hints};
+use crate::{HubError, ModelSource, beside, file_name::is_contained, hints};
 
 /// The file that makes a directory a checkpoint.
 const CONFIG: &str = "config.json";
@@ -89,6 +89,31 @@ impl Checkpoint {
         }
         let path = self.dir.join(name);
         path.is_file().then_some(path)
+    }
+
+    /// The files that a copy with weights of its own needs too, sorted: those of tokenizer, chat templates (also of the folder
+    /// `additional_chat_templates`), processors and generation. Weights, config.json and code are not among them.
+    ///
+    /// # Errors
+    /// [`HubError::Unreadable`] if a directory cannot be read.
+    pub fn files_beside_weights(&self) -> Result<Vec<PathBuf>, HubError> {
+        let mut files = Vec::new();
+        for folder in beside::FOLDERS {
+            let directory = self.dir.join(folder);
+            let unreadable = |source| HubError::Unreadable { path: directory.clone(), source };
+            let entries = match fs::read_dir(&directory) {
+                Err(_) if !folder.is_empty() && !directory.is_dir() => continue,
+                entries => entries.map_err(unreadable)?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(unreadable)?;
+                let name = entry.file_name();
+                let travels = name.to_str().is_some_and(|name| beside::travels(&[folder, name].concat()));
+                files.extend(travels.then(|| entry.path()).filter(|path| path.is_file()));
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// The files of the checkpoint's own directory that matter to a language model, sorted by name: configuration, weights,

@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod beside;
 mod cache;
 mod checkpoint;
 mod environment;

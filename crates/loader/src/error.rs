@@ -422,8 +422,8 @@ pub enum LoadError {
         #[source]
         source: Cause,
     },
-    /// Another conversion with the same target.
-    #[error("{} is in use by another conversion: wait for it to end, or choose another output directory", .directory.display())]
+    /// Another process that writes to the same target.
+    #[error("{} is in use by another run: wait for it to end, or choose another output directory", .directory.display())]
     OutputBusy {
         /// The directory in which it works.
         directory: PathBuf,

@@ -9,11 +9,12 @@ use super::{
     listing::{Entry, Listing},
     lock_file::{LockFile, LockedModel},
     parallel,
-    select::{Index, SMALL, Selection},
+    select::{Index, Selection},
     store::Store,
 };
 use crate::{
     Environment, HubError, HubOptions, ProgressEvent, RepoId,
+    beside::SMALL,
     cache::{CachedRepo, Snapshot},
     file_name::is_contained,
     options::Reporter,

@@ -33,7 +33,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         names: &names,
         options,
         device: &device,
-        encoder: Encoder::new(options.quantization.as_ref(), files)?,
+        encoder: Encoder::new(options.quantization.as_ref(), files, map, &names, &ties)?,
         problems: Problems::default(),
         read: HashSet::with_capacity(map.parameters.len()),
         has_bytes: files.tensors().values().any(|info| info.dtype == StoredDtype::U8),
@@ -45,7 +45,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         rows.extend(builder.row(slot, &ties)?);
     }
     let Builder { mut problems, read, encoder, .. } = builder;
-    let warnings = files.warnings().iter().cloned().chain(encoder.into_warnings()).collect();
+    let warnings = files.warnings().iter().cloned().chain(encoder.warnings).collect();
     let (ignored, unexpected) = unread(files, map, &names, &read);
     let unread_names: Vec<&str> = unexpected.iter().map(String::as_str).collect();
     suggest_names(&mut problems.missing, &unread_names);
@@ -144,7 +144,8 @@ impl<'a> Builder<'a> {
         }
         let elements = self.check_elements(slot, &sources)?;
         let stored = policy::widest(sources.iter().map(|source| source.stored))?;
-        let encoding = self.encoder.encoding(slot, &sources, elements, ties);
+        let chosen = self.encoder.encoding(slot);
+        let encoding = chosen.map(|chosen| chosen.encoding);
         let (target, reason) = match encoding {
             Some(_) => (encode::quantized_dtype(&sources, stored), encode::QUANTIZED),
             None => policy::target(self.options.dtype, self.options.half_products, slot, stored.float()?, self.device),
@@ -163,6 +164,7 @@ impl<'a> Builder<'a> {
             target,
             reason,
             encoding,
+            joint_scales: chosen.is_some_and(|chosen| chosen.joint_scales),
             companions: Vec::new(),
             bytes,
             mapped,

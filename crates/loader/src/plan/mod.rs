@@ -141,6 +141,10 @@ pub struct PlanRow {
     /// How it is kept in 4 bits; `None` if it is dense.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
+    /// Double quantisation is that of the whole tensor of which the parameter is a part: its scales are those of the tensor, in
+    /// 8 bits if the encoding says so, and otherwise decoded to float32.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub joint_scales: bool,
     /// Scales, code tables and state of a parameter that is stored in 4 bits. Its source holds the codes, and is seen through
     /// its operations as if they were decoded.
     #[serde(skip_serializing_if = "Vec::is_empty")]

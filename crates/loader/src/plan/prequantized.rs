@@ -94,6 +94,7 @@ impl Builder<'_> {
             target: state.dtype.float(),
             reason: STORED_4BIT,
             encoding: Some(encoding),
+            joint_scales: false,
             companions,
             bytes,
             mapped,

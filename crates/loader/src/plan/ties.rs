@@ -134,6 +134,7 @@ pub(super) fn fill_shared(rows: Vec<PlanRow>, map: &WeightMap, ties: &Ties) -> V
             target,
             reason: "shares the storage of the parameter it is tied to",
             encoding: None,
+            joint_scales: false,
             companions: Vec::new(),
             bytes: 0,
             mapped: false,

@@ -26,7 +26,7 @@ pub use stack::WeightStack;
 
 use crate::{
     Absmax, Blocksize, Elements, Layout4bit, NestedAbsmax, Precision, QuantError, QuantType, Quantized4bit,
-    WeightDtype, nested::dynamic_map,
+    WeightDtype, nested::dynamic_map, quantized::check_length,
 };
 
 /// `y = x W^T + b` with a frozen 4-bit weight `W` of `[out, in]`.
@@ -72,24 +72,24 @@ impl Linear4bit {
     pub fn new(weight: &Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
         let is_cpu = *device == Device::flex();
         let packed = if is_cpu { weight.packed().clone() } else { whole_words(weight.packed()) };
-        let (absmax, codes) = match weight.absmax() {
-            Absmax::Nested(nested) if !is_cpu => nested_tensors(nested, device),
-            _ => (floats(weight.scales(), device), None),
-        };
+        let (absmax, codes) =
+            if is_cpu { (floats(weight.scales(), device), None) } else { scales_on(weight.absmax(), device) };
         Self::of_parts(bytes(packed, device), absmax, codes, weight.layout(), weight.dtype(), bias)
     }
 
-    /// A layer of a weight that was quantised on its device; with `double_quant` its scales are quantised as well.
+    /// A layer of a weight that was quantised on its device; with `scales` in place of its own, one for each block.
     ///
     /// # Errors
-    /// [`QuantError::Device`] if the device fails to hand out its scales.
-    pub fn on_device(weight: Device4bit, double_quant: bool, bias: Option<Tensor<1>>) -> Result<Self, QuantError> {
+    /// [`QuantError::LengthMismatch`] if there are more or fewer scales than blocks.
+    pub fn on_device(weight: Device4bit, scales: Option<&Absmax>, bias: Option<Tensor<1>>) -> Result<Self, QuantError> {
         let (layout, dtype) = (weight.layout(), weight.dtype());
-        let nested = if double_quant { Some(weight.nested_scales()?) } else { None };
-        let (packed, absmax) = weight.into_parts();
-        let (absmax, codes) = match nested {
-            Some(nested) => nested_tensors(&nested, &packed.device()),
-            None => (absmax, None),
+        let (packed, own) = weight.into_parts();
+        let (absmax, codes) = match scales {
+            Some(scales) => {
+                check_length("absmax", layout.blocks(), scales.blocks())?;
+                scales_on(scales, &packed.device())
+            }
+            None => (own, None),
         };
         Ok(Self::of_parts(packed, absmax, codes, layout, dtype, bias))
     }
@@ -123,7 +123,7 @@ impl Linear4bit {
             quantizer.fill(weight.inner().reshape([shape[0] * shape[1]]))?;
             let weight = quantizer.finish()?;
             weight.check()?;
-            return Self::on_device(weight, false, bias);
+            return Self::on_device(weight, None, bias);
         }
         let data = weight.try_into_data().map_err(|error| QuantError::Device { reason: error.to_string() })?;
         let data = data.convert::<f32>();
@@ -233,6 +233,14 @@ fn floats(values: Vec<f32>, device: &Device) -> Tensor<1> {
     let len = values.len();
     let data = TensorData::new(values, [len]);
     device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, DType::F32)))
+}
+
+/// Scales as kernels read them.
+fn scales_on(scales: &Absmax, device: &Device) -> (Tensor<1>, Option<Tensor<1, Int>>) {
+    match scales {
+        Absmax::Plain(scales) => (floats(scales.clone(), device), None),
+        Absmax::Nested(nested) => nested_tensors(nested, device),
+    }
 }
 
 /// Nested scales as kernels read them: the offset, what codes stand for, the scales of scales; and the codes.
