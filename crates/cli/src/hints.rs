@@ -28,7 +28,7 @@ fn of_library(error: &AutoModelError) -> Option<String> {
         AutoModelError::Registry(RegistryError::UnsupportedArchitecture { .. }) => {
             Some("`automodel architectures` lists what is supported".to_owned())
         }
-        AutoModelError::Load(LoadError::OutputExists { .. }) => {
+        AutoModelError::Load(LoadError::OutputExists { reason, .. }) if reason.contains("allow overwriting") => {
             Some("--overwrite replaces a directory that holds a checkpoint".to_owned())
         }
         AutoModelError::Load(LoadError::MappedFileChanged { .. }) => {

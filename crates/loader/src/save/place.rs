@@ -54,6 +54,7 @@ impl Place {
     pub fn open(target: Target, settings: Option<&Value>, restart: bool) -> Result<Opened, LoadError> {
         if !target.is_begun() {
             target.check()?;
+            target.check_writable()?;
         }
         fs::create_dir_all(target.parent()).map_err(|source| LoadError::io("create", target.parent(), source))?;
         let root = target.place();

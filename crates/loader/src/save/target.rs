@@ -103,7 +103,7 @@ impl Target {
     }
 
     /// Checks that a file can be made where it is to appear.
-    fn check_writable(&self) -> Result<(), LoadError> {
+    pub fn check_writable(&self) -> Result<(), LoadError> {
         let there = self.parent().ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
         let there = there.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !there.is_dir() {

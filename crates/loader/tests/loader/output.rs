@@ -140,7 +140,7 @@ fn output_paths_are_checked_before_the_work() {
     let mut cases = vec![
         (at("file"), false, "is not a directory"),
         (at("file"), true, "is not a directory"),
-        (at("file").join("below"), true, ""),
+        (at("file").join("below"), true, "is not a directory"),
         (inner.clone(), false, "is the checkpoint that is read"),
         (inner.clone(), true, "is the checkpoint that is read"),
         (inner.join("."), true, "is the checkpoint that is read"),
@@ -157,7 +157,7 @@ fn output_paths_are_checked_before_the_work() {
         cases.push((at("dangling"), false, "is a link"));
     }
     if cfg!(target_os = "linux") {
-        cases.push(("/proc/version/out".into(), false, ""));
+        cases.push(("/proc/version/out".into(), false, "/proc/version exists and is not a directory"));
         cases.push(("/proc/out".into(), false, "/proc"));
     }
     for (out, overwrite, said) in cases {
