@@ -61,6 +61,23 @@ pub enum RegistryError {
         /// Why, and what would be.
         reason: String,
     },
+    /// More parameters than the checkpoint can have.
+    #[error(
+        "the config of model type `{model_type}` describes some {parameters} parameters{}: num_hidden_layers, the number of \
+         experts or that of heads is wrong; correct it",
+        match .tensors {
+            0 => String::new(),
+            tensors => format!(", and the checkpoint has {tensors} tensor(s)"),
+        }
+    )]
+    TooManyParameters {
+        /// `model_type` of the config.
+        model_type: String,
+        /// How many it describes, about.
+        parameters: usize,
+        /// Tensors of the checkpoint; 0 without one.
+        tensors: usize,
+    },
     /// Options that neither the config nor the implementation knows.
     #[error("unknown option{} {}", if .options.len() == 1 { "" } else { "s" }, unknown_options(.options))]
     UnknownOptions {

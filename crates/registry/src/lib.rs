@@ -17,5 +17,5 @@ pub use custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplem
 pub use error::RegistryError;
 pub use family::Family;
 pub use options::{SplitOptions, split_options};
-pub use registry::{Lowered, Registration, Registry};
+pub use registry::{Lowered, MOST_PARAMETERS, Registration, Registry};
 pub use resolution::{Considered, Implementation, Resolution, ResolveOptions};
