@@ -36,6 +36,22 @@ pub enum LoadError {
         /// Another safetensors file in it.
         found: Option<String>,
     },
+    /// The weights of an adapter without a model.
+    #[error(
+        "{} holds an adapter (PEFT) and no model: adapters are not applied here. Load {}, or merge the two with PEFT \
+         (`merge_and_unload`) and save the result",
+        .directory.display(),
+        match .base {
+            Some(base) => format!("its base model `{base}`"),
+            None => "its base model".into(),
+        }
+    )]
+    AdapterAlone {
+        /// The directory.
+        directory: PathBuf,
+        /// The model that it was made for, if its config says so.
+        base: Option<String>,
+    },
     /// A checkpoint in pickle format only, which is not read because it can run code.
     #[error(
         "{} is a PyTorch pickle and there is no safetensors file beside it; convert it with transformers: \
@@ -89,24 +105,10 @@ pub enum LoadError {
         /// The file.
         shard: PathBuf,
     },
-    /// A tensor that is not in the shard that the index names.
+    /// A needed tensor that two shards hold, differently.
     #[error(
-        "{} says that tensor `{tensor}` is in {shard}, but {}: index and shards are not of one checkpoint, download both again",
-        .index.display(),
-        match .held_by { Some(other) => format!("it is in {other}"), None => "no shard has it".into() }
+        "tensor `{tensor}` is in {first} and, with other values, in {second}: remove the shards that belong to another checkpoint"
     )]
-    TensorNotInShard {
-        /// The index.
-        index: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The shard that the index names.
-        shard: String,
-        /// The shard that has it.
-        held_by: Option<String>,
-    },
-    /// A tensor that two shards hold.
-    #[error("tensor `{tensor}` is in {first} and in {second}: remove the shards that belong to another checkpoint")]
     DuplicateTensor {
         /// The tensor.
         tensor: String,

@@ -50,7 +50,7 @@ pub use convert::{
 pub use dtype::StoredDtype;
 pub use error::LoadError;
 pub use execute::{LoadedParameters, LoadedTensor, MappedFiles, Progress, execute};
-pub use files::{CheckpointFiles, FileChange, Shard, TensorInfo};
+pub use files::{Adapter, CheckpointFiles, FileChange, Shard, TensorInfo};
 pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedTie, TieDecision, identity_map};
 pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
 pub use quantization::{Encoding, QuantizationConfig};

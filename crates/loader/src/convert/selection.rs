@@ -58,6 +58,7 @@ impl<'a> Selection<'a> {
                 readers.entry(&source.tensor).or_default().push((row, source));
             }
         }
+        files.compare_copies(|tensor| readers.contains_key(tensor))?;
         let tied: HashSet<&str> = plan.ties.iter().flat_map(|tie| [tie.parameter.as_str(), tie.to.as_str()]).collect();
         let mut selection = Self {
             quantized: BTreeMap::new(),

@@ -82,7 +82,8 @@ pub struct Progress<'a> {
 /// are edited in place.
 ///
 /// # Errors
-/// [`LoadError::StalePlan`] if the plan belongs to another device or other files, [`LoadError::ShardChanged`] if a file
+/// [`LoadError::StalePlan`] if the plan belongs to another device or other files, [`LoadError::DuplicateTensor`] if two shards
+/// have a needed tensor with different values, [`LoadError::ShardChanged`] if a file
 /// was changed since its header was read, [`LoadError::MappedFileChanged`] if it was changed while it was loaded,
 /// [`LoadError::Io`] if it cannot be mapped.
 pub fn execute(
@@ -92,6 +93,9 @@ pub fn execute(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(LoadedParameters, LoadReport), LoadError> {
     check_plan(plan, files, device)?;
+    let sources = plan.rows.iter().flat_map(|row| row.sources.iter().chain(&row.companions));
+    let needed: HashSet<&str> = sources.map(|source| source.tensor.as_str()).collect();
+    files.compare_copies(|tensor| needed.contains(tensor))?;
     let start = Instant::now();
     let mut run = Run {
         plan,

@@ -7,6 +7,7 @@ mod names;
 mod peak;
 mod policy;
 mod prequantized;
+mod stacked;
 mod table;
 mod ties;
 
@@ -202,7 +203,8 @@ impl LoadPlan {
     ///
     /// # Errors
     /// [`LoadError::Mismatch`] with everything that is missing, of a wrong shape or of a dtype that cannot become floats;
-    /// [`LoadError::DeviceDtype`] if the device does not support the dtype asked for.
+    /// [`LoadError::DuplicateTensor`] if two shards have a needed tensor in different shapes or dtypes; [`LoadError::DeviceDtype`] if
+    /// the device does not support the dtype asked for.
     pub fn new(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptions) -> Result<Self, LoadError> {
         build::plan(files, map, options)
     }

@@ -1,7 +1,7 @@
 //! Files that are missing, damaged or malicious: each a clear error, none a panic.
 
-use crate::common::{checkpoint, f32s, load, message, options, sharded, write_file, write_index};
-use automodel_loader::{CheckpointFiles, LoadError, identity_map};
+use crate::common::{checkpoint, f32s, load, message, options, plain_map, sharded, write_file, write_index};
+use automodel_loader::{CheckpointFiles, LoadError, LoadPlan, identity_map};
 use proptest::prelude::*;
 use std::{fs, path::Path};
 
@@ -165,14 +165,40 @@ fn an_index_that_does_not_fit_its_shards() {
     let (a, b) = ("a.safetensors", "b.safetensors");
     let swapped = sharded(&[(a, vec![f32s("x", &[1], &[1.0])]), (b, vec![f32s("y", &[1], &[1.0])])]);
     write_index(swapped.path(), &[("x".to_owned(), b.to_owned()), ("y".to_owned(), b.to_owned())].into());
-    assert_error!(swapped, LoadError::TensorNotInShard { held_by: None, .. }, "`x`", "no shard has it");
+    let files = CheckpointFiles::open(swapped.path()).unwrap();
+    assert_eq!(files.tensors().len(), 1, "the first shard is not named");
+    assert!(files.warnings()[0].contains("`x` first") && files.warnings()[0].contains("in no shard"), "{files:?}");
     write_index(swapped.path(), &[("x".to_owned(), b.to_owned()), ("y".to_owned(), a.to_owned())].into());
-    assert_error!(swapped, LoadError::TensorNotInShard { .. }, "it is in a.safetensors");
+    let files = CheckpointFiles::open(swapped.path()).unwrap();
+    assert!(files.warnings()[0].starts_with("2 tensor(s) are in another shard"), "{files:?}");
+    load(swapped.path(), &identity_map(&files), &options()).unwrap();
+}
 
-    let twice =
-        sharded(&[(a, vec![f32s("x", &[1], &[1.0])]), (b, vec![f32s("x", &[1], &[1.0]), f32s("y", &[1], &[1.0])])]);
-    write_index(twice.path(), &[("x".to_owned(), a.to_owned()), ("y".to_owned(), b.to_owned())].into());
-    assert_error!(twice, LoadError::DuplicateTensor { .. }, "`x`", "a.safetensors", "b.safetensors");
+#[test]
+fn a_tensor_in_two_shards_must_be_equal_where_it_is_needed() {
+    let (a, b) = ("a.safetensors", "b.safetensors");
+    let two = |x: f32, more: &[f32]| {
+        let second = vec![f32s("x", &[1], &[x]), f32s("y", &[more.len()], more)];
+        let directory = sharded(&[(a, vec![f32s("x", &[1], &[1.0]), f32s("y", &[1], &[3.0])]), (b, second)]);
+        write_index(directory.path(), &[("x".to_owned(), a.to_owned()), ("y".to_owned(), b.to_owned())].into());
+        directory
+    };
+    let load = |directory: &tempfile::TempDir, needed: &str| {
+        load(directory.path(), &plain_map(&[(needed, &[1])]), &options()).map(|(_, report)| report.warnings.join("; "))
+    };
+    assert!(load(&two(1.0, &[3.0]), "x").unwrap().contains("2 tensor(s) are in more than one shard, `x` first"));
+    let different = two(2.0, &[3.0]);
+    let error = load(&different, "x").unwrap_err();
+    assert!(matches!(error, LoadError::DuplicateTensor { .. }), "{error}");
+    for part in ["`x`", a, b] {
+        assert!(message(&error).contains(part), "{error}");
+    }
+    load(&different, "y").unwrap();
+    // Of another shape the plan knows.
+    let longer = two(1.0, &[3.0, 4.0]);
+    let files = CheckpointFiles::open(longer.path()).unwrap();
+    let error = LoadPlan::new(&files, &plain_map(&[("y", &[1])]), &options()).unwrap_err();
+    assert!(matches!(error, LoadError::DuplicateTensor { .. }), "{error}");
 }
 
 #[test]

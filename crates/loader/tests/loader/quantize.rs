@@ -165,7 +165,7 @@ fn windows_of_all_kinds_give_the_same_codes() {
         ("c.safetensors", vec![bf16s("bf", &[512, columns], &list[512 * columns..])]),
     ]);
     let view = |ops| vec![SourcePiece::view("w", &[rows, columns], ops)];
-    let mut map = plain_map(&[("w", &[rows, columns])]);
+    let mut map = WeightMap { transposed_projections: true, ..plain_map(&[("w", &[rows, columns])]) };
     map.parameters.push(slot("transposed", &[columns, rows], view(vec![ViewOp::Transpose(0, 1)])));
     let middle = vec![ViewOp::Narrow { axis: 0, start: 101, length: 801 }];
     map.parameters.push(slot("rows", &[801, columns], view(middle)));
