@@ -13,4 +13,5 @@ mod save;
 mod save_quantized;
 mod snapshots;
 mod sparse;
+mod stacked_experts;
 mod support;

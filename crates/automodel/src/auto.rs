@@ -5,19 +5,19 @@ use crate::save::carried;
 use crate::variants::Planner;
 use crate::{
     AutoModel, AutoModelError, DeviceMemory, Dtype, ForecastOptions, FromConfig, MemoryForecast, Prepared, Summary,
-    demo, options::Options,
+    demo, filling, options::Options,
 };
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_generation::TextTokenizer;
 use automodel_hub::{Checkpoint, HubError, HubOptions};
 use automodel_loader::{
-    CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadPlan, PlanRow, Progress, QuantizationConfig,
-    SaveFiles, execute,
+    Adapter, CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadError, LoadPlan, PlanRow, Progress,
+    QuantizationConfig, SaveFiles, execute,
 };
-use automodel_models::{ModelFactory, parameters::ParameterTensor};
+use automodel_models::ModelFactory;
 use automodel_quant::Precision;
-use automodel_registry::Registry;
+use automodel_registry::{Registry, RegistryError};
 use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -283,20 +283,20 @@ impl FromPretrained {
             let checkpoint = checkpoint.clone();
             move || tokenizer(&checkpoint)
         });
-        let mut model = prepared.skeleton(&self.options)?;
+        // Before the module: sizes of the config that the files contradict cost nothing.
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Planner { files: &files, prepared: &prepared, options: &self.options }.refuse_what_cannot_fit(&plan)?;
+        let mut model = prepared.skeleton(&self.options)?;
+        let implementation = prepared.implementation();
+        filling::check_plan(model.as_mut(), implementation, &plan)?;
         let mut silent = |_: Progress<'_>| {};
         let progress: &mut dyn FnMut(Progress<'_>) = match &mut self.progress {
             Some(progress) => progress,
             None => &mut silent,
         };
-        let (mut loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
+        let (loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
         let (tied, mapped) = (loaded.tied().to_vec(), loaded.mapped_files().clone());
-        model.assign_parameters(&mut |path| Some(ParameterTensor::from_dispatch(loaded.take(path)?.tensor)))?;
-        if !loaded.is_empty() {
-            model.assign_quantized(&mut |path| loaded.take_linear(path))?;
-        }
+        filling::fill(model.as_mut(), implementation, loaded)?;
         if self.has_room_to_arrange(&plan) {
             model.arrange_parameters();
         }
@@ -363,7 +363,7 @@ impl FromPretrained {
             Err(AutoModelError::Hub(UnusableAnswer { .. } | UnusableHeader { .. } | CorruptDownload { .. })) => {}
             Err(error) => return Err(error),
         }
-        Ok(automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?)
+        automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub).map_err(adapter_or)
     }
 
     /// Config and headers, without weights if those are elsewhere.
@@ -372,7 +372,8 @@ impl FromPretrained {
         match &*looked_at {
             Some((options, checkpoint)) if *options == self.options.hub => Ok(checkpoint.clone()),
             _ => {
-                let checkpoint = automodel_hub::look(&demo::locate(&self.model), &self.options.hub)?;
+                let checkpoint =
+                    automodel_hub::look(&demo::locate(&self.model), &self.options.hub).map_err(adapter_or)?;
                 *looked_at = Some((self.options.hub.clone(), checkpoint.clone()));
                 Ok(checkpoint)
             }
@@ -381,22 +382,29 @@ impl FromPretrained {
 
     fn prepare(&self, checkpoint: Checkpoint) -> Result<(Checkpoint, Prepared, CheckpointFiles), AutoModelError> {
         let (model, config, options) = (&self.model, &self.config, &self.options);
-        let prepare = || {
+        let prepare = |tensors: usize| {
             let raw = match config {
                 Some(config) => config.clone(),
                 None => RawConfig::from_file(&checkpoint.config_file())?,
             };
-            let prepared = Prepared::new(raw.clone(), options).map_err(|error| error.of_checkpoint(model))?;
+            let prepared = Prepared::new(raw.clone(), options, tensors).map_err(|error| error.of_checkpoint(model))?;
             prepared.refuse_flipped_tie(raw, options)?;
             Ok::<_, AutoModelError>(prepared)
         };
         // Neither needs the other, and for thousands of tensors they take about as long.
         let (prepared, files) = std::thread::scope(|scope| {
             let files = scope.spawn(|| CheckpointFiles::open(&checkpoint.dir));
-            (prepare(), files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            (prepare(0), files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let (prepared, files) = (prepared?, files?);
-        Ok((checkpoint, prepared, files))
+        match prepared {
+            // Perhaps the files have that many.
+            Err(AutoModelError::Registry(RegistryError::TooManyParameters { .. })) => {
+                let files = files?;
+                let prepared = prepare(files.tensors().len())?;
+                Ok((checkpoint, prepared, files))
+            }
+            prepared => Ok((checkpoint, prepared?, files?)),
+        }
     }
 }
 
@@ -415,6 +423,20 @@ fn widened(plan: &LoadPlan) -> HashMap<String, DType> {
         |row: &&PlanRow| plan.dtype == DtypePolicy::Auto && row.encoding.is_none() && row.stored.bits() == 16;
     let rows = plan.rows.iter().filter(of_files).filter(|row| row.target == FloatDType::F32);
     rows.filter_map(|row| Some((row.parameter.clone(), row.stored.float()?.into()))).collect()
+}
+
+/// A checkpoint without a config may be an adapter.
+fn adapter_or(error: HubError) -> AutoModelError {
+    let adapter = match &error {
+        HubError::MissingConfig { directory, .. } => Adapter::beside(directory)
+            .map(|Adapter { base }| LoadError::AdapterAlone { directory: directory.clone(), base }),
+        HubError::MissingRemoteFile { repo, file, nearest, .. } if file.ends_with("config.json") => {
+            let is_adapter = |name: &String| name.ends_with("adapter_config.json");
+            nearest.iter().any(is_adapter).then(|| LoadError::AdapterAlone { directory: repo.into(), base: None })
+        }
+        _ => None,
+    };
+    adapter.map_or_else(|| error.into(), AutoModelError::from)
 }
 
 /// The tokenizer, if the checkpoint has one.

@@ -54,6 +54,30 @@ pub enum AutoModelError {
         /// What the checkpoint says.
         in_checkpoint: bool,
     },
+    /// Weights in 4 bits for an implementation whose projections take none.
+    #[error(
+        "the implementation `{implementation}` has no quantised projections, so {} cannot be in 4 bits: load the model without \
+         quantising it, skip these modules, or use the generic implementation",
+        listed(parameters)
+    )]
+    NoQuantizedProjections {
+        /// The implementation.
+        implementation: String,
+        /// Parameters that would be in 4 bits.
+        parameters: Vec<String>,
+    },
+    /// Parameters of the weight map that the model has no place for.
+    #[error(
+        "the implementation `{implementation}` takes no value for {}: its weight map and the parameters of its module must be the \
+         same",
+        listed(parameters)
+    )]
+    UntakenParameters {
+        /// The implementation.
+        implementation: String,
+        /// What it did not take.
+        parameters: Vec<String>,
+    },
     /// A parameter that the device does not hand back.
     #[error(
         "parameter `{parameter}` cannot be read from the device: its parts are not those of a weight, or the device failed"
@@ -98,6 +122,17 @@ impl AutoModelError {
             other => other,
         }
     }
+}
+
+/// `3 parameter(s): a, b, c`, the first of many.
+fn listed(parameters: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = parameters.iter().take(SHOWN).map(|path| format!("`{path}`")).collect();
+    let more = match parameters.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("{} parameter(s) ({}{more})", parameters.len(), shown.join(", "))
 }
 
 /// What other ways to load a checkpoint would need.

@@ -6,6 +6,7 @@ pub mod cuda;
 mod demo;
 mod device;
 mod error;
+mod filling;
 mod forecast;
 mod from_config;
 mod memory;

@@ -67,6 +67,7 @@ fn as_json(summary: &Summary, with_config: bool) -> Result<Value, CliError> {
             "weights_on_device_bytes": memory.on_device,
             "load_peak_bytes": summary.peak_bytes,
             "cache_bytes_per_token": summary.cache_bytes_per_token,
+            "cache_bytes_at_most": summary.cache_bytes_at_most,
             "cache_bytes": cache,
         });
         object.insert("memory".to_owned(), memory);
@@ -111,7 +112,7 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         ("why", resolution.reason.clone()),
         ("attention", format!("{}: {}", summary.attention, summary.attention_reason)),
         ("parameters", units::count(summary.parameters)),
-        ("stored", by_dtype(&summary.stored_bytes)),
+        ("stored", stored(summary)),
         (
             if summary.plan.device == Device::flex() { "on cpu" } else { "on device" },
             format!(
@@ -151,6 +152,15 @@ fn by_dtype(bytes: &BTreeMap<String, u64>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
+/// What is read of the files, and what else is in them.
+fn stored(summary: &Summary) -> String {
+    let read = by_dtype(&summary.stored_bytes);
+    match summary.unread_tensors {
+        0 => read,
+        unread => format!("{read}; {unread} tensors of {} are not read", units::bytes(summary.unread_bytes)),
+    }
+}
+
 fn memory_rows(summary: &Summary) -> Vec<Vec<String>> {
     let memory = Memory::of(summary);
     let mut rows = vec![
@@ -159,8 +169,10 @@ fn memory_rows(summary: &Summary) -> Vec<Vec<String>> {
         ("weights on cpu, as planned".to_owned(), units::bytes(memory.on_device)),
         ("peak while loading".to_owned(), units::bytes(summary.peak_bytes)),
     ];
-    if let Some(bytes) = summary.cache_bytes_per_token {
-        rows.push(("keys and values, a token".to_owned(), units::bytes(bytes)));
+    match (summary.cache_bytes_at_most, summary.cache_bytes_per_token) {
+        (Some(most), _) => rows.push(("keys and values, at most".to_owned(), units::bytes(most))),
+        (None, Some(bytes)) => rows.push(("keys and values, a token".to_owned(), units::bytes(bytes))),
+        (None, None) => {}
     }
     for (name, positions) in CONTEXTS {
         if let Some(bytes) = summary.cache_bytes(positions) {
