@@ -120,6 +120,12 @@ pub enum GenerationError {
     /// A conversation without messages.
     #[error("a chat template needs at least one message: the conversation is empty")]
     EmptyConversation,
+    /// A last message that the prompt cannot end with.
+    #[error("the model cannot go on with the last message: {reason}")]
+    UncontinuedMessage {
+        /// Why not.
+        reason: &'static str,
+    },
     /// An option out of its range.
     #[error("the option `{option}` is {value}, but must be {expected}")]
     InvalidOption {

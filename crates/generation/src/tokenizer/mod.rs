@@ -123,6 +123,15 @@ impl TextTokenizer {
         ChatTemplate::new(source.clone(), self.special_tokens.clone())
     }
 
+    /// Compiles the chat template in a file, for these special tokens.
+    ///
+    /// # Errors
+    /// [`GenerationError::UnreadableFile`], [`GenerationError::FileTooLarge`], [`GenerationError::MalformedFile`] and
+    /// [`GenerationError::MalformedChatTemplate`].
+    pub fn chat_template_from_file(&self, path: impl AsRef<Path>) -> Result<ChatTemplate, GenerationError> {
+        ChatTemplate::new(templates::from_file(path.as_ref())?, self.special_tokens.clone())
+    }
+
     /// The prompt for `messages` as the default chat template writes it. It already holds the special tokens: encode it
     /// without adding any.
     ///
