@@ -1,7 +1,8 @@
 //! Against what transformers renders; see `chat_reference/generate.py`.
 
-use automodel_generation::{ChatMessage, ChatOptions, ChatTemplate, GenerationError, SpecialTokens};
-use serde_json::{Map, Value};
+use crate::support::word_level;
+use automodel_generation::{ChatMessage, ChatOptions, ChatTemplate, GenerationError, SpecialTokens, TextTokenizer};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -92,6 +93,31 @@ fn dates_are_local() {
         .output()
         .unwrap();
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+}
+
+#[test]
+fn templates_come_by_name_and_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let config = json!({"image_token": "<img>", "chat_template": {"default": "{{ image_token }}", "rag": "named"}});
+    std::fs::write(at("tokenizer.json"), word_level(&["<unk>"]).to_string()).unwrap();
+    std::fs::write(at("tokenizer_config.json"), config.to_string()).unwrap();
+    std::fs::write(at("own.jinja"), "{{ image_token }}{{ messages[0].content }}").unwrap();
+    std::fs::File::create(at("large.jinja")).unwrap().set_len(1 << 40).unwrap();
+    let tokenizer = TextTokenizer::from_dir(directory.path()).unwrap();
+    let render = |template: Result<ChatTemplate, GenerationError>| {
+        template.and_then(|template| template.render(&[ChatMessage::user("x")], &ChatOptions::default()))
+    };
+    assert_eq!(render(tokenizer.chat_template(None, false)).unwrap(), "<img>");
+    assert_eq!(render(tokenizer.chat_template(Some("rag"), false)).unwrap(), "named");
+    assert_eq!(render(tokenizer.chat_template_from_file(at("own.jinja"))).unwrap(), "<img>x");
+    for (path, large) in [(at("absent.jinja"), false), (directory.path().to_owned(), false), (at("large.jinja"), true)] {
+        match tokenizer.chat_template_from_file(&path).unwrap_err() {
+            GenerationError::UnreadableFile { .. } if !large => {}
+            GenerationError::FileTooLarge { .. } if large => {}
+            error => panic!("{path:?}: {error:?}"),
+        }
+    }
 }
 
 #[test]
