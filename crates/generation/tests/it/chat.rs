@@ -111,7 +111,8 @@ fn templates_come_by_name_and_from_files() {
     assert_eq!(render(tokenizer.chat_template(None, false)).unwrap(), "<img>");
     assert_eq!(render(tokenizer.chat_template(Some("rag"), false)).unwrap(), "named");
     assert_eq!(render(tokenizer.chat_template_from_file(at("own.jinja"))).unwrap(), "<img>x");
-    for (path, large) in [(at("absent.jinja"), false), (directory.path().to_owned(), false), (at("large.jinja"), true)] {
+    for (path, large) in [(at("absent.jinja"), false), (directory.path().to_owned(), false), (at("large.jinja"), true)]
+    {
         match tokenizer.chat_template_from_file(&path).unwrap_err() {
             GenerationError::UnreadableFile { .. } if !large => {}
             GenerationError::FileTooLarge { .. } if large => {}
