@@ -86,12 +86,19 @@ impl AutoModelError {
     /// Adds the name of the checkpoint where an error can carry it.
     pub(crate) fn of_checkpoint(self, name: &str) -> Self {
         match self {
-            Self::Registry(RegistryError::UnsupportedArchitecture { model_type, architectures, nearest, .. }) => {
+            Self::Registry(RegistryError::UnsupportedArchitecture {
+                model_type,
+                architectures,
+                missing,
+                nearest,
+                ..
+            }) => {
                 let checkpoint = Some(name.to_owned());
                 Self::Registry(RegistryError::UnsupportedArchitecture {
                     model_type,
                     architectures,
                     checkpoint,
+                    missing,
                     nearest,
                 })
             }

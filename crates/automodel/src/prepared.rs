@@ -6,7 +6,7 @@ use automodel_config::{Origin, Overrides, RawConfig, ResolvedConfig};
 use automodel_loader::{DtypePolicy, LoadOptions};
 use automodel_models::{BuildContext, CausalLm, Decoder, DecoderOptions};
 use automodel_quant::CheckpointQuantization;
-use automodel_registry::{Implementation, Lowered, Resolution, split_options};
+use automodel_registry::{Implementation, Lowered, Resolution, split_options, unwrap_text_model};
 use burn::tensor::{Device, FloatDType};
 use serde_json::{Map, Value};
 
@@ -28,7 +28,7 @@ pub struct Prepared {
 impl Prepared {
     /// Config and registry's part of the way: `raw` with overrides and class defaults, the implementation, its spec.
     pub(crate) fn new(raw: RawConfig, options: &Options) -> Result<Self, AutoModelError> {
-        let raw = raw.unwrap_text_config();
+        let raw = unwrap_text_model(raw.with_class_overrides(&options.overrides));
         let defaults = options.registry.class_defaults(&raw)?;
         let mut config = raw.clone().resolve(defaults, &options.overrides)?;
         let mut resolution = options.registry.resolve(&config, &options.resolve)?;
@@ -57,7 +57,7 @@ impl Prepared {
         if self.config.origin(KEY) != Some(&Origin::Override) {
             return Ok(());
         }
-        let raw = raw.unwrap_text_config();
+        let raw = unwrap_text_model(raw);
         let untouched = raw.clone().resolve(options.registry.class_defaults(&raw)?, &Overrides::new())?;
         let (in_checkpoint, requested) = (untouched.bool(KEY)?, self.config.bool(KEY)?);
         if in_checkpoint == requested { Ok(()) } else { Err(AutoModelError::FlippedTie { in_checkpoint }) }

@@ -2,7 +2,7 @@
 
 use crate::custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation};
 use crate::resolution::{Considered, Implementation, Resolution, ResolveOptions};
-use crate::{Family, RegistryError, families, spec::ModelSpec, weights::WeightMap};
+use crate::{Family, RegistryError, families, lineage, spec::ModelSpec, weights::WeightMap, wrapper};
 use automodel_config::{ClassDefaults, RawConfig, ResolvedConfig};
 use std::collections::BTreeMap;
 
@@ -238,7 +238,9 @@ impl Registry {
                     .ok_or_else(|| self.unsupported(config.model_type(), config.architectures().to_vec()))?;
                 let spec = (family.lower)(config)?;
                 family.ignored_keys.iter().for_each(|key| config.mark_read(key));
-                let weights = family.layout.weight_map(&spec);
+                wrapper::check(config, &spec)?;
+                let mut weights = family.layout.weight_map(&spec);
+                weights.prefixes.splice(0..0, wrapper::prefix(config));
                 Ok(Lowered { spec: Some(spec), weights })
             }
         }
@@ -261,7 +263,8 @@ impl Registry {
     fn unsupported(&self, model_type: &str, architectures: Vec<String>) -> RegistryError {
         let known = self.families.keys().map(String::as_str).chain(self.custom_implementations().map(|c| c.model_type));
         RegistryError::UnsupportedArchitecture {
-            nearest: crate::nearest::nearest(model_type, known),
+            missing: lineage::missing(model_type),
+            nearest: lineage::misspelt(model_type, known),
             model_type: model_type.to_owned(),
             architectures,
             checkpoint: None,
