@@ -5,6 +5,7 @@ mod behaviours;
 mod chunks;
 mod config_expected;
 mod demo;
+mod hostile_values;
 mod mapped;
 mod parity;
 mod quantized;
