@@ -114,6 +114,7 @@ static LOGIT_KEYS: &[(&str, &str, fn() -> Value)] = &[
     ("gemma3_text", "final_logit_softcapping", || Value::Null),
 ];
 
+const TIE: &str = "tie_word_embeddings";
 const WHY_LOGITS: &str = "the class of the larger model leaves logits as they are";
 const WHY_TIE: &str = "the class of the larger model decides about tying";
 const WHY_TYPE: &str = "what the larger model's config class assumes";
@@ -133,7 +134,7 @@ pub fn unwrap_text_model(raw: RawConfig) -> RawConfig {
         raw.set_derived(key, neutral(), WHY_LOGITS);
     }
     if let Some(tied) = rule.tie.decide(own_tie) {
-        raw.set_derived("tie_word_embeddings", json!(tied), WHY_TIE);
+        raw.set_derived(TIE, json!(tied), WHY_TIE);
     }
     raw
 }
@@ -155,6 +156,9 @@ pub(crate) fn check(config: &ResolvedConfig, spec: &ModelSpec) -> Result<(), Reg
     let Some(rule) = rule_of(name) else {
         return unknown("what its class does to the logits and the head of the text model is not known here");
     };
+    if wrapper.get(TIE).is_some_and(|tied| !tied.is_boolean()) {
+        return unknown("its `tie_word_embeddings` is neither true nor false");
+    }
     let asked_for = |key: &str| config.origin(key) == Some(&Origin::Override);
     let head = &spec.head;
     let does_more = head.bias || head.logit_softcap.is_some() || head.logit_scale.is_some_and(|scale| scale != 1.0);
@@ -164,14 +168,14 @@ pub(crate) fn check(config: &ResolvedConfig, spec: &ModelSpec) -> Result<(), Reg
         );
     }
     let tied = rule.tie.decide(own_tie(wrapper));
-    if tied.is_some_and(|tied| tied != head.tied) && !asked_for("tie_word_embeddings") {
+    if tied.is_some_and(|tied| tied != head.tied) && !asked_for(TIE) {
         return unknown("its config decides about tying, and was not asked: unwrap it with `unwrap_text_model`");
     }
     Ok(())
 }
 
 fn own_tie(wrapper: Wrapper<'_>) -> Option<bool> {
-    wrapper.get("tie_word_embeddings").and_then(Value::as_bool)
+    wrapper.get(TIE).and_then(Value::as_bool)
 }
 
 /// Where checkpoints of the config's wrapper keep the text model, besides the names that every wrapper may use.
@@ -280,6 +284,24 @@ mod tests {
             let config = json!({"model_type": wrapper, "text_config": {"model_type": "gemma"}});
             let said = spec(config, &Overrides::new()).unwrap_err().to_string();
             assert!(said.contains(reason) && said.contains("`gemma`"), "{said}");
+        }
+        let config =
+            json!({"model_type": "llava", "tie_word_embeddings": "yes", "text_config": {"model_type": "gemma"}});
+        let said = spec(config, &Overrides::new()).unwrap_err().to_string();
+        assert!(said.contains("neither true nor false"), "{said}");
+    }
+
+    #[test]
+    fn a_wrapper_that_was_not_asked_is_refused() {
+        let registry = Registry::builtin();
+        for outer in [true, false] {
+            let config = json!({"model_type": "internvl", "tie_word_embeddings": outer, "text_config": {"model_type": "qwen2",
+                "tie_word_embeddings": false}});
+            let raw = RawConfig::from_value(config).unwrap();
+            let config = raw.clone().resolve(registry.class_defaults(&raw).unwrap(), &Overrides::new()).unwrap();
+            let resolution = registry.resolve(&config, &ResolveOptions::default()).unwrap();
+            // Where the two agree, there was nothing to ask.
+            assert_eq!(registry.lower(&config, &resolution).is_err(), outer);
         }
     }
 
