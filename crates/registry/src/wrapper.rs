@@ -104,9 +104,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("hyperclovax_vision_v2", "its class scales the logits by settings of its own"),
 ];
 
-/// What text models do to their logits in their own class, and the values at which they do nothing.
+/// A text model, the key by which its class changes logits, and the value at which it does not.
+type LogitKey = (&'static str, &'static str, fn() -> Value);
+
+/// What text models do to their logits in their own class.
 #[rustfmt::skip]
-static LOGIT_KEYS: &[(&str, &str, fn() -> Value)] = &[
+static LOGIT_KEYS: &[LogitKey] = &[
     ("cohere", "logit_scale", || json!(1.0)),
     ("cohere2", "logit_scale", || json!(1.0)),
     ("granite", "logits_scaling", || json!(1.0)),
