@@ -29,8 +29,8 @@ use std::path::Path;
 pub struct AutoModelForCausalLM;
 
 impl AutoModelForCausalLM {
-    /// A model from a checkpoint: a directory, a repo id of the Hugging Face Hub, or [`DEMO`](crate::DEMO). What the local
-    /// Hugging Face cache lacks of a repo is downloaded.
+    /// A model from a checkpoint: a directory, a repo id of the Hugging Face Hub, or [`DEMO`](crate::DEMO), which is part of the
+    /// program. What the local Hugging Face cache lacks of a repo is downloaded.
     ///
     /// ```
     /// use automodel::AutoModelForCausalLM;
@@ -363,7 +363,7 @@ impl FromPretrained {
             Err(AutoModelError::Hub(UnusableAnswer { .. } | UnusableHeader { .. } | CorruptDownload { .. })) => {}
             Err(error) => return Err(error),
         }
-        Ok(automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?)
+        demo::resolve(&self.model, &self.options.hub)
     }
 
     /// Config and headers, without weights if those are elsewhere.
@@ -372,7 +372,7 @@ impl FromPretrained {
         match &*looked_at {
             Some((options, checkpoint)) if *options == self.options.hub => Ok(checkpoint.clone()),
             _ => {
-                let checkpoint = automodel_hub::look(&demo::locate(&self.model), &self.options.hub)?;
+                let checkpoint = demo::look(&self.model, &self.options.hub)?;
                 *looked_at = Some((self.options.hub.clone(), checkpoint.clone()));
                 Ok(checkpoint)
             }

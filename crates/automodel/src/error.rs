@@ -77,6 +77,15 @@ pub enum AutoModelError {
         /// Other ways to load the checkpoint, which fit; if none does, the one that needs least.
         smaller: Vec<SmallerLoad>,
     },
+    /// The demo could not be unpacked.
+    #[error("the demo cannot be unpacked in {}: set TMPDIR to a directory that can be written", directory.display())]
+    UnwritableDemo {
+        /// The directory for temporary files.
+        directory: std::path::PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// The generic implementation without a spec.
     #[error("the resolution chose the generic decoder without a specification: this is a mistake in the registry")]
     NoSpec,

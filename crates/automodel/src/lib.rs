@@ -15,6 +15,7 @@ mod prepared;
 mod save;
 mod summary;
 mod variants;
+mod words;
 
 pub use auto::{AutoModelForCausalLM, FromPretrained};
 pub use demo::DEMO;

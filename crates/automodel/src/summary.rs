@@ -1,10 +1,10 @@
 //! What would be loaded, for people and programs to read.
 
-use crate::{Prepared, cache};
+use crate::{Prepared, cache, words};
 use automodel_hub::Checkpoint;
 use automodel_loader::{CheckpointFiles, LoadPlan, StoredDtype};
 use automodel_registry::Resolution;
-use automodel_registry::spec::{AttentionMask, Mixer, Mlp, ModelSpec};
+use automodel_registry::spec::ModelSpec;
 use burn::tensor::FloatDType;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -49,6 +49,10 @@ pub struct Summary {
     /// Config, choice and mathematics.
     #[serde(skip)]
     pub prepared: Prepared,
+    /// Keeps the directory where that is a temporary one.
+    #[serde(skip)]
+    #[expect(dead_code, reason = "its drop removes a temporary directory")]
+    checkpoint: Checkpoint,
 }
 
 /// A run of equal layers.
@@ -103,6 +107,7 @@ impl Summary {
             warnings,
             plan,
             prepared,
+            checkpoint: checkpoint.clone(),
         }
     }
 }
@@ -137,9 +142,9 @@ fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
         let row = LayerSummary {
             first: index,
             last: index,
-            mixer: describe_mixer(&layer.mixer),
-            mlp: describe_mlp(&layer.mlp),
-            norms: format!("{:?}, {:?}", layer.norm.kind, layer.placement),
+            mixer: words::mixer(&layer.mixer),
+            mlp: words::mlp(&layer.mlp),
+            norms: words::norms(layer),
         };
         match rows.last_mut() {
             Some(last) if (&last.mixer, &last.mlp, &last.norms) == (&row.mixer, &row.mlp, &row.norms) => {
@@ -149,46 +154,4 @@ fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
         }
     }
     rows
-}
-
-fn describe_mixer(mixer: &Mixer) -> String {
-    let Mixer::Attention(attention) = mixer;
-    let window = match attention.mask {
-        AttentionMask::Full => "full".to_owned(),
-        AttentionMask::Sliding { window } => format!("window {window}"),
-        AttentionMask::Chunked { size } => format!("chunks of {size}"),
-    };
-    let positions = match &attention.rope {
-        Some(rope) if rope.rotary_dim < attention.head_dim => {
-            format!("rope on {}, theta {}", rope.rotary_dim, rope.theta)
-        }
-        Some(rope) => format!("rope theta {}", rope.theta),
-        None => "no rope".to_owned(),
-    };
-    format!(
-        "attention {}/{} heads of {}, {window}, {positions}",
-        attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
-    )
-}
-
-fn describe_mlp(mlp: &Mlp) -> String {
-    match mlp {
-        Mlp::Gated(mlp) => format!("gated {} of {}", lower(&mlp.activation), mlp.intermediate_size),
-        Mlp::Plain(mlp) => format!("plain {} of {}", lower(&mlp.activation), mlp.intermediate_size),
-        Mlp::Moe(moe) => format!(
-            "{} of {} experts, {} of {}{}",
-            moe.num_experts_per_tok,
-            moe.num_experts,
-            lower(&moe.expert.activation),
-            moe.expert.intermediate_size,
-            moe.shared_expert
-                .as_ref()
-                .map(|shared| format!(", shared {}", shared.mlp.intermediate_size))
-                .unwrap_or_default()
-        ),
-    }
-}
-
-fn lower(value: &impl std::fmt::Debug) -> String {
-    format!("{value:?}").to_lowercase()
 }

@@ -86,6 +86,9 @@ pub enum CliError {
         /// What was given.
         name: String,
     },
+    /// The demo where a repo belongs.
+    #[error("the demo is part of this program, so that there is nothing to download: give a repo id, ORG/NAME")]
+    DemoIsNoRepo,
     /// A cache with files that are not what they should be.
     #[error(
         "{problems} file(s) of the cache are damaged{}",

@@ -1,8 +1,11 @@
 //! A located checkpoint: a directory that is known to hold a `config.json`.
 
 use std::{
-    fs, io,
+    any::Any,
+    fmt, fs, io,
+    panic::{RefUnwindSafe, UnwindSafe},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{HubError, ModelSource, file_name::is_contained, hints};
@@ -29,13 +32,24 @@ pub struct Checkpoint {
     pub(crate) temporary: Option<Temporary>,
 }
 
-/// A directory that is removed when its last user is gone.
-#[derive(Clone, Debug)]
+/// What removes a directory when its last user is gone.
+#[derive(Clone)]
 pub(crate) struct Temporary(
-    #[cfg(feature = "network")]
     #[expect(dead_code, reason = "its drop removes the directory")]
-    pub(crate) std::sync::Arc<tempfile::TempDir>,
+    Arc<dyn Any + Send + Sync + UnwindSafe + RefUnwindSafe>,
 );
+
+impl Temporary {
+    pub(crate) fn new(owner: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Self {
+        Self(Arc::new(owner))
+    }
+}
+
+impl fmt::Debug for Temporary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Temporary")
+    }
+}
 
 impl PartialEq for Temporary {
     fn eq(&self, _other: &Self) -> bool {
@@ -72,6 +86,13 @@ impl Checkpoint {
                 HubError::MissingConfig { directory: self.dir, found }
             }
         }
+    }
+
+    /// The same checkpoint in a temporary directory, which `owner` removes when it is dropped: that happens with the last copy of
+    /// this value.
+    pub fn kept_by(mut self, owner: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Self {
+        self.temporary = Some(Temporary::new(owner));
+        self
     }
 
     /// Path of the `config.json`.

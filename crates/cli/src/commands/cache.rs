@@ -69,8 +69,8 @@ fn list(options: &HubOptions, environment: &Environment, json: bool) -> Result<(
         1 => "1 repo".to_owned(),
         number => format!("{number} repos"),
     };
-    let sum = format!("{repos}, {} in {}\n", units::bytes(report.bytes), report.directory.display());
-    output::print(&(output::table(&rows, &[2]) + &sum))
+    let sum = format!("{repos}, {} in {}", units::bytes(report.bytes), report.directory.display());
+    output::print(&(output::table(&rows, &[2]) + &output::lines([sum])))
 }
 
 fn verify(
@@ -87,7 +87,8 @@ fn verify(
     } else {
         for found in &problems {
             let removed = if found.removed { " (removed)" } else { "" };
-            output::print(&format!("{}: {}: {}{removed}\n", found.repo, found.path.display(), found.problem))?;
+            let line = format!("{}: {}: {}{removed}", found.repo, found.path.display(), found.problem);
+            output::print(&output::lines([line]))?;
         }
     }
     if !problems.is_empty() {
@@ -102,12 +103,10 @@ fn prune(options: &HubOptions, environment: &Environment, dry_run: bool, json: b
     if json {
         return output::print_json(&json!({ "dry_run": dry_run, "bytes": bytes, "removed": pruned }));
     }
-    let mut text = String::new();
-    for pruned in &pruned {
+    let removed = pruned.iter().map(|pruned| {
         let (path, size) = (pruned.path.display(), units::bytes(pruned.bytes));
-        text.push_str(&format!("{}: {path}: {}, {size}\n", pruned.repo, pruned.reason));
-    }
+        format!("{}: {path}: {}, {size}", pruned.repo, pruned.reason)
+    });
     let verb = if dry_run { "would become free" } else { "are free now" };
-    text.push_str(&format!("{} {verb}\n", units::bytes(bytes)));
-    output::print(&text)
+    output::print(&output::lines(removed.chain([format!("{} {verb}", units::bytes(bytes))])))
 }

@@ -10,7 +10,7 @@ use crate::{
 use automodel::AutoModel;
 use automodel::generation::{FinishReason, GenerationOptions, GenerationReport, GenerationTimings, Prompt};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -63,8 +63,8 @@ impl Args {
             return Ok(self.prompt.clone());
         }
         if std::io::stdin().is_terminal() {
-            // Help for whoever waits at a terminal; if it cannot be written, nobody does.
-            let _ = writeln!(std::io::stderr(), "Reading the prompt from standard input; end it with Ctrl-D.");
+            // Help for whoever waits at a terminal.
+            output::say("Reading the prompt from standard input; end it with Ctrl-D.");
         }
         Ok(vec![prompts::from_stdin()?])
     }
@@ -79,7 +79,7 @@ pub fn stream(model: &AutoModel, prompt: Prompt, options: &GenerationOptions) ->
             return ControlFlow::Continue(());
         }
         started = true;
-        written = output::print(event.text);
+        written = output::print_generated(event.text);
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     written?;
@@ -100,7 +100,7 @@ fn run_batch(loaded: &Loaded, texts: &[String], options: &GenerationOptions, jso
         texts.iter().zip(&report.texts).enumerate().map(|(index, (prompt, generated))| {
             format!("[{index}] {}\n{}\n", output::shorten(prompt, 76), generated.text)
         });
-    output::print(&parts.collect::<Vec<_>>().join("\n"))
+    output::print_generated(&parts.collect::<Vec<_>>().join("\n"))
 }
 
 fn as_json(prompts: &[String], report: &GenerationReport, loaded: &Loaded) -> Value {
