@@ -65,11 +65,10 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
     let qk_norm = attention.qk_norm.as_ref().map(|qk| {
         let extent = match qk.extent {
             QkNormExtent::Head => "each head",
-            QkNormExtent::HeadOwnWeight => "each head, with weights of its own",
+            QkNormExtent::HeadOwnWeight => "each head with its own weight",
             QkNormExtent::Projection => "whole projections",
         };
-        let order = if qk.after_rope { "after rope" } else { "before rope" };
-        format!("QK norm ({} over {extent}, {order})", norm(qk.norm.kind))
+        format!("QK norm on {extent}{}", if qk.after_rope { " after rope" } else { "" })
     });
     let parts = [
         qk_norm,
@@ -188,7 +187,7 @@ mod tests {
         assert_eq!(
             mixer(&Mixer::Attention(all)),
             "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
-             QK norm (RMSNorm (1 + weight) over each head, before rope), softcap 50, attention sinks, QKV clipped to 3, \
+             QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
              query temperature"
         );
     }

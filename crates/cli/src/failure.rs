@@ -1,6 +1,7 @@
 //! How errors are shown: one paragraph and a hint, or one JSON object.
 
 use crate::{error::CliError, escape, hints, output, wrap};
+use clap::error::ErrorKind;
 use serde_json::json;
 use std::error::Error;
 use std::panic::PanicHookInfo;
@@ -40,6 +41,9 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         let message = message.trim().strip_prefix("error: ").unwrap_or(message.trim());
         let hint = rest.lines().find(|line| line.trim_start().starts_with("Usage:")).map(str::trim);
         output::say_json(&json!({ "error": message, "causes": [], "hint": hint }));
+    } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Help, which repeats no argument.
+        output::say(text.trim_end());
     } else {
         output::say(&without_false_lines(text.trim_end()));
     }

@@ -7,7 +7,6 @@ use automodel::registry::spec::{AttentionMask, Mixer};
 use automodel::{DEMO, Device, Summary};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::ManuallyDrop;
 
 /// Contexts for which the size of the cache is shown.
 const CONTEXTS: [(&str, usize); 3] = [("4k", 4 << 10), ("32k", 32 << 10), ("128k", 128 << 10)];
@@ -25,13 +24,18 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
+    let mut summary = args.model.builder(json)?.inspect()?;
+    let shown = show(args, &summary, json);
     // The process ends after this: giving back the rows of a large plan one by one would take a tenth of its time.
-    let builder = args.model.builder(json)?;
-    let summary = ManuallyDrop::new(builder.inspect()?);
+    std::mem::forget(std::mem::take(&mut summary.plan.rows));
+    shown
+}
+
+fn show(args: &Args, summary: &Summary, json: bool) -> Result<(), CliError> {
     if json {
-        return output::print_json(&as_json(&summary, args.config)?);
+        return output::print_json(&as_json(summary, args.config)?);
     }
-    let mut text = as_text(&args.model.model, &summary);
+    let mut text = as_text(&args.model.model, summary);
     if args.config {
         text.push_str("\nConfig\n");
         text.push_str(&indented(&config_table(&summary.prepared.config)));

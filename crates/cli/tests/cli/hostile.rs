@@ -27,7 +27,8 @@ fn check(ran: &Ran, what: &str) -> bool {
         assert!(!text.contains("panicked"), "{what}: {text}");
     }
     assert!(ran.code >= 0, "{what} was killed: {ran:?}");
-    ran.stdout.contains("EVIL") || ran.stderr.contains("EVIL")
+    // Some names are compared in lower case.
+    [&ran.stdout, &ran.stderr].iter().any(|text| text.to_lowercase().contains("evil"))
 }
 
 /// Runs every command that takes a model. How many showed what is evil.
@@ -170,8 +171,8 @@ fn tokenizers_and_generation_settings() {
             vocab.insert(format!("{EVIL}{token}"), id);
         }
     });
-    tokenizer("the type of a tokenizer", 1, &|tokenizer| tokenizer["model"]["type"] = json!(EVIL));
-    tokenizer("the type of a decoder", 1, &|tokenizer| tokenizer["decoder"] = json!({ "type": EVIL }));
+    tokenizer("the type of a tokenizer", 0, &|tokenizer| tokenizer["model"]["type"] = json!(EVIL));
+    tokenizer("the type of a decoder", 0, &|tokenizer| tokenizer["decoder"] = json!({ "type": EVIL }));
     changed("generation settings", 0, |model| {
         change_json(&model.join("generation_config.json"), |config| {
             config[EVIL] = json!(EVIL);
