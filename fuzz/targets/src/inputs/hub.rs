@@ -1,0 +1,190 @@
+//! Answers of a server, and files of a cache that somebody else wrote.
+//!
+//! The file `body PATH` is the body of the answer to a request whose path has PATH; `headers STATUS PATH` its status and headers, a line
+//! each; `cache NAME` a file of the cache; `lock` the lock file. What the input does not change is a sound repo, whose commit is written
+//! as `{commit}`.
+
+use automodel::hub::{
+    Environment, HubError, HubOptions, RetryPolicy, list_cache, look_with, prune_cache, resolve_with, verify_cache,
+};
+use automodel_hub_test_server::{Fault, FaultKind, Hub, Repo, Server};
+use std::{
+    fs,
+    path::{Component, Path},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use super::{MIB, Target, say};
+use crate::Files;
+
+const REPO: &str = "org/tiny";
+/// Nobody listens there: answers lead to no other machine.
+const NOWHERE: &str = "http://127.0.0.1:1";
+const PRECIOUS: &str = "precious";
+
+pub const TARGET: Target = Target {
+    name: "hub",
+    run,
+    // Threads of downloads, and their buffers.
+    fixed_bytes: 64 * MIB,
+    bytes_per_byte: 1024,
+    words: &[
+        "../",
+        "..\\\\",
+        "/etc/passwd",
+        "C:\\\\",
+        "CON",
+        "\\u0000",
+        ".safetensors",
+        "model.safetensors.index.json",
+        "\"lfs\"",
+        "\"oid\"",
+        "\"size\"",
+        "\"path\"",
+        "\"sha\"",
+        "; rel=\"next\"",
+        "location: /",
+        "etag: ",
+        "retry-after: ",
+        "x-error-code: GatedRepo",
+        "content-range: bytes 0-1/2",
+        "x-linked-size: ",
+        "sha256:",
+        "refs/main",
+    ],
+};
+
+fn run(input: &[u8]) {
+    let Ok(root) = tempfile::tempdir() else { return };
+    let cache = root.path().join("cache");
+    let Served { server, commit } = served();
+    let files = with_commit(Files::split(input), commit);
+    if prepare(root.path(), &cache, &files).is_err() {
+        return;
+    }
+    server.change(|hub| *hub = Hub { faults: faults(&files), ..sound().0 });
+    let (options, environment) = (options(&files, root.path(), &cache), environment(&server.url()));
+    let results: [Result<(), HubError>; 6] = [
+        look_with(REPO, &options, &environment).map(drop),
+        resolve_with(REPO, &options, &environment).map(drop),
+        resolve_with(REPO, &HubOptions { offline: true, ..options.clone() }, &environment).map(drop),
+        list_cache(&options, &environment).map(drop),
+        verify_cache(&options, &environment, None, true).map(drop),
+        prune_cache(&options, &environment, false).map(drop),
+    ];
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        say(error);
+    }
+    server.clear_log();
+    assert_nothing_outside(root.path());
+}
+
+struct Served {
+    server: Server,
+    commit: String,
+}
+
+/// One server for all inputs: the ports of a machine are not without number.
+fn served() -> &'static Served {
+    static SERVED: OnceLock<Served> = OnceLock::new();
+    SERVED.get_or_init(|| {
+        let (hub, commit) = sound();
+        Served { server: Server::start(hub), commit }
+    })
+}
+
+/// A hub with a small repo, and its commit.
+fn sound() -> (Hub, String) {
+    let header = br#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+    let shard = [&(header.len() as u64).to_le_bytes()[..], header, b"abcd"].concat();
+    let mut repo = Repo::default();
+    let commit = repo.commit(
+        "main",
+        [
+            ("config.json", br#"{"model_type": "llama"}"#.to_vec()),
+            ("model.safetensors.index.json", br#"{"weight_map": {"a": "model-1.safetensors"}}"#.to_vec()),
+            ("model-1.safetensors", shard),
+            ("tokenizer.json", vec![b'x'; 5000]),
+        ],
+    );
+    (Hub::with(REPO, repo), commit)
+}
+
+fn with_commit(mut files: Files, commit: &str) -> Files {
+    const PLACE: &str = "{commit}";
+    for (name, contents) in &mut files.entries {
+        *name = name.replace(PLACE, commit);
+        if contents.windows(PLACE.len()).any(|window| window == PLACE.as_bytes()) {
+            *contents = String::from_utf8_lossy(contents).replace(PLACE, commit).into_bytes();
+        }
+    }
+    files
+}
+
+/// The cache, and beside it what must stay.
+fn prepare(root: &Path, cache: &Path, files: &Files) -> std::io::Result<()> {
+    fs::create_dir(cache)?;
+    fs::write(root.join(PRECIOUS), PRECIOUS)?;
+    fs::write(root.join("lock"), files.get("lock").unwrap_or_default())?;
+    for (name, contents) in &files.entries {
+        let Some(name) = name.strip_prefix("cache ").map(Path::new) else { continue };
+        let is_inside =
+            name.components().all(|part| matches!(part, Component::Normal(_))) && name.as_os_str().len() < 200;
+        let (true, Some(folder)) = (is_inside, cache.join(name).parent().map(Path::to_owned)) else { continue };
+        // Two files of an input may want the same name for a folder and a file.
+        let _ = fs::create_dir_all(folder).and_then(|()| fs::write(cache.join(name), contents));
+    }
+    Ok(())
+}
+
+fn faults(files: &Files) -> Vec<Fault> {
+    let of_entry = |(name, contents): &(String, Vec<u8>)| {
+        if let Some(path) = name.strip_prefix("body ") {
+            return Some(Fault::always(path, FaultKind::Body(contents.clone())));
+        }
+        let (status, path) = name.strip_prefix("headers ")?.split_once(' ')?;
+        // No address but that of the server itself.
+        let text = String::from_utf8_lossy(contents).replace("//", "//127.0.0.1:1/");
+        let headers = text.lines().filter_map(|line| line.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+        Some(Fault::always(path, FaultKind::Status(status.parse().ok()?, headers)))
+    };
+    files.entries.iter().filter_map(of_entry).collect()
+}
+
+fn options(files: &Files, root: &Path, cache: &Path) -> HubOptions {
+    let pause = Duration::from_millis(1);
+    HubOptions {
+        cache_dir: Some(cache.to_owned()),
+        parallel: 2,
+        locked: files.get("lock").map(|_| root.join("lock")),
+        retries: RetryPolicy {
+            attempts: 2,
+            first_delay: pause,
+            longest_delay: pause,
+            longest_retry_after: pause,
+            stall: Duration::from_secs(1),
+            connect: Duration::from_secs(1),
+        },
+        ..HubOptions::default()
+    }
+}
+
+fn environment(server: &str) -> Environment {
+    Environment {
+        hf_endpoint: Some(server.to_owned()),
+        http_proxy: Some(NOWHERE.to_owned()),
+        https_proxy: Some(NOWHERE.to_owned()),
+        no_proxy: Some("127.0.0.1".to_owned()),
+        ..Environment::default()
+    }
+}
+
+fn assert_nothing_outside(root: &Path) {
+    let mut names: Vec<_> = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["cache", "lock", PRECIOUS], "what was written or deleted outside the cache");
+    let precious = fs::read_to_string(root.join(PRECIOUS)).unwrap_or_default();
+    assert_eq!(precious, PRECIOUS, "a file outside the cache was changed");
+}

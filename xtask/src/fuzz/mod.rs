@@ -1,0 +1,46 @@
+//! `cargo xtask fuzz`: the targets of `fuzz/targets` by plain mutation, on a stable compiler.
+//!
+//! They are a package of their own, which this builds and runs, so that the other tasks need not be built with Burn.
+
+use std::{env, path::PathBuf, process::Command};
+
+use crate::{Result, workspace_root};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Seconds for all targets together, or for the one.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Chooses the mutations: the same seed makes the same inputs in the same order.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// One target instead of all: a folder of `fuzz/corpus`.
+    #[arg(long)]
+    target: Option<String>,
+    /// One input of the target instead of many.
+    #[arg(long, requires = "target")]
+    input: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// A minute with a fixed seed, so that a failure is that of the change.
+    pub fn for_ci() -> Self {
+        Self { seconds: 60, seed: 1, target: None, input: None }
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = workspace_root();
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "--manifest-path"]).arg(root.join("Cargo.toml"));
+    command.args(["--package", "automodel-fuzz", "--bin", "automodel-fuzz", "--", "--folder"]).arg(root.join("fuzz"));
+    command.args(["--seconds", &arguments.seconds.to_string(), "--seed", &arguments.seed.to_string()]);
+    if let Some(target) = &arguments.target {
+        command.args(["--target", target]);
+    }
+    if let Some(input) = &arguments.input {
+        command.arg("--input").arg(input);
+    }
+    if command.status()?.success() { Ok(()) } else { Err("fuzzing found what is named above".into()) }
+}
