@@ -34,7 +34,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let root = workspace_root();
     let mut command = Command::new(cargo);
     command.args(["run", "--quiet", "--manifest-path"]).arg(root.join("Cargo.toml"));
-    command.args(["--package", "automodel-fuzz", "--bin", "automodel-fuzz", "--", "--folder"]).arg(root.join("fuzz"));
+    command.args(["--package", "automodel-fuzz", "--bin", "automodel-fuzz", "--"]);
+    command.arg("--corpus").arg(root.join("fuzz/corpus")).arg("--artifacts").arg(root.join("fuzz/artifacts"));
     command.args(["--seconds", &arguments.seconds.to_string(), "--seed", &arguments.seed.to_string()]);
     if let Some(target) = &arguments.target {
         command.args(["--target", target]);

@@ -31,7 +31,7 @@ const MOST: usize = 12;
 /// Runs the corpus, then mutations of it, or one input; says whether all was well.
 pub fn run(arguments: &Arguments, first: u64) -> Result<bool, Box<dyn Error>> {
     let target = arguments.target.as_deref().and_then(named).ok_or("no such target")?;
-    let findings = Findings::of(&arguments.folder, target.name)?;
+    let findings = Findings::of(&arguments.artifacts, target.name)?;
     let session = Session { target, current: findings.current()?, findings, panic: last_panic(), watch: watch() };
     if let Some(path) = &arguments.input {
         return session.one(&fs::read(path)?);
@@ -64,7 +64,7 @@ impl Session {
     fn many(&self, arguments: &Arguments, first: u64) -> Result<bool, Box<dyn Error>> {
         let end = Instant::now() + Duration::from_secs(arguments.seconds);
         let seeds: Vec<Vec<u8>> =
-            corpus(&arguments.folder, self.target.name)?.into_iter().map(|(_, seed)| seed).collect();
+            corpus(&arguments.corpus, self.target.name)?.into_iter().map(|(_, seed)| seed).collect();
         if seeds.is_empty() {
             return Err(format!("{} has no corpus", self.target.name).into());
         }

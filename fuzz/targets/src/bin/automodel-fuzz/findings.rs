@@ -18,7 +18,7 @@ pub struct Findings {
 
 impl Findings {
     pub fn of(folder: &Path, target: &str) -> io::Result<Self> {
-        let directory = folder.join("artifacts").join(target);
+        let directory = folder.join(target);
         fs::create_dir_all(&directory)?;
         Ok(Self { target: target.to_owned(), directory })
     }
@@ -75,7 +75,7 @@ impl Current {
 /// The files of a target's corpus, in the order of their names.
 pub fn corpus(folder: &Path, target: &str) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder.join("corpus").join(target))? {
+    for entry in fs::read_dir(folder.join(target))? {
         let entry = entry?;
         files.push((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?));
     }

@@ -27,9 +27,12 @@ struct Arguments {
     /// One input instead of many.
     #[arg(long, requires = "target")]
     input: Option<PathBuf>,
-    /// The folder with `corpus` and `artifacts`.
-    #[arg(long, default_value = "fuzz")]
-    folder: PathBuf,
+    /// The folder of the inputs, with a folder for each target.
+    #[arg(long, default_value = "fuzz/corpus")]
+    corpus: PathBuf,
+    /// The folder for what is found.
+    #[arg(long, default_value = "fuzz/artifacts")]
+    artifacts: PathBuf,
     /// Runs inputs in this process, from this number on.
     #[arg(long, hide = true, requires = "target")]
     child: Option<u64>,

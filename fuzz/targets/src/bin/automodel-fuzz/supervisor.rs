@@ -47,7 +47,7 @@ fn one(arguments: &Arguments, name: &str) -> Result<bool, Box<dyn Error>> {
 }
 
 fn many(arguments: &Arguments, name: &str, share: Duration) -> Result<bool, Box<dyn Error>> {
-    let findings = Findings::of(&arguments.folder, name)?;
+    let findings = Findings::of(&arguments.artifacts, name)?;
     let current = findings.current()?;
     let (end_of_share, mut first, mut is_well) = (Instant::now() + share, 0, true);
     for _ in 0..MOST_ENDS {
@@ -83,9 +83,12 @@ fn child(arguments: &Arguments, name: &str, first: u64, time: Duration) -> Resul
     };
     command.args(["--target", name, "--child", &first.to_string()]);
     command.args(["--seed", &arguments.seed.to_string(), "--seconds", &time.as_secs().to_string()]);
-    command.arg("--folder").arg(&arguments.folder);
+    command.arg("--corpus").arg(&arguments.corpus).arg("--artifacts").arg(&arguments.artifacts);
     if let Some(input) = &arguments.input {
         command.arg("--input").arg(input);
+    } else {
+        // One input shows where it ends; of many that is too much.
+        command.env("RUST_BACKTRACE", "0");
     }
     Ok(command.env("TMPDIR", scratch.path()).status()?)
 }
