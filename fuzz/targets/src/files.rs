@@ -1,8 +1,15 @@
 //! An input that stands for several files.
 
-use std::{fs, io, path::Path};
+use serde_json::{Map, Value};
+use std::{
+    fs,
+    io::{self, Seek, SeekFrom, Write},
+    path::Path,
+};
 
 const MARK: &[u8] = b"=== ";
+/// Longest file of holes: they cost nothing, but file systems have limits.
+const LONGEST: u64 = 1 << 32;
 
 /// The files of an input: each begins with a line `=== NAME`, and what comes before the first such line has the name "".
 ///
@@ -70,7 +77,7 @@ impl Files {
     }
 
     /// Writes the files that have plain names into `directory`. `NAME#header` becomes the safetensors file NAME with this header, of
-    /// the length that its offsets ask for and full of holes.
+    /// the length that its offsets ask for and full of holes, but for the tensors whose names end as a file `data ENDING` says.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         for (name, contents) in &self.entries {
             let (name, is_header) = match name.strip_suffix("#header") {
@@ -81,7 +88,30 @@ impl Files {
                 continue;
             }
             let path = directory.join(name);
-            if is_header { write_shard(&path, contents)? } else { fs::write(path, contents)? }
+            if is_header { self.write_shard(&path, contents)? } else { fs::write(path, contents)? }
+        }
+        Ok(())
+    }
+
+    fn write_shard(&self, path: &Path, header: &[u8]) -> io::Result<()> {
+        let mut file = fs::File::create(path)?;
+        file.write_all(&[&(header.len() as u64).to_le_bytes(), header].concat())?;
+        let start = 8 + header.len() as u64;
+        let parsed: Map<String, Value> = serde_json::from_slice(header).unwrap_or_default();
+        let offset = |tensor: &Value, index: usize| tensor.get("data_offsets")?.get(index)?.as_u64();
+        let end = parsed.values().filter_map(|tensor| offset(tensor, 1)).max().unwrap_or(0);
+        file.set_len(start + end.min(LONGEST))?;
+        for (name, tensor) in &parsed {
+            let data = self
+                .entries
+                .iter()
+                .find(|(known, _)| known.strip_prefix("data ").is_some_and(|ending| name.ends_with(ending)));
+            if let (Some((_, data)), Some(begin), Some(end)) = (data, offset(tensor, 0), offset(tensor, 1))
+                && end <= LONGEST
+            {
+                file.seek(SeekFrom::Start(start.saturating_add(begin)))?;
+                file.write_all(&data[..data.len().min(usize::try_from(end.saturating_sub(begin)).unwrap_or(0))])?;
+            }
         }
         Ok(())
     }
@@ -91,18 +121,4 @@ impl Files {
 fn is_plain(name: &str) -> bool {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.bytes().all(is_usual)
-}
-
-fn write_shard(path: &Path, header: &[u8]) -> io::Result<()> {
-    /// Holes cost nothing, but some file systems have limits.
-    const LONGEST: u64 = 1 << 32;
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend_from_slice(header);
-    fs::write(path, &file)?;
-    let ends = |header: &serde_json::Value| {
-        let tensors = header.as_object().into_iter().flatten();
-        tensors.filter_map(|(_, tensor)| tensor.get("data_offsets")?.get(1)?.as_u64()).max()
-    };
-    let end = serde_json::from_slice(header).ok().as_ref().and_then(ends).unwrap_or(0);
-    fs::File::options().write(true).open(path)?.set_len(file.len() as u64 + end.min(LONGEST))
 }

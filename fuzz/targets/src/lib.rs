@@ -12,7 +12,7 @@ pub mod mutate;
 pub use allocator::Counting;
 pub use check::{Excess, Usage, check};
 pub use files::Files;
-pub use inputs::{TARGETS, Target, named};
+pub use inputs::{TARGETS, Target, named, say_aloud};
 
 /// The body of a target of cargo-fuzz: runs the named target and fails where its memory is not bounded.
 #[macro_export]

@@ -1,16 +1,17 @@
 //! Answers of a server, and files of a cache that somebody else wrote.
 //!
 //! The file `body PATH` is the body of the answer to a request whose path has PATH; `headers STATUS PATH` its status and headers, a line
-//! each; `cache NAME` a file of the cache; `lock` the lock file. What the input does not change is a sound repo, whose commit is written
-//! as `{commit}`.
+//! each; `cache NAME` a file of the cache; `link NAME` a link in it, to what the file says; `lock` the lock file. What the input does not
+//! change is a sound repo, whose commit is written as `{commit}`. Beside the cache is the folder `outside`, in which nothing may change.
 
 use automodel::hub::{
     Environment, HubError, HubOptions, RetryPolicy, list_cache, look_with, prune_cache, resolve_with, verify_cache,
 };
 use automodel_hub_test_server::{Fault, FaultKind, Hub, Repo, Server};
 use std::{
-    fs,
-    path::{Component, Path},
+    collections::BTreeMap,
+    fs, io,
+    path::{Component, Path, PathBuf},
     sync::OnceLock,
     time::Duration,
 };
@@ -21,13 +22,13 @@ use crate::Files;
 const REPO: &str = "org/tiny";
 /// Nobody listens there: answers lead to no other machine.
 const NOWHERE: &str = "http://127.0.0.1:1";
-const PRECIOUS: &str = "precious";
+const OUTSIDE: &str = "outside";
 
 pub const TARGET: Target = Target {
     name: "hub",
     run,
     // Threads of downloads, and their buffers.
-    fixed_bytes: 64 * MIB,
+    fixed_bytes: 32 * MIB,
     bytes_per_byte: 1024,
     words: &[
         "../",
@@ -56,15 +57,17 @@ pub const TARGET: Target = Target {
 };
 
 fn run(input: &[u8]) {
-    let Ok(root) = tempfile::tempdir() else { return };
-    let cache = root.path().join("cache");
+    let Ok(directory) = tempfile::tempdir() else { return };
+    let Ok(root) = fs::canonicalize(directory.path()) else { return };
+    let cache = root.join("cache");
     let Served { server, commit } = served();
     let files = with_commit(Files::split(input), commit);
-    if prepare(root.path(), &cache, &files).is_err() {
+    if prepare(&root, &cache, commit, &files).is_err() {
         return;
     }
+    let before = outside(&root);
     server.change(|hub| *hub = Hub { faults: faults(&files), ..sound().0 });
-    let (options, environment) = (options(&files, root.path(), &cache), environment(&server.url()));
+    let (options, environment) = (options(&files, &root, &cache), environment(&server.url()));
     let results: [Result<(), HubError>; 6] = [
         look_with(REPO, &options, &environment).map(drop),
         resolve_with(REPO, &options, &environment).map(drop),
@@ -77,7 +80,10 @@ fn run(input: &[u8]) {
         say(error);
     }
     server.clear_log();
-    assert_nothing_outside(root.path());
+    let after = outside(&root);
+    let changed = before.iter().find(|(path, contents)| after.get(*path) != Some(contents)).map(|(path, _)| path);
+    let changed = changed.or_else(|| after.keys().find(|path| !before.contains_key(*path)));
+    assert_eq!(changed, None, "what is outside the cache was changed");
 }
 
 struct Served {
@@ -123,19 +129,56 @@ fn with_commit(mut files: Files, commit: &str) -> Files {
 }
 
 /// The cache, and beside it what must stay.
-fn prepare(root: &Path, cache: &Path, files: &Files) -> std::io::Result<()> {
+fn prepare(root: &Path, cache: &Path, commit: &str, files: &Files) -> io::Result<()> {
     fs::create_dir(cache)?;
-    fs::write(root.join(PRECIOUS), PRECIOUS)?;
+    let outside = root.join(OUTSIDE);
+    for name in [commit, "blobs", "snapshots"] {
+        fs::create_dir_all(outside.join(name).join(commit))?;
+        fs::write(outside.join(name).join(commit).join("photo.jpg"), OUTSIDE)?;
+    }
+    let contents = "a".repeat(40);
+    for name in ["thesis.txt", "x.incomplete", "x.lock", &contents, &format!("{commit}.json")] {
+        fs::write(outside.join(name), OUTSIDE)?;
+        fs::write(outside.join("blobs").join(name), OUTSIDE)?;
+    }
     fs::write(root.join("lock"), files.get("lock").unwrap_or_default())?;
     for (name, contents) in &files.entries {
-        let Some(name) = name.strip_prefix("cache ").map(Path::new) else { continue };
-        let is_inside =
-            name.components().all(|part| matches!(part, Component::Normal(_))) && name.as_os_str().len() < 200;
-        let (true, Some(folder)) = (is_inside, cache.join(name).parent().map(Path::to_owned)) else { continue };
-        // Two files of an input may want the same name for a folder and a file.
-        let _ = fs::create_dir_all(folder).and_then(|()| fs::write(cache.join(name), contents));
+        // Two entries of an input may want the same name, which is no fault of the code that is tested.
+        if let Some(name) = name.strip_prefix("cache ") {
+            let _ = inside(cache, name).map(|path| fs::write(path, contents));
+        }
+        if let Some(name) = name.strip_prefix("link ") {
+            let _ = inside(cache, name).map(|path| link(name, &String::from_utf8_lossy(contents), &path));
+        }
     }
     Ok(())
+}
+
+/// The path of a name in the cache, whose folders are made; none for names and links that lead out: this code must not do harm itself.
+fn inside(cache: &Path, name: &str) -> Option<PathBuf> {
+    let name = Path::new(name);
+    let is_plain = name.components().all(|part| matches!(part, Component::Normal(_)));
+    let (path, folder) = (cache.join(name), cache.join(name.parent()?));
+    if !is_plain || name.as_os_str().len() > 200 {
+        return None;
+    }
+    let exists = folder.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok())?;
+    (fs::canonicalize(exists).ok()? == exists).then_some(())?;
+    fs::create_dir_all(&folder).ok()?;
+    Some(path)
+}
+
+/// Makes a link to `target`, if that goes up at first only, no higher than the root, and then down.
+fn link(name: &str, target: &str, path: &Path) {
+    let parts: Vec<Component<'_>> = Path::new(target).components().collect();
+    let up = parts.iter().take_while(|part| matches!(part, Component::ParentDir)).count();
+    let is_down = parts.iter().skip(up).all(|part| matches!(part, Component::Normal(_)));
+    if up <= Path::new(name).components().count() && is_down {
+        #[cfg(unix)]
+        let _ = std::os::unix::fs::symlink(target, path);
+        #[cfg(not(unix))]
+        let _ = path;
+    }
 }
 
 fn faults(files: &Files) -> Vec<Fault> {
@@ -181,10 +224,21 @@ fn environment(server: &str) -> Environment {
     }
 }
 
-fn assert_nothing_outside(root: &Path) {
-    let mut names: Vec<_> = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["cache", "lock", PRECIOUS], "what was written or deleted outside the cache");
-    let precious = fs::read_to_string(root.join(PRECIOUS)).unwrap_or_default();
-    assert_eq!(precious, PRECIOUS, "a file outside the cache was changed");
+/// Paths and contents of everything that is not in the cache.
+fn outside(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                _ if path == root.join("cache") => {}
+                Ok(kind) if kind.is_dir() => {
+                    found.insert(path.clone(), Vec::new());
+                    folders.push(path);
+                }
+                _ => drop(found.insert(path.clone(), fs::read(&path).unwrap_or_default())),
+            }
+        }
+    }
+    found
 }

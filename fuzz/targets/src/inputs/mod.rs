@@ -8,6 +8,8 @@ mod quant_state;
 mod template;
 mod tokenizer;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 /// A kind of input, and the code that reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -41,11 +43,22 @@ pub fn named(name: &str) -> Option<&'static Target> {
 
 const MIB: usize = 1 << 20;
 
+/// Whether messages are printed too.
+static ALOUD: AtomicBool = AtomicBool::new(false);
+
+/// From now on errors that targets meet are printed: for one input that is looked at again.
+pub fn say_aloud() {
+    ALOUD.store(true, Relaxed);
+}
+
 /// Writes what a message and its causes say, as whoever reports an error does.
 fn say(error: &dyn std::error::Error) {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let _ = format!("{error} {error:?}");
+        let text = format!("{error} {error:?}");
+        if ALOUD.load(Relaxed) {
+            eprintln!("    {}", text.escape_debug());
+        }
         cause = error.source();
     }
 }

@@ -10,8 +10,8 @@ use crate::Files;
 pub const TARGET: Target = Target {
     name: "template",
     run,
-    // A step may take 64 bytes, and the output is written twice.
-    fixed_bytes: 32 * MIB,
+    // A step may take 64 bytes, of which there are 50,000, and the output is written twice.
+    fixed_bytes: 16 * MIB,
     bytes_per_byte: 1024,
     words: &[
         "{{ ",

@@ -1,6 +1,6 @@
 //! The process in which inputs are run.
 
-use automodel_fuzz::{Target, check, mutate::Mutator, named};
+use automodel_fuzz::{Target, check, mutate::Mutator, named, say_aloud};
 use std::{
     collections::HashSet,
     error::Error,
@@ -49,6 +49,7 @@ struct Session {
 
 impl Session {
     fn one(&self, input: &[u8]) -> Result<bool, Box<dyn Error>> {
+        say_aloud();
         let start = Instant::now();
         let outcome = self.outcome(input);
         let seconds = start.elapsed().as_secs_f64();
