@@ -58,7 +58,6 @@ fn lower(config: &str, overrides: &str) -> Result<(), Box<dyn Error>> {
         serde_json::to_string(spec)?;
     }
     (config.describe(), config.to_json(), config.warnings());
-    GenerationConfig::from_model_config(&config)?;
     config.check_all_read(&[])?;
     Ok(())
 }
