@@ -27,14 +27,17 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
 fn check_document(root: &Path, document: &str, text: &str) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     let mut table: Option<Table> = None;
+    let mut folder = PathBuf::new();
     for (number, line) in text.lines().enumerate() {
         let Some(row) = line.trim().strip_prefix('|') else {
             table = None;
+            // The text before a table may say where files without a folder are.
+            folder = quoted(line).map(|name| root.join(name)).filter(|path| path.is_dir()).last().unwrap_or(folder);
             continue;
         };
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let Some(Table { column, folder }) = &table else {
-            table = Some(Table::with_heading(root, &cells));
+            table = Some(Table::with_heading(root, &cells, &folder));
             continue;
         };
         let Some(cell) = column.and_then(|column| cells.get(column)) else { continue };
@@ -48,17 +51,17 @@ fn check_document(root: &Path, document: &str, text: &str) -> Result<Vec<String>
     Ok(findings)
 }
 
-/// The column of tests, if the table has one, and the folder that its heading names.
+/// The column of tests, if the table has one, and the folder that its heading or the text before it names.
 struct Table {
     column: Option<usize>,
     folder: PathBuf,
 }
 
 impl Table {
-    fn with_heading(root: &Path, cells: &[&str]) -> Self {
+    fn with_heading(root: &Path, cells: &[&str], folder: &Path) -> Self {
         let column = cells.iter().position(|cell| cell.starts_with(HEADING));
-        let folder = column.and_then(|column| quoted(cells[column]).next()).unwrap_or_default();
-        Self { column, folder: root.join(folder) }
+        let named = column.and_then(|column| quoted(cells[column]).next());
+        Self { column, folder: named.map_or(folder.to_owned(), |named| root.join(named)) }
     }
 }
 
@@ -66,12 +69,12 @@ impl Table {
 fn missing(root: &Path, folder: &Path, cell: &str) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     let mut file: Option<(String, String)> = None;
-    for name in quoted(cell) {
+    for name in quoted(cell).flat_map(alternatives) {
         if name.contains('.') || name.contains('/') {
-            let path = if name.contains('/') { root.join(name) } else { folder.join(name) };
+            let path = if name.contains('/') { root.join(&name) } else { folder.join(&name) };
             file = None;
             if path.is_file() {
-                file = Some((name.to_owned(), fs::read_to_string(path)?));
+                file = Some((name, fs::read_to_string(path)?));
             } else if !path.is_dir() {
                 missing.push(format!("`{name}`, which is no file"));
             }
@@ -84,6 +87,14 @@ fn missing(root: &Path, folder: &Path, cell: &str) -> Result<Vec<String>> {
         }
     }
     Ok(missing)
+}
+
+/// The names that `a/{b,c}.rs` stands for.
+fn alternatives(name: &str) -> Vec<String> {
+    match name.split_once('{').and_then(|(start, rest)| Some((start, rest.split_once('}')?))) {
+        Some((start, (list, end))) => list.split(',').map(|one| format!("{start}{one}{end}")).collect(),
+        None => vec![name.to_owned()],
+    }
 }
 
 /// What is in backticks.
@@ -121,5 +132,9 @@ mod tests {
         let text = "| promise | tested in `tests` |\n|---|---|\n| it holds | `a.rs` |\n| it too | `b.rs` |\n\n| a | b |\n|---|---|\n| x | `y` |\n";
         let findings = check_document(root.path(), "x.md", text).unwrap();
         assert_eq!(findings, ["x.md:4 names `b.rs`, which is no file"]);
+
+        let text = "Files are in `tests`.\n\n| promise | tested in |\n|---|---|\n| it holds | `{a,b}.rs` |\n";
+        let findings = check_document(root.path(), "x.md", text).unwrap();
+        assert_eq!(findings, ["x.md:5 names `b.rs`, which is no file"]);
     }
 }
