@@ -57,7 +57,7 @@ fn lower(config: &str, overrides: &str) -> Result<(), Box<dyn Error>> {
     if let Some(spec) = &lowered.spec {
         serde_json::to_string(spec)?;
     }
-    (config.describe(), config.to_json(), config.warnings());
+    let _ = (config.describe(), config.to_json(), config.warnings());
     config.check_all_read(&[])?;
     Ok(())
 }

@@ -144,11 +144,13 @@ fn prepare(root: &Path, cache: &Path, commit: &str, files: &Files) -> io::Result
     fs::write(root.join("lock"), files.get("lock").unwrap_or_default())?;
     for (name, contents) in &files.entries {
         // Two entries of an input may want the same name, which is no fault of the code that is tested.
-        if let Some(name) = name.strip_prefix("cache ") {
-            let _ = inside(cache, name).map(|path| fs::write(path, contents));
+        if let Some(path) = name.strip_prefix("cache ").and_then(|name| inside(cache, name)) {
+            let _ = fs::write(path, contents);
         }
-        if let Some(name) = name.strip_prefix("link ") {
-            let _ = inside(cache, name).map(|path| link(name, &String::from_utf8_lossy(contents), &path));
+        if let Some(name) = name.strip_prefix("link ")
+            && let Some(path) = inside(cache, name)
+        {
+            link(name, &String::from_utf8_lossy(contents), &path);
         }
     }
     Ok(())

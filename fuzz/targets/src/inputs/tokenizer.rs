@@ -59,7 +59,7 @@ fn run(input: &[u8]) {
 
 fn read(directory: &Path, given: Option<&str>) -> Result<(), GenerationError> {
     let tokenizer = TextTokenizer::from_dir(directory)?;
-    (tokenizer.vocab_size(), tokenizer.special_tokens().iter().count());
+    let _ = (tokenizer.vocab_size(), tokenizer.special_tokens().iter().count());
     for text in given.into_iter().chain(TEXTS) {
         for add_special_tokens in [false, true] {
             match tokenizer.encode(text, add_special_tokens) {
