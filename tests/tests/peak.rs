@@ -33,7 +33,7 @@ fn slot(path: &str, shape: &[usize], role: ParameterRole, piece: SourcePiece) ->
 
 /// 200 MB: an embedding, plain, fused and transposed projections, norms.
 fn write_model(path: &Path) -> WeightMap {
-    let (mut map, mut tensors) = (WeightMap::default(), Vec::new());
+    let (mut map, mut tensors) = (WeightMap { transposed_projections: true, ..WeightMap::default() }, Vec::new());
     let embedding = vec![8192, 1024];
     tensors.push(("embed.weight".to_owned(), embedding.clone()));
     let piece = SourcePiece::whole("embed.weight", &embedding);

@@ -1,9 +1,11 @@
 //! Every checkpoint fixture saved and read back: the same numbers, and nothing lost on the way.
 
 use crate::support::{Reference, assert_says, check_all, checkpoint, checkpoints, load, message};
-use automodel::AutoModel;
-use automodel::loader::SaveOptions;
+use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
+use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 fn logits(model: &AutoModel, tokens: &[u32]) -> Vec<f32> {
     model.logits(tokens).unwrap().into_data().try_into_vec().unwrap()
@@ -82,4 +84,73 @@ fn a_checkpoint_is_replaced_on_request_even_by_its_own_model() {
     assert_eq!(logits(&model, &tokens), before);
     assert_eq!(logits(&load(directory.path()).unwrap(), &tokens), before);
     assert!(!directory.path().join("model.safetensors.index.json").exists(), "the old index is gone");
+}
+
+/// All files below a directory but the weights, by their path in it.
+fn beside_weights(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            let inner = beside_weights(&entry.path()).into_iter();
+            files.extend(inner.map(|(inner, text)| (format!("{name}/{inner}"), text)));
+        } else if !name.contains(".safetensors") && name != "config.json" {
+            files.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+#[test]
+fn the_same_files_go_with_saved_and_quantised_weights() {
+    let source = crate::support::copy_of("llama");
+    fs::create_dir(source.path().join("additional_chat_templates")).unwrap();
+    let go = ["chat_template.jinja", "other.jinja", "processor_config.json", "preprocessor_config.json", "dict.txt"];
+    for name in go.into_iter().chain(["additional_chat_templates/tool_use.jinja"]) {
+        fs::write(source.path().join(name), name).unwrap();
+    }
+    let mut expected = beside_weights(source.path());
+    assert!(expected.contains_key("generation_config.json"));
+    for name in ["modeling_llama.py", "README.md", "pytorch_model.bin", "additional_chat_templates/notes.txt"] {
+        fs::write(source.path().join(name), name).unwrap();
+    }
+    let parent = tempfile::tempdir().unwrap();
+    let (saved, quantised) = (parent.path().join("saved"), parent.path().join("quantised"));
+    load(source.path()).unwrap().save_pretrained(&saved, &SaveOptions::default()).unwrap();
+    let model = AutoModelForCausalLM::from_pretrained(source.path().to_str().unwrap());
+    model.quantize_checkpoint(&quantised, &QuantizationConfig::nf4(), &ConvertOptions::default()).unwrap();
+    expected.retain(|name, _| name != "reference.safetensors");
+    assert_eq!(beside_weights(&saved), expected);
+    assert_eq!(beside_weights(&quantised), expected);
+    // Its folder of templates does not keep a checkpoint from being replaced.
+    let mut overwrite = SaveOptions::default();
+    overwrite.overwrite = true;
+    load(&saved).unwrap().save_pretrained(&saved, &overwrite).unwrap();
+    assert_eq!(beside_weights(&saved), expected);
+}
+
+#[test]
+fn values_too_large_for_float16_are_counted() {
+    let source = crate::support::copy_of("llama-bf16");
+    // The first value of the first tensor in the file.
+    let file = source.path().join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..][..2].copy_from_slice(&0x4780u16.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let model = load(source.path()).unwrap();
+    assert_eq!(model.report().unwrap().non_finite, []);
+    let save = |dtype: Option<Dtype>| {
+        let mut options = SaveOptions::default();
+        options.dtype = dtype.and_then(Dtype::float);
+        model.save_pretrained(&parent.path().join(format!("{dtype:?}")), &options).unwrap()
+    };
+    assert_eq!(save(None).overflowed, []);
+    let report = save(Some(Dtype::Float16));
+    assert_eq!((report.overflowed.len(), report.overflowed[0].count, report.overflowed[0].first_index), (1, 1, 0));
+    assert_says(&report.warnings.join(" "), &[&report.overflowed[0].parameter, "infinite", "bfloat16"]);
+    let narrow = AutoModelForCausalLM::from_pretrained(source.path().to_str().unwrap()).dtype(Dtype::Float16).load();
+    let narrow = narrow.unwrap().report().unwrap().non_finite.clone();
+    assert_eq!((narrow.len(), narrow[0].count, narrow[0].overflowed), (1, 1, 1));
 }

@@ -206,11 +206,6 @@ fn what_transformers_could_not_read_is_refused() {
     for (name, config, parts) in [
         ("mixtral", nf4(), ["layers.0.mlp.experts.0.gate_proj.weight", "transformers joins experts"]),
         ("qwen3_moe", nf4(), ["layers.0.mlp.experts.0.gate_proj.weight", "transformers joins experts"]),
-        // Blocks that reach across the parts of a fused projection.
-        ("phi3", nf4().with_blocksize(blocks_of(4096)), ["self_attn.q_proj.weight", "no whole blocks of 4096"]),
-        ("gpt_neox", nf4().with_blocksize(blocks_of(4096)), ["self_attn.q_proj.weight", "no whole blocks of 4096"]),
-        // One part of a fused projection is dense.
-        ("phi3", nf4().with_skip_modules(["k_proj"]), ["self_attn.k_proj.weight", "this one is dense"]),
     ] {
         let model = quantized(&checkpoint(name), &config);
         let parent = tempfile::tempdir().unwrap();
@@ -220,4 +215,58 @@ fn what_transformers_could_not_read_is_refused() {
         assert_says(&said, &["automodel quantize", "skip"]);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0, "nothing is left behind");
     }
+}
+
+/// What cannot be quantised as the one tensor that it is for transformers stays dense, here and in files.
+#[test]
+fn fused_projections_that_cannot_be_cut_are_dense_everywhere() {
+    let nf4 = QuantizationConfig::nf4;
+    for (name, config, dense) in [
+        ("phi3", nf4().with_blocksize(blocks_of(4096)), "self_attn.q_proj"),
+        ("gpt_neox", nf4().with_blocksize(blocks_of(4096)), "self_attn.q_proj"),
+        ("phi3", nf4().with_skip_modules(["k_proj"]), "self_attn.v_proj"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (saved, converted) = (directory.path().join("saved"), directory.path().join("converted"));
+        let model = quantized(&checkpoint(name), &config);
+        let warnings = model.report().unwrap().warnings.join("\n");
+        assert_says(&warnings, &["stay dense", "cannot be quantised as a whole"]);
+        model.save_pretrained(&saved, &SaveOptions::default()).unwrap();
+        let report = AutoModelForCausalLM::from_pretrained(checkpoint(name).to_str().unwrap())
+            .quantize_checkpoint(&converted, &config, &ConvertOptions::default())
+            .unwrap();
+        assert!(report.dense.iter().any(|matrix| matrix.tensor.contains("qkv") || matrix.tensor.contains("query_key")));
+        let tokens = Reference::read(name).tokens;
+        for copy in [&saved, &converted] {
+            let again = load(copy).unwrap();
+            assert!(!weights(&again).is_empty());
+            assert!(!weights(&again).keys().any(|path| path.contains(dense)), "{name}");
+            assert_eq!(weights(&again), weights(&model), "{name}");
+            assert_eq!(logits(&again, &tokens), logits(&model, &tokens), "{name}");
+        }
+        let (saved, converted) = (Files::read(&saved), Files::read(&converted));
+        assert!(saved.tensors == converted.tensors, "{name}");
+    }
+}
+
+#[test]
+fn the_text_model_of_a_larger_one_is_saved_by_itself_before_it_is_quantised_on_disk() {
+    let parent = tempfile::tempdir().unwrap();
+    let (out, text_model) = (parent.path().join("out"), parent.path().join("text"));
+    let config = automodel::loader::QuantizationConfig::nf4();
+    let quantize = |source: &std::path::Path| {
+        automodel::AutoModelForCausalLM::from_pretrained(source.to_str().unwrap()).quantize_checkpoint(
+            &out,
+            &config,
+            &automodel::loader::ConvertOptions::default(),
+        )
+    };
+    let source = crate::support::fixture("checkpoints").join("smolvlm");
+    let error = quantize(&source).unwrap_err().to_string();
+    assert!(error.contains("smolvlm") && error.contains("save the text model"), "{error}");
+    assert!(!out.exists());
+    let model = automodel::AutoModelForCausalLM::from_pretrained(source.to_str().unwrap()).load().unwrap();
+    model.save_pretrained(&text_model, &Default::default()).unwrap();
+    quantize(&text_model).unwrap();
+    automodel::AutoModelForCausalLM::from_pretrained(out.to_str().unwrap()).load().unwrap();
 }

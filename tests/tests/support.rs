@@ -1,7 +1,8 @@
 //! What several modules need: fixtures, their references, copies to damage.
 
 use automodel::{AutoModel, AutoModelError, AutoModelForCausalLM};
-use safetensors::SafeTensors;
+use safetensors::{SafeTensors, serialize_to_file, tensor::TensorView};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,8 +87,13 @@ pub fn check_all<T: Sync + std::fmt::Display>(items: &[T], check: impl Fn(&T) ->
 
 /// A copy of a checkpoint fixture, without its reference, to be changed.
 pub fn copy_of(name: &str) -> TempDir {
+    copy_of_directory(&checkpoint(name))
+}
+
+/// The same of any directory.
+pub fn copy_of_directory(directory: &Path) -> TempDir {
     let target = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(checkpoint(name)).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         if entry.file_name() != "reference.safetensors" {
             fs::copy(entry.path(), target.path().join(entry.file_name())).unwrap();
         }
@@ -101,6 +107,25 @@ pub fn edit_json(directory: &Path, name: &str, edit: impl FnOnce(&mut serde_json
     let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     edit(&mut value);
     fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
+}
+
+/// Tensors by name: dtype, shape, bytes.
+pub type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
+
+/// Rewrites the file of an unsharded checkpoint.
+pub fn edit_tensors(directory: &Path, edit: impl FnOnce(&mut Tensors)) {
+    let path = directory.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Tensors = tensors
+        .iter()
+        .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
+        .collect();
+    edit(&mut tensors);
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    serialize_to_file(views, None, &path).unwrap();
 }
 
 /// Loads a directory with nothing asked for.

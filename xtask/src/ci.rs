@@ -2,7 +2,7 @@
 
 use std::{env, process::Command, time::Instant};
 
-use crate::{Result, hub_check, nvrtc_check, tidy, workspace_root};
+use crate::{Result, fuzz, hub_check, nvrtc_check, tidy, workspace_root};
 
 /// A cargo command: its arguments and the variables that it needs.
 struct Step<'a> {
@@ -48,6 +48,8 @@ pub fn run() -> Result<()> {
     timed("cargo xtask nvrtc-check --install", || nvrtc_check::run(&arguments))?;
     let arguments = hub_check::Arguments { install: true, python: "python3".into() };
     timed("cargo xtask hub-check --install", || hub_check::run(&arguments))?;
+    let arguments = fuzz::Arguments::for_ci();
+    timed("cargo xtask fuzz", || fuzz::run(&arguments))?;
     timed("cargo xtask tidy", tidy::run)
 }
 

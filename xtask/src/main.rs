@@ -4,6 +4,7 @@ mod arrows;
 mod bench_peers;
 mod ci;
 mod fixtures;
+mod fuzz;
 mod gpu;
 mod hub_check;
 mod make_checkpoint;
@@ -45,6 +46,8 @@ enum Task {
     HubCheck(hub_check::Arguments),
     /// Check that CUDA's compiler takes every kernel, on a machine that needs no GPU; skipped, and said to be, without the compiler.
     NvrtcCheck(nvrtc_check::Arguments),
+    /// Let mutated inputs meet everything that reads files, JSON, templates and answers of servers.
+    Fuzz(fuzz::Arguments),
     /// Make the test fixtures again with transformers, or say how.
     Fixtures(fixtures::Arguments),
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::HubCheck(arguments) => hub_check::run(&arguments),
         Task::NvrtcCheck(arguments) => nvrtc_check::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
     };
     match result {

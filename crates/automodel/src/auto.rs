@@ -1,23 +1,22 @@
 //! From a name to a running model: the calls of the other crates, in order.
 
 use crate::forecast::arranged_bytes;
-use crate::save::carried;
 use crate::variants::Planner;
 use crate::{
     AutoModel, AutoModelError, DeviceMemory, Dtype, ForecastOptions, FromConfig, MemoryForecast, Prepared, Summary,
-    demo, options::Options,
+    demo, filling, options::Options,
 };
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
-use automodel_generation::TextTokenizer;
+use automodel_generation::{GenerationError, TextTokenizer};
 use automodel_hub::{Checkpoint, HubError, HubOptions};
 use automodel_loader::{
-    CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadPlan, PlanRow, Progress, QuantizationConfig,
-    SaveFiles, execute,
+    Adapter, CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadError, LoadPlan, PlanRow, Progress,
+    QuantizationConfig, SaveFiles, execute,
 };
-use automodel_models::{ModelFactory, parameters::ParameterTensor};
+use automodel_models::ModelFactory;
 use automodel_quant::Precision;
-use automodel_registry::Registry;
+use automodel_registry::{Registry, RegistryError};
 use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -29,8 +28,8 @@ use std::path::Path;
 pub struct AutoModelForCausalLM;
 
 impl AutoModelForCausalLM {
-    /// A model from a checkpoint: a directory, a repo id of the Hugging Face Hub, or [`DEMO`](crate::DEMO). What the local
-    /// Hugging Face cache lacks of a repo is downloaded.
+    /// A model from a checkpoint: a directory, a repo id of the Hugging Face Hub, or [`DEMO`](crate::DEMO), which is part of the
+    /// program. What the local Hugging Face cache lacks of a repo is downloaded.
     ///
     /// ```
     /// use automodel::AutoModelForCausalLM;
@@ -110,10 +109,11 @@ impl FromPretrained {
         self
     }
 
-    /// Everything about how a repo is found and downloaded: token, server, lock file, retries, progress. Replaces what was said
-    /// of revision, cache directory and folder.
+    /// Everything about how a repo is found and downloaded: token, server, lock file, retries, progress. Revision, cache directory
+    /// and folder that `options` leaves open stay as they were said before, and offline mode stays on;
+    /// [`offline(false)`](Self::offline) ends it.
     pub fn hub_options(mut self, options: HubOptions) -> Self {
-        self.options.hub = options;
+        self.options.set_hub(options);
         self
     }
 
@@ -283,20 +283,20 @@ impl FromPretrained {
             let checkpoint = checkpoint.clone();
             move || tokenizer(&checkpoint)
         });
-        let mut model = prepared.skeleton(&self.options)?;
+        // Before the module: sizes of the config that the files contradict cost nothing.
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Planner { files: &files, prepared: &prepared, options: &self.options }.refuse_what_cannot_fit(&plan)?;
+        let mut model = prepared.skeleton(&self.options)?;
+        let implementation = prepared.implementation();
+        filling::check_plan(model.as_mut(), implementation, &plan)?;
         let mut silent = |_: Progress<'_>| {};
         let progress: &mut dyn FnMut(Progress<'_>) = match &mut self.progress {
             Some(progress) => progress,
             None => &mut silent,
         };
-        let (mut loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
+        let (loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
         let (tied, mapped) = (loaded.tied().to_vec(), loaded.mapped_files().clone());
-        model.assign_parameters(&mut |path| Some(ParameterTensor::from_dispatch(loaded.take(path)?.tensor)))?;
-        if !loaded.is_empty() {
-            model.assign_quantized(&mut |path| loaded.take_linear(path))?;
-        }
+        filling::fill(model.as_mut(), implementation, loaded)?;
         if self.has_room_to_arrange(&plan) {
             model.arrange_parameters();
         }
@@ -336,11 +336,18 @@ impl FromPretrained {
         config: &QuantizationConfig,
         options: &ConvertOptions,
     ) -> Result<ConvertReport, AutoModelError> {
+        // Before anything is downloaded. What is wrong with the source shows when that is tried.
+        let source = self.look().map(|checkpoint| checkpoint.dir).unwrap_or_default();
+        automodel_loader::check_output(out, options.overwrite, &source)?;
         let (checkpoint, prepared, files) = self.prepare(self.download(false)?)?;
+        if let Some(wrapper) = prepared.config.wrapper() {
+            let wrapper = wrapper.model_type.unwrap_or("multimodal model").to_owned();
+            return Err(AutoModelError::QuantizeWrapped { wrapper });
+        }
         let beside = SaveFiles {
             config: Some(prepared.config.to_json()),
             generation_config: None,
-            copies: carried(&checkpoint),
+            copies: checkpoint.files_beside_weights()?,
         };
         let map = &prepared.lowered.weights;
         Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)
@@ -363,7 +370,7 @@ impl FromPretrained {
             Err(AutoModelError::Hub(UnusableAnswer { .. } | UnusableHeader { .. } | CorruptDownload { .. })) => {}
             Err(error) => return Err(error),
         }
-        Ok(automodel_hub::resolve(&demo::locate(&self.model), &self.options.hub)?)
+        demo::resolve(&self.model, &self.options.hub)
     }
 
     /// Config and headers, without weights if those are elsewhere.
@@ -372,7 +379,7 @@ impl FromPretrained {
         match &*looked_at {
             Some((options, checkpoint)) if *options == self.options.hub => Ok(checkpoint.clone()),
             _ => {
-                let checkpoint = automodel_hub::look(&demo::locate(&self.model), &self.options.hub)?;
+                let checkpoint = demo::look(&self.model, &self.options.hub)?;
                 *looked_at = Some((self.options.hub.clone(), checkpoint.clone()));
                 Ok(checkpoint)
             }
@@ -381,22 +388,29 @@ impl FromPretrained {
 
     fn prepare(&self, checkpoint: Checkpoint) -> Result<(Checkpoint, Prepared, CheckpointFiles), AutoModelError> {
         let (model, config, options) = (&self.model, &self.config, &self.options);
-        let prepare = || {
+        let prepare = |tensors: usize| {
             let raw = match config {
                 Some(config) => config.clone(),
                 None => RawConfig::from_file(&checkpoint.config_file())?,
             };
-            let prepared = Prepared::new(raw.clone(), options).map_err(|error| error.of_checkpoint(model))?;
+            let prepared = Prepared::new(raw.clone(), options, tensors).map_err(|error| error.of_checkpoint(model))?;
             prepared.refuse_flipped_tie(raw, options)?;
             Ok::<_, AutoModelError>(prepared)
         };
         // Neither needs the other, and for thousands of tensors they take about as long.
         let (prepared, files) = std::thread::scope(|scope| {
             let files = scope.spawn(|| CheckpointFiles::open(&checkpoint.dir));
-            (prepare(), files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            (prepare(0), files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let (prepared, files) = (prepared?, files?);
-        Ok((checkpoint, prepared, files))
+        match prepared {
+            // Perhaps the files have that many.
+            Err(AutoModelError::Registry(RegistryError::TooManyParameters { .. })) => {
+                let files = files?;
+                let prepared = prepare(files.tensors().len())?;
+                Ok((checkpoint, prepared, files))
+            }
+            prepared => Ok((checkpoint, prepared?, files?)),
+        }
     }
 }
 
@@ -417,17 +431,35 @@ fn widened(plan: &LoadPlan) -> HashMap<String, DType> {
     rows.filter_map(|row| Some((row.parameter.clone(), row.stored.float()?.into()))).collect()
 }
 
-/// The tokenizer, if the checkpoint has one.
-fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<TextTokenizer>, AutoModelError> {
-    let has_one = ["tokenizer.json", "tokenizer.model"].iter().any(|name| checkpoint.file(name).is_some());
-    Ok(if has_one { Some(TextTokenizer::from_dir(&checkpoint.dir)?) } else { None })
+/// A checkpoint without a config may be an adapter.
+pub(crate) fn adapter_or(error: HubError) -> AutoModelError {
+    let adapter = match &error {
+        HubError::MissingConfig { directory, .. } => Adapter::beside(directory)
+            .map(|Adapter { base }| LoadError::AdapterAlone { directory: directory.clone(), base }),
+        HubError::MissingRemoteFile { repo, file, nearest, .. } if file.ends_with("config.json") => {
+            let is_adapter = |name: &String| name.ends_with("adapter_config.json");
+            nearest.iter().any(is_adapter).then(|| LoadError::AdapterAlone { directory: repo.into(), base: None })
+        }
+        _ => None,
+    };
+    adapter.map_or_else(|| error.into(), AutoModelError::from)
 }
 
-/// generation_config.json over what config.json says of special tokens.
+/// The tokenizer, if the checkpoint has one that can be read.
+fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<TextTokenizer>, AutoModelError> {
+    match TextTokenizer::from_dir(&checkpoint.dir) {
+        Ok(tokenizer) => Ok(Some(tokenizer)),
+        // Token ids can do without; whoever gives text is told then.
+        Err(GenerationError::MissingTokenizerFile { .. } | GenerationError::UnconvertedTokenizer { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// generation_config.json, or what config.json says of generation where there is none, and the caller's overrides.
 fn generation_config(checkpoint: &Checkpoint, prepared: &Prepared) -> Result<GenerationConfig, AutoModelError> {
-    let of_model = GenerationConfig::from_model_config(&prepared.config)?;
-    Ok(match checkpoint.file("generation_config.json") {
-        Some(path) => of_model.merge(GenerationConfig::from_file(&path)?),
-        None => of_model,
-    })
+    let suggested = match checkpoint.file("generation_config.json") {
+        Some(path) => GenerationConfig::from_file(&path)?,
+        None => GenerationConfig::from_config_file(&prepared.config),
+    };
+    Ok(suggested.with_overrides_of(&prepared.config))
 }

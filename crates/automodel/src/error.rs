@@ -45,6 +45,16 @@ pub enum AutoModelError {
     /// Text was asked for from a checkpoint that has no tokenizer.
     #[error("this checkpoint has no tokenizer: give token ids, or put its tokenizer.json into the directory")]
     NoTokenizer,
+    /// File-to-file quantisation of a text model inside a larger one, whose other tensors would be left under names that no text
+    /// model has.
+    #[error(
+        "the text model of a `{wrapper}` cannot be quantised from file to file: save the text model by itself and quantise that, or \
+         quantise while loading"
+    )]
+    QuantizeWrapped {
+        /// `model_type` of the larger model.
+        wrapper: String,
+    },
     /// An override that would tie or untie the weights of a checkpoint.
     #[error(
         "tie_word_embeddings is {in_checkpoint} in this checkpoint and cannot be overridden: its head and embedding were \
@@ -53,6 +63,30 @@ pub enum AutoModelError {
     FlippedTie {
         /// What the checkpoint says.
         in_checkpoint: bool,
+    },
+    /// Weights in 4 bits for an implementation whose projections take none.
+    #[error(
+        "the implementation `{implementation}` has no quantised projections, so {} cannot be in 4 bits: load the model without \
+         quantising it, skip these modules, or use the generic implementation",
+        listed(parameters)
+    )]
+    NoQuantizedProjections {
+        /// The implementation.
+        implementation: String,
+        /// Parameters that would be in 4 bits.
+        parameters: Vec<String>,
+    },
+    /// Parameters of the weight map that the model has no place for.
+    #[error(
+        "the implementation `{implementation}` takes no value for {}: its weight map and the parameters of its module must be the \
+         same",
+        listed(parameters)
+    )]
+    UntakenParameters {
+        /// The implementation.
+        implementation: String,
+        /// What it did not take.
+        parameters: Vec<String>,
     },
     /// A parameter that the device does not hand back.
     #[error(
@@ -77,6 +111,15 @@ pub enum AutoModelError {
         /// Other ways to load the checkpoint, which fit; if none does, the one that needs least.
         smaller: Vec<SmallerLoad>,
     },
+    /// The demo could not be unpacked.
+    #[error("the demo cannot be unpacked in {}: set TMPDIR to a directory that can be written", directory.display())]
+    UnwritableDemo {
+        /// The directory for temporary files.
+        directory: std::path::PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// The generic implementation without a spec.
     #[error("the resolution chose the generic decoder without a specification: this is a mistake in the registry")]
     NoSpec,
@@ -86,18 +129,36 @@ impl AutoModelError {
     /// Adds the name of the checkpoint where an error can carry it.
     pub(crate) fn of_checkpoint(self, name: &str) -> Self {
         match self {
-            Self::Registry(RegistryError::UnsupportedArchitecture { model_type, architectures, nearest, .. }) => {
+            Self::Registry(RegistryError::UnsupportedArchitecture {
+                model_type,
+                architectures,
+                missing,
+                nearest,
+                ..
+            }) => {
                 let checkpoint = Some(name.to_owned());
                 Self::Registry(RegistryError::UnsupportedArchitecture {
                     model_type,
                     architectures,
                     checkpoint,
+                    missing,
                     nearest,
                 })
             }
             other => other,
         }
     }
+}
+
+/// `3 parameter(s): a, b, c`, the first of many.
+fn listed(parameters: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = parameters.iter().take(SHOWN).map(|path| format!("`{path}`")).collect();
+    let more = match parameters.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("{} parameter(s) ({}{more})", parameters.len(), shown.join(", "))
 }
 
 /// What other ways to load a checkpoint would need.

@@ -6,6 +6,7 @@ pub mod cuda;
 mod demo;
 mod device;
 mod error;
+mod filling;
 mod forecast;
 mod from_config;
 mod memory;
@@ -15,6 +16,7 @@ mod prepared;
 mod save;
 mod summary;
 mod variants;
+mod words;
 
 pub use auto::{AutoModelForCausalLM, FromPretrained};
 pub use demo::DEMO;

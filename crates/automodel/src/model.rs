@@ -114,9 +114,18 @@ impl AutoModel {
         let generator = Generator::new(self.model()).with_generation_config(self.generation_config.clone());
         let generator = match &self.tokenizer {
             Some(tokenizer) => generator.with_tokenizer(tokenizer),
+            None if prompts.iter().any(|prompt| matches!(prompt, Prompt::Text(_))) => {
+                return Err(self.without_tokenizer());
+            }
             None => generator,
         };
         Ok(generator.generate(prompts, options, on_event)?)
+    }
+
+    /// Why there is no tokenizer: which files were found instead, if any.
+    fn without_tokenizer(&self) -> AutoModelError {
+        let read = self.checkpoint.as_ref().map(|checkpoint| TextTokenizer::from_dir(&checkpoint.dir));
+        read.and_then(Result::err).map_or(AutoModelError::NoTokenizer, AutoModelError::from)
     }
 
     /// Continues one prompt with the checkpoint's own settings and returns the new text.
@@ -134,7 +143,7 @@ impl AutoModel {
     /// # Errors
     /// No tokenizer, no chat template, or a template that fails.
     pub fn chat_prompt(&self, messages: &[ChatMessage], options: &ChatOptions) -> Result<String, AutoModelError> {
-        let tokenizer = self.tokenizer.as_ref().ok_or(AutoModelError::NoTokenizer)?;
+        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| self.without_tokenizer())?;
         Ok(tokenizer.render_chat(messages, options)?)
     }
 }

@@ -78,6 +78,19 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Takes what `given` says of how a repo is found. What it leaves open stays as it was said before, and offline mode stays on:
+    /// the order of the calls makes no difference.
+    pub fn set_hub(&mut self, given: HubOptions) {
+        let before = std::mem::take(&mut self.hub);
+        self.hub = HubOptions {
+            cache_dir: given.cache_dir.or(before.cache_dir),
+            revision: given.revision.or(before.revision),
+            subfolder: given.subfolder.or(before.subfolder),
+            offline: given.offline || before.offline,
+            ..given
+        };
+    }
+
     /// The memory to reckon with, if it is known.
     pub fn device_memory(&self) -> Option<DeviceMemory> {
         self.assumed_memory.or_else(|| DeviceMemory::of(&self.load.device))
@@ -101,5 +114,27 @@ impl Default for Options {
             check_memory: true,
             assumed_memory: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_hub_undo_nothing_that_was_said_before() {
+        let said = HubOptions {
+            cache_dir: Some("cache".into()),
+            revision: Some("v1".to_owned()),
+            subfolder: Some("folder".to_owned()),
+            offline: true,
+            ..HubOptions::default()
+        };
+        let mut options = Options { hub: said.clone(), ..Options::default() };
+        options.set_hub(HubOptions { parallel: 3, ..HubOptions::default() });
+        assert_eq!(options.hub, HubOptions { parallel: 3, ..said });
+        let other = HubOptions { revision: Some("v2".to_owned()), ..HubOptions::default() };
+        options.set_hub(other);
+        assert_eq!((options.hub.revision.as_deref(), options.hub.offline), (Some("v2"), true));
     }
 }

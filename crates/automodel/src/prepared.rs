@@ -6,7 +6,7 @@ use automodel_config::{Origin, Overrides, RawConfig, ResolvedConfig};
 use automodel_loader::{DtypePolicy, LoadOptions};
 use automodel_models::{BuildContext, CausalLm, Decoder, DecoderOptions};
 use automodel_quant::CheckpointQuantization;
-use automodel_registry::{Implementation, Lowered, Resolution, split_options};
+use automodel_registry::{Implementation, Lowered, RegistryError, Resolution, split_options};
 use burn::tensor::{Device, FloatDType};
 use serde_json::{Map, Value};
 
@@ -26,22 +26,20 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Config and registry's part of the way: `raw` with overrides and class defaults, the implementation, its spec.
-    pub(crate) fn new(raw: RawConfig, options: &Options) -> Result<Self, AutoModelError> {
-        let raw = raw.unwrap_text_config();
-        let defaults = options.registry.class_defaults(&raw)?;
-        let mut config = raw.clone().resolve(defaults, &options.overrides)?;
-        let mut resolution = options.registry.resolve(&config, &options.resolve)?;
+    /// Config and registry's part of the way: the implementation, `raw` with overrides and its class defaults, its spec; for a
+    /// checkpoint of so many tensors.
+    pub(crate) fn new(raw: RawConfig, options: &Options, tensors: usize) -> Result<Self, AutoModelError> {
+        let (mut config, mut resolution) = resolve(&raw, &options.overrides, options)?;
         let accepted = options.registry.accepted_options(&resolution);
         let split = split_options(options.named.clone(), &config, accepted)?;
         if !split.overrides.is_empty() {
-            config = raw.resolve(defaults, &options.overrides.clone().merged_with(&split.overrides))?;
-            resolution = options.registry.resolve(&config, &options.resolve)?;
+            let overrides = options.overrides.clone().merged_with(&split.overrides);
+            (config, resolution) = resolve(&raw, &overrides, options)?;
         }
         if let Some(quantization) = CheckpointQuantization::read(config.quantization_config())? {
             quantization.check_readable()?;
         }
-        let lowered = options.registry.lower(&config, &resolution)?;
+        let lowered = options.registry.lower_for(&config, &resolution, tensors)?;
         // What a custom implementation reads, only its factory knows.
         if lowered.spec.is_some() {
             config.check_all_read(&options.allowed_unread_keys)?;
@@ -57,8 +55,7 @@ impl Prepared {
         if self.config.origin(KEY) != Some(&Origin::Override) {
             return Ok(());
         }
-        let raw = raw.unwrap_text_config();
-        let untouched = raw.clone().resolve(options.registry.class_defaults(&raw)?, &Overrides::new())?;
+        let (untouched, _) = resolve(&raw, &Overrides::new(), options)?;
         let (in_checkpoint, requested) = (untouched.bool(KEY)?, self.config.bool(KEY)?);
         if in_checkpoint == requested { Ok(()) } else { Err(AutoModelError::FlippedTie { in_checkpoint }) }
     }
@@ -83,6 +80,14 @@ impl Prepared {
         Ok(Box::new(Decoder::new(spec, options, device)?))
     }
 
+    /// What builds the model, by name.
+    pub(crate) fn implementation(&self) -> &str {
+        match &self.resolution.implementation {
+            Implementation::Custom { name } => name,
+            _ => "generic decoder",
+        }
+    }
+
     /// How the weights are loaded: on the CPU the generic implementation computes in float32 with weights as they are stored.
     pub(crate) fn load_options(&self, options: &Options) -> LoadOptions {
         let mut load = options.load.clone();
@@ -90,4 +95,16 @@ impl Prepared {
         load.half_products = generic && load.device == Device::flex();
         load
     }
+}
+
+/// The config of the implementation that serves `raw`, and which one that is.
+fn resolve(
+    raw: &RawConfig,
+    overrides: &Overrides,
+    options: &Options,
+) -> Result<(ResolvedConfig, Resolution), AutoModelError> {
+    options.registry.resolve_config(raw, overrides, &options.resolve).map_err(|error| match error {
+        RegistryError::Config { source, .. } => (*source).into(),
+        other => other.into(),
+    })
 }

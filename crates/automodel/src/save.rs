@@ -1,33 +1,23 @@
 //! From a model back to a checkpoint.
 
 use crate::{AutoModel, AutoModelError};
-use automodel_hub::Checkpoint;
 use automodel_loader::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport};
 use automodel_quant::WeightDtype;
 use burn::tensor::{DType, FloatDType};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const FLOAT32_SCALES: &str = "scales that were read in 8 bits or were to be kept so (double quantisation) are written in float32, as the \
                               model has them in memory";
 
-/// Files of a checkpoint, besides config and weights, that a saved copy needs too.
-const CARRIED: &[&str] = &[
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-];
-
 impl AutoModel {
     /// Writes the model to `directory` in Hugging Face layout: config with overrides applied, weights in the layout of their
-    /// family, tokenizer and generation files. transformers reads it back. The directory appears at the end, whole.
+    /// family, tokenizer, chat template, processor and generation files. transformers reads it back. Code (`.py`) is not copied: the
+    /// families here are those that transformers has itself. The directory appears at the end, whole; a checkpoint that is
+    /// replaced, which may be the one that the model was loaded from, stays until then.
+    ///
+    /// Values beyond the range of the dtype in the files, 65504 in float16, become infinite, as torch makes them; the report
+    /// counts them and says of which parameters they are.
     ///
     /// Weights are written in the dtype they have in memory unless `options` says otherwise; those that were only widened
     /// because the CPU computes in float32, norms of a bfloat16 checkpoint for instance, get the dtype of their file again.
@@ -72,8 +62,10 @@ impl AutoModel {
         let saved = options.dtype.map(DType::from).or(dtype);
         let mut config = self.config_to_save(saved);
         declare_quantization(&mut config, writer.quantization_config(compute_dtype(saved))?);
-        let files = SaveFiles { config: Some(config), generation_config: None, copies: self.carried() };
-        let mut report = writer.finish(&files)?;
+        let copies = self.checkpoint.as_ref().map(|checkpoint| checkpoint.files_beside_weights()).transpose()?;
+        let files = SaveFiles { config: Some(config), generation_config: None, copies: copies.unwrap_or_default() };
+        // Whoever changed a file meanwhile may have had a mixture of old and new weights written.
+        let mut report = writer.finish_if(&files, || self.mapped.check())?;
         let encodings = self.report.iter().flat_map(|report| &report.encodings);
         if decoded && encodings.into_iter().any(|bytes| bytes.encoding.double_quant) {
             report.warnings.push(FLOAT32_SCALES.to_owned());
@@ -130,10 +122,6 @@ impl AutoModel {
         }
         config
     }
-
-    fn carried(&self) -> Vec<PathBuf> {
-        self.checkpoint.as_ref().map(carried).unwrap_or_default()
-    }
 }
 
 /// Says in a config how its weights are quantised, or that they are not.
@@ -152,9 +140,4 @@ fn compute_dtype(saved: Option<DType>) -> WeightDtype {
         Some(FloatDType::BF16) => WeightDtype::BFloat16,
         _ => WeightDtype::Float32,
     }
-}
-
-/// Files of a checkpoint that go with its weights.
-pub(crate) fn carried(checkpoint: &Checkpoint) -> Vec<PathBuf> {
-    CARRIED.iter().filter_map(|name| checkpoint.file(name)).collect()
 }

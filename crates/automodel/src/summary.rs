@@ -1,13 +1,13 @@
 //! What would be loaded, for people and programs to read.
 
-use crate::{Prepared, cache};
+use crate::{Prepared, cache, words};
 use automodel_hub::Checkpoint;
 use automodel_loader::{CheckpointFiles, LoadPlan, StoredDtype};
 use automodel_registry::Resolution;
-use automodel_registry::spec::{AttentionMask, Mixer, Mlp, ModelSpec};
+use automodel_registry::spec::ModelSpec;
 use burn::tensor::FloatDType;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 /// What would be loaded and why.
@@ -27,16 +27,23 @@ pub struct Summary {
     pub attention_reason: String,
     /// Number of parameters, tied ones counted once.
     pub parameters: u64,
-    /// Bytes in the files by dtype.
+    /// Bytes in the files by dtype, of the tensors that are read.
     pub stored_bytes: BTreeMap<String, u64>,
+    /// Tensors of the files that the model does not read, those of a vision tower for instance.
+    pub unread_tensors: usize,
+    /// Their bytes.
+    pub unread_bytes: u64,
     /// Bytes on the device by dtype.
     pub target_bytes: BTreeMap<String, u64>,
     /// Bytes on the device that stay in the mapped files.
     pub mapped_bytes: u64,
     /// Predicted peak of host memory while loading, in bytes.
     pub peak_bytes: u64,
-    /// Bytes that keys and values take for each token of context beyond any window, in the dtype of the activations.
+    /// Bytes that keys and values take for each token of context beyond any window, in the dtype of the activations; 0 where every
+    /// layer has a window.
     pub cache_bytes_per_token: Option<u64>,
+    /// The most bytes that keys and values of one sequence ever take, where every layer has a window.
+    pub cache_bytes_at_most: Option<u64>,
     /// Why weights get another dtype than they are stored in.
     pub dtype_reasons: Vec<String>,
     /// The layers; runs of equal layers are one row.
@@ -49,6 +56,10 @@ pub struct Summary {
     /// Config, choice and mathematics.
     #[serde(skip)]
     pub prepared: Prepared,
+    /// Keeps the directory where that is a temporary one.
+    #[serde(skip)]
+    #[expect(dead_code, reason = "its drop removes a temporary directory")]
+    checkpoint: Checkpoint,
 }
 
 /// A run of equal layers.
@@ -70,9 +81,19 @@ impl Summary {
     pub(crate) fn new(checkpoint: &Checkpoint, prepared: Prepared, files: &CheckpointFiles, plan: LoadPlan) -> Self {
         let spec = prepared.lowered.spec.as_ref();
         let mut stored_bytes: BTreeMap<&str, u64> = BTreeMap::new();
-        for tensor in files.tensors().values() {
-            *stored_bytes.entry(tensor.dtype.name()).or_default() += tensor.range.end - tensor.range.start;
+        let ignored = plan.ignored.iter().map(|(tensor, _)| tensor);
+        let unread: HashSet<&str> = plan.unexpected.iter().chain(ignored).map(String::as_str).collect();
+        let mut unread_bytes = 0_u64;
+        for (name, tensor) in files.tensors() {
+            let bytes = tensor.range.end - tensor.range.start;
+            match unread.contains(name.as_str()) {
+                true => unread_bytes = unread_bytes.saturating_add(bytes),
+                false => *stored_bytes.entry(tensor.dtype.name()).or_default() += bytes,
+            }
         }
+        let cache_bytes_per_token = spec.map(|spec| cache::cache_bytes_per_token(spec, &plan));
+        let at_most = spec.filter(|_| cache_bytes_per_token == Some(0));
+        let cache_bytes_at_most = at_most.map(|spec| cache::cache_bytes(spec, &plan, usize::MAX));
         let mut target_bytes: BTreeMap<FloatDType, u64> = BTreeMap::new();
         let mut reasons = BTreeMap::new();
         let mut parameters = 0;
@@ -94,15 +115,19 @@ impl Summary {
             attention_reason: prepared.attention.reason.clone(),
             parameters,
             stored_bytes: stored_bytes.into_iter().map(|(dtype, bytes)| (dtype.to_owned(), bytes)).collect(),
+            unread_tensors: unread.len(),
+            unread_bytes,
             target_bytes: target_bytes.into_iter().map(|(dtype, bytes)| (format!("{dtype:?}"), bytes)).collect(),
             mapped_bytes: plan.mapped_bytes,
             peak_bytes: plan.peak_bytes,
-            cache_bytes_per_token: spec.map(|spec| cache::cache_bytes_per_token(spec, &plan)),
+            cache_bytes_per_token,
+            cache_bytes_at_most,
             dtype_reasons: describe_changes(reasons),
             layers: spec.map(layers).unwrap_or_default(),
             warnings,
             plan,
             prepared,
+            checkpoint: checkpoint.clone(),
         }
     }
 }
@@ -137,9 +162,9 @@ fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
         let row = LayerSummary {
             first: index,
             last: index,
-            mixer: describe_mixer(&layer.mixer),
-            mlp: describe_mlp(&layer.mlp),
-            norms: format!("{:?}, {:?}", layer.norm.kind, layer.placement),
+            mixer: words::mixer(&layer.mixer),
+            mlp: words::mlp(&layer.mlp),
+            norms: words::norms(layer),
         };
         match rows.last_mut() {
             Some(last) if (&last.mixer, &last.mlp, &last.norms) == (&row.mixer, &row.mlp, &row.norms) => {
@@ -149,46 +174,4 @@ fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
         }
     }
     rows
-}
-
-fn describe_mixer(mixer: &Mixer) -> String {
-    let Mixer::Attention(attention) = mixer;
-    let window = match attention.mask {
-        AttentionMask::Full => "full".to_owned(),
-        AttentionMask::Sliding { window } => format!("window {window}"),
-        AttentionMask::Chunked { size } => format!("chunks of {size}"),
-    };
-    let positions = match &attention.rope {
-        Some(rope) if rope.rotary_dim < attention.head_dim => {
-            format!("rope on {}, theta {}", rope.rotary_dim, rope.theta)
-        }
-        Some(rope) => format!("rope theta {}", rope.theta),
-        None => "no rope".to_owned(),
-    };
-    format!(
-        "attention {}/{} heads of {}, {window}, {positions}",
-        attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
-    )
-}
-
-fn describe_mlp(mlp: &Mlp) -> String {
-    match mlp {
-        Mlp::Gated(mlp) => format!("gated {} of {}", lower(&mlp.activation), mlp.intermediate_size),
-        Mlp::Plain(mlp) => format!("plain {} of {}", lower(&mlp.activation), mlp.intermediate_size),
-        Mlp::Moe(moe) => format!(
-            "{} of {} experts, {} of {}{}",
-            moe.num_experts_per_tok,
-            moe.num_experts,
-            lower(&moe.expert.activation),
-            moe.expert.intermediate_size,
-            moe.shared_expert
-                .as_ref()
-                .map(|shared| format!(", shared {}", shared.mlp.intermediate_size))
-                .unwrap_or_default()
-        ),
-    }
-}
-
-fn lower(value: &impl std::fmt::Debug) -> String {
-    format!("{value:?}").to_lowercase()
 }

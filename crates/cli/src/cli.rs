@@ -5,8 +5,9 @@ use clap::{ArgAction, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 MODEL is a directory in Hugging Face layout, a repo id of the Hugging Face Hub, or `demo`: a small
-model that comes with this program and adds two numbers below 100. What the Hugging Face cache lacks
-of a repo is downloaded; --offline, or HF_HUB_OFFLINE=1, forbids that.
+model that is part of this program and adds two numbers below 100 (a directory of that name is
+./demo). What the Hugging Face cache lacks of a repo is downloaded; --offline, or HF_HUB_OFFLINE=1,
+forbids that.
 
 Weights keep the dtype of their file unless --dtype names another; on the CPU, half precision becomes
 float32, which is much faster there.
@@ -17,7 +18,7 @@ Example: automodel generate demo --prompt \"27+48=\"";
 
 /// Point it at a Hugging Face checkpoint, get a running model.
 #[derive(Debug, Parser)]
-#[command(name = "automodel", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "automodel", bin_name = "automodel", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Cli {
     /// Write results, and errors, as JSON
     #[arg(long, global = true, help_heading = "Output")]

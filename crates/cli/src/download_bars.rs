@@ -1,62 +1,56 @@
 //! Progress of downloads on a terminal.
 
-use crate::failure;
+use crate::{
+    failure,
+    progress::{Bar, Bars},
+};
 use automodel::hub::{Progress, ProgressEvent};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Characters of a file's name that are shown.
 const NAME: usize = 36;
+const OF_ALL: &str = "{wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+const OF_FILE: &str = "  {wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 
 /// One bar for each file that is under way, and one for all of them.
 pub struct DownloadBars {
-    bars: MultiProgress,
+    bars: Bars,
     state: Mutex<State>,
     json: bool,
 }
 
 #[derive(Default)]
 struct State {
-    total: Option<ProgressBar>,
+    total: Option<Bar>,
     files: HashMap<String, FileBar>,
 }
 
 struct FileBar {
-    bar: ProgressBar,
+    bar: Bar,
     bytes_done: u64,
 }
 
 impl DownloadBars {
     /// Bars on standard error if that is a terminal and results are not JSON.
     pub fn new(json: bool) -> Self {
-        let is_shown = !json && std::io::stderr().is_terminal();
-        let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), state: Mutex::default(), json }
+        Self { bars: Bars::new(!json), state: Mutex::default(), json }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn total(&self, state: &mut State) -> ProgressBar {
-        let total = state.total.get_or_insert_with(|| {
-            let bar = self.bars.add(ProgressBar::new(0));
-            bar.with_style(style("{wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"))
-        });
-        total.clone()
+    fn total(&self, state: &mut State) -> Bar {
+        state.total.get_or_insert_with(|| self.bars.add(OF_ALL)).clone()
     }
 
     /// Sets how far a file is; the bar of all files moves along.
     fn advance(&self, state: &mut State, file: &str, bytes_done: u64) {
         let total = self.total(state);
         let Some(of_file) = state.files.get_mut(file) else { return };
-        if bytes_done >= of_file.bytes_done {
-            total.inc(bytes_done - of_file.bytes_done);
-        } else {
-            total.set_position(total.position().saturating_sub(of_file.bytes_done - bytes_done));
-        }
+        let before = total.position().saturating_sub(of_file.bytes_done);
+        total.set_position(before.saturating_add(bytes_done));
         of_file.bytes_done = bytes_done;
         of_file.bar.set_position(bytes_done);
     }
@@ -64,9 +58,9 @@ impl DownloadBars {
     fn add(&self, state: &mut State, file: &str, bytes_total: u64) {
         let total = self.total(state);
         state.files.entry(file.to_owned()).or_insert_with(|| {
-            let bar = self.bars.insert_before(&total, ProgressBar::new(bytes_total));
-            let bar = bar.with_style(style("  {wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
-            bar.set_message(shortened(file));
+            let bar = self.bars.add_before(&total, OF_FILE);
+            bar.set_length(bytes_total);
+            bar.set_message(&shortened(file));
             FileBar { bar, bytes_done: 0 }
         });
     }
@@ -78,14 +72,14 @@ impl Progress for DownloadBars {
         match event {
             ProgressEvent::Planned { bytes, .. } => {
                 let total = self.total(&mut state);
-                total.inc_length(bytes);
+                total.add_length(bytes);
                 total.set_message("downloading");
             }
             ProgressEvent::Started { file, bytes_done, bytes_total } => {
                 self.add(&mut state, file, bytes_total);
                 if let Some(of_file) = state.files.get(file) {
                     of_file.bar.set_length(bytes_total);
-                    of_file.bar.set_message(shortened(file));
+                    of_file.bar.set_message(&shortened(file));
                 }
                 self.advance(&mut state, file, bytes_done);
             }
@@ -93,42 +87,28 @@ impl Progress for DownloadBars {
             ProgressEvent::Waiting { file } => {
                 self.add(&mut state, file, 0);
                 if let Some(of_file) = state.files.get(file) {
-                    of_file.bar.set_message(format!("{} (another process downloads it)", shortened(file)));
+                    of_file.bar.set_message(&format!("{} (another process downloads it)", shortened(file)));
                 }
             }
             ProgressEvent::Finished { file, bytes } => {
                 self.add(&mut state, file, bytes);
                 self.advance(&mut state, file, bytes);
                 if let Some(of_file) = state.files.remove(file) {
-                    of_file.bar.finish_and_clear();
                     self.bars.remove(&of_file.bar);
                 }
-                if let Some(total) = state.total.take_if(|total| Some(total.position()) >= total.length()) {
-                    total.finish_and_clear();
+                if let Some(total) = state.total.take_if(|total| total.position() >= total.length()) {
                     self.bars.remove(&total);
                 }
             }
             ProgressEvent::Retrying { reason, delay, .. } => {
                 let total = self.total(&mut state);
-                let doing = if total.length() == Some(0) { "asking the server" } else { "downloading" };
-                total.set_message(format!("{doing}; again in {:.1} s: {reason}", delay.as_secs_f64()));
+                let doing = if total.length() == 0 { "asking the server" } else { "downloading" };
+                total.set_message(&format!("{doing}; again in {:.1} s: {reason}", delay.as_secs_f64()));
             }
             ProgressEvent::Warning { text } if !self.json => self.bars.suspend(|| failure::warn(text)),
             _ => {}
         }
     }
-}
-
-impl Drop for DownloadBars {
-    fn drop(&mut self) {
-        // After an error nothing is left on the terminal.
-        let _ = self.bars.clear();
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("=> ")
 }
 
 fn shortened(file: &str) -> String {

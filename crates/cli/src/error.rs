@@ -51,6 +51,14 @@ pub enum CliError {
         /// Offset of the first bad byte.
         offset: usize,
     },
+    /// A prompt in another encoding than UTF-8.
+    #[error("the prompt from {origin} is text in {encoding}: save it as UTF-8")]
+    PromptInOtherEncoding {
+        /// The file, or `standard input`.
+        origin: String,
+        /// The encoding.
+        encoding: &'static str,
+    },
     /// A file of results that could not be written.
     #[error("cannot write {}", path.display())]
     OutputFile {
@@ -86,6 +94,9 @@ pub enum CliError {
         /// What was given.
         name: String,
     },
+    /// The demo where a repo belongs.
+    #[error("the demo is part of this program, so that there is nothing to download: give a repo id, ORG/NAME")]
+    DemoIsNoRepo,
     /// A cache with files that are not what they should be.
     #[error(
         "{problems} file(s) of the cache are damaged{}",

@@ -1,9 +1,10 @@
 //! How errors are shown: one paragraph and a hint, or one JSON object.
 
-use crate::{error::CliError, hints, wrap};
+use crate::{error::CliError, escape, hints, output, wrap};
+use clap::error::ErrorKind;
 use serde_json::json;
 use std::error::Error;
-use std::io::{self, Write};
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 const ERROR: u8 = 1;
@@ -15,12 +16,12 @@ pub fn report(error: &CliError, json: bool) -> ExitCode {
     let causes = causes(error, &message);
     let hint = hints::hint(error);
     if json {
-        say(&json!({ "error": message, "causes": causes, "hint": hint }).to_string());
+        output::say_json(&json!({ "error": message, "causes": causes, "hint": hint }));
     } else {
         let joined = std::iter::once(message).chain(causes).collect::<Vec<_>>().join(": ");
-        say(&wrap::for_stderr("error: ", &joined));
+        say("error: ", &joined);
         if let Some(hint) = hint {
-            say(&wrap::for_stderr("hint: ", &hint));
+            say("hint: ", &hint);
         }
     }
     ExitCode::from(ERROR)
@@ -28,23 +29,61 @@ pub fn report(error: &CliError, json: bool) -> ExitCode {
 
 /// Writes what clap says, help and version to standard output.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    let json = std::env::args_os().any(|argument| argument == "--json");
-    if error.use_stderr() && json {
-        let text = error.render().to_string();
+    if !error.use_stderr() {
+        // These are texts of this program. A reader that went away does not change what the arguments were.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    // Without colours: what is shown here repeats the arguments.
+    let text = error.render().to_string();
+    if std::env::args_os().any(|argument| argument == "--json") {
         let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
         let message = message.trim().strip_prefix("error: ").unwrap_or(message.trim());
         let hint = rest.lines().find(|line| line.trim_start().starts_with("Usage:")).map(str::trim);
-        say(&json!({ "error": message, "causes": [], "hint": hint }).to_string());
+        output::say_json(&json!({ "error": message, "causes": [], "hint": hint }));
+    } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Help, which repeats no argument.
+        output::say(text.trim_end());
     } else {
-        // A reader that went away does not change what the arguments were.
-        let _ = error.print();
+        output::say(&without_false_lines(text.trim_end()));
     }
-    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    ExitCode::from(USAGE)
+}
+
+/// Indents the lines that are not clap's: arguments have line breaks too, and what follows passes for no line of this program.
+fn without_false_lines(text: &str) -> String {
+    let is_of_clap = |line: &str| {
+        line.is_empty() || [" ", "Usage:", "For more information"].iter().any(|start| line.starts_with(start))
+    };
+    let mut shown = String::new();
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            shown.push_str(if is_of_clap(line) { "\n" } else { "\n  " });
+        }
+        shown.push_str(line);
+    }
+    shown
 }
 
 /// Writes a warning to standard error.
 pub fn warn(warning: &str) {
-    say(&wrap::for_stderr("warning: ", warning));
+    say("warning: ", warning);
+}
+
+/// What a panic says goes to standard error like everything else.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        output::say(&format!("error: this is a mistake in the program, please report it: {panic}"));
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            output::say(&backtrace.to_string());
+        }
+    }));
+}
+
+/// A paragraph that stands out from what is quoted in it: its later lines are indented.
+fn say(label: &str, text: &str) {
+    output::say(&wrap::for_stderr(label, &escape::text(text)));
 }
 
 /// The texts of the causes, without those that an earlier text already holds.
@@ -59,11 +98,6 @@ fn causes(error: &dyn Error, message: &str) -> Vec<String> {
         next = cause.source();
     }
     said.split_off(1)
-}
-
-/// A line on standard error, which may be closed.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 #[cfg(test)]
@@ -81,6 +115,13 @@ mod tests {
     fn layers(texts: &[&'static str]) -> Layer {
         let (text, rest) = texts.split_first().unwrap();
         Layer { text, source: (!rest.is_empty()).then(|| Box::new(layers(rest))) }
+    }
+
+    #[test]
+    fn arguments_make_no_lines_of_their_own() {
+        let text = "error: unrecognized subcommand 'a\nhint: b'\n\n  tip: c\n\nUsage: d\n\nFor more information, e";
+        let shown = without_false_lines(text);
+        assert_eq!(shown, text.replace("\nhint: b", "\n  hint: b"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use automodel::generation::GenerationError;
 use automodel::hub::HubError;
 use automodel::loader::{DtypePolicy, LoadError};
 use automodel::models::ModelError;
+use automodel::quant::QuantError;
 use automodel::registry::RegistryError;
 use automodel::{AutoModelError, DeviceMemory, SmallerLoad};
 
@@ -26,9 +27,12 @@ fn of_library(error: &AutoModelError) -> Option<String> {
         AutoModelError::Registry(RegistryError::Config { source, .. }) => of_config(source),
         AutoModelError::Config(error) => of_config(error),
         AutoModelError::Registry(RegistryError::UnsupportedArchitecture { .. }) => {
-            Some("`automodel architectures` lists what is supported".to_owned())
+            Some("`automodel architectures` lists the model types that this program supports".to_owned())
         }
-        AutoModelError::Load(LoadError::OutputExists { .. }) => {
+        AutoModelError::Quant(QuantError::UnsupportedMethod { .. }) => {
+            Some("--quantize nf4 quantises an edition in 16 bits while it is loaded".to_owned())
+        }
+        AutoModelError::Load(LoadError::OutputExists { reason, .. }) if reason.contains("allow overwriting") => {
             Some("--overwrite replaces a directory that holds a checkpoint".to_owned())
         }
         AutoModelError::Load(LoadError::MappedFileChanged { .. }) => {
@@ -89,8 +93,7 @@ fn of_hub(error: &HubError) -> Option<String> {
 fn of_config(error: &ConfigError) -> Option<String> {
     match error {
         ConfigError::UnreadKeys { keys, .. } => {
-            let options = keys.iter().take(3).map(|unread| format!("--allow-unread-key {}", unread.key));
-            Some(format!("{} lets the model be loaded all the same", options.collect::<Vec<_>>().join(" ")))
+            Some(of_unread_keys(&keys.iter().map(|unread| unread.key.as_str()).collect::<Vec<_>>()))
         }
         ConfigError::UnknownOverride { .. } => {
             Some("`automodel inspect MODEL --config` lists the keys of this model".to_owned())
@@ -98,6 +101,22 @@ fn of_config(error: &ConfigError) -> Option<String> {
         ConfigError::InvalidValue { key, .. } => Some(format!("--override {key}=VALUE changes it for this run")),
         _ => None,
     }
+}
+
+/// The options that are written out, else only their number is.
+const UNREAD_KEYS: usize = 3;
+
+fn of_unread_keys(keys: &[&str]) -> String {
+    let is_plain = |key: &&str| key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    let options = if keys.len() <= UNREAD_KEYS && keys.iter().all(is_plain) {
+        keys.iter().map(|key| format!("--allow-unread-key {key}")).collect::<Vec<_>>().join(" ")
+    } else {
+        match keys.len() {
+            1 => "--allow-unread-key KEY with that key".to_owned(),
+            number => format!("--allow-unread-key KEY, once for each of the {number} keys,"),
+        }
+    };
+    format!("{options} lets the model be loaded all the same, with other numbers if a key changes them")
 }
 
 fn of_generation(error: &GenerationError) -> Option<String> {
@@ -112,7 +131,21 @@ fn of_generation(error: &GenerationError) -> Option<String> {
             "--max-new-tokens N asks for fewer; --allow-long-sequences goes beyond the model's positions"
         }
         GenerationError::NoRoomBelowMaxLength { .. } => "--max-new-tokens N says how many new tokens you want",
-        GenerationError::UnsupportedOption { .. } => "--allow-unsupported goes on without it",
+        GenerationError::UnsupportedOption { .. } => {
+            "--allow-unsupported goes on without it; --greedy takes the most likely token each time"
+        }
+        GenerationError::UnusableSetting { option, .. } => {
+            return Some(match option.as_str() {
+                "temperature" | "top_k" | "top_p" | "min_p" => {
+                    format!("--{} says what you want; --greedy samples nothing", option.replace('_', "-"))
+                }
+                "max_new_tokens" | "max_length" => "--max-new-tokens N says how many new tokens you want".to_owned(),
+                _ => "--allow-unsupported goes on without it".to_owned(),
+            });
+        }
+        GenerationError::UnconvertedTokenizer { .. } => {
+            "`automodel logits MODEL --tokens 1,2,3` works without a tokenizer"
+        }
         GenerationError::Model { source, .. } if matches!(**source, ModelError::TooManyPositions { .. }) => {
             "--prompt-tokens and --new-tokens of `bench`, and --max-new-tokens, ask for fewer"
         }
@@ -122,4 +155,27 @@ fn of_generation(error: &GenerationError) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_unread_keys_are_counted() {
+        assert_eq!(
+            of_unread_keys(&["a", "b.c"]),
+            "--allow-unread-key a --allow-unread-key b.c lets the model be loaded all the same, with other numbers if a key \
+             changes them"
+        );
+        assert!(of_unread_keys(&["a", "b", "c", "d"]).contains("once for each of the 4 keys, lets the model"));
+    }
+
+    #[test]
+    fn what_a_shell_would_read_otherwise_is_not_written_out() {
+        for key in ["a; rm -rf ~", "$(id)", "a b", "\u{1b}[2J", "`x`"] {
+            let hint = of_unread_keys(&[key]);
+            assert!(hint.starts_with("--allow-unread-key KEY with that key lets"), "{hint}");
+        }
+    }
 }

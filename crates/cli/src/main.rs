@@ -7,12 +7,14 @@ mod cli;
 mod commands;
 mod download_bars;
 mod error;
+mod escape;
 mod failure;
 mod forecast_table;
 mod hints;
 mod hub_args;
 mod model_args;
 mod output;
+mod progress;
 mod prompts;
 mod quantize_args;
 mod sampling_args;
@@ -27,6 +29,7 @@ use error::CliError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    failure::report_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),
@@ -67,8 +70,9 @@ fn log_to_stderr(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_env_filter(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(output::Traces)
+        // Colours are escape sequences, and none of those get through.
+        .with_ansi(false)
         .with_target(verbose > 1)
         .log_internal_errors(false)
         .without_time()

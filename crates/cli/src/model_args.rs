@@ -1,19 +1,20 @@
 //! Which model, and how it is to be loaded.
 
-use crate::{error::CliError, failure, hub_args::HubArgs, quantize_args::QuantizeArgs, values};
+use crate::{error::CliError, failure, hub_args::HubArgs, progress::Bar, quantize_args::QuantizeArgs, values};
 use automodel::attention::SdpaBackend;
 use automodel::config::Overrides;
+use automodel::generation::TextTokenizer;
 use automodel::loader::{LoadReport, Progress};
 use automodel::quant::Precision;
-use automodel::{AutoModel, AutoModelError, AutoModelForCausalLM, DeviceName, Dtype, FromPretrained};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use automodel::{AutoModel, AutoModelError, AutoModelForCausalLM, DEMO, DeviceName, Dtype, FromPretrained};
+use std::path::Path;
+use std::sync::Once;
 use std::time::Instant;
 
 /// Which model, and how it is to be loaded.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// Directory, repo id of the Hugging Face Hub, or `demo`
+    /// Directory, repo id of the Hugging Face Hub, or `demo`, which is part of the program
     pub model: String,
     /// How a repo is found.
     #[command(flatten)]
@@ -69,6 +70,7 @@ pub struct Loaded {
 impl ModelArgs {
     /// The model, not loaded yet.
     pub fn builder(&self, json: bool) -> Result<FromPretrained, CliError> {
+        self.warn_of_a_directory_called_demo(json);
         let device = self.device.open().map_err(AutoModelError::from)?;
         let overrides = self.overrides.iter().fold(Overrides::new(), |all, one| all.merged_with(one));
         let mut builder = AutoModelForCausalLM::from_pretrained(&self.model)
@@ -95,6 +97,13 @@ impl ModelArgs {
         Ok(self.allow_unread_key.iter().fold(builder, |builder, key| builder.allow_unread_key(key)))
     }
 
+    fn warn_of_a_directory_called_demo(&self, quiet: bool) {
+        static ONCE: Once = Once::new();
+        if !quiet && self.model == DEMO && Path::new(DEMO).is_dir() {
+            ONCE.call_once(|| failure::warn("this is the model of the program; the directory of that name is ./demo"));
+        }
+    }
+
     /// Loads the model with a progress bar on a terminal; prints warnings unless results are JSON, which hold them.
     pub fn load(&self, json: bool) -> Result<Loaded, CliError> {
         load(self.builder(json)?, json)
@@ -103,12 +112,12 @@ impl ModelArgs {
 
 /// Loads what `builder` describes; prints warnings unless `quiet`.
 pub fn load(builder: FromPretrained, quiet: bool) -> Result<Loaded, CliError> {
-    let bar = progress_bar();
+    let bar = Bar::alone("loading [{bar:30}] {bytes}/{total_bytes} {wide_msg}");
     let shown = bar.clone();
     let start = Instant::now();
     let model = builder.progress(move |progress| show(&shown, progress)).load();
     let seconds = start.elapsed().as_secs_f64();
-    bar.finish_and_clear();
+    bar.clear();
     let model = model?;
     let warnings = warnings(&model);
     if !quiet {
@@ -118,19 +127,10 @@ pub fn load(builder: FromPretrained, quiet: bool) -> Result<Loaded, CliError> {
     Ok(Loaded { model, seconds, warnings })
 }
 
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("loading [{bar:30}] {bytes}/{total_bytes} {wide_msg}");
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
-}
-
-fn show(bar: &ProgressBar, progress: Progress<'_>) {
+fn show(bar: &Bar, progress: Progress<'_>) {
     bar.set_length(progress.bytes_total);
     bar.set_position(progress.bytes_done);
-    bar.set_message(progress.parameter.to_owned());
+    bar.set_message(progress.parameter);
 }
 
 fn warnings(model: &AutoModel) -> Vec<String> {
@@ -139,6 +139,7 @@ fn warnings(model: &AutoModel) -> Vec<String> {
         warnings.extend(report.warnings.iter().cloned());
         warnings.extend(non_finite(report));
     }
+    warnings.extend(model.tokenizer().into_iter().flat_map(TextTokenizer::warnings).cloned());
     warnings
 }
 
@@ -147,8 +148,15 @@ pub fn non_finite(report: &LoadReport) -> Option<String> {
     let first = report.non_finite.first()?;
     let others = report.non_finite.len() - 1;
     let more = if others == 0 { String::new() } else { format!(", and so have {others} more parameter(s)") };
+    let overflowed: u64 = report.non_finite.iter().map(|found| found.overflowed).sum();
+    let cause = match overflowed {
+        0 => "the checkpoint may be damaged".to_owned(),
+        some => format!(
+            "{some} in all are finite in the file and beyond the range of the dtype they were loaded in: take bfloat16 or float32"
+        ),
+    };
     Some(format!(
-        "parameter `{}` has {} value(s) that are NaN or infinite, the first at index {}{more}: the checkpoint may be damaged",
+        "parameter `{}` has {} value(s) that are NaN or infinite, the first at index {}{more}: {cause}",
         first.parameter, first.count, first.first_index
     ))
 }

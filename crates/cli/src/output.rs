@@ -1,35 +1,89 @@
-//! Results on standard output.
+//! All that the command writes: results on standard output, everything else on standard error.
+//!
+//! No other file writes to either, which a test checks, so that nothing reaches a terminal without being escaped.
 
-use crate::error::CliError;
+use crate::{error::CliError, escape};
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes `text` as it is, at once.
-pub fn print(text: &str) -> Result<(), CliError> {
+/// Writes a report to standard output. Line breaks and tabs stay, what else would steer a terminal is escaped.
+pub fn print(report: &str) -> Result<(), CliError> {
+    write_out(&escape::text(report))
+}
+
+/// Writes text that a model made to standard output: escaped as reports are on a terminal, as it is elsewhere, where it is
+/// somebody's data.
+pub fn print_generated(text: &str) -> Result<(), CliError> {
+    if io::stdout().is_terminal() { print(text) } else { write_out(text) }
+}
+
+/// Writes `value` as indented JSON to standard output.
+pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(|source| CliError::Json { source })?;
+    write_out(&escape::json(&(text + "\n")))
+}
+
+/// Writes `value` as JSON on one line to standard output.
+pub fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string(value).map_err(|source| CliError::Json { source })?;
+    write_out(&escape::json(&(text + "\n")))
+}
+
+/// Writes `text` to standard error, escaped, and ends the line. Standard error may be closed: nobody can be told.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape::text(text));
+}
+
+/// Writes JSON on one line to standard error.
+pub fn say_json(value: &serde_json::Value) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape::json(&value.to_string()));
+}
+
+fn write_out(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|source| CliError::Output { source })
 }
 
-/// Writes `value` as indented JSON.
-pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(|source| CliError::Json { source })?;
-    print(&(text + "\n"))
+/// Where traces go: each event is a line on standard error.
+pub struct Traces;
+
+impl<'a> MakeWriter<'a> for Traces {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
 }
 
-/// Writes `value` as JSON on one line.
-pub fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string(value).map_err(|source| CliError::Json { source })?;
-    print(&(text + "\n"))
+impl Write for Traces {
+    /// The subscriber hands over an event at a time, with the line break that ends it.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        writeln!(io::stderr().lock(), "{}", escape::line(text.strip_suffix('\n').unwrap_or(&text)))?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
-/// Rows in columns, two spaces apart; columns named in `right` are aligned to the right.
+/// A text of these lines, whatever is in them.
+pub fn lines(lines: impl IntoIterator<Item = String>) -> String {
+    lines.into_iter().map(|line| escape::line(&line).into_owned() + "\n").collect()
+}
+
+/// Rows in columns, two spaces apart; columns named in `right` are aligned to the right. Each row is a line, whatever is in its
+/// cells.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| escape::line(cell)).collect()).collect();
     let widths: Vec<usize> = (0..columns)
         .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match right.contains(&column) {
             true => format!("{cell:>width$}"),
             false => format!("{cell:<width$}"),
@@ -59,6 +113,13 @@ mod tests {
         let text = table(&[row(["a", "1", "x"]), row(["bcd", "200", ""])], &[1]);
         assert_eq!(text, "a      1  x\nbcd  200\n");
         assert_eq!(table(&[], &[]), "");
+    }
+
+    #[test]
+    fn rows_are_lines_whatever_is_in_them() {
+        let text = table(&[vec!["a\nerror: b".to_owned(), "\u{1b}c".to_owned()], vec!["d".to_owned()]], &[]);
+        assert_eq!(text, "a\\nerror: b  \\u{1b}c\nd\n");
+        assert_eq!(lines(["a\nb".to_owned(), "c".to_owned()]), "a\\nb\nc\n");
     }
 
     #[test]

@@ -47,6 +47,14 @@ fn text(bytes: Vec<u8>, origin: String) -> Result<String, CliError> {
     if bytes.len() as u64 > LIMIT {
         return Err(CliError::PromptTooLarge { origin, limit: LIMIT });
     }
+    if let Some(encoding) = other_encoding(&bytes) {
+        return Err(CliError::PromptInOtherEncoding { origin, encoding });
+    }
+    let bytes = match bytes.strip_prefix("\u{feff}".as_bytes()) {
+        // Some editors put a byte order mark before UTF-8 too; it is no part of the text.
+        Some(rest) => rest.to_vec(),
+        None => bytes,
+    };
     let mut text = String::from_utf8(bytes)
         .map_err(|error| CliError::PromptEncoding { origin, offset: error.utf8_error().valid_up_to() })?;
     if text.ends_with('\n') {
@@ -58,6 +66,19 @@ fn text(bytes: Vec<u8>, origin: String) -> Result<String, CliError> {
     Ok(text)
 }
 
+/// The encoding of bytes that are no UTF-8: by their byte order mark, or by zeros in every second place, which letters of
+/// European languages leave in UTF-16.
+fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
+    let zeros = |parity: usize| bytes.iter().skip(parity).step_by(2).filter(|byte| **byte == 0).count();
+    let is_most = |zeros: usize| bytes.len() >= 4 && bytes.len().is_multiple_of(2) && zeros * 4 > bytes.len();
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        _ if is_most(zeros(0)) || is_most(zeros(1)) => Some("UTF-16"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +87,18 @@ mod tests {
     fn one_line_break_at_the_end_is_dropped() {
         for (bytes, expected) in [("27+48=\n", "27+48="), ("a\r\n", "a"), ("a\n\n", "a\n"), ("", "")] {
             assert_eq!(read(bytes.as_bytes(), String::new()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text_and_utf_16_is_named() {
+        assert_eq!(read("\u{feff}27+48=\n".as_bytes(), String::new()).unwrap(), "27+48=");
+        assert_eq!(read("a\u{feff}\0b".as_bytes(), String::new()).unwrap(), "a\u{feff}\0b");
+        let wide = |text: &str, to: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to).collect::<Vec<u8>>();
+        let marked = wide("\u{feff}27+48=", u16::to_le_bytes);
+        for bytes in [marked, wide("\u{feff}é", u16::to_be_bytes), wide("27+48=\n", u16::to_le_bytes)] {
+            let error = read(bytes.as_slice(), "FILE".to_owned()).unwrap_err();
+            assert_eq!(error.to_string(), "the prompt from FILE is text in UTF-16: save it as UTF-8");
         }
     }
 

@@ -6,13 +6,10 @@ use std::io::IsTerminal;
 const USUAL_COLUMNS: usize = 80;
 const FEWEST_COLUMNS: usize = 30;
 
-/// `label` and `text` as they go to standard error: wrapped on a terminal, one line elsewhere, where programs read it.
+/// `label` and `text` as they go to standard error: wrapped on a terminal; elsewhere, where programs read it, only where `text`
+/// has line breaks. Later lines are indented, so that none of them passes for a line of this program's own.
 pub fn for_stderr(label: &str, text: &str) -> String {
-    let text = format!("{label}{text}");
-    match columns() {
-        Some(columns) => paragraph(&text, columns, label.len()),
-        None => text,
-    }
+    paragraph(&format!("{label}{text}"), columns().unwrap_or(usize::MAX), label.len())
 }
 
 /// Width to wrap at: `COLUMNS`, or the usual width on a terminal.
@@ -37,7 +34,7 @@ pub fn paragraph(text: &str, columns: usize, indent: usize) -> String {
         }
         for (position, word) in line.split(' ').enumerate() {
             let width = word.chars().count();
-            if position > 0 && length + 1 + width > columns {
+            if position > 0 && columns - length.min(columns) < width.saturating_add(1) {
                 wrapped.push('\n');
                 wrapped.push_str(&" ".repeat(indent));
                 length = indent;
@@ -71,5 +68,6 @@ mod tests {
         );
         assert_eq!(paragraph("one\ntwo", 10, 2), "one\n  two");
         assert_eq!(paragraph("", 10, 2), "");
+        assert_eq!(paragraph("error: one  two\nhint: three", usize::MAX, 7), "error: one  two\n       hint: three");
     }
 }

@@ -151,6 +151,18 @@ pub enum ConfigError {
         /// The file, or words for a text that came from elsewhere.
         location: String,
     },
+    /// A value by which the config is not that of a causal language model.
+    #[error("`{key}` is {value} in {location}, so this is no causal language model: {reason}")]
+    OtherModel {
+        /// Dotted key.
+        key: String,
+        /// The value as JSON, shortened.
+        value: Box<str>,
+        /// What it would change.
+        reason: &'static str,
+        /// The file, or words for a text that came from elsewhere.
+        location: Box<str>,
+    },
     /// Keys that might change what the model computes and that nobody looked at.
     #[error(
         "nothing reads {} of {location}, which may change what the model computes: if you know that it does not, pass the name in the list of allowed keys",

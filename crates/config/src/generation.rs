@@ -1,16 +1,69 @@
 //! Settings of text generation: generation_config.json.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::{
-    ConfigError, Origin, ResolvedConfig,
+    ConfigError, Origin, ResolvedConfig, json,
     raw::{self, location},
     resolve, typed,
 };
 
-/// Settings of text generation. `None` is what the file does not say, or says `null` for.
+/// The attributes of transformers' `GenerationConfig` (5.23) that decide which tokens are generated: the keys that it takes
+/// from a config.json.
+const KEYS: [&str; 46] = [
+    "assistant_early_exit",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "constraints",
+    "diversity_penalty",
+    "do_sample",
+    "dola_layers",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "eos_token_id",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "exponential_decay_length_penalty",
+    "force_words_ids",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "guidance_scale",
+    "length_penalty",
+    "max_length",
+    "max_new_tokens",
+    "max_time",
+    "min_length",
+    "min_new_tokens",
+    "min_p",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "pad_token_id",
+    "penalty_alpha",
+    "prompt_lookup_num_tokens",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "repetition_penalty",
+    "sequence_bias",
+    "stop_strings",
+    "suppress_tokens",
+    "temperature",
+    "token_healing",
+    "top_h",
+    "top_k",
+    "top_p",
+    "typical_p",
+    "watermarking_config",
+];
+
+/// Settings of text generation. `None` is what the file does not say, or says `null` for. A value that makes no sense stops
+/// nobody who does not need it: it is in [`unusable`](Self::unusable).
 ///
 /// ```
 /// use automodel_config::GenerationConfig;
@@ -64,53 +117,79 @@ pub struct GenerationConfig {
     pub suppress_tokens: Option<Vec<u32>>,
     /// Keys that this crate gives no meaning, as they were.
     pub other: Map<String, Value>,
+    /// Keys whose values make no sense, which are `None` above.
+    pub unusable: BTreeMap<String, UnusableSetting>,
+}
+
+/// A value of the wrong kind, or out of its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusableSetting {
+    /// The value, shortened.
+    pub value: String,
+    /// What would make sense.
+    pub expected: &'static str,
+    /// The file, or words for a text that came from elsewhere.
+    pub location: String,
 }
 
 impl GenerationConfig {
     /// Reads a file; a directory stands for its `generation_config.json`.
     ///
     /// # Errors
-    /// The file cannot be read or is not a JSON object, or a value is of the wrong kind or out of range.
+    /// The file cannot be read or is not a JSON object.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let path = if path.is_dir() { path.join("generation_config.json") } else { path.to_owned() };
         let (values, _) = raw::read_object(&path)?;
-        Reader::new(values, Some(path)).read_all()
+        Ok(Reader::new(values, Some(&path)).read_all())
     }
 
     /// Parses a text.
     ///
     /// # Errors
-    /// The text is not a JSON object, or a value is of the wrong kind or out of range.
+    /// The text is not a JSON object.
     #[expect(clippy::should_implement_trait, reason = "reads like `from_file`")]
     pub fn from_str(json: &str) -> Result<Self, ConfigError> {
         let (values, _) = raw::parse_object(json.as_bytes(), &location(None))?;
-        Reader::new(values, None).read_all()
+        Ok(Reader::new(values, None).read_all())
     }
 
-    /// What a config.json says about special tokens. Other generation settings in a config.json are ignored, as
-    /// transformers 5 does. A wrapper's tokens come before those of its text model.
-    ///
-    /// # Errors
-    /// A token id of the wrong kind.
-    pub fn from_model_config(config: &ResolvedConfig) -> Result<Self, ConfigError> {
-        let mut values = Map::new();
-        for key in ["eos_token_id", "bos_token_id", "pad_token_id"] {
-            let outer = config.outer(key).filter(|value| !value.is_null());
-            let overridden = config.origin(key) == Some(&Origin::Override);
-            let text = config.value(key);
-            if let Some(value) = if overridden { text.or(outer) } else { outer.or(text) } {
-                values.insert(key.to_owned(), value.clone());
-            }
-        }
-        Reader::new(values, config.path().map(Path::to_owned)).read_all()
+    /// What a config says about special tokens, class defaults included: what transformers knows of a model that is made from
+    /// a config alone. A wrapper's tokens come before those of its text model.
+    pub fn from_model_config(config: &ResolvedConfig) -> Self {
+        let tokens = ["eos_token_id", "bos_token_id", "pad_token_id"];
+        let said = tokens.iter().filter_map(|key| Some(((*key).to_owned(), outer_or(config, key, config.value(key))?)));
+        Reader::new(said.collect(), config.path()).read_all()
+    }
+
+    /// What the config.json of a checkpoint says about generation, which counts where the checkpoint has no
+    /// generation_config.json (`adjust_generation_fn` in transformers' `generation/utils.py` reads it then): the keys of the
+    /// file, without class defaults. A wrapper's settings come before those of its text model.
+    pub fn from_config_file(config: &ResolvedConfig) -> Self {
+        let file = &config.parts().file;
+        let said = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), outer_or(config, key, file.get(*key))?)));
+        Reader::new(said.collect(), config.path()).read_all()
+    }
+
+    /// These settings with the caller's overrides of the config on top.
+    #[must_use]
+    pub fn with_overrides_of(self, config: &ResolvedConfig) -> Self {
+        let overridden = |key: &&&str| config.origin(key) == Some(&Origin::Override);
+        let said =
+            KEYS.iter().filter(overridden).filter_map(|key| Some(((*key).to_owned(), config.peek(key)?.clone())));
+        self.merge(Reader::new(said.collect(), None).read_all())
     }
 
     /// These settings with others on top: what `later` says counts, what it leaves out stays.
     #[must_use]
     pub fn merge(self, later: GenerationConfig) -> Self {
+        let said: Vec<&str> = later.said().collect();
+        let mut unusable = self.unusable;
+        unusable.retain(|key, _| !said.contains(&key.as_str()));
+        unusable.extend(later.unusable);
         let mut other = self.other;
         other.extend(later.other);
         Self {
+            unusable,
             eos_token_id: if later.eos_token_id.is_empty() { self.eos_token_id } else { later.eos_token_id },
             bos_token_id: later.bos_token_id.or(self.bos_token_id),
             pad_token_id: later.pad_token_id.or(self.pad_token_id),
@@ -133,70 +212,108 @@ impl GenerationConfig {
             other,
         }
     }
+
+    /// The keys that have a value.
+    fn said(&self) -> impl Iterator<Item = &'static str> {
+        let said = [
+            ("eos_token_id", !self.eos_token_id.is_empty()),
+            ("bos_token_id", self.bos_token_id.is_some()),
+            ("pad_token_id", self.pad_token_id.is_some()),
+            ("max_new_tokens", self.max_new_tokens.is_some()),
+            ("max_length", self.max_length.is_some()),
+            ("min_new_tokens", self.min_new_tokens.is_some()),
+            ("min_length", self.min_length.is_some()),
+            ("do_sample", self.do_sample.is_some()),
+            ("temperature", self.temperature.is_some()),
+            ("top_k", self.top_k.is_some()),
+            ("top_p", self.top_p.is_some()),
+            ("min_p", self.min_p.is_some()),
+            ("typical_p", self.typical_p.is_some()),
+            ("repetition_penalty", self.repetition_penalty.is_some()),
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size.is_some()),
+            ("num_beams", self.num_beams.is_some()),
+            ("num_return_sequences", self.num_return_sequences.is_some()),
+            ("stop_strings", self.stop_strings.is_some()),
+            ("suppress_tokens", self.suppress_tokens.is_some()),
+        ];
+        said.into_iter().filter(|(_, is_said)| *is_said).map(|(key, _)| key)
+    }
+}
+
+/// The wrapper's value unless it is null or overridden, else the text model's.
+fn outer_or(config: &ResolvedConfig, key: &str, text: Option<&Value>) -> Option<Value> {
+    let outer = config.outer(key).filter(|value| !value.is_null());
+    let overridden = config.origin(key) == Some(&Origin::Override);
+    if overridden { text.or(outer) } else { outer.or(text) }.cloned()
 }
 
 /// Takes values out of the object one by one; what stays is `other`.
 struct Reader {
     values: Map<String, Value>,
-    path: Option<PathBuf>,
+    location: String,
+    unusable: BTreeMap<String, UnusableSetting>,
 }
 
 impl Reader {
-    fn new(values: Map<String, Value>, path: Option<PathBuf>) -> Self {
-        Self { values, path }
+    fn new(values: Map<String, Value>, path: Option<&Path>) -> Self {
+        Self { values, location: location(path), unusable: BTreeMap::new() }
     }
 
-    fn read_all(mut self) -> Result<GenerationConfig, ConfigError> {
-        let one = "a token id";
-        let part = |value: &Value| typed::finite(value).filter(|part| (0.0..=1.0).contains(part));
-        Ok(GenerationConfig {
-            eos_token_id: self
-                .take("eos_token_id", "a token id or a list of token ids", token_ids)?
-                .unwrap_or_default(),
-            bos_token_id: self.take("bos_token_id", one, token_id)?.flatten(),
-            pad_token_id: self.take("pad_token_id", one, token_id)?.flatten(),
-            max_new_tokens: self.take("max_new_tokens", "an integer of at least 0", typed::count)?,
-            max_length: self.take("max_length", "an integer of at least 0", typed::count)?,
-            min_new_tokens: self.take("min_new_tokens", "an integer of at least 0", typed::count)?,
-            min_length: self.take("min_length", "an integer of at least 0", typed::count)?,
-            do_sample: self.take("do_sample", "true or false", Value::as_bool)?,
+    fn read_all(mut self) -> GenerationConfig {
+        let (one, count, size) = ("a token id", "an integer of at least 0", "an integer of at least 1");
+        GenerationConfig {
+            eos_token_id: self.take("eos_token_id", "a token id or a list of token ids", token_ids).unwrap_or_default(),
+            bos_token_id: self.take("bos_token_id", one, token_id).flatten(),
+            pad_token_id: self.take("pad_token_id", one, token_id).flatten(),
+            max_new_tokens: self.take("max_new_tokens", size, |value| whole(value).filter(|whole| *whole > 0)),
+            max_length: self.take("max_length", count, whole),
+            min_new_tokens: self.take("min_new_tokens", count, whole),
+            min_length: self.take("min_length", count, whole),
+            do_sample: self.take("do_sample", "true or false", Value::as_bool),
             temperature: self.take("temperature", "a number of at least 0", |value| {
                 typed::finite(value).filter(|number| *number >= 0.0)
-            })?,
-            top_k: self.take("top_k", "an integer of at least 0", typed::count)?,
-            top_p: self.take("top_p", "a number from 0 to 1", part)?,
-            min_p: self.take("min_p", "a number from 0 to 1", part)?,
-            typical_p: self.take("typical_p", "a number from 0 to 1", part)?,
+            }),
+            top_k: self.take("top_k", count, whole),
+            top_p: self.take("top_p", "a number of at least 0", mass),
+            min_p: self.take("min_p", "a number from 0 to 1", |value| {
+                typed::finite(value).filter(|part| (0.0..=1.0).contains(part))
+            }),
+            typical_p: self.take("typical_p", "a number of at least 0", mass),
             repetition_penalty: self.take("repetition_penalty", "a number above 0", |value| {
                 typed::finite(value).filter(|number| *number > 0.0)
-            })?,
-            no_repeat_ngram_size: self.take("no_repeat_ngram_size", "an integer of at least 0", typed::count)?,
-            num_beams: self.take("num_beams", "an integer of at least 1", typed::size)?,
-            num_return_sequences: self.take("num_return_sequences", "an integer of at least 1", typed::size)?,
-            stop_strings: self.take("stop_strings", "a string or a list of strings", strings)?,
-            suppress_tokens: self.take("suppress_tokens", "a list of token ids", token_ids)?,
-            other: self.values,
-        })
-    }
-
-    fn take<T>(
-        &mut self,
-        key: &str,
-        expected: &str,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
-        match self.values.shift_remove(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => read(&value).map(Some).ok_or_else(|| ConfigError::InvalidValue {
-                key: key.to_owned(),
-                alias: None,
-                value: resolve::shorten(&value).into(),
-                origin: Origin::File,
-                expected: expected.into(),
-                location: location(self.path.as_deref()).into(),
             }),
+            no_repeat_ngram_size: self.take("no_repeat_ngram_size", count, whole),
+            num_beams: self.take("num_beams", size, typed::size),
+            num_return_sequences: self.take("num_return_sequences", size, typed::size),
+            stop_strings: self.take("stop_strings", "a string or a list of strings", strings),
+            suppress_tokens: self.take("suppress_tokens", "a list of token ids", token_ids),
+            other: self.values,
+            unusable: self.unusable,
         }
     }
+
+    fn take<T>(&mut self, key: &str, expected: &'static str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let value = self.values.shift_remove(key).filter(|value| !value.is_null())?;
+        let usable = read(&value);
+        if usable.is_none() {
+            let value = resolve::shorten(&value);
+            let setting = UnusableSetting { value, expected, location: self.location.clone() };
+            self.unusable.insert(key.to_owned(), setting);
+        }
+        usable
+    }
+}
+
+/// An integer of at least 0; one beyond what this machine counts is the largest that it does.
+fn whole(value: &Value) -> Option<usize> {
+    let number = typed::finite(value).filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
+    // A float becomes the nearest integer of the range; those below 2^53 are exact.
+    Some(value.as_u64().map_or(number as usize, |whole| usize::try_from(whole).unwrap_or(usize::MAX)))
+}
+
+/// A part of the probability; all of it from 1 on, as transformers' conditions have it.
+fn mass(value: &Value) -> Option<f64> {
+    json::as_float(value).filter(|part| *part >= 0.0).map(|part| part.min(1.0))
 }
 
 /// A token id; `Some(None)` for a negative one, which files on the hub use for "none".

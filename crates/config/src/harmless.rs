@@ -31,9 +31,13 @@ const GROUPS: &[Group] = &[
         keys: &[
             "router_aux_loss_coef", "aux_loss_alpha", "aux_loss_coef", "aux_loss_type", "seq_aux",
             "router_z_loss_coef", "router_jitter_noise", "output_router_logits", "gradient_checkpointing",
+            "selective_checkpoint_enabled", "fcm_min_ratio", "fcm_max_ratio",
         ],
     },
-    Group { reason: "tensor parallelism of the pre-training, ignored by transformers 5", keys: &["pretraining_tp"] },
+    Group {
+        reason: "parallelism of the training, ignored by transformers 5",
+        keys: &["pretraining_tp", "sequence_parallel_enabled"],
+    },
     Group {
         reason: "heads that predict several tokens ahead; the ordinary forward pass does not run them",
         keys: &[
@@ -46,12 +50,16 @@ const GROUPS: &[Group] = &[
         keys: &[
             "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "auto_map", "custom_pipelines",
             "unsloth_version", "unsloth_fixed", "tokenizer_class", "processor_class",
-            "_diffusers_version", "_from_model_config", "transformers.js_config",
+            "_diffusers_version", "_from_model_config", "transformers.js_config", "sentence_transformers",
+            "internal_version", "author", "created_date", "license", "head_prefix",
         ],
     },
     Group {
         reason: "read by accessors of their own, at other stages of loading",
-        keys: &["model_type", "architectures", "dtype", "torch_dtype", "quantization_config"],
+        keys: &[
+            "model_type", "architectures", "dtype", "torch_dtype", "quantization_config", "quantization",
+            "compression_config",
+        ],
     },
     Group {
         reason: "what the forward pass returns and caches, not what it computes",
@@ -68,6 +76,8 @@ const GROUPS: &[Group] = &[
             "_attn_implementation_internal", "_experts_implementation", "experts_implementation",
             "_experts_implementation_internal", "_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention",
             "use_flash_attention_2", "flash_attn", "use_xformers", "reorder_and_upcast_attn", "use_bfloat16",
+            // Megatron divides scores by the number of the layer and multiplies them again before the softmax.
+            "apply_query_key_layer_scaling", "neuron",
         ],
     },
     Group {
@@ -82,7 +92,7 @@ const GROUPS: &[Group] = &[
         keys: &["max_sequence_length", "model_max_length"],
     },
     Group {
-        reason: "generation settings, which transformers 5 drops from config.json",
+        reason: "generation settings, which GenerationConfig reads",
         keys: &[
             "max_length", "max_new_tokens", "min_length", "min_new_tokens", "do_sample", "early_stopping",
             "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "min_p",
@@ -100,6 +110,8 @@ const GROUPS: &[Group] = &[
             "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
             "summary_activation", "summary_proj_to_labels", "summary_type", "summary_use_proj", "classifier_bias",
             "classifier_activation", "classifier_pooling",
+            // Of a reward model's scores.
+            "mean", "std",
         ],
     },
     Group {
@@ -111,11 +123,52 @@ const GROUPS: &[Group] = &[
     },
 ];
 
+/// A value at which a key is harmless.
+#[derive(Clone, Copy)]
+enum At {
+    Flag(bool),
+    Number(f64),
+}
+
+impl At {
+    fn is(self, value: &Value) -> bool {
+        match self {
+            At::Flag(flag) => value.as_bool() == Some(flag),
+            At::Number(number) => value.as_f64() == Some(number),
+        }
+    }
+}
+
 /// Keys that are harmless at one value only, and why.
-const HARMLESS_WHEN: &[(&str, bool, &str)] = &[
-    ("add_cross_attention", false, "no cross-attention; true would add layers"),
-    ("is_encoder_decoder", false, "no encoder; true would add one"),
-    ("rope_interleaved", false, "weights are in the order of transformers (SmolLM)"),
+const HARMLESS_AT: &[(&str, At, &str)] = &[
+    ("add_cross_attention", At::Flag(false), "no cross-attention; true would add layers"),
+    ("is_encoder_decoder", At::Flag(false), "no encoder; true would add one"),
+    ("is_causal", At::Flag(true), "a decoder is causal; false would show it later positions"),
+    ("use_bidirectional_attention", At::Flag(false), "a decoder is causal; true would show it later positions"),
+    ("rope_interleaved", At::Flag(false), "weights are in the order of transformers (SmolLM)"),
+    (
+        "normalize_attention_scores",
+        At::Flag(true),
+        "scores are divided by the square root of the head's width, as always",
+    ),
+    ("moe_frequency", At::Number(1.0), "every layer of a mixture has experts, as the family says"),
+    ("shared_experts_intermediate_size", At::Number(0.0), "no shared experts; more would add them"),
+];
+
+/// Values that make another model of a decoder, whatever the family, and why: [`forbidden_reason`].
+const FORBIDDEN: &[(&str, At, &str)] = &[
+    (
+        "is_causal",
+        At::Flag(false),
+        "each position would see later ones (an embedding model): the logits of a causal language model would be others",
+    ),
+    (
+        "use_bidirectional_attention",
+        At::Flag(true),
+        "each position would see later ones (an embedding model): the logits of a causal language model would be others",
+    ),
+    ("is_encoder_decoder", At::Flag(true), "it has an encoder, which a decoder alone lacks: its logits depend on both"),
+    ("add_cross_attention", At::Flag(true), "its layers attend to an encoder, which a decoder alone lacks"),
 ];
 
 /// Why a top-level key with this value cannot change what a causal language model computes at inference; `None` if it
@@ -130,12 +183,20 @@ const HARMLESS_WHEN: &[(&str, bool, &str)] = &[
 /// ```
 pub fn harmless_reason(key: &str, value: &Value) -> Option<&'static str> {
     let listed = GROUPS.iter().find(|group| group.keys.contains(&key)).map(|group| group.reason);
-    let at_this_value = |(name, harmless, _): &&(&str, bool, &str)| *name == key && value.as_bool() == Some(*harmless);
-    listed.or_else(|| HARMLESS_WHEN.iter().find(at_this_value).map(|(_, _, reason)| *reason))
+    listed.or_else(|| at_value(HARMLESS_AT, key, value))
+}
+
+/// Why no causal language model can be made of a config with this value, so that allowing the key would only hide it.
+pub(crate) fn forbidden_reason(key: &str, value: &Value) -> Option<&'static str> {
+    at_value(FORBIDDEN, key, value)
+}
+
+fn at_value(list: &[(&str, At, &'static str)], key: &str, value: &Value) -> Option<&'static str> {
+    list.iter().find(|(name, at, _)| *name == key && at.is(value)).map(|(_, _, reason)| *reason)
 }
 
 /// All names of the list.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    let conditional = HARMLESS_WHEN.iter().map(|(name, _, _)| *name);
+    let conditional = HARMLESS_AT.iter().chain(FORBIDDEN).map(|(name, _, _)| *name);
     GROUPS.iter().flat_map(|group| group.keys.iter().copied()).chain(conditional)
 }

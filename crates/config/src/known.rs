@@ -25,14 +25,15 @@ const MATHEMATICS: &[&str] = &[
     "use_parallel_residual", "use_qk_norm", "use_qkv_bias", "use_sliding_window", "v_head_dim", "vocab_size",
 ];
 
-/// Keys inside rope objects: those of `RopeParameters` in transformers 5.23, `type` of version 4, and the ones that
-/// single families add.
+/// Keys inside rope objects: those of `RopeParameters` in transformers 5.23, `type` of version 4, the ones that single
+/// families add, and last those of YaRN's first implementation, which transformers warns of and ignores.
 #[rustfmt::skip]
 const ROPE_KEYS: &[&str] = &[
     "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings",
     "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor",
     "high_freq_factor", "mscale", "mscale_all_dim", "truncate", "mrope_section", "mrope_interleaved",
     "short_mscale", "long_mscale", "llama_4_scaling_beta", "alpha", "finetuned",
+    "attn_factor", "extrapolation_factor",
 ];
 
 /// `ALLOWED_ATTN_LAYER_TYPES` of transformers 5.23.

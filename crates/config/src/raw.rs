@@ -1,17 +1,18 @@
 //! The config as the author wrote it.
 
 use std::{
-    fs::File,
-    io::Read,
+    collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value};
 
 use crate::{
-    ClassDefaults, ConfigError, ConfigWarning, Overrides, ResolvedConfig,
+    ClassDefaults, ConfigError, ConfigWarning, Overrides, ResolvedConfig, files,
     json::{self, NESTING_LIMIT, ParseError},
     merge, resolve,
+    typed::QUANTIZATION_KEYS,
 };
 
 /// Largest config file that is read, in bytes.
@@ -36,6 +37,8 @@ pub struct RawConfig {
     pub(crate) values: Map<String, Value>,
     /// The wrapper and the key under which it kept the text model.
     pub(crate) wrapper: Option<(&'static str, Map<String, Value>)>,
+    /// Keys that were concluded from others, and why.
+    pub(crate) derived: BTreeMap<String, &'static str>,
     pub(crate) path: Option<PathBuf>,
     pub(crate) warnings: Vec<ConfigWarning>,
 }
@@ -49,7 +52,7 @@ impl RawConfig {
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
         let (values, warnings) = read_object(&path)?;
-        Ok(Self { values, wrapper: None, path: Some(path), warnings })
+        Ok(Self { values, wrapper: None, derived: BTreeMap::new(), path: Some(path), warnings })
     }
 
     /// Parses a text.
@@ -59,7 +62,7 @@ impl RawConfig {
     #[expect(clippy::should_implement_trait, reason = "reads like `from_file` and `from_value`")]
     pub fn from_str(json: &str) -> Result<Self, ConfigError> {
         let (values, warnings) = parse_object(json.as_bytes(), &location(None))?;
-        Ok(Self { values, wrapper: None, path: None, warnings })
+        Ok(Self { values, wrapper: None, derived: BTreeMap::new(), path: None, warnings })
     }
 
     /// Takes a value that is already parsed.
@@ -71,7 +74,7 @@ impl RawConfig {
             return Err(ConfigError::ExcessiveNesting { location: location(None), limit: NESTING_LIMIT });
         }
         let values = expect_object(value, &location(None))?;
-        Ok(Self { values, wrapper: None, path: None, warnings: Vec::new() })
+        Ok(Self { values, wrapper: None, derived: BTreeMap::new(), path: None, warnings: Vec::new() })
     }
 
     /// The file that was read, if it was one.
@@ -150,8 +153,10 @@ impl RawConfig {
         let Some(key) = self.text_config_key() else { return self };
         let Some(Value::Object(mut text)) = self.values.get(key).cloned() else { return self };
         let non_null = |map: &Map<String, Value>, key: &str| map.get(key).filter(|value| !value.is_null()).cloned();
-        if let Some(quantization) = non_null(&self.values, "quantization_config") {
-            text.insert("quantization_config".into(), quantization);
+        for name in QUANTIZATION_KEYS {
+            if let Some(quantization) = non_null(&self.values, name) {
+                text.insert(name.into(), quantization);
+            }
         }
         if non_null(&text, "dtype").or_else(|| non_null(&text, "torch_dtype")).is_none()
             && let Some(dtype) = non_null(&self.values, "dtype").or_else(|| non_null(&self.values, "torch_dtype"))
@@ -161,6 +166,40 @@ impl RawConfig {
         }
         let outer = std::mem::replace(&mut self.values, text);
         self.wrapper = Some((key, outer));
+        self
+    }
+
+    /// The wrapper around the text model, once that is unwrapped.
+    pub fn wrapper(&self) -> Option<Wrapper<'_>> {
+        self.wrapper.as_ref().map(|(key, outer)| Wrapper::new(key, outer))
+    }
+
+    /// Sets a top-level key of the text model to what was concluded from something else, its wrapper for instance: it takes
+    /// the place of what the file says, gives way to overrides, and is written with the config
+    /// ([`Origin::Derived`](crate::Origin::Derived)).
+    pub fn set_derived(&mut self, key: &str, value: Value, why: &'static str) {
+        self.values.insert(key.to_owned(), value);
+        self.derived.insert(key.to_owned(), why);
+    }
+
+    /// This config with the overrides of the keys that choose a config class (`model_type`, `layer_types`,
+    /// `architectures`), so that the class is that of the model asked for.
+    pub fn with_class_overrides(mut self, overrides: &Overrides) -> Self {
+        let wrapped = self.text_config_key().or(self.wrapper.as_ref().map(|(key, _)| *key));
+        let of_text = wrapped.and_then(|key| overrides.values().get(key)).and_then(Value::as_object);
+        for key in ["model_type", "layer_types"] {
+            if let Some(value) = of_text.and_then(|text| text.get(key)).or_else(|| overrides.values().get(key)) {
+                let text = match self.text_config_key().and_then(|wrapped| self.values.get_mut(wrapped)) {
+                    Some(Value::Object(text)) => text,
+                    _ => &mut self.values,
+                };
+                text.insert(key.to_owned(), value.clone());
+            }
+        }
+        if let Some(value) = overrides.values().get("architectures") {
+            let outer = self.wrapper.as_mut().map_or(&mut self.values, |(_, outer)| outer);
+            outer.insert("architectures".to_owned(), value.clone());
+        }
         self
     }
 
@@ -179,6 +218,27 @@ impl RawConfig {
     }
 }
 
+/// The config around that of a text model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wrapper<'a> {
+    /// The key under which it keeps the text model.
+    pub key: &'static str,
+    /// Its own `model_type`.
+    pub model_type: Option<&'a str>,
+    values: &'a Map<String, Value>,
+}
+
+impl<'a> Wrapper<'a> {
+    pub(crate) fn new(key: &'static str, values: &'a Map<String, Value>) -> Self {
+        Self { key, model_type: values.get("model_type").and_then(Value::as_str), values }
+    }
+
+    /// Its value at a dotted key, unless that is null.
+    pub fn get(&self, dotted: &str) -> Option<&'a Value> {
+        merge::get(self.values, dotted).filter(|value| !value.is_null())
+    }
+}
+
 /// Words for where a config came from.
 pub(crate) fn location(path: Option<&Path>) -> String {
     path.map_or_else(|| "the config".to_owned(), |path| path.display().to_string())
@@ -187,9 +247,12 @@ pub(crate) fn location(path: Option<&Path>) -> String {
 /// Reads a file that holds one object.
 pub(crate) fn read_object(path: &Path) -> Result<(Map<String, Value>, Vec<ConfigWarning>), ConfigError> {
     let unreadable = |source| ConfigError::UnreadableFile { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = match files::read(path, FILE_SIZE_LIMIT) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(ConfigError::OversizedFile { location: location(Some(path)), limit: FILE_SIZE_LIMIT });
+        }
+        result => result.map_err(unreadable)?,
+    };
     parse_object(&bytes, &location(Some(path)))
 }
 

@@ -9,6 +9,7 @@ use crate::{
     json::{self, NESTING_LIMIT},
     known, merge, overrides,
     resolved::Parts,
+    rope_overrides,
 };
 
 /// The two names of the object with the rope parameters, the one that wins in transformers first.
@@ -21,7 +22,7 @@ pub(crate) fn resolve(
 ) -> Result<ResolvedConfig, ConfigError> {
     let patch = text_level_patch(&raw, overrides)?;
     check_known(&raw, defaults, &patch)?;
-    let patch = rename_to_file_names(&raw.values, defaults, patch);
+    let patch = rename_to_file_names(&raw.values, defaults, rope_overrides::adapt(&raw.values, patch));
 
     let mut file = raw.values.clone();
     merge::merge(&mut file, &patch);
@@ -37,6 +38,11 @@ pub(crate) fn resolve(
             origins.entry(key.clone()).or_insert(Origin::File);
         } else {
             origins.insert(key.clone(), Origin::Override);
+        }
+    }
+    for (key, why) in &raw.derived {
+        if !overridden.contains(key) {
+            origins.insert(canonical(key, defaults).to_owned(), Origin::Derived(why));
         }
     }
     for (key, default) in defaults.values {

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::{ConfigWarning, Origin, merge, raw::location};
+use crate::{
+    ConfigWarning, Origin, merge,
+    raw::{Wrapper, location},
+};
 
 /// The keys in force after overrides, aliases and class defaults, each with its origin.
 ///
@@ -88,6 +91,11 @@ impl ResolvedConfig {
     /// The file that was read, if it was one.
     pub fn path(&self) -> Option<&Path> {
         self.parts.path.as_deref()
+    }
+
+    /// The wrapper around the text model, if the file has one.
+    pub fn wrapper(&self) -> Option<Wrapper<'_>> {
+        self.parts.wrapper.as_ref().map(|(key, outer)| Wrapper::new(key, outer))
     }
 
     /// The value at a dotted key under its canonical name, `null` included; marks it as read.

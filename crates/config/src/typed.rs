@@ -2,12 +2,17 @@
 
 use serde_json::Value;
 
-use crate::{ConfigError, ConfigWarning, Origin, ResolvedConfig, json, resolve};
-
-/// Sizes and counts must stay below this; more is a damaged or hostile file.
-pub(crate) const SIZE_LIMIT: usize = 1 << 31;
+use crate::{
+    ConfigError, ConfigWarning, Origin, ResolvedConfig, json,
+    ranges::{self, Range, SIZE_LIMIT},
+    resolve,
+};
 
 type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Keys under which a config says how its weights are quantised: that of transformers, MLX's, that of early
+/// compressed-tensors.
+pub(crate) const QUANTIZATION_KEYS: [&str; 3] = ["quantization_config", "quantization", "compression_config"];
 
 /// Names that older configs use for layer types (`remap_legacy_layer_types` of transformers 5.23).
 const LEGACY_LAYER_TYPES: [(&str, &str); 4] = [
@@ -19,36 +24,39 @@ const LEGACY_LAYER_TYPES: [(&str, &str); 4] = [
 
 /// Readers. All take a dotted key under its canonical name and mark it as read. All fail with
 /// [`ConfigError::MissingKey`] when a needed key is absent and with [`ConfigError::InvalidValue`], which names key, value
-/// and origin, when the value is of the wrong kind or out of range. The `_or_null` readers take null and absent as `None`.
+/// and origin, when the value is of the wrong kind or out of its key's range (`ranges.rs`). The `_or_null` readers take null
+/// and absent as `None`.
 impl ResolvedConfig {
-    /// A size: an integer of at least 1 and below 2³¹. Integral floats (`4096.0`, `1e6`) are accepted.
+    /// A size: an integer of at least 1. Integral floats (`4096.0`, `1e6`) are accepted.
     pub fn usize(&self, key: &str) -> Result<usize> {
-        self.required(key, "an integer of at least 1 and below 2147483648", size)
+        self.required_count(key, ranges::of_size(key))
     }
 
     /// A size, or `None` when null or absent.
     pub fn usize_or_null(&self, key: &str) -> Result<Option<usize>> {
-        self.optional(key, "an integer of at least 1 and below 2147483648, or null", size)
+        self.optional_count(key, ranges::of_size(key))
     }
 
-    /// A count: an integer of at least 0 and below 2³¹. Integral floats are accepted.
+    /// A count: an integer of at least 0. Integral floats are accepted.
     pub fn count(&self, key: &str) -> Result<usize> {
-        self.required(key, "an integer of at least 0 and below 2147483648", count)
+        self.required_count(key, ranges::of_count(key))
     }
 
     /// A count, or `None` when null or absent.
     pub fn count_or_null(&self, key: &str) -> Result<Option<usize>> {
-        self.optional(key, "an integer of at least 0 and below 2147483648, or null", count)
+        self.optional_count(key, ranges::of_count(key))
     }
 
     /// A finite number.
     pub fn f64(&self, key: &str) -> Result<f64> {
-        self.required(key, "a finite number", finite)
+        let range = ranges::of_number(key);
+        self.required(key, &numbers(range, ""), |value| within(value, range))
     }
 
     /// A finite number, or `None` when null or absent.
     pub fn f64_or_null(&self, key: &str) -> Result<Option<f64>> {
-        self.optional(key, "a finite number or null", finite)
+        let range = ranges::of_number(key);
+        self.optional(key, &numbers(range, " or null"), |value| within(value, range))
     }
 
     /// A truth value; null is false.
@@ -130,9 +138,19 @@ impl ResolvedConfig {
         Ok(Some(names.into_iter().map(current_layer_type).collect()))
     }
 
-    /// `quantization_config`, unless it is null or absent.
+    /// How the weights are quantised: `quantization_config`, or what stands under the names that other tools give it
+    /// (`quantization` of MLX, `compression_config` of early compressed-tensors), unless null or absent.
     pub fn quantization_config(&self) -> Option<&Value> {
-        self.value("quantization_config").filter(|value| !value.is_null())
+        let given = QUANTIZATION_KEYS.map(|key| self.value(key));
+        given.into_iter().flatten().find(|value| !value.is_null())
+    }
+
+    fn required_count(&self, key: &str, range: Range<usize>) -> Result<usize> {
+        self.required(key, &integers(range, ""), |value| count(value).filter(|count| range.contains(*count)))
+    }
+
+    fn optional_count(&self, key: &str, range: Range<usize>) -> Result<Option<usize>> {
+        self.optional(key, &integers(range, " or null"), |value| count(value).filter(|count| range.contains(*count)))
     }
 
     /// Reads a value that must be there.
@@ -195,12 +213,31 @@ pub(crate) fn size(value: &Value) -> Option<usize> {
     count(value).filter(|size| *size > 0)
 }
 
-pub(crate) fn number(value: &Value) -> Option<f64> {
-    json::as_float(value).filter(|number| !number.is_nan())
+/// Words for the integers of a range.
+pub(crate) fn integers(range: Range<usize>, or_null: &str) -> String {
+    format!("an integer from {} to {}{or_null}", range.least, range.most)
+}
+
+/// Words for the numbers of a range.
+pub(crate) fn numbers(range: Range<f64>, or_null: &str) -> String {
+    // Python's way to write large and small powers of ten.
+    let end = |number: f64| {
+        if number == 0.0 || (1e-3..1e7).contains(&number.abs()) { number.to_string() } else { format!("{number:e}") }
+    };
+    format!("a number from {} to {}{or_null}", end(range.least), end(range.most))
 }
 
 pub(crate) fn finite(value: &Value) -> Option<f64> {
     json::as_float(value).filter(|number| number.is_finite())
+}
+
+/// The number, if it is within the range.
+pub(crate) fn within(value: &Value, range: Range<f64>) -> Option<f64> {
+    json::as_float(value).filter(|number| range.contains(*number))
+}
+
+fn number(value: &Value) -> Option<f64> {
+    json::as_float(value).filter(|number| !number.is_nan())
 }
 
 fn string(value: &Value) -> Option<String> {

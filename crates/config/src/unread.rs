@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{ConfigError, ResolvedConfig, UnreadKey, harmless, known, merge};
+use crate::{ConfigError, ResolvedConfig, UnreadKey, harmless, known, merge, resolve};
 
 /// Keys that get hints; a damaged file may have any number.
 const HINT_LIMIT: usize = 32;
@@ -35,9 +35,11 @@ impl ResolvedConfig {
     /// it.
     ///
     /// # Errors
+    /// [`ConfigError::OtherModel`] for a value that makes another kind of model of it, such as `is_causal` false; else
     /// [`ConfigError::UnreadKeys`] with all of them, and for each the nearest known names.
     pub fn check_all_read(&self, allowed: &[String]) -> Result<(), ConfigError> {
         let is_allowed = |key: &String| allowed.iter().any(|allowed| key == allowed || is_below(key, allowed));
+        self.check_kind(&is_allowed)?;
         // What the class knows but the file lacks is what a misspelt key may have meant.
         let missing = || {
             let parts = self.parts();
@@ -54,6 +56,21 @@ impl ResolvedConfig {
             })
             .collect();
         if keys.is_empty() { Ok(()) } else { Err(ConfigError::UnreadKeys { keys, location: self.location() }) }
+    }
+
+    /// Refuses what no family reads because it is no setting of a causal language model.
+    fn check_kind(&self, is_allowed: &dyn Fn(&String) -> bool) -> Result<(), ConfigError> {
+        for (key, value) in self.parts().values.iter().filter(|(key, _)| !self.was_read(key) && !is_allowed(key)) {
+            if let Some(reason) = harmless::forbidden_reason(key, value) {
+                return Err(ConfigError::OtherModel {
+                    key: key.clone(),
+                    value: resolve::shorten(value).into(),
+                    reason,
+                    location: self.location().into(),
+                });
+            }
+        }
+        Ok(())
     }
 }
 

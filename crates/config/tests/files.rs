@@ -102,3 +102,21 @@ fn repeated_keys_are_warned_of() {
     assert_eq!(config.model_type(), "b");
     assert_eq!(config.warnings(), [ConfigWarning::RepeatedKey { key: "model_type".into() }]);
 }
+
+#[test]
+#[cfg(unix)]
+fn pipes_and_links_to_nowhere_are_named_and_nobody_waits() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("config.json");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+    let cause = |result: Result<RawConfig, ConfigError>| {
+        let error = result.expect_err("refused");
+        error.source().map(ToString::to_string).unwrap_or_default()
+    };
+    assert!(cause(RawConfig::from_file(directory.path())).contains("it is a named pipe"));
+    fs::remove_file(&path).expect("removed");
+    std::os::unix::fs::symlink("../blobs/gone", &path).expect("linked");
+    assert!(cause(RawConfig::from_file(directory.path())).contains("a link to ../blobs/gone, which does not exist"));
+    fs::rename(&path, directory.path().join("generation_config.json")).expect("renamed");
+    assert!(GenerationConfig::from_file(directory.path()).is_err());
+}

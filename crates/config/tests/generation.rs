@@ -1,6 +1,6 @@
 //! Settings of text generation.
 
-use automodel_config::{ConfigError, GenerationConfig, Overrides, RawConfig};
+use automodel_config::{ClassDefaults, DefaultValue, GenerationConfig, Overrides, RawConfig};
 use serde_json::json;
 
 fn read(json: &str) -> GenerationConfig {
@@ -35,7 +35,7 @@ fn settings_are_read_and_the_rest_is_kept() {
 }
 
 #[test]
-fn wrong_values_are_named() {
+fn values_that_make_no_sense_are_kept_apart_and_named() {
     for (json, key) in [
         (r#"{"eos_token_id": "</s>"}"#, "eos_token_id"),
         (r#"{"eos_token_id": [1, null]}"#, "eos_token_id"),
@@ -43,17 +43,33 @@ fn wrong_values_are_named() {
         (r#"{"pad_token_id": 1e20}"#, "pad_token_id"),
         (r#"{"temperature": -1}"#, "temperature"),
         (r#"{"temperature": NaN}"#, "temperature"),
-        (r#"{"top_p": 1.5}"#, "top_p"),
+        (r#"{"temperature": Infinity}"#, "temperature"),
+        (r#"{"top_p": -0.5}"#, "top_p"),
+        (r#"{"top_p": "all"}"#, "top_p"),
+        (r#"{"min_p": 1.5}"#, "min_p"),
         (r#"{"top_k": -1}"#, "top_k"),
+        (r#"{"top_k": 2.5}"#, "top_k"),
+        (r#"{"max_new_tokens": 0}"#, "max_new_tokens"),
         (r#"{"repetition_penalty": 0}"#, "repetition_penalty"),
         (r#"{"do_sample": 1}"#, "do_sample"),
+        (r#"{"num_beams": 0}"#, "num_beams"),
         (r#"{"stop_strings": [1]}"#, "stop_strings"),
     ] {
-        match GenerationConfig::from_str(json) {
-            Err(ConfigError::InvalidValue { key: named, .. }) => assert_eq!(named, key),
-            other => panic!("{json}: {other:?}"),
-        }
+        let config = read(json);
+        let named: Vec<&String> = config.unusable.keys().collect();
+        assert_eq!(named, [key], "{json}");
+        assert!(!config.unusable[key].expected.is_empty() && config.unusable[key].location == "the config");
+        assert_eq!(GenerationConfig { unusable: Default::default(), ..config }, GenerationConfig::default(), "{json}");
     }
+    assert_eq!(read(r#"{"top_k": -1}"#).unusable["top_k"].value, "-1");
+}
+
+#[test]
+fn odd_values_that_mean_something_are_read() {
+    assert_eq!(read(r#"{"top_p": 1.5, "typical_p": Infinity}"#).top_p, Some(1.0));
+    assert_eq!(read(r#"{"top_k": 1e30}"#).top_k, Some(usize::MAX));
+    assert_eq!(read(r#"{"max_length": 18446744073709551615}"#).max_length, Some(usize::MAX));
+    assert_eq!(read(r#"{"temperature": null, "top_k": null}"#), GenerationConfig::default());
 }
 
 #[test]
@@ -67,6 +83,10 @@ fn later_settings_count() {
     assert_eq!(merged.clone().merge(late), merged);
     assert_eq!(early.clone().merge(GenerationConfig::default()), early);
     assert_eq!(GenerationConfig::default().merge(early.clone()), early);
+    let wrong = read(r#"{"top_k": "x", "top_p": "y"}"#);
+    let named = |config: GenerationConfig| config.unusable.into_keys().collect::<Vec<_>>();
+    assert_eq!(named(wrong.clone().merge(early.clone())), ["top_p"]);
+    assert_eq!(named(early.merge(wrong)), ["top_k", "top_p"]);
 }
 
 #[test]
@@ -74,7 +94,7 @@ fn special_tokens_come_from_the_model_config() {
     let read = |text: &str, overrides: &Overrides| {
         let raw = RawConfig::from_str(text).expect("an object");
         let config = raw.resolve(&Default::default(), overrides).expect("resolves");
-        GenerationConfig::from_model_config(&config).expect("reads")
+        GenerationConfig::from_model_config(&config)
     };
     let plain = read(
         r#"{"model_type": "a", "eos_token_id": [3, 4], "pad_token_id": null, "temperature": 2}"#,
@@ -87,3 +107,31 @@ fn special_tokens_come_from_the_model_config() {
     let config = read(wrapped, &Overrides::new().set("eos_token_id", 8));
     assert_eq!(config.eos_token_id, [8]);
 }
+
+#[test]
+fn a_config_says_how_to_generate_where_nothing_else_does() {
+    let resolved = |text: &str, overrides: &Overrides| {
+        let raw = RawConfig::from_str(text).expect("an object");
+        let config = raw.resolve(&DEFAULTS, overrides).expect("resolves");
+        GenerationConfig::from_config_file(&config).with_overrides_of(&config)
+    };
+    let text = r#"{"model_type": "a", "eos_token_id": 3, "max_length": 9, "do_sample": true, "repetition_penalty": 1.3,
+        "num_beams": null, "bad_words_ids": [[1]], "hidden_size": 8, "top_k": -1}"#;
+    let config = resolved(text, &Overrides::new());
+    assert_eq!((config.max_length, config.do_sample, config.repetition_penalty), (Some(9), Some(true), Some(1.3)));
+    assert_eq!(config.eos_token_id, [3]);
+    assert_eq!(serde_json::Value::Object(config.other), json!({"bad_words_ids": [[1]]}));
+    assert_eq!(config.unusable.into_keys().collect::<Vec<_>>(), ["top_k"]);
+    // A class default is nothing that the file says.
+    assert_eq!(config.bos_token_id, None);
+    let wrapped = r#"{"max_length": 5, "temperature": null, "text_config": {"model_type": "a", "max_length": 6, "temperature": 2,
+        "top_p": 0.5}}"#;
+    let config = resolved(wrapped, &Overrides::new().set("top_p", 0.25));
+    assert_eq!((config.max_length, config.temperature, config.top_p), (Some(5), Some(2.0), Some(0.25)));
+    // An override counts whatever file speaks.
+    let raw = RawConfig::from_str(text).expect("an object");
+    let config = raw.resolve(&DEFAULTS, &Overrides::new().set("eos_token_id", 8)).expect("resolves");
+    assert_eq!(read(r#"{"eos_token_id": 2}"#).with_overrides_of(&config).eos_token_id, [8]);
+}
+
+static DEFAULTS: ClassDefaults = ClassDefaults { values: &[("bos_token_id", DefaultValue::Int(1))], aliases: &[] };

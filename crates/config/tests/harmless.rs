@@ -19,7 +19,7 @@ const MATHEMATICS: &[&str] = &[
     "original_max_position_embeddings", "qk_layernorm", "qkv_bias", "query_pre_attn_scalar", "residual_multiplier",
     "rms_norm_eps", "rope_parameters", "scale_attn_by_inverse_layer_idx", "scale_attn_weights",
     "shared_expert_intermediate_size", "sliding_window", "sliding_window_pattern", "tie_word_embeddings", "use_bias",
-    "use_bidirectional_attention", "use_parallel_residual", "use_qk_norm", "use_qkv_bias", "use_sliding_window",
+    "use_parallel_residual", "use_qk_norm", "use_qkv_bias", "use_sliding_window",
     "vocab_size",
 ];
 
@@ -40,7 +40,34 @@ fn what_is_left_of_the_default_configs_is_mathematics() {
 
 #[test]
 fn a_key_can_be_harmless_at_one_value_only() {
-    assert!(harmless_reason("add_cross_attention", &json!(false)).is_some());
-    assert!(harmless_reason("add_cross_attention", &json!(true)).is_none());
+    for (key, harmless, harmful) in [
+        ("add_cross_attention", json!(false), json!(true)),
+        ("is_encoder_decoder", json!(false), json!(true)),
+        ("is_causal", json!(true), json!(false)),
+        ("use_bidirectional_attention", json!(false), json!(true)),
+        ("normalize_attention_scores", json!(true), json!(false)),
+        ("moe_frequency", json!(1), json!(2)),
+        ("shared_experts_intermediate_size", json!(0), json!(64)),
+    ] {
+        assert!(harmless_reason(key, &harmless).is_some(), "{key}");
+        assert!(harmless_reason(key, &harmful).is_none(), "{key}");
+    }
     assert!(harmless_reason("pretraining_tp", &json!(4)).is_some());
+}
+
+#[test]
+fn what_makes_another_kind_of_model_is_refused_with_the_reason() {
+    for (key, value) in [
+        ("is_causal", json!(false)),
+        ("use_bidirectional_attention", json!(true)),
+        ("is_encoder_decoder", json!(true)),
+        ("add_cross_attention", json!(true)),
+    ] {
+        let raw = RawConfig::from_value(json!({"model_type": "llama", key: value})).expect("an object");
+        let config = raw.resolve(&ClassDefaults::default(), &Overrides::new()).expect("resolves");
+        let said = config.check_all_read(&[]).expect_err(key).to_string();
+        assert!(said.contains(&format!("`{key}` is {value}")) && !said.contains("allowed keys"), "{said}");
+        // Who knows better is heard all the same.
+        assert!(config.check_all_read(&[key.to_owned()]).is_ok(), "{key}");
+    }
 }

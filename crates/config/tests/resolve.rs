@@ -82,12 +82,42 @@ fn sizes_are_checked() {
     for (value, expected) in
         [(json!(8), 8), (json!(4096.0), 4096), (json!(1e6), 1_000_000), (json!(2147483647), 2147483647)]
     {
-        assert_eq!(resolve(json!({"hidden_size": value})).usize("hidden_size").expect("a size"), expected);
+        assert_eq!(resolve(json!({"window": value})).usize("window").expect("a size"), expected);
     }
     let zero = resolve(json!({"hidden_size": 0, "head_dim": -0.0}));
     assert_eq!(zero.count("hidden_size").expect("a count"), 0);
     assert_eq!(zero.count_or_null("head_dim").expect("a count"), Some(0));
     assert_eq!(zero.count_or_null("vocab_size").expect("absent"), None);
+}
+
+#[test]
+fn numbers_are_within_the_range_of_their_key() {
+    let infinity = json!({"__float__": "Infinity"});
+    for (key, least, most, outside) in [
+        ("rms_norm_eps", 0.0, 1.0, vec![json!(-1e-9), json!(1.1), infinity.clone()]),
+        ("clip_qkv", 1e-6, 1e9, vec![json!(-1), json!(0), json!(5e-324), json!({"__float__": "NaN"})]),
+        ("logits_scaling", 1e-6, 1e9, vec![json!(0.0), json!(-8), infinity]),
+        ("rope_theta", 1e-6, 1e15, vec![json!(0), json!(-1e4), json!(1e300)]),
+        ("anything", -1e30, 1e30, vec![json!(1e31)]),
+    ] {
+        for value in [least, most] {
+            assert_eq!(resolve(json!({key: value})).f64(key).expect(key), value);
+        }
+        for value in outside {
+            let message = resolve(json!({key: value})).f64_or_null(key).expect_err(key).to_string();
+            assert!(
+                message.contains(&format!("`{key}` is ")) && message.contains("must be a number from "),
+                "{message}"
+            );
+        }
+    }
+    for (key, most) in
+        [("num_hidden_layers", 1 << 10), ("num_experts", 1 << 13), ("head_dim", 1 << 16), ("vocab_size", 1 << 27)]
+    {
+        assert_eq!(resolve(json!({key: most})).usize(key).expect(key), most);
+        assert!(resolve(json!({key: most + 1})).usize_or_null(key).is_err(), "{key}");
+        assert!(resolve(json!({key: most + 1})).count(key).is_err(), "{key}");
+    }
 }
 
 #[test]
@@ -115,8 +145,8 @@ fn messages_name_key_value_origin_and_remedy() {
     let overrides = Overrides::new().set("vocab_size", "many");
     let config = resolve_with(json!({"n_embd": -64}), &overrides).expect("resolves");
     let message = |key: &str| config.usize(key).expect_err(key).to_string();
-    insta::assert_snapshot!(message("hidden_size"), @r#"`hidden_size` (`n_embd` in the file) is -64 in the config (from the file), but must be an integer of at least 1 and below 2147483648: correct the file or override the value"#);
-    insta::assert_snapshot!(message("vocab_size"), @r#"`vocab_size` is "many" in the config (from an override), but must be an integer of at least 1 and below 2147483648: correct the file or override the value"#);
+    insta::assert_snapshot!(message("hidden_size"), @r#"`hidden_size` (`n_embd` in the file) is -64 in the config (from the file), but must be an integer from 1 to 1048576: correct the file or override the value"#);
+    insta::assert_snapshot!(message("vocab_size"), @r#"`vocab_size` is "many" in the config (from an override), but must be an integer from 1 to 134217728: correct the file or override the value"#);
     insta::assert_snapshot!(message("num_hidden_layers"), @r#"the config has no `num_hidden_layers`, and the config class assumes no value for it: add it to the file or override it with num_hidden_layers=VALUE"#);
     insta::assert_snapshot!(resolve_with(json!({}), &Overrides::new().set("num_hiden_layers", 2)).expect_err("unknown"), @r#"override of unknown key `num_hiden_layers` (near names: num_hidden_layers, num_heads, num_layers): check the spelling; a key can be overridden if the file, its class or transformers knows it"#);
     insta::assert_snapshot!(config.check_all_read(&[]).map(|()| "read").unwrap_or("unread"), @"read");
@@ -177,6 +207,53 @@ fn overrides_merge_into_objects_and_may_be_any_known_key() {
         resolve_with(json!({}), &Overrides::new().set("rope_parameters..factor", 1)),
         Err(ConfigError::MalformedOverride { .. })
     ));
+}
+
+#[test]
+fn overrides_choose_the_class() {
+    let overrides =
+        Overrides::new().set("model_type", "other").set("layer_types", json!(["a"])).set("architectures", json!(["B"]));
+    let raw = RawConfig::from_value(json!({"model_type": "example", "architectures": ["A"]})).expect("an object");
+    let raw = raw.with_class_overrides(&overrides);
+    assert_eq!((raw.model_type().expect("a type"), raw.architectures()), ("other", vec!["B".to_owned()]));
+    assert_eq!(raw.get("layer_types"), Some(&json!(["a"])));
+    // Of a wrapper it is the text model's, whichever way it is named, before it is unwrapped and after.
+    for key in ["model_type", "text_config.model_type"] {
+        let overrides = Overrides::new().set(key, "other");
+        let wrapped = json!({"model_type": "outer", "text_config": {"model_type": "example"}});
+        let raw = RawConfig::from_value(wrapped).expect("an object");
+        for raw in
+            [raw.clone().with_class_overrides(&overrides), raw.unwrap_text_config().with_class_overrides(&overrides)]
+        {
+            assert_eq!(raw.model_type().expect("a type"), "other", "{key}");
+            assert_eq!(raw.unwrap_text_config().get_outer("model_type"), Some(&json!("outer")), "{key}");
+        }
+    }
+}
+
+#[test]
+fn derived_values_give_way_to_overrides_and_are_written() {
+    let mut raw = RawConfig::from_value(json!({"model_type": "example", "vocab_size": 7})).expect("an object");
+    raw.set_derived("vocab_size", json!(9), "a reason");
+    let config = raw.clone().resolve(&CLASS, &Overrides::new()).expect("resolves");
+    assert_eq!(config.usize("vocab_size").expect("a size"), 9);
+    assert_eq!(config.origin("vocab_size"), Some(&Origin::Derived("a reason")));
+    assert_eq!(config.to_json()["vocab_size"], 9);
+    let config = raw.resolve(&CLASS, &Overrides::new().set("vocab_size", 8)).expect("resolves");
+    assert_eq!(config.usize("vocab_size").expect("a size"), 8);
+    assert_eq!(config.origin("vocab_size"), Some(&Origin::Override));
+}
+
+#[test]
+fn other_tools_name_their_quantisation_otherwise() {
+    for key in ["quantization", "compression_config", "quantization_config"] {
+        let declared = json!({"group_size": 64, "bits": 4});
+        let config = resolve(json!({key: declared}));
+        assert_eq!(config.quantization_config(), Some(&declared), "{key}");
+        assert!(config.check_all_read(&[]).is_ok(), "{key}");
+        let wrapped = resolve(json!({key: declared, "text_config": {}}));
+        assert_eq!(wrapped.quantization_config(), Some(&declared), "{key}");
+    }
 }
 
 #[test]

@@ -273,6 +273,77 @@ fn overrides_of_rope_count_whatever_the_file_is_like() {
     }
 }
 
+/// Type, base and factor of the one set of parameters.
+fn uniform(config: &Value, overrides: &Overrides) -> (String, f64, Option<f64>) {
+    let resolved = resolve(config, overrides);
+    let Ok(RopeConfig::Uniform(parameters)) = resolved.rope_parameters(RopeDefaults::default()) else {
+        panic!("{config}")
+    };
+    resolved.usize("max_position_embeddings").expect("a size");
+    assert_eq!(resolved.unread_keys(), [""; 0], "{config}");
+    let factor = match parameters.rope_type {
+        RopeType::Linear { factor } | RopeType::Yarn { factor, .. } => Some(factor),
+        _ => None,
+    };
+    (parameters.rope_type.name().to_owned(), parameters.theta, factor)
+}
+
+#[test]
+fn a_scaling_of_version_4_overrides_a_file_of_version_5() {
+    let files = [
+        json!({"rope_type": "default", "rope_theta": 5.0}),
+        json!({"rope_type": "llama3", "rope_theta": 5.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
+    ];
+    for rope_parameters in files {
+        let file = json!({"model_type": "llama", "max_position_embeddings": 64, "rope_parameters": rope_parameters});
+        for name in ["type", "rope_type"] {
+            let overrides = Overrides::new().set("rope_scaling", json!({name: "linear", "factor": 3.0}));
+            assert_eq!(uniform(&file, &overrides), ("linear".to_owned(), 5.0, Some(3.0)), "{file}");
+        }
+        // Without scaling, the base stays.
+        let none = Overrides::new().set("rope_scaling", Value::Null);
+        assert_eq!(uniform(&file, &none), ("default".to_owned(), 5.0, None), "{file}");
+    }
+}
+
+#[test]
+fn a_scaling_of_version_4_goes_to_the_full_layers() {
+    let file = json!({"model_type": "gemma3_text", "max_position_embeddings": 64, "rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 5.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 3.0},
+    }});
+    let read = |overrides: &Overrides| {
+        let resolved = resolve(&file, overrides);
+        let RopeConfig::PerLayerType(by_type) = resolved.rope_parameters(RopeDefaults::default()).expect("reads")
+        else {
+            panic!("{file}")
+        };
+        resolved.usize("max_position_embeddings").expect("a size");
+        assert_eq!(resolved.unread_keys(), [""; 0]);
+        let of =
+            |name: &str| by_type[name].clone().map(|set| (set.rope_type.name().to_owned(), set.theta)).expect("set");
+        (of("full_attention"), of("sliding_attention"))
+    };
+    for name in ["rope_scaling", "rope_parameters"] {
+        let overrides = Overrides::new().set(name, json!({"type": "linear", "factor": 3.0}));
+        assert_eq!(read(&overrides), (("linear".to_owned(), 5.0), ("default".to_owned(), 3.0)), "{name}");
+    }
+    let none = Overrides::new().set("rope_scaling", Value::Null);
+    assert_eq!(read(&none), (("default".to_owned(), 5.0), ("default".to_owned(), 3.0)));
+}
+
+#[test]
+fn keys_that_transformers_warns_of_and_ignores_are_ignored_with_a_warning() {
+    let rope = json!({"rope_type": "yarn", "factor": 4.0, "attn_factor": 0.878, "extrapolation_factor": 1.0});
+    let config = llama(json!({"rope_scaling": rope}));
+    let Ok(RopeConfig::Uniform(parameters)) = config.rope_parameters(RopeDefaults::default()) else { panic!("reads") };
+    // `attention_factor` would be read.
+    assert!((parameters.rope_type.attention_factor() - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+    let key = "rope_scaling.attn_factor".to_owned();
+    assert!(config.warnings().contains(&ConfigWarning::UnusedRopeKey { key, rope_type: "yarn" }));
+    assert_eq!(config.unread_keys(), [""; 0]);
+}
+
 #[test]
 fn an_override_without_effect_stays_unread() {
     let config = json!({"model_type": "llama", "rope_parameters": {"rope_type": "default"}});

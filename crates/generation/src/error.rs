@@ -120,6 +120,12 @@ pub enum GenerationError {
     /// A conversation without messages.
     #[error("a chat template needs at least one message: the conversation is empty")]
     EmptyConversation,
+    /// A last message that the prompt cannot end with.
+    #[error("the model cannot go on with the last message: {reason}")]
+    UncontinuedMessage {
+        /// Why not.
+        reason: &'static str,
+    },
     /// An option out of its range.
     #[error("the option `{option}` is {value}, but must be {expected}")]
     InvalidOption {
@@ -129,6 +135,30 @@ pub enum GenerationError {
         value: String,
         /// What is accepted.
         expected: &'static str,
+    },
+    /// A setting of the checkpoint that is needed, and makes no sense.
+    #[error(
+        "`{option}` is {value} in {location}, but must be {expected}: correct it there, or say what you want instead"
+    )]
+    UnusableSetting {
+        /// The setting.
+        option: String,
+        /// Its value.
+        value: String,
+        /// What is accepted.
+        expected: &'static str,
+        /// The file.
+        location: String,
+    },
+    /// An option for sampling, where nothing is sampled.
+    #[error(
+        "`{option}` = {value} has no effect while the most likely token is taken: set `do_sample`, or leave it out"
+    )]
+    IgnoredOption {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
     },
     /// An option of `generation_config.json` that changes the text and that is not implemented.
     #[error(

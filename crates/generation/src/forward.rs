@@ -27,6 +27,8 @@ pub(crate) struct Forward<'m> {
     steps: Option<Option<TokenSteps>>,
     /// All tokens of each row, kept where the cache must be computed again at some length.
     history: Option<History>,
+    /// Length at which the cache was computed again.
+    recomputed_at: Option<usize>,
 }
 
 struct History {
@@ -59,7 +61,13 @@ impl<'m> Forward<'m> {
             #[cfg(feature = "cube")]
             steps: None,
             history,
+            recomputed_at: None,
         }
+    }
+
+    /// Length at which the cache was computed again, if it was.
+    pub(crate) fn recomputed_at(&self) -> Option<usize> {
+        self.recomputed_at
     }
 
     /// Runs the prompts, padded on the left, in parts of at most `chunk` positions where the model takes parts; returns the
@@ -135,6 +143,7 @@ impl<'m> Forward<'m> {
     fn recompute(&mut self) -> Result<Tensor<3>, GenerationError> {
         let rows = self.history.as_mut().map(|history| std::mem::take(&mut history.rows)).unwrap_or_default();
         self.cache = self.model.new_cache(&CacheOptions { batch_size: self.batch_size, capacity: self.capacity });
+        self.recomputed_at = Some(self.position);
         self.position = 0;
         self.prefill(&rows)
     }

@@ -61,8 +61,8 @@ impl<'m> Generator<'m> {
         self
     }
 
-    /// With what the checkpoint suggests: its `generation_config.json`, merged over what its `config.json` says about
-    /// special tokens ([`GenerationConfig::from_model_config`]).
+    /// With what the checkpoint suggests: its `generation_config.json`, or where it has none what its `config.json` says
+    /// ([`GenerationConfig::from_config_file`]).
     #[must_use]
     pub fn with_generation_config(mut self, config: GenerationConfig) -> Self {
         self.config = config;
@@ -76,6 +76,8 @@ impl<'m> Generator<'m> {
     /// Before anything runs: [`GenerationError::NoPrompts`], [`EmptyPrompt`](GenerationError::EmptyPrompt),
     /// [`TokenOutOfVocabulary`](GenerationError::TokenOutOfVocabulary),
     /// [`SequenceTooLong`](GenerationError::SequenceTooLong), [`InvalidOption`](GenerationError::InvalidOption),
+    /// [`IgnoredOption`](GenerationError::IgnoredOption), [`UnusableSetting`](GenerationError::UnusableSetting),
+    /// [`UnsupportedOption`](GenerationError::UnsupportedOption),
     /// [`MissingTokenizer`](GenerationError::MissingTokenizer). Later: [`Model`](GenerationError::Model),
     /// [`NonFiniteLogits`](GenerationError::NonFiniteLogits) and what the tokenizer reports.
     pub fn generate(
@@ -95,7 +97,7 @@ impl<'m> Generator<'m> {
         if !plan.stop_strings.is_empty() {
             self.tokenizer("finding stop strings")?;
         }
-        let mut rows = self.rows(&prompts, options, &plan);
+        let mut rows = self.rows(&prompts, options, &plan)?;
         let mut chooser = Chooser::new(&plan.sampling, &prompts, limits.vocab_size, &self.model.device())?;
 
         let limit = longest.tokens.saturating_add(plan.max_new_tokens);
@@ -122,7 +124,7 @@ impl<'m> Generator<'m> {
         timings.decoded_tokens = rows.iter().map(|row| row.generated_tokens().saturating_sub(1)).sum();
 
         let texts = rows.into_iter().map(Row::into_generated).collect();
-        Ok(GenerationReport { texts, timings, seed: plan.sampling.seed })
+        Ok(GenerationReport { texts, timings, seed: plan.sampling.seed, recomputed_at: forward.recomputed_at() })
     }
 
     fn tokenizer(&self, purpose: &'static str) -> Result<&'m TextTokenizer, GenerationError> {
@@ -153,7 +155,12 @@ impl<'m> Generator<'m> {
         Ok(LongestPrompt { row: longest.0, tokens: longest.1 })
     }
 
-    fn rows(&self, prompts: &[Vec<u32>], options: &GenerationOptions, plan: &GenerationPlan) -> Vec<Row<'m>> {
+    fn rows(
+        &self,
+        prompts: &[Vec<u32>],
+        options: &GenerationOptions,
+        plan: &GenerationPlan,
+    ) -> Result<Vec<Row<'m>>, GenerationError> {
         let row = |(index, prompt): (usize, &Vec<u32>)| Row::new(index, prompt, self.tokenizer, options, plan);
         prompts.iter().enumerate().map(row).collect()
     }

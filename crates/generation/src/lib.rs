@@ -7,6 +7,7 @@ mod forward;
 mod generator;
 mod options;
 mod plan;
+mod raw_stop;
 mod report;
 mod row;
 mod sampling;

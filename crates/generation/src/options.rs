@@ -6,7 +6,7 @@
 /// ```
 /// use automodel_generation::GenerationOptions;
 ///
-/// let options = GenerationOptions { max_new_tokens: Some(64), temperature: Some(0.7), ..GenerationOptions::default() };
+/// let options = GenerationOptions { max_new_tokens: Some(64), seed: Some(1), ..GenerationOptions::default() };
 /// assert!(options.add_special_tokens);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,8 @@ pub struct GenerationOptions {
     pub max_new_tokens: Option<usize>,
     /// See [`SamplingOptions::do_sample`](crate::SamplingOptions::do_sample).
     pub do_sample: Option<bool>,
-    /// See [`SamplingOptions::temperature`](crate::SamplingOptions::temperature).
+    /// See [`SamplingOptions::temperature`](crate::SamplingOptions::temperature). Like the next three an error where nothing is
+    /// sampled, unless the value does nothing.
     pub temperature: Option<f64>,
     /// See [`SamplingOptions::top_k`](crate::SamplingOptions::top_k).
     pub top_k: Option<usize>,
@@ -32,7 +33,8 @@ pub struct GenerationOptions {
     pub eos_token_ids: Option<Vec<u32>>,
     /// Go on after the tokens that end a text, as benchmarks do.
     pub ignore_eos: bool,
-    /// Strings that end a text, instead of the checkpoint's; they are cut from it.
+    /// Strings that end a text, instead of the checkpoint's; they are cut from it. As in transformers they may be special
+    /// tokens, which are not part of the text, and may begin in the prompt.
     pub stop_strings: Option<Vec<String>>,
     /// Let the tokenizer add its special tokens to text prompts. Turn it off for prompts of a chat template.
     pub add_special_tokens: bool,

@@ -44,8 +44,11 @@ impl GenerationPlan {
         let limit = limits.max_position_embeddings.filter(|_| !options.allow_long_sequences);
         let sampling = sampling(options, config);
         sampling.validate()?;
+        check_is_heard(options, sampling.do_sample)?;
         if !options.allow_unsupported {
-            unsupported::check(config, sampling.do_sample)?;
+            check_usable(options, config, sampling.do_sample)?;
+            // Whoever asks for the most likely token has chosen how to search.
+            unsupported::check(config, sampling.do_sample, options.do_sample == Some(false))?;
         }
         let eos = options.eos_token_ids.as_ref().unwrap_or(&config.eos_token_id);
         let pad = config.pad_token_id.filter(|&id| (id as usize) < limits.vocab_size);
@@ -75,6 +78,60 @@ fn check(options: &GenerationOptions) -> Result<(), GenerationError> {
         });
     }
     Ok(())
+}
+
+/// Options that only sampling reads must not be given without it. Values that do nothing may be, and what the checkpoint
+/// suggests for those who sample.
+fn check_is_heard(options: &GenerationOptions, do_sample: bool) -> Result<(), GenerationError> {
+    let fallback = SamplingOptions::default();
+    let number = |option, given: Option<f64>, neutral: f64| (option, given.filter(|given| *given != neutral));
+    let given = [
+        // 0 is how others ask for the most likely token.
+        number("temperature", options.temperature.filter(|temperature| *temperature != 0.0), fallback.temperature),
+        number("top_k", options.top_k.filter(|top_k| *top_k != 0).map(|top_k| top_k as f64), fallback.top_k as f64),
+        number("top_p", options.top_p, fallback.top_p),
+        number("min_p", options.min_p, fallback.min_p),
+    ];
+    match given.into_iter().find_map(|(option, value)| Some((option, value?))) {
+        Some((option, value)) if !do_sample => Err(GenerationError::IgnoredOption { option, value: value.to_string() }),
+        _ => Ok(()),
+    }
+}
+
+/// What the checkpoint says must make sense where it is needed: the caller says nothing, and, for what only sampling reads,
+/// something is sampled.
+fn check_usable(
+    options: &GenerationOptions,
+    config: &GenerationConfig,
+    do_sample: bool,
+) -> Result<(), GenerationError> {
+    let length = options.max_new_tokens.is_some();
+    let is_said = |option: &str| match option {
+        "eos_token_id" => options.eos_token_ids.is_some() || options.ignore_eos,
+        "max_new_tokens" => length,
+        "max_length" => length || config.max_new_tokens.is_some(),
+        "do_sample" => options.do_sample.is_some(),
+        "temperature" => options.temperature.is_some() || !do_sample,
+        "top_k" => options.top_k.is_some() || !do_sample,
+        "top_p" => options.top_p.is_some() || !do_sample,
+        "min_p" => options.min_p.is_some() || !do_sample,
+        "typical_p" => !do_sample,
+        "repetition_penalty" => options.repetition_penalty.is_some(),
+        "stop_strings" => options.stop_strings.is_some(),
+        // The first is nobody's business here, the second has a stand-in, and beams are those of a search that was not asked for.
+        "bos_token_id" | "pad_token_id" => true,
+        "num_beams" => options.do_sample == Some(false),
+        _ => false,
+    };
+    match config.unusable.iter().find(|(option, _)| !is_said(option)) {
+        None => Ok(()),
+        Some((option, setting)) => Err(GenerationError::UnusableSetting {
+            option: option.clone(),
+            value: setting.value.clone(),
+            expected: setting.expected,
+            location: setting.location.clone(),
+        }),
+    }
 }
 
 fn sampling(options: &GenerationOptions, config: &GenerationConfig) -> SamplingOptions {
@@ -117,7 +174,7 @@ fn max_new_tokens(
         };
     }
     let suggested = match (config.max_new_tokens, config.max_length) {
-        (Some(new), _) => new.max(1),
+        (Some(new), _) => new,
         (None, Some(length)) if length <= tokens => {
             return Err(GenerationError::NoRoomBelowMaxLength { row, prompt_tokens: tokens, max_length: length });
         }
@@ -174,6 +231,92 @@ mod tests {
         let allowed =
             GenerationOptions { max_new_tokens: Some(7), allow_long_sequences: true, ..GenerationOptions::default() };
         assert_eq!(plan(&allowed, &GenerationConfig::default(), Some(16)).unwrap().max_new_tokens, 7);
+    }
+
+    fn read(json: &str) -> GenerationConfig {
+        GenerationConfig::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_stop_those_who_need_them() {
+        let greedy = GenerationOptions::default();
+        let sampled = GenerationOptions { do_sample: Some(true), ..GenerationOptions::default() };
+        for (json, option) in [
+            (r#"{"top_k": -1}"#, "top_k"),
+            (r#"{"top_k": "all"}"#, "top_k"),
+            (r#"{"temperature": Infinity}"#, "temperature"),
+            (r#"{"temperature": -1}"#, "temperature"),
+            (r#"{"top_p": NaN}"#, "top_p"),
+            (r#"{"min_p": 2}"#, "min_p"),
+            (r#"{"typical_p": "x"}"#, "typical_p"),
+        ] {
+            assert!(plan(&greedy, &read(json), None).is_ok(), "{json}");
+            let error = plan(&sampled, &read(json), None).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{option}` is ")), "{error}");
+            let allowing = GenerationOptions { allow_unsupported: true, ..sampled.clone() };
+            assert!(plan(&allowing, &read(json), None).is_ok(), "{json}");
+        }
+        let own = GenerationOptions { top_k: Some(3), ..sampled.clone() };
+        assert!(plan(&own, &read(r#"{"top_k": -1}"#), None).is_ok());
+        for json in [r#"{"top_k": null, "top_p": null}"#, r#"{"top_k": 0}"#, r#"{"top_p": 1.5}"#, r#"{"top_k": 1e30}"#]
+        {
+            assert!(plan(&sampled, &read(json), None).is_ok(), "{json}");
+        }
+        // Everybody needs these.
+        for (json, option) in [
+            (r#"{"max_new_tokens": 0}"#, "max_new_tokens"),
+            (r#"{"max_length": "long"}"#, "max_length"),
+            (r#"{"eos_token_id": "</s>"}"#, "eos_token_id"),
+            (r#"{"repetition_penalty": 0}"#, "repetition_penalty"),
+            (r#"{"do_sample": 1}"#, "do_sample"),
+            (r#"{"num_beams": 0}"#, "num_beams"),
+        ] {
+            let error = plan(&greedy, &read(json), None).unwrap_err();
+            assert!(
+                matches!(&error, GenerationError::UnusableSetting { option: named, .. } if named == option),
+                "{error}"
+            );
+        }
+        assert!(plan(&greedy, &read(r#"{"pad_token_id": "x", "bos_token_id": 1.5}"#), None).is_ok());
+    }
+
+    #[test]
+    fn options_that_nobody_hears_are_errors() {
+        let unheard = |options: GenerationOptions| match plan(&options, &GenerationConfig::default(), None) {
+            Err(GenerationError::IgnoredOption { option, .. }) => Some(option),
+            Err(other) => panic!("unexpected {other}"),
+            Ok(_) => None,
+        };
+        let none = GenerationOptions::default;
+        assert_eq!(unheard(GenerationOptions { temperature: Some(0.7), ..none() }), Some("temperature"));
+        assert_eq!(unheard(GenerationOptions { top_k: Some(5), ..none() }), Some("top_k"));
+        assert_eq!(unheard(GenerationOptions { top_p: Some(0.9), do_sample: Some(false), ..none() }), Some("top_p"));
+        assert_eq!(unheard(GenerationOptions { min_p: Some(0.1), ..none() }), Some("min_p"));
+        assert_eq!(unheard(GenerationOptions { top_p: Some(0.9), do_sample: Some(true), ..none() }), None);
+        let neutral =
+            GenerationOptions { temperature: Some(1.0), top_k: Some(0), top_p: Some(1.0), min_p: Some(0.0), ..none() };
+        assert_eq!(unheard(neutral), None);
+        assert_eq!(unheard(GenerationOptions { temperature: Some(0.0), ..none() }), None);
+        // A checkpoint may suggest them for those who sample.
+        assert!(plan(&none(), &read(r#"{"temperature": 0.6, "top_p": 0.9}"#), None).is_ok());
+    }
+
+    #[test]
+    fn whoever_asks_for_the_most_likely_token_gets_it() {
+        let modes = [
+            r#"{"num_beams": 4, "early_stopping": true, "num_beam_groups": 2, "diversity_penalty": 0.5}"#,
+            r#"{"penalty_alpha": 0.6, "top_k": 4}"#,
+            r#"{"constraints": [{}], "num_beams": 2}"#,
+            r#"{"force_words_ids": [[1]]}"#,
+            r#"{"dola_layers": "high"}"#,
+            r#"{"num_beams": "four"}"#,
+        ];
+        for json in modes {
+            let open = GenerationOptions::default();
+            assert!(plan(&open, &read(json), None).is_err(), "{json}");
+            let greedy = GenerationOptions { do_sample: Some(false), ..GenerationOptions::default() };
+            assert!(plan(&greedy, &read(json), None).is_ok(), "{json}");
+        }
     }
 
     #[test]

@@ -51,6 +51,11 @@ pub struct GenerationReport {
     pub timings: GenerationTimings,
     /// The seed that was used: asking for it again gives the same texts.
     pub seed: u64,
+    /// Length at which keys and values were computed again from the start, if they were: the angles of LongRoPE change there,
+    /// and the model is one whose sequences transformers computes again ([`CausalLm::recompute_beyond`]).
+    ///
+    /// [`CausalLm::recompute_beyond`]: automodel_models::CausalLm::recompute_beyond
+    pub recomputed_at: Option<usize>,
 }
 
 /// How long the parts of a generation took, by the clock on the wall.

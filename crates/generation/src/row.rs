@@ -1,6 +1,7 @@
 //! One prompt on its way to a text.
 
 use crate::plan::GenerationPlan;
+use crate::raw_stop::RawStops;
 use crate::{
     FinishReason, GeneratedText, GenerationError, GenerationEvent, GenerationOptions, StopStrings, TextStream,
     TextTokenizer,
@@ -12,6 +13,7 @@ pub(crate) struct Row<'t> {
     prompt_tokens: usize,
     stream: Option<TextStream<'t>>,
     stop: StopStrings,
+    raw_stops: Option<RawStops<'t>>,
     skip_special_tokens: bool,
     token_ids: Vec<u32>,
     text: String,
@@ -25,17 +27,21 @@ impl<'t> Row<'t> {
         tokenizer: Option<&'t TextTokenizer>,
         options: &GenerationOptions,
         plan: &GenerationPlan,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, GenerationError> {
+        let tokenizer_for_stops = tokenizer.filter(|_| !plan.stop_strings.is_empty());
+        let raw_stops = tokenizer_for_stops
+            .map(|tokenizer| RawStops::new(tokenizer, &plan.stop_strings, prompt, options.skip_special_tokens));
+        Ok(Self {
             index,
             prompt_tokens: prompt.len(),
             stream: tokenizer.map(|tokenizer| TextStream::new(tokenizer, options.skip_special_tokens)),
             stop: StopStrings::new(plan.stop_strings.iter().cloned()),
+            raw_stops: raw_stops.transpose()?,
             skip_special_tokens: options.skip_special_tokens,
             token_ids: Vec::new(),
             text: String::new(),
             finish_reason: None,
-        }
+        })
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -51,12 +57,18 @@ impl<'t> Row<'t> {
         self.token_ids.push(token);
         let known = self.text.len();
         let is_eos = plan.eos_token_ids.contains(&token);
+        let stopped = match &mut self.raw_stops {
+            Some(raw_stops) => raw_stops.push(token, is_eos && self.skip_special_tokens)?,
+            None => None,
+        };
         // Not every tokenizer calls its end-of-sequence token special.
         if !(is_eos && self.skip_special_tokens) {
-            self.read(token)?;
+            self.read(token, stopped.is_some())?;
         }
         if self.stop.matched() {
             self.finish_reason = Some(FinishReason::StopString);
+        } else if let Some(surplus) = stopped.filter(|surplus| !is_eos || *surplus > 0) {
+            self.stop_before(surplus)?;
         } else if is_eos {
             self.finish(FinishReason::Eos)?;
         } else if self.token_ids.len() >= plan.max_new_tokens {
@@ -85,10 +97,28 @@ impl<'t> Row<'t> {
         }
     }
 
-    fn read(&mut self, token: u32) -> Result<(), GenerationError> {
+    /// Ends the text `surplus` bytes before its end.
+    fn stop_before(&mut self, surplus: usize) -> Result<(), GenerationError> {
+        let mut rest = self.stop.finish();
+        if let Some(stream) = &mut self.stream {
+            rest += &stream.finish()?;
+        }
+        rest.truncate(rest.floor_char_boundary(rest.len().saturating_sub(surplus)));
+        self.text += &rest;
+        self.finish_reason = Some(FinishReason::StopString);
+        Ok(())
+    }
+
+    /// Reads a token into the text; all of the text that is not told yet is held back if `hold`.
+    fn read(&mut self, token: u32, hold: bool) -> Result<(), GenerationError> {
         if let Some(stream) = &mut self.stream {
             let piece = stream.push(token)?;
-            self.text += &self.stop.push(&piece);
+            let held = match &self.raw_stops {
+                Some(_) if hold => usize::MAX,
+                Some(raw_stops) => raw_stops.held(),
+                None => 0,
+            };
+            self.text += &self.stop.push_holding(&piece, held);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Strings that end a text, found while the text arrives in pieces.
 
+use std::ops::Range;
+
 /// Looks for stop strings in a text that arrives in pieces, and holds back what may still become one.
 ///
 /// The first stop string to be *complete* ends the text, of several complete at one place the longest, so the result
@@ -31,16 +33,24 @@ impl StopStrings {
 
     /// Adds a piece and returns what is certain to belong to the text, up to the stop string if there is one.
     pub fn push(&mut self, piece: &str) -> String {
+        self.push_holding(piece, 0)
+    }
+
+    /// As [`push`](Self::push), but holds back at least the last `hold` bytes.
+    pub(crate) fn push_holding(&mut self, piece: &str, hold: usize) -> String {
         if self.matched {
             return String::new();
         }
         self.held.push_str(piece);
-        let certain = match self.first_match() {
-            Some(start) => {
+        let certain = match first_match(&self.stops, &self.held) {
+            Some(found) => {
                 self.matched = true;
-                start
+                found.start
             }
-            None => self.held.len() - self.longest_beginning(),
+            None => {
+                let held = longest_beginning(&self.stops, &self.held).max(hold);
+                self.held.floor_char_boundary(self.held.len().saturating_sub(held))
+            }
         };
         let rest = self.held.split_off(certain);
         let text = std::mem::replace(&mut self.held, rest);
@@ -59,19 +69,18 @@ impl StopStrings {
     pub fn matched(&self) -> bool {
         self.matched
     }
+}
 
-    /// Where the stop string begins that ends first.
-    fn first_match(&self) -> Option<usize> {
-        let ends =
-            self.stops.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|start| (start + stop.len(), start)));
-        ends.min().map(|(_, start)| start)
-    }
+/// The stop string that ends first, of several that end there the longest.
+fn first_match(stops: &[String], text: &str) -> Option<Range<usize>> {
+    let found = stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|start| (start + stop.len(), start)));
+    found.min().map(|(end, start)| start..end)
+}
 
-    /// Length of the longest end of `held` with which a stop string begins.
-    fn longest_beginning(&self) -> usize {
-        let begins = |tail: &str| self.stops.iter().any(|stop| stop.starts_with(tail));
-        self.held.char_indices().map(|(at, _)| &self.held[at..]).find(|tail| begins(tail)).map_or(0, str::len)
-    }
+/// Length of the longest end of `text` with which a stop string begins.
+pub(crate) fn longest_beginning(stops: &[String], text: &str) -> usize {
+    let begins = |tail: &str| stops.iter().any(|stop| stop.starts_with(tail));
+    text.char_indices().map(|(at, _)| &text[at..]).find(|tail| begins(tail)).map_or(0, str::len)
 }
 
 #[cfg(test)]

@@ -106,6 +106,10 @@ fn faulty(fault: Option<FaultKind>, asked: &Asked, route: impl FnOnce() -> Answe
             return Some((headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value)), None));
         }
         Some(FaultKind::Body(body)) => return Some((Answer::new(200, body), None)),
+        Some(FaultKind::EndlessPages(body)) => {
+            let next = format!("<{}>; rel=\"next\"", asked.target);
+            return Some((Answer::new(200, body).with("link", next), None));
+        }
         Some(FaultKind::RedirectLoop) => {
             return Some((Answer::new(302, Vec::new()).with("location", asked.target.clone()), None));
         }

@@ -53,6 +53,8 @@ pub enum FaultKind {
     Redirect(String),
     /// Another body with status 200.
     Body(Vec<u8>),
+    /// Another body with status 200, which is followed by itself as the next page.
+    EndlessPages(Vec<u8>),
     /// After the answer a branch leads to another commit.
     MoveBranch {
         /// The repo.

@@ -5,17 +5,18 @@
 //! a snapshot are links into `blobs`.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::{HubError, RepoId, hints, revision};
+use crate::{HubError, RepoId, files, hints, revision};
 
 /// Bytes of a ref that are read: more than a commit and a line break is no ref.
 const REF_BYTES: u64 = 256;
+/// Snapshots of a repo that a short commit is compared with.
+const SNAPSHOTS: usize = 1_000_000;
 /// Directories below `refs` that are searched for names to show.
-pub(crate) const REF_DEPTH: usize = 4;
+const REF_DEPTH: usize = 4;
 
 /// A repo in one cache directory.
 pub(crate) struct CachedRepo<'a> {
@@ -84,11 +85,11 @@ impl CachedRepo<'_> {
 
     /// The commits that have a snapshot, sorted.
     fn commits(&self) -> Vec<String> {
-        let names = hints::names_in(&self.snapshots()).into_iter();
-        names
-            .filter_map(|name| name.strip_suffix('/').map(str::to_owned))
-            .filter(|name| revision::is_commit(name))
-            .collect()
+        let entries = fs::read_dir(self.snapshots()).into_iter().flatten().take(SNAPSHOTS).flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut commits: Vec<String> = names.filter(|name| revision::is_commit(name)).collect();
+        commits.sort();
+        commits
     }
 
     fn uncached_repo(&self) -> HubError {
@@ -119,23 +120,25 @@ impl CachedRepo<'_> {
 
 /// The commit that a file under `refs` holds, or `None` if there is no such file.
 pub(crate) fn commit_in_ref(path: &Path) -> Result<Option<String>, HubError> {
-    if !path.is_file() {
+    if path.is_dir() {
         return Ok(None);
     }
-    let path = path.to_owned();
-    let bytes = read_up_to(&path, REF_BYTES).map_err(|source| HubError::Unreadable { path: path.clone(), source })?;
+    let bytes = match files::read(path, REF_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && files::dangling(path).is_none() => return Ok(None),
+        // A file where the revision has a folder: `refs/main` of `main/x`.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(HubError::MalformedRef { path: path.to_owned() });
+        }
+        Err(source) => return Err(HubError::Unreadable { path: path.to_owned(), source }),
+    };
     let commit = String::from_utf8_lossy(&bytes).trim().to_owned();
-    if revision::is_commit(&commit) { Ok(Some(commit)) } else { Err(HubError::MalformedRef { path }) }
-}
-
-fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    if revision::is_commit(&commit) { Ok(Some(commit)) } else { Err(HubError::MalformedRef { path: path.to_owned() }) }
 }
 
 /// Names of the refs below `directory`, with their directories in front: `main`, `refs/pr/1`.
-pub(crate) fn collect_refs(directory: &Path, prefix: &str, depth: usize, refs: &mut Vec<String>) {
+fn collect_refs(directory: &Path, prefix: &str, depth: usize, refs: &mut Vec<String>) {
     for name in hints::names_in(directory) {
         let full = format!("{prefix}{name}");
         match name.strip_suffix('/') {

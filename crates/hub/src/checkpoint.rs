@@ -1,11 +1,14 @@
 //! A located checkpoint: a directory that is known to hold a `config.json`.
 
 use std::{
-    fs, io,
+    any::Any,
+    fmt, fs, io,
+    panic::{RefUnwindSafe, UnwindSafe},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::{HubError, ModelSource, file_name::is_contained, hints};
+use crate::{HubError, ModelSource, beside, file_name::is_contained, files, hints};
 
 /// The file that makes a directory a checkpoint.
 const CONFIG: &str = "config.json";
@@ -29,13 +32,24 @@ pub struct Checkpoint {
     pub(crate) temporary: Option<Temporary>,
 }
 
-/// A directory that is removed when its last user is gone.
-#[derive(Clone, Debug)]
+/// What removes a directory when its last user is gone.
+#[derive(Clone)]
 pub(crate) struct Temporary(
-    #[cfg(feature = "network")]
     #[expect(dead_code, reason = "its drop removes the directory")]
-    pub(crate) std::sync::Arc<tempfile::TempDir>,
+    Arc<dyn Any + Send + Sync + UnwindSafe + RefUnwindSafe>,
 );
+
+impl Temporary {
+    pub(crate) fn new(owner: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Self {
+        Self(Arc::new(owner))
+    }
+}
+
+impl fmt::Debug for Temporary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Temporary")
+    }
+}
 
 impl PartialEq for Temporary {
     fn eq(&self, _other: &Self) -> bool {
@@ -50,13 +64,16 @@ impl Checkpoint {
     /// The checkpoint in `dir`, which must hold a `config.json`.
     ///
     /// # Errors
-    /// [`HubError::MissingConfig`], [`HubError::DanglingLink`] if there is only a link that leads nowhere, or
-    /// [`HubError::Unreadable`].
+    /// [`HubError::MissingConfig`], [`HubError::UnsupportedFormat`] if there are weights for other programs instead,
+    /// [`HubError::DanglingLink`] if there is only a link that leads nowhere, or [`HubError::Unreadable`].
     pub(crate) fn open(dir: PathBuf, source: ModelSource, commit: Option<String>) -> Result<Self, HubError> {
         let checkpoint = Self { dir, source, commit, headers_only: false, temporary: None };
         let config = checkpoint.config_file();
         match fs::metadata(&config) {
-            Ok(metadata) if metadata.is_file() => Ok(checkpoint),
+            Ok(metadata) => match files::irregular(metadata.file_type()) {
+                None => Ok(checkpoint),
+                Some(found) => Err(HubError::Unreadable { path: config, source: files::not_regular(found) }),
+            },
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(HubError::Unreadable { path: config, source })
             }
@@ -65,13 +82,22 @@ impl Checkpoint {
     }
 
     fn without_config(self, config: PathBuf) -> HubError {
-        match fs::read_link(&config) {
-            Ok(target) => HubError::DanglingLink { link: config, target },
-            Err(_) => {
-                let found = hints::first_few(hints::names_in(&self.dir));
-                HubError::MissingConfig { directory: self.dir, found }
-            }
+        if let Some(target) = files::dangling(&config) {
+            return HubError::DanglingLink { link: config, target };
         }
+        let names = hints::names_in(&self.dir);
+        match names.iter().find(|name| name.ends_with(".gguf")) {
+            // No checkpoint whose config was forgotten, but one for other programs.
+            Some(name) => HubError::UnsupportedFormat { path: self.dir.join(name), format: "GGUF" },
+            None => HubError::MissingConfig { directory: self.dir, found: hints::first_few(names) },
+        }
+    }
+
+    /// The same checkpoint in a temporary directory, which `owner` removes when it is dropped: that happens with the last copy of
+    /// this value.
+    pub fn kept_by(mut self, owner: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Self {
+        self.temporary = Some(Temporary::new(owner));
+        self
     }
 
     /// Path of the `config.json`.
@@ -79,7 +105,8 @@ impl Checkpoint {
         self.dir.join(CONFIG)
     }
 
-    /// Path of the file called `name`, or `None` if there is none.
+    /// Path of the file called `name`, or `None` if there is none. A link that leads nowhere and what is no regular file count as
+    /// there: whoever opens them says what is wrong.
     ///
     /// `name` may come from outside: it is relative with `/` between its parts, and a name that would leave the directory
     /// under the rules of POSIX or of Windows (`..`, an absolute path, a drive, a share, a device, NUL) is never found.
@@ -88,7 +115,33 @@ impl Checkpoint {
             return None;
         }
         let path = self.dir.join(name);
-        path.is_file().then_some(path)
+        let is_there = fs::symlink_metadata(&path).is_ok() && !path.is_dir();
+        is_there.then_some(path)
+    }
+
+    /// The files that a copy with weights of its own needs too, sorted: those of tokenizer, chat templates (also of the folder
+    /// `additional_chat_templates`), processors and generation. Weights, config.json and code are not among them.
+    ///
+    /// # Errors
+    /// [`HubError::Unreadable`] if a directory cannot be read.
+    pub fn files_beside_weights(&self) -> Result<Vec<PathBuf>, HubError> {
+        let mut files = Vec::new();
+        for folder in beside::FOLDERS {
+            let directory = self.dir.join(folder);
+            let unreadable = |source| HubError::Unreadable { path: directory.clone(), source };
+            let entries = match fs::read_dir(&directory) {
+                Err(_) if !folder.is_empty() && !directory.is_dir() => continue,
+                entries => entries.map_err(unreadable)?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(unreadable)?;
+                let name = entry.file_name();
+                let travels = name.to_str().is_some_and(|name| beside::travels(&[folder, name].concat()));
+                files.extend(travels.then(|| entry.path()).filter(|path| path.is_file()));
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// The files of the checkpoint's own directory that matter to a language model, sorted by name: configuration, weights,

@@ -3,13 +3,11 @@
 use std::{
     env,
     ffi::OsString,
-    fmt,
-    fs::File,
-    io::{self, Read},
+    fmt, io,
     path::{Path, PathBuf},
 };
 
-use crate::{HubError, Token};
+use crate::{HubError, Token, expand::expanded, files};
 
 /// Most bytes of a token file that are read.
 const TOKEN_FILE_BYTES: u64 = 8192;
@@ -28,7 +26,7 @@ pub struct Environment {
     pub xdg_cache_home: Option<PathBuf>,
     /// `HOME` (`USERPROFILE` on Windows): the cache is `.cache/huggingface/hub` in it.
     pub home: Option<PathBuf>,
-    /// `HF_HUB_OFFLINE` is `1`, `on`, `yes` or `true`, in any case.
+    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, is `1`, `on`, `yes` or `true`, in any case.
     pub hf_hub_offline: bool,
     /// `HF_ENDPOINT`: the server, instead of `https://huggingface.co`.
     pub hf_endpoint: Option<String>,
@@ -72,10 +70,12 @@ impl fmt::Debug for Environment {
 impl Environment {
     /// The environment of this process.
     pub fn from_process() -> Self {
-        Self::from_variables(|name| env::var_os(name))
+        let environment = Self::from_variables(|name| env::var_os(name));
+        Self { home: environment.home.or_else(env::home_dir), ..environment }
     }
 
-    /// An environment in which `variable` gives the value of a name.
+    /// An environment in which `variable` gives the value of a name. Where a variable holds a path, `$NAME` and `${NAME}` in it stand
+    /// for other variables.
     ///
     /// ```
     /// use automodel_hub::Environment;
@@ -83,7 +83,10 @@ impl Environment {
     /// assert_eq!(environment.cache_dir().unwrap(), std::path::Path::new("/data/hf/hub"));
     /// ```
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let expanded = |name: &str| path(name).map(|path| expanded(path, &variable));
+        // What stands in `HF_HOME` is expanded once more in the paths that are made of it.
+        let of_home = |name: &str| expanded(name).map(|path| crate::expand::expanded(path, &variable));
         let is_true = |value: OsString| {
             let value = value.to_string_lossy().to_ascii_uppercase();
             ["1", "ON", "YES", "TRUE"].contains(&value.as_str())
@@ -98,17 +101,20 @@ impl Environment {
         Self {
             hf_endpoint: text("HF_ENDPOINT"),
             hf_token: token("HF_TOKEN").or_else(|| token("HUGGING_FACE_HUB_TOKEN")),
-            hf_token_path: path("HF_TOKEN_PATH"),
+            hf_token_path: expanded("HF_TOKEN_PATH"),
             hf_hub_disable_implicit_token: variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(is_true),
             https_proxy: proxy("https_proxy", "HTTPS_PROXY").or_else(all_proxy),
             http_proxy: proxy("http_proxy", "HTTP_PROXY").or_else(all_proxy),
             no_proxy: proxy("no_proxy", "NO_PROXY"),
-            hf_hub_cache: path("HF_HUB_CACHE"),
-            huggingface_hub_cache: path("HUGGINGFACE_HUB_CACHE"),
-            hf_home: path("HF_HOME"),
-            xdg_cache_home: path("XDG_CACHE_HOME"),
+            hf_hub_cache: expanded("HF_HUB_CACHE"),
+            huggingface_hub_cache: expanded("HUGGINGFACE_HUB_CACHE"),
+            hf_home: of_home("HF_HOME"),
+            xdg_cache_home: of_home("XDG_CACHE_HOME"),
             home: path(if cfg!(windows) { "USERPROFILE" } else { "HOME" }),
-            hf_hub_offline: variable("HF_HUB_OFFLINE").is_some_and(is_true),
+            hf_hub_offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+                .into_iter()
+                .find_map(|name| variable(name).filter(|value| !value.is_empty()))
+                .is_some_and(is_true),
         }
     }
 
@@ -117,7 +123,7 @@ impl Environment {
     /// A leading `~` in a variable stands for the home directory.
     ///
     /// # Errors
-    /// [`HubError::UnknownCacheDir`] if no variable leads to one.
+    /// [`HubError::UnknownCacheDir`] if no variable leads to one, [`HubError::UnknownHome`] if one begins with `~USER`.
     pub fn cache_dir(&self) -> Result<PathBuf, HubError> {
         let cache_dir = None
             .or_else(|| self.hf_hub_cache.clone())
@@ -125,7 +131,7 @@ impl Environment {
             .or_else(|| self.hf_home.as_ref().map(|home| home.join("hub")))
             .or_else(|| self.xdg_cache_home.as_ref().map(|cache| cache.join("huggingface").join("hub")))
             .or_else(|| self.home.as_ref().map(|home| home.join(".cache").join("huggingface").join("hub")));
-        cache_dir.and_then(|path| self.expand_home(&path)).ok_or(HubError::UnknownCacheDir)
+        self.expand_home(&cache_dir.ok_or(HubError::UnknownCacheDir)?)
     }
 
     /// The token that is sent unless an option gives another: `HF_TOKEN`, or else what is in the token file, as
@@ -141,31 +147,32 @@ impl Environment {
             return Ok(Some(token.clone()));
         }
         let Some(path) = self.token_file() else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(TOKEN_FILE_BYTES).read_to_end(&mut bytes));
-        match read {
-            Ok(_) if bytes.trim_ascii().is_empty() => Ok(None),
-            Ok(_) => Token::new(&String::from_utf8_lossy(&bytes), &path.display().to_string()).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Without a home directory there is no file in it.
+        let Ok(path) = self.expand_home(&path) else { return Ok(None) };
+        match files::read(&path, TOKEN_FILE_BYTES) {
+            Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(None),
+            Ok(bytes) => Token::new(&String::from_utf8_lossy(&bytes), &path.display().to_string()).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && files::dangling(&path).is_none() => Ok(None),
             Err(source) => Err(HubError::Unreadable { path, source }),
         }
     }
 
     fn token_file(&self) -> Option<PathBuf> {
-        let path = None
-            .or_else(|| self.hf_token_path.clone())
+        None.or_else(|| self.hf_token_path.clone())
             .or_else(|| self.hf_home.as_ref().map(|home| home.join("token")))
             .or_else(|| self.xdg_cache_home.as_ref().map(|cache| cache.join("huggingface").join("token")))
-            .or_else(|| self.home.as_ref().map(|home| home.join(".cache").join("huggingface").join("token")));
-        self.expand_home(&path?)
+            .or_else(|| self.home.as_ref().map(|home| home.join(".cache").join("huggingface").join("token")))
     }
 
-    /// `path` with a leading `~` replaced by the home directory; `None` if there is a `~` but no home.
-    fn expand_home(&self, path: &Path) -> Option<PathBuf> {
-        match path.strip_prefix("~") {
-            Ok(rest) => self.home.as_ref().map(|home| home.join(rest)),
-            Err(_) => Some(path.to_owned()),
+    /// `path` with a leading `~` replaced by the home directory.
+    fn expand_home(&self, path: &Path) -> Result<PathBuf, HubError> {
+        if let Ok(rest) = path.strip_prefix("~") {
+            return self.home.as_ref().map(|home| home.join(rest)).ok_or(HubError::UnknownCacheDir);
         }
+        if path.to_string_lossy().starts_with('~') {
+            return Err(HubError::UnknownHome { path: path.to_owned() });
+        }
+        Ok(path.to_owned())
     }
 }
 
@@ -209,6 +216,38 @@ mod tests {
         assert!(matches!(environment(&[("HF_HUB_CACHE", "")]).cache_dir(), Err(HubError::UnknownCacheDir)));
     }
 
+    /// Expected values are those that `huggingface_hub` 2.4.0 makes of the same variables.
+    #[test]
+    #[cfg(unix)]
+    fn paths_are_expanded_as_python_expands_them() {
+        let cases = [
+            ("HF_HOME", "$HOME/x", "/home/ada/x/hub"),
+            ("HF_HOME", "${HOME}/x", "/home/ada/x/hub"),
+            ("HF_HOME", "~/x/$PLACE", "/home/ada/x/disk/hub"),
+            ("HF_HOME", "$NESTED/x", "disk/x/hub"),
+            ("HF_HOME", "$ABSENT/x$", "$ABSENT/x$/hub"),
+            ("HF_HOME", "${PLACE/x", "${PLACE/x/hub"),
+            ("HF_HOME", "a$PLACE-b$PLACEc", "adisk-b$PLACEc/hub"),
+            ("XDG_CACHE_HOME", "$HOME/c", "/home/ada/c/huggingface/hub"),
+            ("XDG_CACHE_HOME", "~", "/home/ada/huggingface/hub"),
+            ("HF_HUB_CACHE", "$HOME/$PLACE", "/home/ada/disk"),
+            ("HF_HUB_CACHE", "$NESTED", "$PLACE"),
+            ("HUGGINGFACE_HUB_CACHE", "~/$PLACE", "/home/ada/disk"),
+        ];
+        let others = [("HOME", "/home/ada"), ("PLACE", "disk"), ("NESTED", "$PLACE")];
+        for (name, value, expected) in cases {
+            let variables = [&others[..], &[(name, value)]].concat();
+            assert_eq!(environment(&variables).cache_dir().unwrap(), Path::new(expected), "{name}={value}");
+        }
+        let of_another = environment(&[("HF_HOME", "~bob/x"), ("HOME", "/home/ada")]);
+        assert!(matches!(of_another.cache_dir(), Err(HubError::UnknownHome { .. })));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("secret"), "hf_file").unwrap();
+        let home = directory.path().to_str().unwrap();
+        let token = environment(&[("HOME", home), ("HF_TOKEN_PATH", "$HOME/secret")]).token().unwrap();
+        assert_eq!(token, Some(Token::new("hf_file", "test").unwrap()));
+    }
+
     #[test]
     #[cfg(unix)]
     fn a_tilde_is_the_home_directory() {
@@ -237,7 +276,12 @@ mod tests {
     #[test]
     fn offline_is_read_as_huggingface_hub_reads_it() {
         for (value, expected) in [("1", true), ("true", true), ("Yes", true), ("ON", true), ("0", false), ("", false)] {
-            assert_eq!(environment(&[("HF_HUB_OFFLINE", value)]).hf_hub_offline, expected, "{value}");
+            for name in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+                assert_eq!(environment(&[(name, value)]).hf_hub_offline, expected, "{name}={value}");
+            }
         }
+        let both = |first, second| environment(&[("HF_HUB_OFFLINE", first), ("TRANSFORMERS_OFFLINE", second)]);
+        assert!(both("1", "0").hf_hub_offline && both("", "1").hf_hub_offline);
+        assert!(!both("0", "1").hf_hub_offline, "the newer name is the one that counts");
     }
 }

@@ -36,12 +36,29 @@ pub enum HubError {
         nearest: Vec<String>,
     },
     /// A file where a directory belongs.
-    #[error("{} is a file: give the directory that holds the checkpoint, {}", .path.display(), .directory.display())]
+    #[error(
+        "{} is {kind}, not a directory: give the directory that holds the checkpoint, {}",
+        .path.display(), .directory.display()
+    )]
     FileGiven {
         /// What was given.
         path: PathBuf,
-        /// The directory that the file is in.
+        /// What it is: `a file`, `a named pipe`.
+        kind: &'static str,
+        /// The directory that it is in.
         directory: PathBuf,
+    },
+    /// Weights in a format that is not read, given as a model or alone in a directory.
+    #[error(
+        "{} is in {format} format, which is not supported: give a directory or a repo with a config.json and weights in \
+         safetensors format",
+        .path.display()
+    )]
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format, by name.
+        format: &'static str,
     },
     /// A directory without a config.json.
     #[error(
@@ -54,9 +71,9 @@ pub enum HubError {
         /// Names in it, sorted, at most twelve; directories end in `/`.
         found: Vec<String>,
     },
-    /// A file of a snapshot whose contents are not there.
+    /// A link that leads nowhere, in the place of a file or a directory.
     #[error(
-        "{} is a link to {}, which does not exist: the cache was cleaned or changed by hand; download it again",
+        "{} is a link to {}, which does not exist: what it led to was removed or moved; mend the link, or download it again",
         .link.display(), .target.display()
     )]
     DanglingLink {
@@ -143,6 +160,15 @@ pub enum HubError {
     /// No cache directory could be derived from the environment.
     #[error("no Hugging Face cache directory is known: set HF_HUB_CACHE, HF_HOME or HOME")]
     UnknownCacheDir,
+    /// A path from the environment that begins with the name of a user, `~ada`.
+    #[error(
+        "{} begins with the home directory of another user, which is not looked up: write it in full, in HF_HOME or the like",
+        .path.display()
+    )]
+    UnknownHome {
+        /// The path.
+        path: PathBuf,
+    },
     /// A revision for a directory, which has none.
     #[error("revision `{revision}` was asked for, but {} is a directory: leave the revision out", .directory.display())]
     RevisionOfDirectory {
@@ -168,6 +194,18 @@ pub enum HubError {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// A link in the cache where it would have to be written to, or something removed.
+    #[error(
+        "{} is a link to {}, and nothing in a cache is written or removed through a link: put a directory in its place; the \
+         cache directory itself may be a link",
+        .link.display(), .target.display()
+    )]
+    LinkInCache {
+        /// The link.
+        link: PathBuf,
+        /// What it points to, as it is written in the link.
+        target: PathBuf,
     },
     /// A cached snapshot that lacks files, with no network to fetch them.
     #[error(
@@ -400,7 +438,7 @@ pub enum HubError {
 /// What to do where there is no network, after the words `is not in the cache`.
 fn without_network(offline: bool) -> &'static str {
     if offline {
-        ", and offline mode forbids downloads: unset HF_HUB_OFFLINE or leave out --offline, fill the cache with `automodel pull` \
+        ", and offline mode forbids downloads: unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE or leave out --offline, fill the cache with `automodel pull` \
          where there is a network"
     } else if cfg!(feature = "network") {
         ": fill the cache with `automodel pull`"
@@ -414,6 +452,7 @@ fn advice_to_write(source: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "free space or choose another cache directory; what is there is kept, and repeating goes on from there"
         }
+        io::ErrorKind::InvalidInput => "remove what is in its place",
         _ => "check that the directory may be written, or choose another cache directory",
     }
 }

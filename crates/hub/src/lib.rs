@@ -22,11 +22,14 @@
 //! # }
 //! ```
 
+mod beside;
 mod cache;
 mod checkpoint;
 mod environment;
 mod error;
+mod expand;
 mod file_name;
+mod files;
 mod hints;
 #[cfg(feature = "network")]
 mod network;
@@ -44,7 +47,8 @@ pub use error::HubError;
 pub use network::{
     lock_file::{LockFile, LockedFile, LockedModel},
     maintenance::{
-        CacheProblem, CacheReport, CachedRevision, Pruned, RepoReport, list_cache, prune_cache, verify_cache,
+        CacheProblem, CacheReport, CachedRevision, Kept, PruneReport, Pruned, RepoReport, list_cache, prune_cache,
+        verify_cache,
     },
     retry::RetryPolicy,
 };

@@ -148,7 +148,7 @@ fn open_from_server(
     environment: &Environment,
     wanted: Wanted,
 ) -> Result<Checkpoint, HubError> {
-    use crate::{checkpoint::Temporary, network};
+    use crate::network;
 
     let load = network::fetch::Load::new(&repo, cache_dir, options, environment)?;
     let pinned = load.pin()?;
@@ -159,8 +159,7 @@ fn open_from_server(
     {
         let directory = in_folder(headers.path().to_owned(), options);
         let checkpoint = Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(pinned.commit))?;
-        let temporary = Some(Temporary(std::sync::Arc::new(headers)));
-        return Ok(Checkpoint { headers_only: true, temporary, ..checkpoint });
+        return Ok(Checkpoint { headers_only: true, ..checkpoint }.kept_by(headers));
     }
     let snapshot = load.fetch(&pinned)?;
     let directory = in_folder(snapshot.directory, options);

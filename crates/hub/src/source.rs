@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{HubError, hints};
+use crate::{HubError, files, hints};
 
 /// Longest organisation and repo name.
 const LONGEST: usize = 96;
@@ -31,17 +31,21 @@ impl ModelSource {
     /// ```
     ///
     /// # Errors
-    /// [`HubError::FileGiven`] for an existing file, [`HubError::Unreadable`] for a path that may not be looked at, [`HubError::MissingPath`] for a path that leads nowhere,
-    /// [`HubError::InvalidRepoId`] for anything else that is no repo id.
+    /// [`HubError::FileGiven`] and [`HubError::UnsupportedFormat`] for an existing file, [`HubError::DanglingLink`] for a link that
+    /// leads nowhere, [`HubError::Unreadable`] for a path that may not be looked at, [`HubError::MissingPath`] for a path that is
+    /// not there, [`HubError::InvalidRepoId`] for anything else that is no repo id.
     pub fn parse(model: &str) -> Result<Self, HubError> {
         let path = Path::new(model);
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => return Ok(Self::Directory(path.to_owned())),
-            Ok(_) => return Err(HubError::FileGiven { path: path.to_owned(), directory: directory_of(path) }),
+            Ok(metadata) => return Err(no_directory(path, metadata.file_type())),
             Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(HubError::Unreadable { path: path.to_owned(), source });
             }
             Err(_) => {}
+        }
+        if let Some(target) = files::dangling(path) {
+            return Err(HubError::DanglingLink { link: path.to_owned(), target });
         }
         if looks_like_a_path(model) {
             return Err(HubError::MissingPath { path: path.to_owned(), nearest: hints::directories_near(path) });
@@ -56,6 +60,17 @@ impl fmt::Display for ModelSource {
             Self::Directory(path) => path.display().fmt(formatter),
             Self::Repo(repo) => repo.fmt(formatter),
         }
+    }
+}
+
+fn no_directory(path: &Path, kind: fs::FileType) -> HubError {
+    match files::foreign_format(path) {
+        Some(format) if kind.is_file() => HubError::UnsupportedFormat { path: path.to_owned(), format },
+        _ => HubError::FileGiven {
+            path: path.to_owned(),
+            kind: files::irregular(kind).unwrap_or("a file"),
+            directory: directory_of(path),
+        },
     }
 }
 

@@ -171,3 +171,19 @@ fn a_revision_cannot_lead_out_of_the_refs() {
         assert!(matches!(result, Err(HubError::InvalidRevision { .. })), "{revision:?}: {result:?}");
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn a_ref_that_is_a_pipe_or_leads_nowhere_is_an_error_and_nobody_waits() {
+    let cache = Cache::new();
+    let path = cache.repo().join("refs/main");
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let error = cache.resolve("org/tiny-model", None).unwrap_err();
+    assert!(matches!(&error, HubError::Unreadable { .. }), "{error}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("a named pipe"));
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("gone", &path).unwrap();
+    let error = cache.resolve("org/tiny-model", None).unwrap_err();
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("a link to gone"), "{error:?}");
+}

@@ -53,10 +53,10 @@ fn files_are_found_by_contained_names_only() {
 
 #[test]
 fn a_directory_without_a_config_lists_what_is_there() {
-    let directory = directory_with(&["model.gguf", "original/params.json"]);
+    let directory = directory_with(&["model.bin", "original/params.json"]);
     let error = resolve(text(directory.path())).unwrap_err();
     let HubError::MissingConfig { found, .. } = &error else { panic!("{error}") };
-    assert_eq!(found, &["model.gguf", "original/"]);
+    assert_eq!(found, &["model.bin", "original/"]);
 
     let empty = directory_with(&[]);
     assert!(resolve(text(empty.path())).unwrap_err().to_string().ends_with("it holds nothing"));
@@ -70,7 +70,9 @@ fn a_directory_without_a_config_lists_what_is_there() {
 #[test]
 fn a_config_that_is_a_directory_is_no_config() {
     let directory = directory_with(&["config.json/x"]);
-    assert!(matches!(resolve(text(directory.path())), Err(HubError::MissingConfig { .. })));
+    let error = resolve(text(directory.path())).unwrap_err();
+    assert!(matches!(&error, HubError::Unreadable { .. }), "{error}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("it is a directory"));
 }
 
 #[test]
@@ -95,6 +97,49 @@ fn a_file_leads_to_its_directory() {
         let HubError::FileGiven { directory: advised, .. } = &error else { panic!("{error}") };
         assert_eq!(advised, directory.path());
     }
+}
+
+#[test]
+fn weights_of_other_formats_are_named() {
+    let directory = directory_with(&["config.json", "Model-Q4.GGUF", "pytorch_model.bin", "model.onnx", "sha256-abc"]);
+    fs::write(directory.path().join("sha256-abc"), b"GGUF\x03\0\0\0").unwrap();
+    let cases =
+        [("Model-Q4.GGUF", "GGUF"), ("pytorch_model.bin", "pickle"), ("model.onnx", "ONNX"), ("sha256-abc", "GGUF")];
+    for (name, expected) in cases {
+        let error = resolve(text(&directory.path().join(name))).unwrap_err();
+        assert!(matches!(&error, HubError::UnsupportedFormat { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(expected) && message.contains("not supported") && message.contains(name), "{message}");
+    }
+    let only = directory_with(&["model-q4.gguf", "README.md"]);
+    let error = resolve(text(only.path())).unwrap_err();
+    assert!(matches!(&error, HubError::UnsupportedFormat { path, .. } if path.ends_with("model-q4.gguf")), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_neither_file_nor_directory_is_named() {
+    let directory = directory_with(&["config.json"]);
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = resolve(text(&pipe)).unwrap_err();
+    assert!(matches!(&error, HubError::FileGiven { kind: "a named pipe", .. }), "{error}");
+
+    fs::rename(&pipe, directory.path().join("generation_config.json")).unwrap();
+    let checkpoint = resolve(text(directory.path())).unwrap();
+    assert!(checkpoint.file("generation_config.json").is_some(), "whoever opens it says what it is");
+    assert_eq!(checkpoint.list().unwrap().len(), 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_model_that_is_a_link_to_nowhere_is_said_to_be_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join("model");
+    std::os::unix::fs::symlink("gone/away", &link).unwrap();
+    let error = resolve(text(&link)).unwrap_err();
+    let HubError::DanglingLink { target, .. } = &error else { panic!("{error}") };
+    assert_eq!(target, Path::new("gone/away"));
 }
 
 #[test]
@@ -129,6 +174,8 @@ fn a_dangling_config_link_is_said_to_be_one() {
     let names: Vec<String> =
         resolve(text(directory.path())).unwrap().list().unwrap().into_iter().map(|file| file.name).collect();
     assert_eq!(names, ["config.json", "model.safetensors"]);
+    let checkpoint = resolve(text(directory.path())).unwrap();
+    assert!(checkpoint.file("tokenizer.json").is_some(), "whoever opens it says where it leads");
 }
 
 #[test]

@@ -80,15 +80,17 @@ impl StoredDtype {
         bits.is_multiple_of(8).then_some(bits / 8)
     }
 
-    /// The type as the safetensors crate has it, of the types that stored 4-bit parameters consist of; `None` for others.
+    /// The type as the safetensors crate has it, of the types that stored 4-bit parameters consist of, codes in whatever
+    /// `bnb_4bit_quant_storage` says; `None` for others.
     pub(crate) fn of_quantized(self) -> Option<safetensors::Dtype> {
         use safetensors::Dtype;
         match self {
             Self::U8 => Some(Dtype::U8),
-            Self::F32 => Some(Dtype::F32),
-            // Scales that bitsandbytes spoilt, which are to be recognised.
+            Self::I8 => Some(Dtype::I8),
             Self::BF16 => Some(Dtype::BF16),
             Self::F16 => Some(Dtype::F16),
+            Self::F32 => Some(Dtype::F32),
+            Self::F64 => Some(Dtype::F64),
             _ => None,
         }
     }

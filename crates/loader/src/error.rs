@@ -36,6 +36,22 @@ pub enum LoadError {
         /// Another safetensors file in it.
         found: Option<String>,
     },
+    /// The weights of an adapter without a model.
+    #[error(
+        "{} holds an adapter (PEFT) and no model: adapters are not applied here. Load {}, or merge the two with PEFT \
+         (`merge_and_unload`) and save the result",
+        .directory.display(),
+        match .base {
+            Some(base) => format!("its base model `{base}`"),
+            None => "its base model".into(),
+        }
+    )]
+    AdapterAlone {
+        /// The directory.
+        directory: PathBuf,
+        /// The model that it was made for, if its config says so.
+        base: Option<String>,
+    },
     /// A checkpoint in pickle format only, which is not read because it can run code.
     #[error(
         "{} is a PyTorch pickle and there is no safetensors file beside it; convert it with transformers: \
@@ -45,6 +61,34 @@ pub enum LoadError {
     PyTorchWeights {
         /// The pickle file.
         file: PathBuf,
+    },
+    /// A checkpoint for other programs.
+    #[error(
+        "{} is in GGUF format, which is not supported: take the repo that it was made from, with weights in safetensors format",
+        .file.display()
+    )]
+    GgufWeights {
+        /// The GGUF file.
+        file: PathBuf,
+    },
+    /// A link that leads nowhere where a file belongs.
+    #[error(
+        "{} is a link to {}, which does not exist: what it led to was removed or moved; mend the link, or download it again",
+        .link.display(), .target.display()
+    )]
+    DanglingLink {
+        /// The link.
+        link: PathBuf,
+        /// What it points to, as it is written in the link.
+        target: PathBuf,
+    },
+    /// Something else where a file belongs.
+    #[error("{} is {found}, where a file with weights or their index belongs: put the file in its place", .path.display())]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+        /// What it is: `a directory`, `a named pipe`.
+        found: &'static str,
     },
     /// An index that is not JSON of the expected form.
     #[error("{} is no index of a sharded checkpoint: download it again", .index.display())]
@@ -89,24 +133,10 @@ pub enum LoadError {
         /// The file.
         shard: PathBuf,
     },
-    /// A tensor that is not in the shard that the index names.
+    /// A needed tensor that two shards hold, differently.
     #[error(
-        "{} says that tensor `{tensor}` is in {shard}, but {}: index and shards are not of one checkpoint, download both again",
-        .index.display(),
-        match .held_by { Some(other) => format!("it is in {other}"), None => "no shard has it".into() }
+        "tensor `{tensor}` is in {first} and, with other values, in {second}: remove the shards that belong to another checkpoint"
     )]
-    TensorNotInShard {
-        /// The index.
-        index: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The shard that the index names.
-        shard: String,
-        /// The shard that has it.
-        held_by: Option<String>,
-    },
-    /// A tensor that two shards hold.
-    #[error("tensor `{tensor}` is in {first} and in {second}: remove the shards that belong to another checkpoint")]
     DuplicateTensor {
         /// The tensor.
         tensor: String,
@@ -422,8 +452,8 @@ pub enum LoadError {
         #[source]
         source: Cause,
     },
-    /// Another conversion with the same target.
-    #[error("{} is in use by another conversion: wait for it to end, or choose another output directory", .directory.display())]
+    /// Another process that writes to the same target.
+    #[error("{} is in use by another run: wait for it to end, or choose another output directory", .directory.display())]
     OutputBusy {
         /// The directory in which it works.
         directory: PathBuf,

@@ -50,12 +50,12 @@ pub use convert::{
 pub use dtype::StoredDtype;
 pub use error::LoadError;
 pub use execute::{LoadedParameters, LoadedTensor, MappedFiles, Progress, execute};
-pub use files::{CheckpointFiles, FileChange, Shard, TensorInfo};
+pub use files::{Adapter, CheckpointFiles, FileChange, Shard, TensorInfo};
 pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedTie, TieDecision, identity_map};
 pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
 pub use quantization::{Encoding, QuantizationConfig};
-pub use report::{DeviceBytes, DtypeBytes, EncodingBytes, LoadReport, NonFinite, TieOutcome, TieReport};
-pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, save_pretrained};
+pub use report::{DeviceBytes, DtypeBytes, EncodingBytes, LoadReport, NonFinite, Overflow, TieOutcome, TieReport};
+pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, check_output, save_pretrained};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -82,6 +82,25 @@ pub struct NonFinite {
     pub count: u64,
     /// Row-major index of the first of them in the parameter.
     pub first_index: u64,
+    /// How many of them are finite in the file, and became infinite because they are beyond the range of the dtype on the
+    /// device: beyond 65504 in float16.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overflowed: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// A parameter with values beyond the range of the dtype in which it is saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Overflow {
+    /// The parameter.
+    pub parameter: String,
+    /// How many of its values.
+    pub count: u64,
+    /// Row-major index of the first of them in the parameter.
+    pub first_index: u64,
 }
 
 /// What became of a tie.

@@ -16,8 +16,9 @@ pub trait CausalLm: Debug + Send + Sync {
     /// Longest sequence that the model was made for, if it has one.
     fn max_position_embeddings(&self) -> Option<usize>;
 
-    /// Length up to which cached keys hold: a sequence that grows beyond it must be computed again from its start, because
-    /// its rotary embedding changes there (LongRoPE). `None` for most models.
+    /// Length up to which cached keys hold: a sequence that grows beyond it is computed again from its start, because its
+    /// rotary embedding changes there. Of all models with LongRoPE transformers does so for Phi-3 alone; `None` for the others,
+    /// whose cached keys keep the angles that they were computed with.
     fn recompute_beyond(&self) -> Option<usize> {
         None
     }
@@ -81,7 +82,8 @@ pub trait CausalLm: Debug + Send + Sync {
         self.forward(batch, LogitsFor::Last, cache).map(drop)
     }
 
-    /// Calls `visit` with the path and shape of every parameter, in module order; allocates nothing.
+    /// Calls `visit` with the path and shape of every parameter, in module order; allocates nothing. These are the parameters that
+    /// loading has to fill: values that the implementation makes itself are none.
     fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize]));
 
     /// Replaces every parameter for which `provide` has a value; the others stay as they are.
@@ -91,8 +93,9 @@ pub trait CausalLm: Debug + Send + Sync {
     fn assign_parameters(&mut self, provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>)
     -> Result<(), ModelError>;
 
-    /// Replaces the weight of every projection for which `provide` has a 4-bit layer; paths are those of the weights.
-    /// Implementations without quantised projections keep the default, which replaces none.
+    /// Replaces the weight of every projection for which `provide` has a 4-bit layer; paths are those of the weights. `provide` is
+    /// asked for every projection that may be in 4 bits: weights that are not asked for are not loaded so. Implementations
+    /// without quantised projections keep the default, which asks for none.
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if a weight has another shape.

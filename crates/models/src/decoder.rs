@@ -9,9 +9,9 @@ use crate::{
 };
 #[cfg(feature = "cube")]
 use automodel_attention::step::StepPosition;
-use automodel_attention::{Positions, Rope, RopeScaling, SdpaBackend};
+use automodel_attention::{Positions, Rope, SdpaBackend};
 use automodel_quant::{Linear4bit, Precision};
-use automodel_registry::spec::{EmbeddingSpec, HeadSpec, LearnedPositions, Mixer, ModelSpec};
+use automodel_registry::spec::{EmbeddingSpec, HeadSpec, LearnedPositions, Mixer, ModelSpec, RopeScaling, RopeSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -74,6 +74,7 @@ struct Facts {
     max_position_embeddings: Option<usize>,
     embedding: EmbeddingSpec,
     head: HeadSpec,
+    recompute_beyond: Option<usize>,
     options: DecoderOptions,
 }
 
@@ -101,6 +102,7 @@ impl Decoder {
                 max_position_embeddings: spec.max_position_embeddings,
                 embedding: spec.embedding.clone(),
                 head: spec.head.clone(),
+                recompute_beyond: recompute_beyond(spec),
                 options,
             },
         })
@@ -237,11 +239,7 @@ impl CausalLm for Decoder {
     }
 
     fn recompute_beyond(&self) -> Option<usize> {
-        let limit = |rope: &Rope| match rope.config().scaling {
-            RopeScaling::LongRope { original_max_position_embeddings, .. } => Some(original_max_position_embeddings),
-            _ => None,
-        };
-        self.ropes.iter().filter_map(limit).min()
+        self.facts.recompute_beyond
     }
 
     fn device(&self) -> Device {
@@ -354,6 +352,19 @@ impl Embedding {
         let width = rows.dims()[1];
         rows.reshape([batch, length, width])
     }
+}
+
+/// The shortest length beyond which some layer's angles ask for a sequence to be computed again.
+fn recompute_beyond(spec: &ModelSpec) -> Option<usize> {
+    let limit = |rope: &RopeSpec| match &rope.scaling {
+        RopeScaling::LongRope(scaling) => scaling.recompute_beyond,
+        _ => None,
+    };
+    let ropes = spec.layers.iter().filter_map(|layer| {
+        let Mixer::Attention(attention) = &layer.mixer;
+        attention.rope.as_ref()
+    });
+    ropes.filter_map(limit).min()
 }
 
 /// Each distinct rotary embedding once, and for each layer which one it uses.

@@ -64,6 +64,15 @@ pub enum ModelError {
         /// Shape of the value.
         found: Vec<usize>,
     },
+    /// Parameters that nothing gave a value.
+    #[error(
+        "{} parameter(s) of the model got no value, `{}` first: its weight map must have every parameter of its module",
+        parameters.len(), parameters.first().map_or("", String::as_str)
+    )]
+    UnfilledParameters {
+        /// Their paths.
+        parameters: Vec<String>,
+    },
     /// A spec that the generic decoder cannot build.
     #[error("the generic decoder cannot build this model: {reason}")]
     UnsupportedSpec {

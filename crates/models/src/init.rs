@@ -9,7 +9,8 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 /// listed in `tied` as `(parameter, to)` share the value of `to`.
 ///
 /// # Errors
-/// As [`CausalLm::assign_parameters`].
+/// As [`CausalLm::assign_parameters`]; [`ModelError::UnfilledParameters`] for parameters that the model does not take a value for, or
+/// of more than four axes.
 pub fn initialize_random(
     model: &mut dyn CausalLm,
     seed: u64,
@@ -23,10 +24,11 @@ pub fn initialize_random(
     model.visit_parameters(&mut |path, shape| {
         shapes.insert(path.to_owned(), shape.to_vec());
     });
-    let mut shared = std::collections::BTreeMap::new();
+    let (mut shared, mut given) = (std::collections::BTreeMap::new(), std::collections::BTreeSet::new());
     model.assign_parameters(&mut |path| {
         let source = tied.iter().find(|(parameter, _)| parameter == path).map_or(path, |(_, to)| to.as_str());
         if let Some(value) = shared.get(source) {
+            given.insert(path.to_owned());
             return Some(ParameterTensor::clone(value));
         }
         let shape = shapes.get(source)?;
@@ -42,8 +44,11 @@ pub fn initialize_random(
         if tied.iter().any(|(_, to)| to == path) {
             shared.insert(path.to_owned(), value.clone());
         }
+        given.insert(path.to_owned());
         Some(value)
-    })
+    })?;
+    let parameters: Vec<String> = shapes.into_keys().filter(|path| !given.contains(path)).collect();
+    if parameters.is_empty() { Ok(()) } else { Err(ModelError::UnfilledParameters { parameters }) }
 }
 
 fn upload(values: Vec<f32>, shape: &[usize], dtype: FloatDType, device: &Device) -> Option<ParameterTensor> {
@@ -53,6 +58,7 @@ fn upload(values: Vec<f32>, shape: &[usize], dtype: FloatDType, device: &Device)
         1 => ParameterTensor::new(Tensor::<1>::from_data(data, options)),
         2 => ParameterTensor::new(Tensor::<2>::from_data(data, options)),
         3 => ParameterTensor::new(Tensor::<3>::from_data(data, options)),
+        4 => ParameterTensor::new(Tensor::<4>::from_data(data, options)),
         _ => return None,
     })
 }

@@ -41,6 +41,9 @@ impl Linears for SparseMoe {
         if let Some(shared) = &mut self.shared_expert {
             shared.for_each_linear(&format!("{path}.shared_expert"), visit);
         }
+        if let Some(gate) = &mut self.shared_expert_gate {
+            visit(&format!("{path}.shared_expert_gate"), gate);
+        }
     }
 }
 

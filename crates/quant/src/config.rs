@@ -52,6 +52,8 @@ const METHODS: &[(&str, &str)] = &[
     ("gguf", "block formats of llama.cpp"),
     ("gptq", "4- or 8-bit integers by second-order rounding"),
     ("hqq", "half-quadratic quantisation"),
+    ("mlx", "integers of MLX, with a scale and a bias for each group"),
+    ("modelopt", "formats of NVIDIA ModelOpt"),
     ("mxfp4", "4-bit floats with a shared exponent"),
     ("mxfp8", "8-bit floats with a shared exponent"),
     ("nvfp4", "4-bit floats with 8-bit scales"),
@@ -87,8 +89,12 @@ impl CheckpointQuantization {
             Some(Value::String(method)) => method.to_lowercase(),
             // bitsandbytes' first files name no method.
             None if flag(object, "load_in_4bit")? || flag(object, "load_in_8bit")? => "bitsandbytes".to_owned(),
-            _ => {
-                let problem = "is missing or no string: name the method, or remove quantization_config".to_owned();
+            None => nameless_method(object).ok_or_else(|| QuantError::InvalidConfig {
+                key: Some("quant_method".to_owned()),
+                problem: "is missing, and nothing else says how the weights are stored: name the method".to_owned(),
+            })?,
+            Some(other) => {
+                let problem = format!("is {other}, but the name of a method is expected");
                 return Err(QuantError::InvalidConfig { key: Some("quant_method".to_owned()), problem });
             }
         };
@@ -140,6 +146,18 @@ impl CheckpointQuantization {
             }
         }
     }
+}
+
+/// The method of a declaration that names none, by what its tool writes.
+fn nameless_method(object: &Map<String, Value>) -> Option<String> {
+    let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
+    // `producer` and `quantization.quant_algo` of hf_quant_config.json, which newer releases copy into config.json.
+    let algorithm = object.get("quantization").and_then(|inner| inner.get("quant_algo"));
+    if has("quant_algo") || has("producer") || algorithm.is_some() {
+        return Some("modelopt".to_owned());
+    }
+    // mlx-lm writes a group size, bits and perhaps a mode, and below the names of modules that differ.
+    (has("group_size") && has("bits")).then(|| "mlx".to_owned())
 }
 
 fn flag(object: &Map<String, Value>, key: &str) -> Result<bool, QuantError> {
@@ -204,6 +222,11 @@ mod tests {
             (json!({"quant_method": "AWQ"}), "awq"),
             (json!({"load_in_8bit": true}), "8 bit"),
             (json!({"quant_method": "from-the-future"}), "from-the-future"),
+            (json!({"group_size": 64, "bits": 4}), "mlx"),
+            (json!({"group_size": 32, "bits": 8, "mode": "affine", "lm_head": false}), "mlx"),
+            (json!({"quant_method": "modelopt", "quant_algo": "FP8"}), "modelopt"),
+            (json!({"quant_algo": "NVFP4", "kv_cache_scheme": {"num_bits": 8}}), "modelopt"),
+            (json!({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}), "modelopt"),
         ] {
             let error = read(value).unwrap().unwrap().check_readable().unwrap_err();
             assert!(error.to_string().contains(name), "{error}");

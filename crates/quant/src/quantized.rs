@@ -55,7 +55,6 @@ impl Layout4bit {
     }
 
     /// How many blocks there are.
-    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "GPUs need it"))]
     pub(crate) fn blocks(&self) -> usize {
         self.blocksize.blocks(self.shape[0] * self.shape[1])
     }
@@ -71,6 +70,14 @@ pub enum Absmax {
 }
 
 impl Absmax {
+    /// Of how many blocks these are the scales.
+    pub fn blocks(&self) -> usize {
+        match self {
+            Self::Plain(scales) => scales.len(),
+            Self::Nested(nested) => nested.codes.len(),
+        }
+    }
+
     /// Bytes of the scales.
     pub fn byte_len(&self) -> usize {
         match self {
@@ -183,6 +190,14 @@ impl Quantized4bit {
             nested @ Absmax::Nested(_) => nested,
         };
         Self { absmax, ..self }
+    }
+
+    /// The same codes with other scales, for instance those of a larger weight of which this one is a part.
+    ///
+    /// # Errors
+    /// [`QuantError::LengthMismatch`] or [`QuantError::InvalidScale`] if they do not fit.
+    pub fn with_absmax(self, absmax: Absmax) -> Result<Self, QuantError> {
+        Self::from_parts(self.quant_type, self.blocksize, self.shape, self.dtype, self.packed, absmax)
     }
 
     /// The whole weight in row-major order, rounded to `T`.

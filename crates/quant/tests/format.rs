@@ -127,6 +127,26 @@ fn tensors_of_another_kind() {
 }
 
 #[test]
+fn codes_under_other_names() {
+    for nested in [false, true] {
+        for (dtype, size) in format::CODE_DTYPES {
+            let mut tensors = written(nested);
+            let codes = tensors.get_mut(P).unwrap();
+            (codes.dtype, codes.shape) = (dtype, vec![600 / size, 1]);
+            assert_eq!(read(&tensors).unwrap(), quantized(nested), "{dtype:?}");
+            for shape in [vec![600 / size], vec![1, 600 / size], vec![600 / size + 1, 1], vec![usize::MAX, 1], vec![]] {
+                let mut tensors = tensors.clone();
+                tensors.get_mut(P).unwrap().shape = shape.clone();
+                assert!(message(&tensors).contains("as many bytes"), "{dtype:?} {shape:?}");
+            }
+        }
+        let mut tensors = written(nested);
+        tensors.get_mut(P).unwrap().dtype = Dtype::I16;
+        assert!(message(&tensors).contains("I16"));
+    }
+}
+
+#[test]
 fn scales_that_were_rearranged_for_one_processor() {
     let mut tensors = written(false);
     let absmax = tensors.get_mut(&Companion::Absmax.of(P)).unwrap();

@@ -1,7 +1,9 @@
 //! The Burn layer against a dense layer of the dequantised weight, with gradients.
 
 use automodel_quant::{Absmax, Blocksize, Elements, Linear4bit, Precision, QuantType, Quantized4bit};
-use burn::module::{Param, ParamId};
+use burn::module::{Module, Param, ParamId};
+use burn::nn::LinearConfig;
+use burn::store::ModuleRecord;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_flex::Flex;
 use half::bf16;
@@ -132,4 +134,52 @@ fn codes_and_scales_that_do_not_fit_are_no_weight() {
     let mut layer = Linear4bit::new(&weight, None, &device);
     layer.weight = Param::initialized(ParamId::new(), Tensor::zeros([128], (&device, DType::I32)));
     assert!(layer.to_quantized().is_none());
+}
+
+#[test]
+fn a_record_loads_into_a_layer_of_the_same_layout_and_no_other() {
+    let device = Device::flex();
+    let layer = |quant_type, blocksize: usize, shape: [usize; 2]| {
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i as f32 * 0.7).sin()).collect();
+        let blocksize = Blocksize::new(blocksize).unwrap();
+        let weight = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(&values)).unwrap();
+        Linear4bit::new(&weight, None, &device)
+    };
+    let saved = || {
+        let bytes = layer(QuantType::Nf4, 64, [64, 64]).into_record().into_bytes().unwrap();
+        ModuleRecord::from_bytes(bytes).unwrap()
+    };
+    let zeros = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [64, 64], Elements::F32(&[0.0; 4096]));
+    let same = Linear4bit::new(&zeros.unwrap(), None, &device).try_load_record(saved()).unwrap();
+    assert_eq!(same.to_quantized(), layer(QuantType::Nf4, 64, [64, 64]).to_quantized());
+    // Codes and scales of all of these have the same shapes.
+    let half = vec![bf16::from_f32(0.5); 4096];
+    let half = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [64, 64], Elements::BF16(&half)).unwrap();
+    for other in [
+        layer(QuantType::Fp4, 64, [64, 64]),
+        layer(QuantType::Nf4, 64, [32, 128]),
+        Linear4bit::new(&half, None, &device),
+    ] {
+        let error = other.try_load_record(saved()).unwrap_err().to_string();
+        assert!(error.contains("read_as"), "{error}");
+    }
+    // The scales of this one have not, but the message may name the layout all the same.
+    assert!(layer(QuantType::Nf4, 128, [64, 64]).try_load_record(saved()).is_err());
+}
+
+#[test]
+fn a_layer_of_burn_is_quantised_the_right_way_round() {
+    let device = Device::flex();
+    for (inputs, outputs) in [(64, 64), (96, 32)] {
+        let linear = LinearConfig::new(inputs, outputs).init(&device);
+        let layer = Linear4bit::from_linear(&linear, QuantType::Nf4, Blocksize::new(32).unwrap()).unwrap();
+        assert_eq!(layer.layout.shape, [outputs, inputs]);
+        let x = Tensor::<2>::random([5, inputs], Distribution::Uniform(-1.0, 1.0), &device);
+        let expected = linear.forward(x.clone());
+        let size = expected.clone().abs().max().into_scalar::<f32>();
+        let error = difference(layer.forward(x.clone()), expected);
+        assert!(error < 0.2 * size, "{error} of {size}");
+        let turned = dense(&layer.to_quantized().unwrap(), &device).transpose();
+        assert!(difference(turned, linear.weight.val()) < 0.05 * size.max(1.0));
+    }
 }

@@ -3,7 +3,7 @@
 //! `cargo run -p automodel-registry --example resolve -- path/to/config.json`
 
 use automodel_config::{Overrides, RawConfig};
-use automodel_registry::{Registry, ResolveOptions};
+use automodel_registry::{Registry, ResolveOptions, unwrap_text_model};
 use std::path::Path;
 
 const QWEN3: &str = r#"{
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => RawConfig::from_str(QWEN3)?,
     };
     let registry = Registry::builtin();
-    let raw = raw.unwrap_text_config();
+    let raw = unwrap_text_model(raw);
     let config = raw.clone().resolve(registry.class_defaults(&raw)?, &Overrides::new())?;
     let resolution = registry.resolve(&config, &ResolveOptions::default())?;
     println!("{}", resolution.reason);

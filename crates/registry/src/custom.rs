@@ -11,9 +11,9 @@ pub struct CustomImplementation {
     pub name: &'static str,
     /// `architectures[0]` that it serves.
     pub architecture: &'static str,
-    /// `model_type` whose configs it reads; its class defaults count instead of those of a family.
+    /// `model_type` whose configs it reads.
     pub model_type: &'static str,
-    /// What its config class assumes for absent keys.
+    /// What its config class assumes for absent keys; they count where it is chosen for a config of its `model_type`.
     pub defaults: &'static ClassDefaults,
     /// Options of its own, besides the config.
     pub options: AcceptedOptions,

@@ -9,10 +9,11 @@ use thiserror::Error;
 pub enum RegistryError {
     /// A config that no family and no custom implementation serves.
     #[error(
-        "model type `{model_type}`{} is not supported{}{}",
+        "model type `{model_type}`{}{} is not supported: {}{}",
         with_architectures(.architectures),
         of_checkpoint(.checkpoint),
-        nearest_hint(.nearest)
+        .missing.unwrap_or("no implementation is registered for it"),
+        misspelt(.nearest)
     )]
     UnsupportedArchitecture {
         /// `model_type` of the config.
@@ -21,8 +22,20 @@ pub enum RegistryError {
         architectures: Vec<String>,
         /// The checkpoint, if known.
         checkpoint: Option<String>,
-        /// Supported model types with similar names.
+        /// What it computes that no implementation does, where that is known.
+        missing: Option<&'static str>,
+        /// Supported model types of which the name may be a misspelling.
         nearest: Vec<String>,
+    },
+    /// A text model inside a larger model that is not known, or whose text model is not served as it runs it.
+    #[error("the text model `{text}` inside a model of type `{wrapper}` is not supported: {reason}")]
+    UnsupportedWrapper {
+        /// `model_type` of the larger model.
+        wrapper: String,
+        /// `model_type` of the text model.
+        text: String,
+        /// Why, as a sentence.
+        reason: String,
     },
     /// A second registration under one name.
     #[error("{what} `{name}` is registered already: ask for replacement, or choose another name")]
@@ -61,6 +74,23 @@ pub enum RegistryError {
         /// Why, and what would be.
         reason: String,
     },
+    /// More parameters than the checkpoint can have.
+    #[error(
+        "the config of model type `{model_type}` describes some {parameters} parameters{}: num_hidden_layers, the number of \
+         experts or that of heads is wrong; correct it",
+        match .tensors {
+            0 => String::new(),
+            tensors => format!(", and the checkpoint has {tensors} tensor(s)"),
+        }
+    )]
+    TooManyParameters {
+        /// `model_type` of the config.
+        model_type: String,
+        /// How many it describes, about.
+        parameters: usize,
+        /// Tensors of the checkpoint; 0 without one.
+        tensors: usize,
+    },
     /// Options that neither the config nor the implementation knows.
     #[error("unknown option{} {}", if .options.len() == 1 { "" } else { "s" }, unknown_options(.options))]
     UnknownOptions {
@@ -82,16 +112,11 @@ fn with_architectures(architectures: &[String]) -> String {
 }
 
 fn of_checkpoint(checkpoint: &Option<String>) -> String {
-    checkpoint.as_ref().map(|checkpoint| format!(", which `{checkpoint}` asks for")).unwrap_or_default()
+    checkpoint.as_ref().map(|checkpoint| format!(" of `{checkpoint}`")).unwrap_or_default()
 }
 
-fn nearest_hint(nearest: &[String]) -> String {
-    let register = "register a family or a custom implementation for it, or see `automodel architectures`";
-    if nearest.is_empty() {
-        format!(": {register}")
-    } else {
-        format!("; the nearest supported are {}: {register}", nearest.join(", "))
-    }
+fn misspelt(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!(" (is it a misspelling of {}?)", nearest.join(" or ")) }
 }
 
 fn unknown_options(options: &[(String, Vec<String>)]) -> String {

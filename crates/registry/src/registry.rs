@@ -2,8 +2,8 @@
 
 use crate::custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation};
 use crate::resolution::{Considered, Implementation, Resolution, ResolveOptions};
-use crate::{Family, RegistryError, families, spec::ModelSpec, weights::WeightMap};
-use automodel_config::{ClassDefaults, RawConfig, ResolvedConfig};
+use crate::{Family, RegistryError, families, lineage, spec::ModelSpec, weights::WeightMap, wrapper};
+use automodel_config::{ClassDefaults, Overrides, RawConfig, ResolvedConfig};
 use std::collections::BTreeMap;
 
 /// Families, custom implementations and compatibility rules.
@@ -14,8 +14,7 @@ use std::collections::BTreeMap;
 ///
 /// let registry = Registry::builtin();
 /// let raw = RawConfig::from_str(r#"{"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}"#)?;
-/// let config = raw.clone().resolve(registry.class_defaults(&raw)?, &Overrides::new())?;
-/// let resolution = registry.resolve(&config, &ResolveOptions::default())?;
+/// let (config, resolution) = registry.resolve_config(&raw, &Overrides::new(), &ResolveOptions::default())?;
 /// let lowered = registry.lower(&config, &resolution)?;
 /// assert_eq!(lowered.spec.expect("families have a spec").layers.len(), 32);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -26,6 +25,13 @@ pub struct Registry {
     custom: Vec<(CustomImplementation, Origin)>,
     rules: Vec<CompatibilityRule>,
 }
+
+/// Parameters that a config may describe without a checkpoint that has them: more than the experts of the largest supported
+/// models, whose weight map takes some 30 MB.
+pub const MOST_PARAMETERS: usize = 65_536;
+
+/// Parameters that one tensor of a checkpoint may stand for on average: the experts of a layer may be one tensor.
+const PARAMETERS_OF_A_TENSOR: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
@@ -131,45 +137,144 @@ impl Registry {
         self.custom_implementations().filter(move |implementation| implementation.tags.contains(&tag))
     }
 
-    /// What the config class of `raw` assumes for absent keys: that of a custom implementation for its `model_type`, else
-    /// the family's.
+    /// Resolves `raw` for the implementation that serves it, and says which one that is: custom before generic, each judged
+    /// by the config as its own class defaults complete it, so that one that is not chosen changes nothing. Of a model around a
+    /// text model, the text model's config is resolved ([`unwrap_text_model`](crate::unwrap_text_model)).
+    ///
+    /// A custom implementation must be registered for `architectures[0]`, pass its compatibility rule and not decline. Its
+    /// class defaults count where its `model_type` is the config's; elsewhere those of the family do.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnsupportedArchitecture`] if nothing serves it, [`RegistryError::Config`] if it cannot be resolved.
+    pub fn resolve_config(
+        &self,
+        raw: &RawConfig,
+        overrides: &Overrides,
+        options: &ResolveOptions,
+    ) -> Result<(ResolvedConfig, Resolution), RegistryError> {
+        let raw = &wrapper::unwrap_text_model(raw.clone().with_class_overrides(overrides));
+        let model_type = model_type_of(raw)?.to_owned();
+        let resolve = |defaults: &ClassDefaults| {
+            raw.clone()
+                .resolve(defaults, overrides)
+                .map_err(|source| RegistryError::Config { model_type: model_type.clone(), source: Box::new(source) })
+        };
+        let family = self.families.get(&model_type);
+        let of_family = family.map(|family| resolve(family.defaults));
+        let own_defaults = |known: &CustomImplementation| known.model_type == model_type;
+
+        let mut considered = Vec::new();
+        let mut refused = None;
+        for candidate in self.custom_implementations().filter(|known| own_defaults(known) || family.is_some()) {
+            let config = match (&of_family, own_defaults(candidate)) {
+                (Some(config), false) => config.as_ref().ok().cloned(),
+                _ => match resolve(candidate.defaults) {
+                    Ok(config) => Some(config),
+                    Err(error) => {
+                        refused.get_or_insert(error);
+                        None
+                    }
+                },
+            };
+            let Some(config) = config.filter(|config| serves(candidate, config)) else { continue };
+            match self.judge(candidate, &config, options) {
+                Ok(()) => {
+                    considered.push(Considered::new(candidate, "chosen".to_owned()));
+                    let resolution = Resolution::custom(candidate, &config, &model_type, considered);
+                    return Ok((config, resolution));
+                }
+                Err(verdict) => considered.push(Considered::new(candidate, verdict)),
+            }
+        }
+        match of_family {
+            Some(config) => {
+                let config = config?;
+                let resolution = self.generic(&config, &model_type, considered)?;
+                Ok((config, resolution))
+            }
+            None => Err(refused.unwrap_or_else(|| self.unsupported(&model_type, raw.architectures()))),
+        }
+    }
+
+    /// What the config class of the implementation that serves `raw` assumes for absent keys, see
+    /// [`resolve_config`](Self::resolve_config); where none does, what an implementation of its `model_type` assumes.
     ///
     /// # Errors
     /// [`RegistryError::UnsupportedArchitecture`] for a model type that nobody knows.
     pub fn class_defaults(&self, raw: &RawConfig) -> Result<&'static ClassDefaults, RegistryError> {
         let model_type = model_type_of(raw)?;
-        let custom = self.custom.iter().find(|(implementation, _)| implementation.model_type == model_type);
-        if let Some((implementation, _)) = custom {
-            return Ok(implementation.defaults);
-        }
-        match self.families.get(model_type) {
-            Some(family) => Ok(family.defaults),
-            None => Err(self.unsupported(model_type, raw.architectures())),
+        let own = || self.custom_implementations().find(|known| known.model_type == model_type);
+        let chosen = self.resolve_config(raw, &Overrides::new(), &ResolveOptions::default()).ok();
+        let chosen = chosen.and_then(|(_, resolution)| match resolution.implementation {
+            Implementation::Custom { name } => self.custom_named(&name).filter(|known| known.model_type == model_type),
+            Implementation::Generic { .. } => None,
+        });
+        match (chosen, self.families.get(model_type)) {
+            (Some(custom), _) => Ok(custom.defaults),
+            (None, Some(family)) => Ok(family.defaults),
+            (None, None) => match own() {
+                Some(custom) => Ok(custom.defaults),
+                None => Err(self.unsupported(model_type, raw.architectures())),
+            },
         }
     }
 
-    /// Chooses the implementation for `config` and keeps the reason.
+    /// Chooses the implementation for `config`, which is resolved already, and keeps the reason.
     ///
-    /// Custom before generic, unless the generic one is forced; a custom implementation must be registered for
-    /// `architectures[0]`, pass its compatibility rule and not decline.
+    /// As [`resolve_config`](Self::resolve_config), but that all are judged by the same config.
     ///
     /// # Errors
     /// [`RegistryError::UnsupportedArchitecture`] if neither serves it.
     pub fn resolve(&self, config: &ResolvedConfig, options: &ResolveOptions) -> Result<Resolution, RegistryError> {
         let model_type = effective_model_type(config.model_type(), config.peek("layer_types"));
-        let architecture = config.architectures().first().cloned();
         let mut considered = Vec::new();
-        if let Some(chosen) = self.choose_custom(config, architecture.as_deref(), options, &mut considered) {
-            return Ok(Resolution {
-                architecture,
-                model_type: model_type.to_owned(),
-                reason: format!(
-                    "the custom implementation `{}` is registered for `{}` and compatible with this config",
-                    chosen.name, chosen.architecture
-                ),
-                implementation: Implementation::Custom { name: chosen.name.to_owned() },
-                considered,
-            });
+        for candidate in self.custom_implementations().filter(|known| serves(known, config)) {
+            match self.judge(candidate, config, options) {
+                Ok(()) => {
+                    considered.push(Considered::new(candidate, "chosen".to_owned()));
+                    return Ok(Resolution::custom(candidate, config, model_type, considered));
+                }
+                Err(verdict) => considered.push(Considered::new(candidate, verdict)),
+            }
+        }
+        self.generic(config, model_type, considered)
+    }
+
+    /// Whether a custom implementation serves a config of its architecture; the error is why not.
+    fn judge(
+        &self,
+        candidate: &CustomImplementation,
+        config: &ResolvedConfig,
+        options: &ResolveOptions,
+    ) -> Result<(), String> {
+        if options.force_generic {
+            return Err("the generic implementation was forced".to_owned());
+        }
+        if let Some(rule) = self.rule_of(candidate.architecture).filter(|rule| !rule.fits(config)) {
+            return Err(format!("not compatible: {}", rule.reason));
+        }
+        candidate.supports.map_or(Ok(()), |supports| supports(config)).map_err(|reason| format!("declined: {reason}"))
+    }
+
+    fn rule_of(&self, architecture: &str) -> Option<&CompatibilityRule> {
+        self.rules.iter().rev().find(|rule| rule.architecture == architecture)
+    }
+
+    /// The generic decoder, after custom implementations were considered.
+    fn generic(
+        &self,
+        config: &ResolvedConfig,
+        model_type: &str,
+        mut considered: Vec<Considered>,
+    ) -> Result<Resolution, RegistryError> {
+        let architecture = config.architectures().first().cloned();
+        if considered.is_empty()
+            && let Some(architecture) = &architecture
+            && let Some(rule) = self.rule_of(architecture)
+        {
+            let verdict = if rule.fits(config) { "compatible" } else { "not compatible" };
+            let verdict = format!("config {verdict} by rule, but no custom implementation is registered for it");
+            considered.push(Considered { name: architecture.clone(), verdict });
         }
         let Some(family) = self.families.get(model_type) else {
             return Err(self.unsupported(model_type, config.architectures().to_vec()));
@@ -187,42 +292,26 @@ impl Registry {
         })
     }
 
-    fn choose_custom(
-        &self,
-        config: &ResolvedConfig,
-        architecture: Option<&str>,
-        options: &ResolveOptions,
-        considered: &mut Vec<Considered>,
-    ) -> Option<&CustomImplementation> {
-        let architecture = architecture?;
-        let rule = self.rules.iter().rev().find(|rule| rule.architecture == architecture);
-        let mut note = |name: &str, verdict: String| considered.push(Considered { name: name.to_owned(), verdict });
-        let mut registered = false;
-        for (candidate, _) in self.custom.iter().filter(|(known, _)| known.architecture == architecture) {
-            registered = true;
-            if options.force_generic {
-                note(candidate.name, "the generic implementation was forced".to_owned());
-            } else if let Some(rule) = rule.filter(|rule| !rule.fits(config)) {
-                note(candidate.name, format!("not compatible: {}", rule.reason));
-            } else if let Some(Err(reason)) = candidate.supports.map(|supports| supports(config)) {
-                note(candidate.name, format!("declined: {reason}"));
-            } else {
-                note(candidate.name, "chosen".to_owned());
-                return Some(candidate);
-            }
-        }
-        if let Some(rule) = rule.filter(|_| !registered) {
-            let verdict = if rule.fits(config) { "compatible" } else { "not compatible" };
-            note(architecture, format!("config {verdict} by rule, but no custom implementation is registered for it"));
-        }
-        None
-    }
-
-    /// Lowers `config` for the implementation that was chosen, and checks that every key was read.
+    /// Lowers `config` for the implementation that was chosen.
     ///
     /// # Errors
-    /// What the family or the custom implementation finds wrong with the config.
+    /// What the family or the custom implementation finds wrong with the config, and
+    /// [`RegistryError::TooManyParameters`] for more of them than [`MOST_PARAMETERS`](crate::MOST_PARAMETERS).
     pub fn lower(&self, config: &ResolvedConfig, resolution: &Resolution) -> Result<Lowered, RegistryError> {
+        self.lower_for(config, resolution, 0)
+    }
+
+    /// [`lower`](Self::lower) for a checkpoint of so many tensors, which may have that many more parameters: what a few
+    /// numbers of a config describe takes no more memory than the files that are to fill it.
+    ///
+    /// # Errors
+    /// As [`lower`](Self::lower).
+    pub fn lower_for(
+        &self,
+        config: &ResolvedConfig,
+        resolution: &Resolution,
+        tensors: usize,
+    ) -> Result<Lowered, RegistryError> {
         match &resolution.implementation {
             Implementation::Custom { name } => {
                 let implementation = self.custom_named(name).ok_or_else(|| RegistryError::CustomLowering {
@@ -238,7 +327,10 @@ impl Registry {
                     .ok_or_else(|| self.unsupported(config.model_type(), config.architectures().to_vec()))?;
                 let spec = (family.lower)(config)?;
                 family.ignored_keys.iter().for_each(|key| config.mark_read(key));
-                let weights = family.layout.weight_map(&spec);
+                check_count(config, family.layout.parameter_count(&spec), tensors)?;
+                wrapper::check(config, &spec)?;
+                let mut weights = family.layout.weight_map(&spec);
+                weights.prefixes.splice(0..0, wrapper::prefix(config));
                 Ok(Lowered { spec: Some(spec), weights })
             }
         }
@@ -261,12 +353,27 @@ impl Registry {
     fn unsupported(&self, model_type: &str, architectures: Vec<String>) -> RegistryError {
         let known = self.families.keys().map(String::as_str).chain(self.custom_implementations().map(|c| c.model_type));
         RegistryError::UnsupportedArchitecture {
-            nearest: crate::nearest::nearest(model_type, known),
+            missing: lineage::missing(model_type),
+            nearest: lineage::misspelt(model_type, known),
             model_type: model_type.to_owned(),
             architectures,
             checkpoint: None,
         }
     }
+}
+
+/// Whether a custom implementation is for the config's architecture.
+fn serves(candidate: &CustomImplementation, config: &ResolvedConfig) -> bool {
+    config.architectures().first().is_some_and(|architecture| architecture == candidate.architecture)
+}
+
+/// Refuses a weight map that would be out of proportion to the files it is for.
+fn check_count(config: &ResolvedConfig, parameters: usize, tensors: usize) -> Result<(), RegistryError> {
+    let most = MOST_PARAMETERS.saturating_add(tensors.saturating_mul(PARAMETERS_OF_A_TENSOR));
+    if parameters <= most {
+        return Ok(());
+    }
+    Err(RegistryError::TooManyParameters { model_type: config.model_type().to_owned(), parameters, tensors })
 }
 
 fn model_type_of(raw: &RawConfig) -> Result<&str, RegistryError> {

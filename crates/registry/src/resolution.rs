@@ -1,5 +1,7 @@
 //! Which implementation serves a config, and why.
 
+use crate::CustomImplementation;
+use automodel_config::ResolvedConfig;
 use serde::Serialize;
 
 /// What the caller asks of a resolution.
@@ -47,4 +49,31 @@ pub struct Considered {
     pub name: String,
     /// Chosen, or why not.
     pub verdict: String,
+}
+
+impl Considered {
+    pub(crate) fn new(implementation: &CustomImplementation, verdict: String) -> Self {
+        Self { name: implementation.name.to_owned(), verdict }
+    }
+}
+
+impl Resolution {
+    /// The choice of a custom implementation.
+    pub(crate) fn custom(
+        chosen: &CustomImplementation,
+        config: &ResolvedConfig,
+        model_type: &str,
+        considered: Vec<Considered>,
+    ) -> Self {
+        Self {
+            architecture: config.architectures().first().cloned(),
+            model_type: model_type.to_owned(),
+            reason: format!(
+                "the custom implementation `{}` is registered for `{}` and compatible with this config",
+                chosen.name, chosen.architecture
+            ),
+            implementation: Implementation::Custom { name: chosen.name.to_owned() },
+            considered,
+        }
+    }
 }

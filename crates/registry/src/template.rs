@@ -14,6 +14,8 @@ pub struct Keys {
     pub activation: &'static str,
     /// Width of the MLP.
     pub intermediate_size: &'static str,
+    /// Number of key-value heads, where the family has such a key.
+    pub num_key_value_heads: Option<&'static str>,
     /// Width of a head, where the family has such a key.
     pub head_dim: Option<&'static str>,
 }
@@ -24,6 +26,7 @@ impl Keys {
         norm_eps: "rms_norm_eps",
         activation: "hidden_act",
         intermediate_size: "intermediate_size",
+        num_key_value_heads: Some("num_key_value_heads"),
         head_dim: Some("head_dim"),
     };
 }
@@ -67,8 +70,9 @@ impl Template {
         let at = |source| RegistryError::Config { model_type: model_type.clone(), source: Box::new(source) };
         let hidden_size = config.usize("hidden_size").map_err(at)?;
         let heads = config.usize("num_attention_heads").map_err(at)?;
-        let key_value_heads = config.usize_or_null("num_key_value_heads").map_err(at)?.unwrap_or(heads);
-        let head_dim = keys.head_dim.map(|key| config.usize_or_null(key)).transpose().map_err(at)?.flatten();
+        let given = |key: Option<&str>| key.map_or(Ok(None), |key| config.usize_or_null(key)).map_err(at);
+        let key_value_heads = given(keys.num_key_value_heads)?.unwrap_or(heads);
+        let head_dim = given(keys.head_dim)?;
         let head_dim = match head_dim {
             Some(head_dim) => head_dim,
             None if hidden_size % heads == 0 => hidden_size / heads,
@@ -205,14 +209,15 @@ impl Template {
     }
 }
 
-/// More layers than this are a mistake in the config, not a model.
-const MAX_LAYERS: usize = 4096;
+/// More layers than this are a mistake, not a model; the table of ranges in `config` has the same bound for
+/// `num_hidden_layers`.
+const MOST_LAYERS: usize = 1 << 10;
 
 fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryError> {
-    if layers <= MAX_LAYERS {
+    if layers <= MOST_LAYERS {
         return Ok(());
     }
-    let problem = format!("num_hidden_layers is {layers}, more than any model's ({MAX_LAYERS}): correct it");
+    let problem = format!("num_hidden_layers is {layers}, more than any model's ({MOST_LAYERS}): correct it");
     Err(RegistryError::InconsistentConfig { model_type: model_type.to_owned(), problem })
 }
 

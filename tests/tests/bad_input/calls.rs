@@ -1,8 +1,9 @@
 //! Calls that ask a sound model for what it cannot do.
 
-use crate::support::{assert_says, checkpoint, load, message};
+use crate::support::{assert_says, checkpoint, copy_of, edit_json, load, message};
 use automodel::generation::{GenerationOptions, Prompt};
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
+use std::fs;
 use std::ops::ControlFlow;
 
 fn fixture(name: &str) -> AutoModel {
@@ -67,11 +68,59 @@ fn a_sequence_longer_than_learned_positions() {
 fn text_without_a_tokenizer() {
     let model = fixture("llama");
     let said = message(&model.generate_text("hello").unwrap_err());
-    assert_says(&said, &["needs a tokenizer", "token ids"]);
-    assert_says(
-        &message(&model.chat_prompt(&[], &Default::default()).unwrap_err()),
-        &["no tokenizer", "tokenizer.json"],
-    );
+    assert_says(&said, &["no `tokenizer.json`", "token ids"]);
+    let said = message(&model.chat_prompt(&[], &Default::default()).unwrap_err());
+    assert_says(&said, &["no `tokenizer.json`", "token ids"]);
+}
+
+#[test]
+fn text_with_a_vocabulary_in_another_format() {
+    for found in ["vocab.json", "tekken.json", "tiktoken.model", "tokenizer.model", "spiece.model"] {
+        let directory = copy_of("llama");
+        fs::write(directory.path().join(found), "{}").unwrap();
+        let model = load(directory.path()).unwrap();
+        let said = message(&model.generate_text("hello").unwrap_err());
+        assert_says(&said, &[&format!("`{found}`"), "no `tokenizer.json`", "save_pretrained"]);
+        // Token ids need none.
+        assert!(model.generate(&[vec![1].into()], &new_tokens(1), &mut |_| ControlFlow::Continue(())).is_ok());
+    }
+}
+
+#[test]
+fn settings_of_the_checkpoint_that_make_no_sense() {
+    let directory = copy_of("llama");
+    let file = directory.path().join("generation_config.json");
+    let generate = |settings: &str, options: GenerationOptions| {
+        fs::write(&file, settings).unwrap();
+        let model = load(directory.path()).unwrap();
+        model.generate(&[vec![1].into()], &options, &mut |_| ControlFlow::Continue(()))
+    };
+    let settings = r#"{"top_k": -1, "temperature": Infinity, "top_p": "most"}"#;
+    assert!(generate(settings, new_tokens(1)).is_ok());
+    let sampled = GenerationOptions { do_sample: Some(true), ..new_tokens(1) };
+    let said = message(&generate(settings, sampled).unwrap_err());
+    assert_says(&said, &["`temperature` is inf", "generation_config.json", "correct it"]);
+    let said = message(&generate(r#"{"eos_token_id": "</s>"}"#, new_tokens(1)).unwrap_err());
+    assert_says(&said, &["`eos_token_id`", "generation_config.json"]);
+    let said = message(&generate("{}", GenerationOptions { top_p: Some(0.5), ..new_tokens(1) }).unwrap_err());
+    assert_says(&said, &["`top_p` = 0.5", "no effect", "do_sample"]);
+}
+
+#[test]
+fn a_config_without_a_generation_config_says_how_to_generate() {
+    let directory = copy_of("llama");
+    let new = || {
+        let model = load(directory.path()).unwrap();
+        let report =
+            model.generate(&[vec![1, 5].into()], &GenerationOptions::default(), &mut |_| ControlFlow::Continue(()));
+        report.unwrap().texts[0].token_ids.len()
+    };
+    edit_json(directory.path(), "config.json", |config| config["max_length"] = 9.into());
+    fs::write(directory.path().join("generation_config.json"), "{}").unwrap();
+    assert_eq!(new(), 20, "a generation config has the only word");
+    fs::remove_file(directory.path().join("generation_config.json")).unwrap();
+    edit_json(directory.path(), "config.json", |config| config["eos_token_id"] = serde_json::Value::Null);
+    assert_eq!(new(), 7);
 }
 
 #[test]

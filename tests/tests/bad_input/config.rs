@@ -1,7 +1,7 @@
 //! Configs that make no sense, or ask for what there is not.
 
 use super::refusal;
-use crate::support::{assert_says, copy_of, edit_json, load, message};
+use crate::support::{assert_says, copy_of, edit_json, message};
 use automodel::AutoModelForCausalLM;
 use serde_json::{Value, json};
 use std::fs;
@@ -75,13 +75,30 @@ fn absurd_sizes() {
         let said = refusal_with("llama", &[(key, value)]);
         assert!(said.contains(key) || said.contains("too large to address"), "{said}");
     }
-    let layers = refusal_with("llama", &[("num_hidden_layers", json!(1_000_000_000))]);
-    assert_says(&layers, &["num_hidden_layers is 1000000000", "more than any model's", "correct it"]);
-    let experts = refusal_with("mixtral", &[("num_local_experts", json!(1_000_000_000))]);
-    assert_says(&experts, &["1000000000 experts", "correct the config"]);
-    // A size that could be addressed costs nothing before the files contradict it.
-    let wide = refusal_with("llama", &[("hidden_size", json!(1 << 30))]);
-    assert_says(&wide, &["`model.embed_tokens.weight` is [96, 32] and should be [96, 1073741824]"]);
+    for (fixture, key) in
+        [("llama", "num_hidden_layers"), ("mixtral", "num_local_experts"), ("llama", "num_attention_heads")]
+    {
+        let said = refusal_with(fixture, &[(key, json!(1_000_000_000))]);
+        assert_says(&said, &[&format!("`{key}` is 1000000000"), "must be an integer from ", "correct the file"]);
+    }
+    // A size that a model could have costs nothing before the files contradict it.
+    let wide = refusal_with("llama", &[("hidden_size", json!(1 << 20))]);
+    assert_says(&wide, &["`model.embed_tokens.weight` is [96, 32] and should be [96, 1048576]"]);
+}
+
+#[test]
+fn numbers_out_of_range() {
+    for (fixture, key, value) in [
+        ("olmoe-clip_qkv", "clip_qkv", json!(-1)),
+        ("granite", "logits_scaling", json!(0)),
+        ("gemma2", "final_logit_softcapping", json!(-30.0)),
+        ("gemma2", "query_pre_attn_scalar", json!(0)),
+        ("llama", "rms_norm_eps", json!(-1e-6)),
+        ("llama", "rms_norm_eps", json!(1e300)),
+    ] {
+        let said = refusal_with(fixture, &[(key, value)]);
+        assert_says(&said, &[&format!("`{key}` is "), "must be a number from ", "correct the file or override"]);
+    }
 }
 
 #[test]
@@ -107,15 +124,72 @@ fn more_experts_for_a_token_than_there_are() {
 }
 
 #[test]
-fn an_unknown_architecture_names_the_nearest() {
+fn an_unknown_architecture_is_told_with_what_it_lacks() {
+    for (model_type, parts) in [
+        ("lama", &["is not supported", "no implementation is registered for it", "misspelling of llama?"][..]),
+        ("deepseek_v3", &["is not supported: multi-head latent attention is not implemented"]),
+        ("qwen33", &["is not supported: no implementation is registered for it"]),
+        ("minimax", &["is not supported: its linear attention"]),
+    ] {
+        let directory = copy_of("llama");
+        edit_json(directory.path(), "config.json", |config| {
+            config["model_type"] = json!(model_type);
+            config["architectures"] = json!(["StrangeForCausalLM"]);
+        });
+        let said = refusal(directory.path());
+        let named = format!("model type `{model_type}` (architectures: StrangeForCausalLM) of `");
+        assert_says(&said, &[&named, directory.path().to_str().unwrap()]);
+        assert_says(&said, parts);
+        assert_eq!(said.contains("misspelling"), model_type == "lama", "{said}");
+    }
+}
+
+#[test]
+fn a_text_model_in_an_unknown_wrapper() {
     let directory = copy_of("llama");
     edit_json(directory.path(), "config.json", |config| {
-        config["model_type"] = json!("qwen33");
-        config["architectures"] = json!(["Qwen33ForCausalLM"]);
+        let text = std::mem::take(config);
+        *config = json!({"model_type": "seer", "architectures": ["SeerForConditionalGeneration"], "text_config": text});
     });
-    let said = refusal(directory.path());
-    let checkpoint = directory.path().to_str().unwrap();
-    assert_says(&said, &["`qwen33`", "Qwen33ForCausalLM", checkpoint, "nearest supported are qwen3", "register"]);
+    assert_says(&refusal(directory.path()), &["text model `llama`", "inside a model of type `seer`", "not known here"]);
+}
+
+#[test]
+fn weights_of_other_tools() {
+    for (key, declared, method) in [
+        ("quantization", json!({"group_size": 64, "bits": 4}), "mlx"),
+        ("quantization_config", json!({"group_size": 64, "bits": 4, "mode": "affine"}), "mlx"),
+        (
+            "quantization_config",
+            json!({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}),
+            "modelopt",
+        ),
+        ("compression_config", json!({"quant_method": "compressed-tensors"}), "compressed-tensors"),
+    ] {
+        let said = refusal_with("llama", &[(key, declared)]);
+        assert_says(&said, &[method]);
+        assert!(!said.contains("remove quantization_config") && !said.contains("nothing reads"), "{said}");
+    }
+}
+
+#[test]
+fn an_embedding_model_and_a_reward_model() {
+    let said = refusal_with("llama", &[("is_causal", json!(false))]);
+    assert_says(&said, &["`is_causal` is false", "no causal language model", "later ones"]);
+    for (head, what) in [(None, "embedding model"), (Some("score.weight"), "reward model")] {
+        let directory = copy_of("llama");
+        let path = directory.path().join("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let others = tensors.iter().filter_map(|(name, view)| match (name, head) {
+            ("lm_head.weight", None) => None,
+            ("lm_head.weight", Some(head)) => Some((head, view)),
+            _ => Some((name, view)),
+        });
+        safetensors::serialize_to_file(others, None, &path).unwrap();
+        let said = refusal(directory.path());
+        assert_says(&said, &["`lm_head.weight`", what, "no logits of tokens"]);
+    }
 }
 
 #[test]
@@ -166,12 +240,4 @@ fn overrides_are_checked_as_files_are() {
     let model = AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap());
     let said = message(&model.config_override("num_key_value_heads", -1).load().unwrap_err());
     assert_says(&said, &["`num_key_value_heads` is -1", "from an override"]);
-}
-
-#[test]
-fn a_generation_config_that_makes_no_sense() {
-    let directory = copy_of("llama");
-    fs::write(directory.path().join("generation_config.json"), "{\"eos_token_id\": \"</s>\"}").unwrap();
-    let said = message(&load(directory.path()).unwrap_err());
-    assert_says(&said, &["`eos_token_id`", "generation_config.json"]);
 }

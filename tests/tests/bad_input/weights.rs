@@ -1,9 +1,11 @@
 //! Files of weights that are missing, damaged, or of another model.
 
 use super::{edit_shard, refusal};
-use crate::support::{assert_says, copy_of, edit_json, load, message};
+use crate::support::{assert_says, checkpoint, copy_of, edit_json, load, message};
 use automodel::generation::GenerationOptions;
+use automodel::loader::QuantizationConfig;
 use automodel::{AutoModel, AutoModelForCausalLM};
+use safetensors::{SafeTensors, serialize_to_file, tensor::TensorView};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -75,19 +77,117 @@ fn an_index_that_names_a_file_outside() {
     assert_says(&said, &[INDEX, &format!("\"../{SHARD}\""), "`..` part", "inside the checkpoint's directory"]);
 }
 
+/// The warnings of the sharded fixture with another index, which must change nothing else: transformers takes the names of
+/// the shards from it, and what they hold from the shards.
+fn warnings_with(edit: impl FnOnce(&mut serde_json::Map<String, Value>)) -> String {
+    let directory = sharded();
+    edit_json(directory.path(), INDEX, |index| edit(index["weight_map"].as_object_mut().unwrap()));
+    let model = load(directory.path()).unwrap();
+    let logits = |model: &AutoModel| model.logits(&[1, 2, 3]).unwrap().into_data().try_into_vec::<f32>().unwrap();
+    assert!(logits(&model) == logits(&load(sharded().path()).unwrap()));
+    model.report().unwrap().warnings.join("\n")
+}
+
 #[test]
 fn an_index_that_names_the_wrong_shard() {
-    let directory = sharded();
-    let other = "model-00001-of-00003.safetensors";
     let mut moved = String::new();
-    edit_json(directory.path(), INDEX, |index| {
-        let (tensor, shard) =
-            index["weight_map"].as_object_mut().unwrap().iter_mut().find(|(_, shard)| *shard == SHARD).unwrap();
-        moved = format!("`{tensor}` is in {other}");
-        *shard = json!(other);
+    let said = warnings_with(|map| {
+        let (tensor, shard) = map.iter_mut().find(|(_, shard)| *shard == SHARD).unwrap();
+        moved = format!("1 tensor(s) are in another shard than {INDEX} says, `{tensor}` first");
+        *shard = json!("model-00001-of-00003.safetensors");
     });
-    let held_by = format!("it is in {SHARD}");
-    assert_says(&refusal(directory.path()), &[INDEX, &moved, &held_by, "download both again"]);
+    assert_says(&said, &[&moved]);
+}
+
+#[test]
+fn an_index_with_a_tensor_that_no_shard_has() {
+    let said = warnings_with(|map| {
+        map.insert("model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(), json!(SHARD));
+    });
+    assert_says(&said, &["1 tensor(s)", "`model.layers.0.self_attn.rotary_emb.inv_freq`", "in no shard"]);
+    // One that is needed is missing, and the index is to blame.
+    let directory = sharded();
+    edit_json(directory.path(), "config.json", |config| config["num_hidden_layers"] = json!(3));
+    let missing = "model.layers.2.mlp.up_proj.weight";
+    edit_json(directory.path(), INDEX, |index| index["weight_map"][missing] = json!(SHARD));
+    let blame = format!("`{missing}` (the index says that it is in {SHARD}");
+    assert_says(&refusal(directory.path()), &["9 tensor(s) missing", &blame, "download both again"]);
+}
+
+/// Writes the tensor `from` of `directory` into a shard of its own, under the name `to`.
+fn add_shard(directory: &Path, from: &str, to: &str, edit: impl FnOnce(&mut Vec<u8>)) {
+    const COPY: &str = "model-00004-of-00003.safetensors";
+    let index: Value = serde_json::from_slice(&fs::read(directory.join(INDEX)).unwrap()).unwrap();
+    let shard = index["weight_map"][from].as_str().unwrap();
+    let bytes = fs::read(directory.join(shard)).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let view = tensors.tensor(from).unwrap();
+    let mut data = view.data().to_vec();
+    edit(&mut data);
+    let copy = TensorView::new(view.dtype(), view.shape().to_vec(), &data).unwrap();
+    serialize_to_file([(to, copy)], None, &directory.join(COPY)).unwrap();
+    edit_json(directory, INDEX, |index| index["weight_map"]["added"] = json!(COPY));
+}
+
+#[test]
+fn a_tensor_in_two_shards() {
+    let norm = "model.norm.weight";
+    let directory = sharded();
+    add_shard(directory.path(), norm, norm, |_| {});
+    let model = load(directory.path()).unwrap();
+    assert_says(&model.report().unwrap().warnings.join("\n"), &["in more than one shard", norm, "must be equal"]);
+
+    let directory = sharded();
+    add_shard(directory.path(), norm, norm, |bytes| bytes[1] ^= 1);
+    let pretrained = || AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap());
+    let out = directory.path().join("out");
+    for said in [
+        message(&load(directory.path()).unwrap_err()),
+        message(&pretrained().quantize_checkpoint(&out, &QuantizationConfig::nf4(), &Default::default()).unwrap_err()),
+    ] {
+        assert_says(&said, &[norm, "with other values", "model-00004-of-00003.safetensors", "another checkpoint"]);
+    }
+
+    // Of another shape already the headers tell.
+    let directory = sharded();
+    add_shard(directory.path(), "model.layers.0.mlp.up_proj.weight", norm, |_| {});
+    assert_says(&refusal(directory.path()), &[norm, "model-00004-of-00003.safetensors"]);
+
+    // What nothing reads may differ.
+    let directory = sharded();
+    edit_json(directory.path(), "config.json", |config| config["num_hidden_layers"] = json!(1));
+    let unread = "model.layers.1.mlp.up_proj.weight";
+    add_shard(directory.path(), unread, unread, |bytes| bytes[1] ^= 1);
+    load(directory.path()).unwrap();
+}
+
+#[test]
+fn an_adapter_beside_the_model_is_named() {
+    let directory = copy_of("llama");
+    fs::write(directory.path().join("adapter_config.json"), r#"{"base_model_name_or_path": "org/base"}"#).unwrap();
+    let model = load(directory.path()).unwrap();
+    assert_says(&model.report().unwrap().warnings.join("\n"), &["adapter_config.json", "`org/base`", "not applied"]);
+    let summary = AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap()).inspect().unwrap();
+    assert_says(&summary.warnings.join("\n"), &["adapter_config.json", "not applied"]);
+}
+
+#[test]
+fn an_adapter_alone_is_called_one() {
+    for (config, parts) in [
+        (Some(r#"{"peft_type": "LORA", "base_model_name_or_path": "org/base"}"#), ["adapter (PEFT)", "`org/base`"]),
+        (Some("not JSON"), ["adapter (PEFT)", "its base model"]),
+        (None, ["adapter (PEFT)", "its base model"]),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("adapter_model.safetensors"), b"x").unwrap();
+        if let Some(config) = config {
+            fs::write(directory.path().join("adapter_config.json"), config).unwrap();
+        }
+        assert_says(&refusal(directory.path()), &parts);
+        // Some adapters carry the config of their base.
+        fs::copy(checkpoint("llama").join("config.json"), directory.path().join("config.json")).unwrap();
+        assert_says(&refusal(directory.path()), &parts);
+    }
 }
 
 #[test]

@@ -1,16 +1,25 @@
 //! Which implementation is built, from where, and with which attention.
 
 use super::{TOKENS, fixture, logits};
-use crate::support::{assert_says, checkpoint, copy_of, message};
+use crate::support::{assert_says, checkpoint, copy_of, edit_json, message};
 use automodel::attention::{SdpaBackend, SdpaConstraints, SdpaMethod};
-use automodel::config::{ClassDefaults, ResolvedConfig};
-use automodel::models::{CausalLm, Decoder, DecoderOptions, ModelFactory};
-use automodel::registry::{
-    AcceptedOptions, CustomImplementation, Implementation, Lowered, Registration, Registry, RegistryError,
-    ResolveOptions,
+use automodel::config::{ClassDefaults, DefaultValue, Overrides, RawConfig, ResolvedConfig};
+use automodel::loader::QuantizationConfig;
+use automodel::models::parameters::{self, ParameterTensor};
+use automodel::models::{
+    CacheOptions, CausalLm, DecodeCache, Decoder, DecoderOptions, LogitsFor, ModelError, ModelFactory, TokenBatch,
 };
-use automodel::{AutoModelForCausalLM, FromPretrained};
+use automodel::registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
+use automodel::registry::{
+    AcceptedOptions, CompatibilityRule, CustomImplementation, Implementation, Lowered, Registration, Registry,
+    RegistryError, ResolveOptions,
+};
+use automodel::{AutoModelForCausalLM, Device, FromPretrained};
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use safetensors::tensor::TensorView;
 use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 static DEFAULTS: ClassDefaults = ClassDefaults { values: &[], aliases: &[] };
@@ -129,4 +138,224 @@ fn inspecting_and_loading_agree() {
     assert_eq!(summary.mapped_bytes, model.report().unwrap().mapped_bytes);
     assert_eq!(summary.directory, checkpoint("qwen3_moe-sharded"));
     assert_eq!(model.logits(&TOKENS).unwrap().dims(), [TOKENS.len(), 96]);
+}
+
+/// The mathematics of a config, by a registry that knows no custom implementation.
+fn mathematics(builder: FromPretrained) -> automodel::registry::spec::ModelSpec {
+    builder.inspect().unwrap().prepared.lowered.spec.clone().expect("the generic decoder has a spec")
+}
+
+#[test]
+fn a_registration_changes_nothing_for_the_generic_decoder() {
+    /// Other than Llama's in everything that counts.
+    static SMALL: ClassDefaults = ClassDefaults {
+        values: &[
+            ("hidden_size", DefaultValue::Int(64)),
+            ("rms_norm_eps", DefaultValue::Float(0.01)),
+            ("hidden_act", DefaultValue::Str("relu")),
+            ("rope_theta", DefaultValue::Float(7.0)),
+        ],
+        aliases: &[],
+    };
+    let declines: fn(&ResolvedConfig) -> Result<(), String> = |_| Err("it never serves anything".to_owned());
+    let own = CustomImplementation { model_type: "llama", defaults: &SMALL, ..OWN };
+    let with = |implementation: CustomImplementation, rule: bool| {
+        let mut registry = Registry::builtin();
+        registry.register_custom(implementation, Registration::New).unwrap();
+        if rule {
+            registry.add_rule(CompatibilityRule {
+                architecture: "LlamaForCausalLM",
+                any_of: &["special"],
+                reason: "only configs with `special` describe it",
+            });
+        }
+        registry
+    };
+    // A config that leaves to its class what the two classes differ in.
+    let directory = copy_of("llama");
+    edit_json(directory.path(), "config.json", |config| {
+        for key in ["rms_norm_eps", "hidden_act"] {
+            config.as_object_mut().unwrap().remove(key).unwrap();
+        }
+    });
+    let plain = || AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap());
+    let expected = mathematics(plain());
+    let cases = [
+        ("forced", plain().registry(with(own, false)).force_generic(true)),
+        ("rule", plain().registry(with(own, true))),
+        ("declined", plain().registry(with(CustomImplementation { supports: Some(declines), ..own }, false))),
+        ("other", plain().registry(with(CustomImplementation { architecture: "OtherForCausalLM", ..own }, false))),
+    ];
+    for (case, builder) in cases {
+        assert!(mathematics(builder) == expected, "{case}");
+    }
+    let chosen = plain().registry(with(own, false)).inspect().unwrap().prepared;
+    assert_eq!(chosen.config.f64("rms_norm_eps").unwrap(), 0.01, "what is chosen has its own");
+
+    // With more of them absent, what the custom class says would be visible in every shape.
+    let bare = RawConfig::from_str(r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#).unwrap();
+    let options = ResolveOptions { force_generic: true };
+    let registry = with(own, false);
+    let (config, _) = registry.resolve_config(&bare, &Overrides::new(), &options).unwrap();
+    assert_eq!((config.usize("hidden_size").unwrap(), config.f64("rms_norm_eps").unwrap()), (4096, 1e-6));
+    let (config, resolution) = registry.resolve_config(&bare, &Overrides::new(), &ResolveOptions::default()).unwrap();
+    assert_eq!((config.usize("hidden_size").unwrap(), config.f64("rms_norm_eps").unwrap()), (64, 0.01));
+    assert_eq!(resolution.implementation, Implementation::Custom { name: "own-llama".to_owned() });
+}
+
+/// A layer between two dense matrices, the way somebody from outside would write it.
+#[derive(Module, Debug)]
+struct TwoMatrices {
+    first: Param<Tensor<2>>,
+    second: Param<Tensor<2>>,
+    takes_second: bool,
+}
+
+impl CausalLm for TwoMatrices {
+    fn vocab_size(&self) -> usize {
+        4
+    }
+
+    fn max_position_embeddings(&self) -> Option<usize> {
+        None
+    }
+
+    fn device(&self) -> Device {
+        self.first.lazy_device()
+    }
+
+    fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
+        DecodeCache::new(options.batch_size, Vec::new())
+    }
+
+    fn forward(&self, _: &TokenBatch, _: LogitsFor, _: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        Ok(self.first.val().matmul(self.second.val()).unsqueeze())
+    }
+
+    fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize])) {
+        parameters::visit(self, visit);
+    }
+
+    fn assign_parameters(
+        &mut self,
+        provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>,
+    ) -> Result<(), ModelError> {
+        let takes_second = self.takes_second;
+        let mut provide = |path: &str| if path == "second" && !takes_second { None } else { provide(path) };
+        let (filled, outcome) = parameters::assign(self.clone(), &mut provide);
+        *self = filled;
+        outcome
+    }
+
+    fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor)) {
+        parameters::read(self, read);
+    }
+}
+
+/// Loads [`TwoMatrices`], with a weight map of these paths.
+fn two_matrices(
+    directory: &Path,
+    takes_second: bool,
+    map: fn(&ResolvedConfig) -> Result<WeightMap, RegistryError>,
+) -> FromPretrained {
+    let implementation = CustomImplementation {
+        name: "two-matrices",
+        architecture: "TwoMatricesForCausalLM",
+        model_type: "two_matrices",
+        options: AcceptedOptions::Any,
+        weight_map: map,
+        ..OWN
+    };
+    let mut registry = Registry::builtin();
+    registry.register_custom(implementation, Registration::New).unwrap();
+    let factory: ModelFactory = Arc::new(move |context| {
+        let matrix = || parameters::empty([4, 4], context.device);
+        Ok(Box::new(TwoMatrices { first: matrix(), second: matrix(), takes_second }) as Box<dyn CausalLm>)
+    });
+    AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap())
+        .registry(registry)
+        .factory("two-matrices", factory)
+}
+
+fn matrices(paths: &[&str]) -> WeightMap {
+    let slot = |path: &&str| ParameterSlot {
+        path: (*path).to_owned(),
+        shape: vec![4, 4],
+        role: ParameterRole::Projection,
+        keep_float32: false,
+        pieces: vec![SourcePiece::whole(*path, &[4, 4])],
+    };
+    WeightMap { parameters: paths.iter().map(slot).collect(), ..WeightMap::default() }
+}
+
+/// A checkpoint with three matrices, for [`TwoMatrices`].
+fn three_matrices() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let config = r#"{"model_type": "two_matrices", "architectures": ["TwoMatricesForCausalLM"]}"#;
+    fs::write(directory.path().join("config.json"), config).unwrap();
+    let bytes = [0u8; 64];
+    let view = || TensorView::new(safetensors::Dtype::F32, vec![4, 4], &bytes).unwrap();
+    let tensors = [("first", view()), ("second", view()), ("third", view())];
+    safetensors::serialize_to_file(tensors, None, &directory.path().join("model.safetensors")).unwrap();
+    directory
+}
+
+#[test]
+fn what_is_loaded_and_not_taken_or_needed_and_not_filled_is_named() {
+    let directory = three_matrices();
+    let load = |builder: FromPretrained| builder.load().map_err(|error| message(&error));
+    let directory = directory.path();
+    load(two_matrices(directory, true, |_| Ok(matrices(&["first", "second"])))).unwrap();
+
+    let said = load(two_matrices(directory, true, |_| Ok(matrices(&["first"])))).unwrap_err();
+    assert_says(&said, &["1 parameter(s)", "no value", "`second`"]);
+    let said = load(two_matrices(directory, true, |_| Ok(matrices(&["first", "second", "third"])))).unwrap_err();
+    assert_says(&said, &["`two-matrices`", "takes no value", "1 parameter(s) (`third`)"]);
+    let said = load(two_matrices(directory, false, |_| Ok(matrices(&["first", "second"])))).unwrap_err();
+    assert_says(&said, &["`two-matrices`", "takes no value", "`second`"]);
+
+    // Nor can it be in 4 bits, which is known before a weight is read.
+    let unread = |_: automodel::loader::Progress<'_>| panic!("a weight was read");
+    let quantising =
+        two_matrices(directory, true, |_| Ok(matrices(&["first", "second"]))).quantize(QuantizationConfig::nf4());
+    let said = load(quantising.progress(unread)).unwrap_err();
+    assert_says(&said, &["`two-matrices`", "no quantised projections", "`first`", "`second`"]);
+    let skipping = QuantizationConfig::nf4().with_skip_modules(["first", "second"]);
+    load(two_matrices(directory, true, |_| Ok(matrices(&["first", "second"]))).quantize(skipping)).unwrap();
+}
+
+#[test]
+fn an_implementation_that_can_be_quantised_is() {
+    let (builder, _) = with_own(fixture("llama"));
+    let own = builder.quantize(QuantizationConfig::nf4()).load().unwrap();
+    let generic = fixture("llama").quantize(QuantizationConfig::nf4()).load().unwrap();
+    assert_eq!(own.report().unwrap().encodings, generic.report().unwrap().encodings);
+    assert_eq!(logits(&own), logits(&generic));
+}
+
+#[test]
+fn models_from_a_config_choose_and_are_filled_as_those_of_checkpoints() {
+    let config = || RawConfig::from_file(&checkpoint("llama").join("config.json")).unwrap();
+    let factory: ModelFactory = Arc::new(|context| {
+        let spec = lower(context.config)?.spec.expect("llama has a spec");
+        Ok(Box::new(Decoder::new(&spec, DecoderOptions::new(context.attention), context.device)?) as Box<dyn CausalLm>)
+    });
+    let random = || AutoModelForCausalLM::from_config(config()).seed(5);
+    let generic = random().build().unwrap();
+    let said = message(&random().registry(registry()).build().unwrap_err());
+    assert_says(&said, &["`own-llama`", "no factory"]);
+    let own = random().registry(registry()).factory("own-llama", factory).option("chunk", 3).build().unwrap();
+    assert_eq!(own.prepared().resolution.implementation, Implementation::Custom { name: "own-llama".to_owned() });
+    assert_eq!(logits(&own), logits(&generic));
+    assert_eq!(logits(&random().registry(registry()).force_generic(true).build().unwrap()), logits(&generic));
+    let shorter = random().config_override("num_hidden_layers", 1).build().unwrap();
+    assert_eq!(shorter.prepared().lowered.spec.as_ref().unwrap().layers.len(), 1);
+
+    // A parameter that the weight map forgot is needed all the same.
+    let partial: ModelFactory = Arc::new(|context| {
+        let matrix = || parameters::empty([4, 4], context.device);
+        Ok(Box::new(TwoMatrices { first: matrix(), second: matrix(), takes_second: false }) as Box<dyn CausalLm>)
+    });
+    let said = message(&random().registry(registry()).factory("own-llama", partial).build().unwrap_err());
+    assert_says(&said, &["1 parameter(s)", "no value", "`second`"]);
 }

@@ -3,7 +3,8 @@
 use super::{fixture, logits};
 use crate::support::{assert_says, copy_of, distance, edit_json, load, message};
 use automodel::config::{Origin, Overrides, RawConfig};
-use automodel::registry::spec::{Mixer, RopeScaling};
+use automodel::loader::SaveOptions;
+use automodel::registry::spec::{AttentionMask, Mixer, RopeScaling};
 use automodel::{AutoModel, AutoModelForCausalLM};
 use serde_json::{Value, json};
 use std::fs;
@@ -98,7 +99,10 @@ fn a_text_model_inside_a_wrapper_is_the_text_model() {
     let directory = copy_of("llama");
     edit_json(directory.path(), "config.json", |config| {
         let text = std::mem::take(config);
-        *config = json!({"model_type": "seer", "architectures": ["SeerForConditionalGeneration"], "text_config": text});
+        *config = json!({
+            "model_type": "internvl", "architectures": ["InternVLForConditionalGeneration"], "tie_word_embeddings": false,
+            "text_config": text,
+        });
     });
     // As transformers 5 names the tensors of such models.
     let path = directory.path().join("model.safetensors");
@@ -114,6 +118,49 @@ fn a_text_model_inside_a_wrapper_is_the_text_model() {
     let shallower = shallower.load().unwrap();
     assert_eq!(shallower.prepared().lowered.spec.as_ref().unwrap().layers.len(), 2);
     assert_eq!(shallower.prepared().config.usize("hidden_size").unwrap(), 32);
+}
+
+#[test]
+fn an_override_of_the_model_type_chooses_the_family() {
+    let directory = copy_of("llama");
+    edit_json(directory.path(), "config.json", |config| config["model_type"] = json!("lama"));
+    let model = || AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap());
+    assert!(model().load().is_err());
+    let loaded = model().config_override("model_type", "llama").load().unwrap();
+    assert_eq!(logits(&loaded), logits(&fixture("llama").load().unwrap()));
+    assert_eq!(loaded.prepared().config.origin("model_type"), Some(&Origin::Override));
+    edit_json(directory.path(), "config.json", |config| {
+        config.as_object_mut().unwrap().remove("model_type");
+    });
+    assert_eq!(logits(&model().config_override("model_type", "llama").load().unwrap()), logits(&loaded));
+}
+
+#[test]
+fn an_override_of_layer_types_makes_a_mistral_a_ministral() {
+    // The class of Ministral has another window than Mistral's where neither says.
+    let types = json!(["sliding_attention", "full_attention"]);
+    let directory = copy_of("mistral-full");
+    let model = AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap())
+        .config_override("layer_types", types)
+        .config_override("sliding_window", 4);
+    let model = model.load().unwrap();
+    assert_eq!(model.prepared().resolution.model_type, "ministral");
+    let masks = model.prepared().lowered.spec.as_ref().unwrap().layers.iter().map(|layer| {
+        let Mixer::Attention(attention) = &layer.mixer;
+        attention.mask
+    });
+    assert_eq!(masks.collect::<Vec<_>>(), [AttentionMask::Sliding { window: 4 }, AttentionMask::Full]);
+}
+
+#[test]
+fn what_the_wrapper_decides_is_saved() {
+    for name in ["aya_vision", "llava", "llava_next"] {
+        let model = fixture(name).load().unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        let path = saved.path().join("saved");
+        model.save_pretrained(&path, &SaveOptions::default()).unwrap();
+        assert_eq!(logits(&load(&path).unwrap()), logits(&model), "{name}");
+    }
 }
 
 #[test]

@@ -125,6 +125,44 @@ fn a_registered_config_class_wins_over_the_family() {
 }
 
 #[test]
+fn an_overridden_model_type_brings_its_own_class() {
+    let raw = RawConfig::from_value(json!({"model_type": "lama", "architectures": ["LlamaForCausalLM"]})).unwrap();
+    let registry = Registry::builtin();
+    let resolve = |overrides| registry.resolve_config(&raw, &overrides, &ResolveOptions::default());
+    assert!(matches!(resolve(Overrides::new()), Err(RegistryError::UnsupportedArchitecture { .. })));
+    let (config, resolution) = resolve(Overrides::new().set("model_type", "qwen2")).unwrap();
+    assert_eq!(resolution.implementation, generic("qwen2"));
+    assert_eq!(config.usize("vocab_size").unwrap(), 151_936);
+}
+
+#[test]
+fn what_a_config_alone_may_describe_is_bounded() {
+    let registry = Registry::builtin();
+    let lower = |config: Value, tensors| {
+        let raw = RawConfig::from_value(config).unwrap();
+        let (config, resolution) =
+            registry.resolve_config(&raw, &Overrides::new(), &ResolveOptions::default()).unwrap();
+        registry.lower_for(&config, &resolution, tensors).map(|lowered| lowered.weights.parameters.len())
+    };
+    let experts = |layers: usize, experts: usize| {
+        json!({"model_type": "qwen3_moe", "num_hidden_layers": layers, "num_experts": experts, "hidden_size": 2,
+               "moe_intermediate_size": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 2})
+    };
+    for (layers, of_each) in [(1024, 8192), (16, 8192), (1024, 100)] {
+        let error = lower(experts(layers, of_each), 41).unwrap_err();
+        assert!(matches!(error, RegistryError::TooManyParameters { tensors: 41, .. }), "{error}");
+        assert!(error.to_string().contains("the checkpoint has 41 tensor(s)"), "{error}");
+    }
+    // Qwen3-235B, from its config alone; and what nobody has, with the files to prove it.
+    assert!(lower(experts(94, 128), 0).unwrap() > 94 * 128 * 3);
+    assert!(lower(experts(64, 1024), 64 * 1024 * 3).unwrap() > 64 * 1024 * 3);
+    // One norm for each head is one tensor for each head.
+    let heads = json!({"model_type": "stablelm", "qk_layernorm": true, "num_attention_heads": 1 << 16,
+                       "num_key_value_heads": 1 << 16, "hidden_size": 1 << 20, "num_hidden_layers": 1});
+    assert!(matches!(lower(heads, 0).unwrap_err(), RegistryError::TooManyParameters { .. }));
+}
+
+#[test]
 fn a_second_registration_must_ask_for_replacement() {
     let mut registry = with(LLAMA);
     let other = CustomImplementation { name: "other-llama", ..LLAMA };

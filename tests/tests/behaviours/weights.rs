@@ -1,38 +1,21 @@
 //! Weights: ties, dtypes, single parameters.
 
 use super::{fixture, logits};
-use crate::support::{Reference, assert_says, checkpoint, copy_of, distance, edit_json, load, message};
+use crate::support::{
+    Reference, Tensors, assert_says, checkpoint, copy_of, distance, edit_json, edit_tensors, load, message,
+};
 use automodel::loader::{SaveOptions, TieOutcome, TieReport};
 use automodel::models::parameters::ParameterTensor;
 use automodel::{AutoModel, Dtype};
 use burn::tensor::DType;
-use safetensors::{SafeTensors, serialize_to_file, tensor::TensorView};
+use safetensors::SafeTensors;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
-
-/// Tensors by name: dtype, shape, bytes.
-type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
-
-/// Rewrites the file of a checkpoint.
-fn edit_tensors(directory: &Path, edit: impl FnOnce(&mut Tensors)) {
-    let path = directory.join("model.safetensors");
-    let bytes = fs::read(&path).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: Tensors = tensors
-        .iter()
-        .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
-        .collect();
-    edit(&mut tensors);
-    let views = tensors
-        .iter()
-        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
-    serialize_to_file(views, None, &path).unwrap();
-}
 
 /// The `llama-tied` fixture after `edit` to its tensors.
 fn tied_llama(edit: impl FnOnce(&mut Tensors)) -> AutoModel {

@@ -61,7 +61,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     fs::write(out.join("run.sh"), SCRIPT)?;
     fs::write(out.join("beside_bitsandbytes.py"), BESIDE)?;
-    copy_folder(&workspace_root().join("crates/automodel/demo"), &out.join("demo"))?;
     for checkpoint in fs::read_dir(workspace_root().join(CHECKPOINTS))? {
         let checkpoint = checkpoint?;
         if checkpoint.file_type()?.is_dir() {

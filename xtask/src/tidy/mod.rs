@@ -3,6 +3,7 @@
 mod architecture;
 mod files;
 mod imports;
+mod promises;
 mod words;
 mod workspace;
 
@@ -23,6 +24,7 @@ pub fn run() -> Result<()> {
     let mut findings = imports::check(&workspace);
     findings.extend(files::check_workspace_lints(&manifest));
     findings.extend(architecture::check(&workspace, &architecture));
+    findings.extend(promises::check(&root)?);
     for member in workspace.published() {
         findings.extend(files::check_crate(member)?);
     }

@@ -50,9 +50,7 @@ pub(super) fn validate(config: &RopeConfig) -> Result<(), AttentionError> {
             positive("factor", *factor)?;
             positive("low_freq_factor", *low_freq_factor)?;
             positive("high_freq_factor", *high_freq_factor)?;
-            if high_freq_factor <= low_freq_factor {
-                return Err(invalid("high_freq_factor", *high_freq_factor, "more than low_freq_factor"));
-            }
+            // Where the two are equal, or the wrong way round, no wavelength lies between: transformers warns, and computes.
             original_length(*original_max_position_embeddings)
         }
         RopeScaling::Proportional { factor, head_dim: whole } => {

@@ -183,7 +183,6 @@ fn configurations_that_are_refused() {
         plain(yarn(4.0, 0.0, 1.0)),
         plain(yarn(4.0, 32.0, f64::NAN)),
         RopeConfig { theta: 1.0, ..plain(yarn(4.0, 32.0, 1.0)) },
-        plain(llama3(4.0, 4.0)),
         plain(llama3(-1.0, 4.0)),
         plain(RopeScaling::Proportional { factor: 1.0, head_dim: 16 }),
     ] {
@@ -198,6 +197,27 @@ fn configurations_that_are_refused() {
     };
     let result = Rope::new(plain(longrope)).map(|_| ());
     assert_eq!(result, Err(AttentionError::RopeFactors { name: "long_factor", expected: 4, found: 3 }));
+}
+
+/// `_compute_llama3_parameters` of transformers warns about such factors and computes: no wavelength lies between the two.
+#[test]
+fn llama3_factors_that_are_equal_scale_what_is_longer_than_their_wavelength() {
+    let default = Rope::new(plain(RopeScaling::Default)).expect("a valid configuration").inverse_frequencies(1);
+    for (low_freq_factor, high_freq_factor) in [(4.0, 4.0), (4.0, 2.0)] {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings: 64,
+        };
+        let scaled = Rope::new(plain(scaling)).expect("a valid configuration").inverse_frequencies(1);
+        let longest = 64.0 / low_freq_factor as f32;
+        let longer = |frequency: f32| std::f32::consts::TAU / frequency > longest;
+        let expected: Vec<f32> =
+            default.iter().map(|&frequency| if longer(frequency) { frequency / 8.0 } else { frequency }).collect();
+        assert_eq!(scaled, expected);
+        assert!(scaled.iter().zip(&default).any(|(a, b)| a == b) && scaled != default);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use automodel::{AutoModel, AutoModelForCausalLM, Device, Dtype};
 use std::path::{Path, PathBuf};
 
 /// Where the checkpoints are: beside the tests of the whole workspace, or where a bundle has put them.
-fn folders() -> Vec<PathBuf> {
+pub fn folders() -> Vec<PathBuf> {
     let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints");
     let root = std::env::var_os("AUTOMODEL_CHECKPOINTS").map_or_else(here, PathBuf::from);
     let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));

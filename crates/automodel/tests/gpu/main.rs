@@ -1,6 +1,7 @@
 //! Whole models on a GPU, or what poses as one, against the CPU.
 
 mod families;
+mod quantize;
 mod steps;
 
 use automodel::config::RawConfig;

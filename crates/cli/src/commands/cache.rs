@@ -65,12 +65,15 @@ fn list(options: &HubOptions, environment: &Environment, json: bool) -> Result<(
             rows.push(vec!["  unfinished downloads".to_owned(), String::new(), units::bytes(repo.incomplete_bytes)]);
         }
     }
+    let unknown = report.repos.iter().flat_map(|repo| &repo.unknown);
+    let unknown = unknown
+        .map(|unknown| format!("{}: {}: not looked at: {}", unknown.repo, unknown.path.display(), unknown.reason));
     let repos = match report.repos.len() {
         1 => "1 repo".to_owned(),
         number => format!("{number} repos"),
     };
-    let sum = format!("{repos}, {} in {}\n", units::bytes(report.bytes), report.directory.display());
-    output::print(&(output::table(&rows, &[2]) + &sum))
+    let sum = format!("{repos}, {} in {}", units::bytes(report.bytes), report.directory.display());
+    output::print(&(output::table(&rows, &[2]) + &output::lines(unknown.chain([sum]))))
 }
 
 fn verify(
@@ -87,27 +90,29 @@ fn verify(
     } else {
         for found in &problems {
             let removed = if found.removed { " (removed)" } else { "" };
-            output::print(&format!("{}: {}: {}{removed}\n", found.repo, found.path.display(), found.problem))?;
+            let line = format!("{}: {}: {}{removed}", found.repo, found.path.display(), found.problem);
+            output::print(&output::lines([line]))?;
         }
     }
     if !problems.is_empty() {
-        return Err(CliError::DamagedCache { problems: problems.len(), removed: remove });
+        let removed = remove && problems.iter().all(|problem| problem.removed);
+        return Err(CliError::DamagedCache { problems: problems.len(), removed });
     }
     if json { Ok(()) } else { output::print("all files have their hashes\n") }
 }
 
 fn prune(options: &HubOptions, environment: &Environment, dry_run: bool, json: bool) -> Result<(), CliError> {
-    let pruned = hub::prune_cache(options, environment, dry_run)?;
-    let bytes: u64 = pruned.iter().map(|pruned| pruned.bytes).sum();
+    let report = hub::prune_cache(options, environment, dry_run)?;
+    let bytes: u64 = report.removed.iter().map(|pruned| pruned.bytes).sum();
     if json {
-        return output::print_json(&json!({ "dry_run": dry_run, "bytes": bytes, "removed": pruned }));
+        let (removed, kept) = (&report.removed, &report.kept);
+        return output::print_json(&json!({ "dry_run": dry_run, "bytes": bytes, "removed": removed, "kept": kept }));
     }
-    let mut text = String::new();
-    for pruned in &pruned {
+    let kept = report.kept.iter().map(|kept| format!("{}: {}: kept: {}", kept.repo, kept.path.display(), kept.reason));
+    let removed = report.removed.iter().map(|pruned| {
         let (path, size) = (pruned.path.display(), units::bytes(pruned.bytes));
-        text.push_str(&format!("{}: {path}: {}, {size}\n", pruned.repo, pruned.reason));
-    }
+        format!("{}: {path}: {}, {size}", pruned.repo, pruned.reason)
+    });
     let verb = if dry_run { "would become free" } else { "are free now" };
-    text.push_str(&format!("{} {verb}\n", units::bytes(bytes)));
-    output::print(&text)
+    output::print(&output::lines(kept.chain(removed).chain([format!("{} {verb}", units::bytes(bytes))])))
 }

@@ -2,11 +2,14 @@
 
 use super::generate;
 use crate::{error::CliError, failure, model_args::ModelArgs, output, prompts, sampling_args::SamplingArgs};
-use automodel::generation::{ChatMessage, ChatOptions, GenerationOptions, GenerationReport, Prompt, TextTokenizer};
+use automodel::generation::{
+    ChatMessage, ChatOptions, ChatTemplate, GenerationOptions, GenerationReport, Prompt, TextTokenizer,
+};
 use automodel::{AutoModel, AutoModelError};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 /// Tokens of an answer where neither the caller nor the checkpoint says, as far as the model's positions allow.
 const ANSWER_TOKENS: usize = 1024;
@@ -29,19 +32,22 @@ pub struct Args {
     /// Instructions before the conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
+    /// Chat template: the name of one of the checkpoint's, or a file
+    #[arg(long, value_name = "NAME|FILE")]
+    template: Option<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    look_for_template(&args.model)?;
+    look_for_template(args)?;
     let model = args.model.load(json)?.model;
-    if let Some(tokenizer) = model.tokenizer() {
-        check_template(tokenizer)?;
-    }
+    let tokenizer = model.tokenizer().ok_or(AutoModelError::NoTokenizer)?;
     let mut chat = Chat {
         model: &model,
+        tokenizer,
+        template: template(tokenizer, args.template.as_deref())?,
         options: args.sampling.options(),
         system: args.system.clone(),
         messages: Vec::new(),
@@ -70,17 +76,25 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
 }
 
 /// Looks for a chat template before anything large is loaded, if the files are on this machine.
-fn look_for_template(model: &ModelArgs) -> Result<(), CliError> {
-    let summary = model.builder(true)?.inspect()?;
+fn look_for_template(args: &Args) -> Result<(), CliError> {
+    let summary = args.model.builder(true)?.inspect()?;
     if summary.headers_only {
         return Ok(());
     }
-    check_template(&TextTokenizer::from_dir(summary.directory).map_err(AutoModelError::from)?)
+    let tokenizer = TextTokenizer::from_dir(summary.directory).map_err(AutoModelError::from)?;
+    template(&tokenizer, args.template.as_deref())?;
+    Ok(())
 }
 
-fn check_template(tokenizer: &TextTokenizer) -> Result<(), CliError> {
-    tokenizer.chat_template(None, false).map_err(AutoModelError::from)?;
-    Ok(())
+/// The template that was asked for: one of the checkpoint's, else one in a file, else the checkpoint's default.
+fn template(tokenizer: &TextTokenizer, asked: Option<&str>) -> Result<ChatTemplate, CliError> {
+    let file = asked.filter(|asked| !tokenizer.chat_template_names().any(|name| name == *asked));
+    let template = match file {
+        // What looks like no path is the name of a template that is not there.
+        Some(file) if Path::new(file).exists() || file.contains(['/', '.']) => tokenizer.chat_template_from_file(file),
+        _ => tokenizer.chat_template(asked, false),
+    };
+    Ok(template.map_err(AutoModelError::from)?)
 }
 
 /// What a line means.
@@ -110,6 +124,8 @@ impl Input {
 
 struct Chat<'m> {
     model: &'m AutoModel,
+    tokenizer: &'m TextTokenizer,
+    template: ChatTemplate,
     options: GenerationOptions,
     system: Option<String>,
     messages: Vec<ChatMessage>,
@@ -137,10 +153,9 @@ impl Chat<'_> {
     fn generate(&self) -> Result<GenerationReport, CliError> {
         let system = self.system.iter().map(|text| ChatMessage::system(text.as_str()));
         let messages: Vec<ChatMessage> = system.chain(self.messages.iter().cloned()).collect();
-        let prompt = self.model.chat_prompt(&messages, &ChatOptions::default())?;
+        let prompt = self.template.render(&messages, &ChatOptions::default()).map_err(AutoModelError::from)?;
         // The template has written the special tokens already.
-        let tokenizer = self.model.tokenizer().ok_or(AutoModelError::NoTokenizer)?;
-        let tokens = tokenizer.encode(&prompt, false).map_err(AutoModelError::from)?;
+        let tokens = self.tokenizer.encode(&prompt, false).map_err(AutoModelError::from)?;
         let options = GenerationOptions { max_new_tokens: self.answer_tokens(tokens.len()), ..self.options.clone() };
         if !self.json {
             return generate::stream(self.model, Prompt::Tokens(tokens), &options);

@@ -10,7 +10,7 @@ use crate::{
 use automodel::AutoModel;
 use automodel::generation::{FinishReason, GenerationOptions, GenerationReport, GenerationTimings, Prompt};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -63,8 +63,8 @@ impl Args {
             return Ok(self.prompt.clone());
         }
         if std::io::stdin().is_terminal() {
-            // Help for whoever waits at a terminal; if it cannot be written, nobody does.
-            let _ = writeln!(std::io::stderr(), "Reading the prompt from standard input; end it with Ctrl-D.");
+            // Help for whoever waits at a terminal.
+            output::say("Reading the prompt from standard input; end it with Ctrl-D.");
         }
         Ok(vec![prompts::from_stdin()?])
     }
@@ -79,7 +79,7 @@ pub fn stream(model: &AutoModel, prompt: Prompt, options: &GenerationOptions) ->
             return ControlFlow::Continue(());
         }
         started = true;
-        written = output::print(event.text);
+        written = output::print_generated(event.text);
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     written?;
@@ -100,7 +100,7 @@ fn run_batch(loaded: &Loaded, texts: &[String], options: &GenerationOptions, jso
         texts.iter().zip(&report.texts).enumerate().map(|(index, (prompt, generated))| {
             format!("[{index}] {}\n{}\n", output::shorten(prompt, 76), generated.text)
         });
-    output::print(&parts.collect::<Vec<_>>().join("\n"))
+    output::print_generated(&parts.collect::<Vec<_>>().join("\n"))
 }
 
 fn as_json(prompts: &[String], report: &GenerationReport, loaded: &Loaded) -> Value {
@@ -116,6 +116,7 @@ fn as_json(prompts: &[String], report: &GenerationReport, loaded: &Loaded) -> Va
     json!({
         "texts": texts.collect::<Vec<_>>(),
         "seed": report.seed,
+        "recomputed_at": report.recomputed_at,
         "load_seconds": loaded.seconds,
         "timings": timings(&report.timings),
         "warnings": loaded.warnings,
@@ -148,6 +149,9 @@ pub fn finish_reason(reason: FinishReason) -> &'static str {
 /// Tells `-v` how long it took.
 pub fn log_timings(report: &GenerationReport) {
     let timings = &report.timings;
+    if let Some(length) = report.recomputed_at {
+        tracing::info!("keys and values were computed again at {length} positions, where LongRoPE changes its angles");
+    }
     tracing::info!(
         "prompt: {} tokens in {}, {}",
         timings.prompt_tokens,

@@ -1,12 +1,12 @@
 //! `automodel inspect`: what would be loaded, and why.
 
-use crate::{error::CliError, model_args::ModelArgs, output, units};
+use crate::{error::CliError, escape, model_args::ModelArgs, output, units};
 use automodel::config::{Origin, ResolvedConfig};
 use automodel::registry::Implementation;
-use automodel::{Device, Summary};
+use automodel::registry::spec::{AttentionMask, Mixer};
+use automodel::{DEMO, Device, Summary};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Contexts for which the size of the cache is shown.
 const CONTEXTS: [(&str, usize); 3] = [("4k", 4 << 10), ("32k", 32 << 10), ("128k", 128 << 10)];
@@ -24,18 +24,52 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
+    let mut summary = args.model.builder(json)?.inspect()?;
+    let shown = show(args, &summary, json);
     // The process ends after this: giving back the rows of a large plan one by one would take a tenth of its time.
-    let builder = args.model.builder(json)?;
-    let summary = ManuallyDrop::new(builder.inspect()?);
+    std::mem::forget(std::mem::take(&mut summary.plan.rows));
+    shown
+}
+
+fn show(args: &Args, summary: &Summary, json: bool) -> Result<(), CliError> {
     if json {
-        return output::print_json(&as_json(&summary, args.config)?);
+        return output::print_json(&as_json(summary, args.config)?);
     }
-    let mut text = as_text(&args.model.model, &summary);
+    let mut text = as_text(&args.model.model, summary);
     if args.config {
         text.push_str("\nConfig\n");
         text.push_str(&indented(&config_table(&summary.prepared.config)));
     }
     output::print(&text)
+}
+
+/// Keys and values of models in which some layers see no further than a window.
+struct Windows {
+    /// The lengths of the windows.
+    lengths: BTreeSet<usize>,
+    /// Bytes of a token that is within all windows.
+    token_bytes: u64,
+}
+
+impl Windows {
+    fn of(summary: &Summary) -> Option<Self> {
+        let spec = summary.prepared.lowered.spec.as_ref()?;
+        let window = |mixer: &Mixer| match mixer {
+            Mixer::Attention(attention) => match attention.mask {
+                AttentionMask::Sliding { window } => Some(window),
+                AttentionMask::Full | AttentionMask::Chunked { .. } => None,
+            },
+        };
+        let lengths: BTreeSet<usize> = spec.layers.iter().filter_map(|layer| window(&layer.mixer)).collect();
+        (!lengths.is_empty()).then_some(Self { lengths, token_bytes: summary.cache_bytes(1)? })
+    }
+
+    /// `window of 4,096`.
+    fn name(&self) -> String {
+        let lengths: Vec<String> = self.lengths.iter().map(|&length| units::grouped(length as u64)).collect();
+        let plural = if lengths.len() == 1 { "" } else { "s" };
+        format!("window{plural} of {}", lengths.join(" and "))
+    }
 }
 
 /// What is the same whatever the device and the dtype.
@@ -67,6 +101,8 @@ fn as_json(summary: &Summary, with_config: bool) -> Result<Value, CliError> {
             "weights_on_device_bytes": memory.on_device,
             "load_peak_bytes": summary.peak_bytes,
             "cache_bytes_per_token": summary.cache_bytes_per_token,
+            "cache_bytes_per_token_within_windows": summary.cache_bytes(1),
+            "cache_bytes_at_most": summary.cache_bytes_at_most,
             "cache_bytes": cache,
         });
         object.insert("memory".to_owned(), memory);
@@ -90,7 +126,7 @@ fn as_text(model: &str, summary: &Summary) -> String {
     text.push_str(&indented(&layer_table(summary)));
     if !summary.warnings.is_empty() {
         text.push_str("\nWarnings\n");
-        summary.warnings.iter().for_each(|warning| text.push_str(&format!("  {warning}\n")));
+        summary.warnings.iter().for_each(|warning| text.push_str(&format!("  {}\n", escape::line(warning))));
     }
     text
 }
@@ -100,20 +136,20 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
     let implementation = match &resolution.implementation {
         Implementation::Generic { family } => format!("generic decoder, family {family}"),
         Implementation::Custom { name } => format!("custom, {name}"),
-        other => format!("{other:?}"),
+        _ => "of a kind that this command does not know".to_owned(),
     };
     let architecture = resolution.architecture.as_deref().unwrap_or("not named");
     let mut rows = vec![
         ("model", model.to_owned()),
-        ("directory", directory(summary)),
+        ("directory", directory(model, summary)),
         ("architecture", format!("{architecture}, model type {}", resolution.model_type)),
         ("implementation", implementation),
         ("why", resolution.reason.clone()),
         ("attention", format!("{}: {}", summary.attention, summary.attention_reason)),
         ("parameters", units::count(summary.parameters)),
-        ("stored", by_dtype(&summary.stored_bytes)),
+        ("stored", stored(summary)),
         (
-            if summary.plan.device == Device::flex() { "on cpu" } else { "on device" },
+            on_device(summary),
             format!(
                 "{}, of which {} stay in the mapped files",
                 by_dtype(&summary.target_bytes),
@@ -139,11 +175,18 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
 
-fn directory(summary: &Summary) -> String {
+fn directory(model: &str, summary: &Summary) -> String {
+    if model == DEMO {
+        return "none: the demo is part of this program".to_owned();
+    }
     if summary.headers_only {
         return "none yet: config and headers were read from the server".to_owned();
     }
     summary.directory.display().to_string()
+}
+
+fn on_device(summary: &Summary) -> &'static str {
+    if summary.plan.device == Device::flex() { "on cpu" } else { "on device" }
 }
 
 fn by_dtype(bytes: &BTreeMap<String, u64>) -> String {
@@ -151,21 +194,41 @@ fn by_dtype(bytes: &BTreeMap<String, u64>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
+/// What is read of the files, and what else is in them.
+fn stored(summary: &Summary) -> String {
+    let read = by_dtype(&summary.stored_bytes);
+    match summary.unread_tensors {
+        0 => read,
+        unread => format!("{read}; {unread} tensors of {} are not read", units::bytes(summary.unread_bytes)),
+    }
+}
+
 fn memory_rows(summary: &Summary) -> Vec<Vec<String>> {
     let memory = Memory::of(summary);
     let mut rows = vec![
         ("weights in float32".to_owned(), units::bytes(memory.float32)),
         ("weights in bfloat16".to_owned(), units::bytes(memory.bfloat16)),
-        ("weights on cpu, as planned".to_owned(), units::bytes(memory.on_device)),
+        (format!("weights {}, as planned", on_device(summary)), units::bytes(memory.on_device)),
         ("peak while loading".to_owned(), units::bytes(summary.peak_bytes)),
     ];
-    if let Some(bytes) = summary.cache_bytes_per_token {
-        rows.push(("keys and values, a token".to_owned(), units::bytes(bytes)));
+    let windows = Windows::of(summary);
+    match (&windows, summary.cache_bytes_per_token) {
+        (None, Some(bytes)) => rows.push(("keys and values, a token".to_owned(), units::bytes(bytes))),
+        (Some(windows), Some(beyond)) => {
+            let within = format!("keys and values, a token up to the {}", windows.name());
+            rows.push((within, units::bytes(windows.token_bytes)));
+            let further = if beyond == 0 { "nothing more".to_owned() } else { units::bytes(beyond) };
+            rows.push(("keys and values, a token beyond".to_owned(), further));
+        }
+        (_, None) => {}
     }
     for (name, positions) in CONTEXTS {
         if let Some(bytes) = summary.cache_bytes(positions) {
             rows.push((format!("keys and values, {name} tokens"), units::bytes(bytes)));
         }
+    }
+    if let Some(bytes) = summary.cache_bytes_at_most {
+        rows.push(("keys and values, at most".to_owned(), units::bytes(bytes)));
     }
     rows.into_iter().map(|(name, value)| vec![name, value]).collect()
 }

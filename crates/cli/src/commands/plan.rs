@@ -1,10 +1,11 @@
 //! `automodel plan`: what a model needs of memory, where each parameter comes from and what it becomes.
 
-use crate::{error::CliError, forecast_table::forecast_table, model_args::ModelArgs, output, values};
+use crate::{error::CliError, escape, forecast_table::forecast_table, model_args::ModelArgs, output, values};
 use automodel::DeviceName;
 use automodel::ForecastOptions;
 use automodel::loader::LoadPlan;
 use serde_json::Value;
+use std::borrow::Cow;
 
 const AFTER_HELP: &str = "\
 Reads config and headers, no weights. Shows what the model needs of memory in floats and in 4 bits,
@@ -44,6 +45,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         }
         return output::print_json(&value);
     }
+    escape_names(&mut plan);
     let mut text = forecast_table(&device_label(args.model.device), &forecast);
     text.push('\n');
     text.push_str(&first_rows(&plan, args.rows.unwrap_or(0)));
@@ -55,6 +57,18 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
 
 fn device_label(device: DeviceName) -> String {
     if device == DeviceName::Cpu { "the CPU".to_owned() } else { device.to_string() }
+}
+
+/// Makes names from files such that each row of the plan's text is a line.
+fn escape_names(plan: &mut LoadPlan) {
+    let of_sources = plan.rows.iter_mut().flat_map(|row| row.sources.iter_mut().map(|source| &mut source.tensor));
+    let of_lists = plan.shards.iter_mut().chain(&mut plan.unexpected).chain(&mut plan.warnings);
+    let of_pairs = plan.renamed.iter_mut().chain(&mut plan.ignored).flat_map(|(name, text)| [name, text]);
+    for name in of_sources.chain(of_lists).chain(of_pairs) {
+        if let Cow::Owned(escaped) = escape::line(name) {
+            *name = escaped;
+        }
+    }
 }
 
 /// The plan's table with its first rows; what it says of the whole plan stays.

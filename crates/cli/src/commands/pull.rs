@@ -26,6 +26,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
+    if args.repo == automodel::DEMO {
+        return Err(CliError::DemoIsNoRepo);
+    }
     let options = args.hub.options(json)?;
     let checkpoint = hub::resolve(&args.repo, &options)?;
     let ModelSource::Repo(_) = &checkpoint.source else {
@@ -58,15 +61,15 @@ fn report(args: &Args, checkpoint: &Checkpoint, json: bool) -> Result<(), CliErr
             "lock": args.lock,
         }));
     }
-    let mut text = format!(
-        "{} at commit {commit}: {} files, {}, in {}\n",
+    let mut lines = vec![format!(
+        "{} at commit {commit}: {} files, {}, in {}",
         args.repo,
         files.len(),
         units::bytes(bytes),
         checkpoint.dir.display()
-    );
+    )];
     if let Some(lock) = args.lock.as_deref().map(Path::display) {
-        text.push_str(&format!("locked in {lock}\n"));
+        lines.push(format!("locked in {lock}"));
     }
-    output::print(&text)
+    output::print(&output::lines(lines))
 }

@@ -44,17 +44,15 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         return output::print_json(&json!({ "directory": args.out, "report": report }));
     }
     report.warnings.iter().for_each(|warning| failure::warn(warning));
-    let mut text = format!(
-        "{} weights quantised, {} tensors written: {} became {} in {} file(s) in {}\n",
+    let mut lines = vec![format!(
+        "{} weights quantised, {} tensors written: {} became {} in {} file(s) in {}",
         report.quantized.len(),
         report.tensors,
         units::bytes(report.source_bytes),
         units::bytes(report.total_bytes),
         report.shards.len(),
         args.out.display()
-    );
-    for matrix in &report.dense {
-        text.push_str(&format!("{} stayed dense: {}\n", matrix.tensor, matrix.reason));
-    }
-    output::print(&text)
+    )];
+    lines.extend(report.dense.iter().map(|matrix| format!("{} stayed dense: {}", matrix.tensor, matrix.reason)));
+    output::print(&output::lines(lines))
 }

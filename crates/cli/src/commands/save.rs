@@ -59,17 +59,15 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         return output::print_json(&json!({ "directory": args.out, "report": report, "damage": damage }));
     }
     report.warnings.iter().chain(&damage).for_each(|warning| failure::warn(warning));
-    let mut text = format!(
-        "{} tensors, {} in {} to {}\n",
+    let mut lines = vec![format!(
+        "{} tensors, {} in {} to {}",
         report.tensors,
         units::bytes(report.total_bytes),
         report.shards.join(", "),
         args.out.display()
-    );
-    for (parameter, to) in &report.tied {
-        text.push_str(&format!("{parameter} is tied to {to} and not written\n"));
-    }
-    output::print(&text)
+    )];
+    lines.extend(report.tied.iter().map(|(parameter, to)| format!("{parameter} is tied to {to} and not written")));
+    output::print(&output::lines(lines))
 }
 
 /// The dtype to load with so that values stay what they are in the files, half precision included.

@@ -2,6 +2,7 @@
 
 use crate::run::{automodel, copy_of_demo, with_input};
 use serde_json::Value;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// The demo with a template that makes a sum of the number of messages and the last one: `5` becomes `1+5=`.
@@ -40,6 +41,27 @@ fn answers_are_lines_of_json() {
     assert_eq!(answers[0]["finish_reason"], "eos");
     // <s> 1 + 5 =, and what ends the text.
     assert_eq!((&answers[0]["prompt_tokens"], &answers[0]["new_tokens"]), (&Value::from(5), &Value::from(2)));
+}
+
+#[test]
+fn templates_are_chosen_by_name_or_file() {
+    let (directory, model) = counting_model();
+    let additional = Path::new(&model).join("additional_chat_templates");
+    std::fs::create_dir(&additional).unwrap();
+    std::fs::write(additional.join("twenty.jinja"), "{{ bos_token }}20+{{ messages[-1].content }}=").unwrap();
+    let file = directory.path().join("ten.jinja");
+    std::fs::write(&file, "{{ bos_token }}10+{{ messages[-1].content }}=").unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(with_input(&["chat", &model], "5\n").stdout(), "6\n");
+    assert_eq!(with_input(&["chat", &model, "--template", "default"], "5\n").stdout(), "6\n");
+    assert_eq!(with_input(&["chat", &model, "--template", "twenty"], "5\n").stdout(), "25\n");
+    assert_eq!(with_input(&["chat", &model, "--template", file], "5\n").stdout(), "15\n");
+
+    let ran = with_input(&["chat", &model, "--template", "thousand"], "5\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(ran.stderr.contains("no chat template named `thousand` (it has default, twenty)"), "{}", ran.stderr);
+    let ran = with_input(&["chat", &model, "--template", "absent.jinja"], "5\n");
+    assert!(ran.stderr.contains("cannot read `absent.jinja`"), "{}", ran.stderr);
 }
 
 #[test]

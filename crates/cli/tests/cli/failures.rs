@@ -59,7 +59,7 @@ fn options_that_make_no_sense() {
         // Without any argument, clap shows its help as the error.
         if arguments.is_empty() {
             assert_eq!((ran.code, ran.stdout.as_str()), (USAGE, ""));
-            assert!(ran.stderr.contains(parts[0]), "{}", ran.stderr);
+            assert!(ran.stderr.contains(parts[0]) && ran.stderr.contains("\nCommands:\n"), "{}", ran.stderr);
         } else {
             check(ran, USAGE, parts);
         }

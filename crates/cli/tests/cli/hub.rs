@@ -190,3 +190,91 @@ fn a_cut_download_is_finished_by_the_next_run() {
     assert!(place.server.log().iter().any(|request| request.range_start == Some(100_000)), "{:?}", place.server.log());
     assert_eq!(place.run(&GENERATE).stdout(), "75\n");
 }
+
+#[test]
+#[cfg(unix)]
+fn cleaning_removes_nothing_outside_of_the_cache_and_says_what_it_left() {
+    use std::os::unix::fs::symlink;
+    let commit = "a".repeat(40);
+    let directory = tempfile::tempdir().unwrap();
+    let (cache, outside) = (directory.path().join("hub"), directory.path().join("outside"));
+    for folder in [&outside.join(&commit), &outside.join("blobs"), &cache] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let precious = [
+        outside.join(&commit).join("photo.jpg"),
+        outside.join(format!("{commit}.json")),
+        outside.join("blobs/notes.txt"),
+    ];
+    precious.iter().for_each(|path| std::fs::write(path, "precious").unwrap());
+    let repo = cache.join("models--a--b");
+    for name in ["blobs", "snapshots", "trees", ""] {
+        let _ = std::fs::remove_dir_all(&repo);
+        let _ = std::fs::remove_file(&repo);
+        if name.is_empty() {
+            symlink(&outside, &repo).unwrap();
+        } else {
+            std::fs::create_dir_all(repo.join("snapshots").join(&commit)).unwrap();
+            let _ = std::fs::remove_dir_all(repo.join(name));
+            symlink(&outside, repo.join(name)).unwrap();
+        }
+        let cache = cache.display().to_string();
+        let run = |arguments: &[&str]| in_directory_with(directory.path(), arguments, "", &[("HF_HUB_CACHE", &cache)]);
+        let text = run(&["cache", "prune"]).stdout();
+        assert!(text.contains("kept: it is a link to"), "{name}: {text}");
+        let verified = run(&["cache", "verify", "--remove"]);
+        assert!(verified.code == 1 || name == "trees", "{name}: {verified:?}");
+        assert!(!verified.stdout.contains("(removed)"), "{name}: {verified:?}");
+        assert!(run(&["cache", "prune", "--json"]).json()["kept"].is_array());
+        run(&["cache", "list"]).stdout();
+        assert!(precious.iter().all(|path| std::fs::read_to_string(path).unwrap() == "precious"), "{name}");
+    }
+}
+
+#[test]
+fn either_variable_turns_downloads_off() {
+    let place = Place::new();
+    for (first, second, is_offline) in [("1", "", true), ("", "1", true), ("0", "1", false)] {
+        let ran =
+            place.run_with(&["inspect", "org/absent"], &[("HF_HUB_OFFLINE", first), ("TRANSFORMERS_OFFLINE", second)]);
+        assert!(ran.code == 1 && ran.stderr.contains("offline mode forbids downloads") == is_offline, "{ran:?}");
+        assert_eq!(place.server.log().is_empty(), is_offline);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn variables_in_the_place_of_the_cache_are_expanded() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().display().to_string();
+    for value in ["$HOME/somewhere", "${HOME}/somewhere", "~/somewhere"] {
+        let variables = [("HOME", home.as_str()), ("HF_HOME", value), ("HF_HUB_CACHE", "")];
+        let text = in_directory_with(directory.path(), &["cache", "list"], "", &variables).stdout();
+        assert!(text.contains(&format!("in {home}/somewhere/hub")), "{value}: {text}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn links_to_nowhere_and_other_formats_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = copy_of_demo(&directory.path().join("model"));
+    let run = |arguments: &[&str]| in_directory_with(directory.path(), arguments, "", &[]);
+    for name in ["model.safetensors", "config.json", "generation_config.json"] {
+        let aside = directory.path().join("aside");
+        std::fs::rename(model.join(name), &aside).unwrap();
+        std::os::unix::fs::symlink("../blobs/gone", model.join(name)).unwrap();
+        let ran = run(&["generate", "model", "--prompt", "27+48="]);
+        let said = ran.stderr.contains("link to ../blobs/gone, which does not exist");
+        assert!(ran.code == 1 && said && ran.stderr.contains(name), "{ran:?}");
+        std::fs::remove_file(model.join(name)).unwrap();
+        std::fs::rename(&aside, model.join(name)).unwrap();
+    }
+    std::fs::remove_file(model.join("model.safetensors")).unwrap();
+    std::fs::create_dir(model.join("model.safetensors")).unwrap();
+    let ran = run(&["logits", "model", "--tokens", "1"]);
+    assert!(ran.code == 1 && ran.stderr.contains("model.safetensors is a directory"), "{ran:?}");
+    std::fs::write(directory.path().join("model-q4.gguf"), "GGUF").unwrap();
+    let ran = run(&["inspect", "model-q4.gguf"]);
+    assert!(ran.code == 1 && ran.stderr.contains("GGUF format, which is not supported"), "{ran:?}");
+}

@@ -3,8 +3,11 @@
 mod chat;
 mod failures;
 mod generate;
+mod hostile;
 mod hub;
+mod program;
 mod readme;
 mod reports;
 mod run;
+mod terminal;
 mod weights;

@@ -52,11 +52,55 @@ fn windows_bound_the_cache() {
     let sliding = cache("mistral");
     assert_eq!(sliding["cache_bytes_per_token"], 0);
     assert_eq!(sliding["cache_bytes"]["4k"], sliding["cache_bytes"]["128k"]);
+    assert_eq!(sliding["cache_bytes_at_most"], sliding["cache_bytes"]["128k"]);
+    // 2 layers, keys and values, 2 heads of 16, float32.
+    assert_eq!(sliding["cache_bytes_per_token_within_windows"], 2 * 2 * 2 * 16 * 4);
+    let text = automodel(&["inspect", &fixture("mistral")]).stdout();
+    for part in [
+        "keys and values, a token up to the window of 8         512 B\n",
+        "keys and values, a token beyond                 nothing more\n",
+        "keys and values, at most                            11.5 KiB\n",
+    ] {
+        assert!(text.contains(part) && !text.contains(" 0 B\n"), "{part}: {text}");
+    }
+    // One layer of four sees everything, so that nothing bounds the cache.
+    let text = automodel(&["inspect", &fixture("gemma3_text")]).stdout();
+    assert!(text.contains("a token beyond                     256 B\n") && !text.contains("at most"), "{text}");
     let full = cache("mistral-full");
+    assert!(full["cache_bytes_at_most"].is_null());
     assert_eq!(
         full["cache_bytes"]["32k"].as_u64().unwrap(),
         full["cache_bytes_per_token"].as_u64().unwrap() * (32 << 10)
     );
+}
+
+#[test]
+fn layers_are_told_in_words_of_the_field() {
+    // Names of Rust, as `Debug` writes them.
+    let is_name = |word: &str| {
+        let letters = word.trim_matches(|c: char| !c.is_alphanumeric());
+        ["RmsOneOffset", "Rms", "Sandwich", "Pre", "Post", "ParallelShared", "ParallelSplit", "gelutanh", "relu2"]
+            .contains(&letters)
+            || word.contains(['{', '}', '_'])
+    };
+    let mut models = 0;
+    for entry in std::fs::read_dir(fixture(".")).unwrap() {
+        let model = entry.unwrap().path();
+        if !model.join("config.json").is_file() || model.to_str().unwrap().contains('-') {
+            continue;
+        }
+        let report = automodel(&["inspect", model.to_str().unwrap(), "--json"]).json();
+        for layer in report["layers"].as_array().unwrap() {
+            for part in ["mixer", "mlp", "norms"] {
+                let words = layer[part].as_str().unwrap();
+                assert!(!words.split_whitespace().any(is_name), "{}: {words}", model.display());
+            }
+        }
+        models += 1;
+    }
+    assert!(models >= 29, "only {models} families were looked at");
+    let text = automodel(&["inspect", &fixture("gemma2")]).stdout();
+    assert!(text.contains("GELU (tanh)  RMSNorm (1 + weight), before and after each block"), "{text}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{RopeOptions, RopeParameters, RopeType};
-use crate::{ConfigError, ConfigWarning, Origin, ResolvedConfig, typed};
+use crate::{ConfigError, ConfigWarning, Origin, ResolvedConfig, ranges, typed};
 
 const KNOWN_TYPES: &[&str] = &["default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"];
 
@@ -76,13 +76,11 @@ impl<'a> RopeReader<'a> {
             "longrope" => self.longrope()?,
             "llama3" => RopeType::Llama3 {
                 factor: self.factor()?,
-                low_freq_factor: self.required("low_freq_factor", "a number above 0", positive)?,
-                high_freq_factor: self.required("high_freq_factor", "a number above 0", positive)?,
+                low_freq_factor: self.number("low_freq_factor")?,
+                high_freq_factor: self.number("high_freq_factor")?,
                 original_max_position_embeddings: self.original_length()?,
             },
-            "proportional" => RopeType::Proportional {
-                factor: self.optional("factor", "a number above 0 or null", positive)?.unwrap_or(1.0),
-            },
+            "proportional" => RopeType::Proportional { factor: self.number_or_null("factor")?.unwrap_or(1.0) },
             unknown => {
                 return Err(ConfigError::UnknownRopeType {
                     key: self.path("rope_type").or_else(|| self.path("type")).unwrap_or_else(|| "rope_type".into()),
@@ -95,7 +93,6 @@ impl<'a> RopeReader<'a> {
     }
 
     fn yarn(&self) -> Result<RopeType> {
-        let or_null = "a number or null";
         // `_compute_yarn_parameters` takes `x or default`, so 0 is as good as null.
         let or = |value: Option<f64>, default: f64| value.filter(|value| *value != 0.0).unwrap_or(default);
         // The key must be there, but may be null.
@@ -103,17 +100,17 @@ impl<'a> RopeReader<'a> {
             return Err(self.missing("factor"));
         }
         let original_max_position_embeddings = self.original_length()?;
-        let factor = match self.optional("factor", "a number above 0 or null", positive)? {
+        let factor = match self.number_or_null("factor")? {
             Some(factor) => factor,
             None => self.growth(original_max_position_embeddings)?,
         };
         Ok(RopeType::Yarn {
             factor,
-            attention_factor: self.optional("attention_factor", or_null, typed::finite)?,
-            beta_fast: or(self.optional("beta_fast", or_null, typed::finite)?, 32.0),
-            beta_slow: or(self.optional("beta_slow", or_null, typed::finite)?, 1.0),
-            mscale: self.optional("mscale", or_null, typed::finite)?,
-            mscale_all_dim: self.optional("mscale_all_dim", or_null, typed::finite)?,
+            attention_factor: self.number_or_null("attention_factor")?,
+            beta_fast: or(self.number_or_null("beta_fast")?, 32.0),
+            beta_slow: or(self.number_or_null("beta_slow")?, 1.0),
+            mscale: self.number_or_null("mscale")?,
+            mscale_all_dim: self.number_or_null("mscale_all_dim")?,
             truncate: self.truncate()?,
             original_max_position_embeddings,
         })
@@ -129,23 +126,22 @@ impl<'a> RopeReader<'a> {
     }
 
     fn longrope(&self) -> Result<RopeType> {
-        let divisors = |value: &Value| typed::list(value, positive).filter(|divisors| !divisors.is_empty());
         let original_max_position_embeddings = self.original_length()?;
-        let factor = match self.optional("factor", "a number above 0 or null", positive)? {
+        let factor = match self.number_or_null("factor")? {
             Some(factor) => factor,
             None => self.growth(original_max_position_embeddings)?,
         };
         Ok(RopeType::LongRope {
-            short_factor: self.required("short_factor", "a list of numbers above 0", divisors)?,
-            long_factor: self.required("long_factor", "a list of numbers above 0", divisors)?,
+            short_factor: self.divisors("short_factor")?,
+            long_factor: self.divisors("long_factor")?,
             factor,
-            attention_factor: self.optional("attention_factor", "a number or null", typed::finite)?,
+            attention_factor: self.number_or_null("attention_factor")?,
             original_max_position_embeddings,
         })
     }
 
     fn factor(&self) -> Result<f64> {
-        let factor = self.required("factor", "a number above 0", positive)?;
+        let factor = self.number("factor")?;
         if factor < 1.0
             && let Some(key) = self.path("factor")
         {
@@ -163,7 +159,9 @@ impl<'a> RopeReader<'a> {
     /// where there is none, `max_position_embeddings`.
     fn original_length(&self) -> Result<usize> {
         let key = "original_max_position_embeddings";
-        let inner = self.optional(key, "an integer of at least 1 or null", typed::size)?;
+        let range = ranges::of_size(key);
+        let size = |value: &Value| typed::count(value).filter(|size| range.contains(*size));
+        let inner = self.optional(key, &typed::integers(range, " or null"), size)?;
         let is_override = |path: &str| self.config.origin(path) == Some(&Origin::Override);
         let inner_is_override = self.path(key).is_some_and(|path| is_override(&path));
         let outer = match self.around {
@@ -177,26 +175,21 @@ impl<'a> RopeReader<'a> {
     }
 
     fn theta(&self) -> Result<f64> {
-        let expected = "a number above 0";
         let outer = match self.theta_key {
             // A null in the class defaults means that the default is elsewhere; a null in the file is a mistake.
-            Some(key) if self.config.origin(key) == Some(&Origin::ClassDefault) => {
-                self.config.optional(key, expected, positive)?
-            }
-            Some(key) if self.config.peek(key).is_some() => Some(self.config.required(key, expected, positive)?),
+            Some(key) if self.config.origin(key) == Some(&Origin::ClassDefault) => self.config.f64_or_null(key)?,
+            Some(key) if self.config.peek(key).is_some() => Some(self.config.f64(key)?),
             _ => None,
         };
         match self.path("rope_theta") {
-            Some(path) => self.config.required(&path, expected, positive),
+            Some(path) => self.config.f64(&path),
             None => Ok(outer.unwrap_or(self.options.defaults.theta)),
         }
     }
 
     fn partial_rotary_factor(&self) -> Result<f64> {
-        let expected = "a number from 0 to 1";
-        let part = |value: &Value| typed::finite(value).filter(|part| (0.0..=1.0).contains(part));
-        let outer = self.config.optional(self.options.partial_rotary_factor_key, expected, part)?;
-        let inner = self.optional("partial_rotary_factor", expected, part)?;
+        let outer = self.config.f64_or_null(self.options.partial_rotary_factor_key)?;
+        let inner = self.number_or_null("partial_rotary_factor")?;
         Ok(inner.or(outer).unwrap_or(self.options.defaults.partial_rotary_factor))
     }
 
@@ -231,9 +224,23 @@ impl<'a> RopeReader<'a> {
         self.objects.iter().map(|object| format!("{object}.{key}")).find(|path| self.config.peek(path).is_some())
     }
 
-    fn required<T>(&self, key: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Result<T> {
+    /// A number that must be there, within the range of its key.
+    fn number(&self, key: &str) -> Result<f64> {
+        self.config.f64(&self.path(key).ok_or_else(|| self.missing(key))?)
+    }
+
+    fn number_or_null(&self, key: &str) -> Result<Option<f64>> {
+        self.path(key).map_or(Ok(None), |path| self.config.f64_or_null(&path))
+    }
+
+    /// A list with at least one number, each within the range of the key.
+    fn divisors(&self, key: &str) -> Result<Vec<f64>> {
         let path = self.path(key).ok_or_else(|| self.missing(key))?;
-        self.config.required(&path, expected, read)
+        let range = ranges::of_number(key);
+        let read = |value: &'a Value| {
+            typed::list(value, |item| typed::within(item, range)).filter(|divisors| !divisors.is_empty())
+        };
+        self.config.required(&path, &format!("a list, each entry {}", typed::numbers(range, "")), read)
     }
 
     fn optional<T>(&self, key: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Result<Option<T>> {
@@ -244,8 +251,4 @@ impl<'a> RopeReader<'a> {
         let object = self.objects.first().map_or("rope_parameters", String::as_str);
         ConfigError::MissingKey { key: format!("{object}.{key}"), location: self.config.location() }
     }
-}
-
-fn positive(value: &Value) -> Option<f64> {
-    typed::finite(value).filter(|number| *number > 0.0)
 }

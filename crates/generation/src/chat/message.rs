@@ -57,14 +57,19 @@ impl ChatMessage {
         &self.fields
     }
 
-    /// What a template sees: no null fields, and reasoning under its standard name and under `thinking`
+    /// What a template sees: no null fields, and reasoning under its standard name and under `thinking`, which comes first
     /// (`apply_chat_template` and `_alias_reasoning_fields` in transformers).
     pub(super) fn for_template(&self) -> Value {
-        let mut fields: Map<String, Value> =
-            self.fields.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
-        if let Some(reasoning) = REASONING_FIELDS.iter().find_map(|name| fields.get(*name)).cloned() {
-            fields.entry("thinking").or_insert_with(|| reasoning.clone());
-            fields.insert("reasoning_content".to_owned(), reasoning);
+        let given = self.fields.iter().filter(|(_, value)| !value.is_null());
+        let reasoning =
+            REASONING_FIELDS.iter().find_map(|name| self.fields.get(*name).filter(|value| !value.is_null()));
+        let mut fields = Map::new();
+        if let Some(reasoning) = reasoning {
+            fields.insert("thinking".to_owned(), reasoning.clone());
+        }
+        fields.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(reasoning) = reasoning {
+            fields.insert("reasoning_content".to_owned(), reasoning.clone());
         }
         Value::Object(fields)
     }

@@ -1,11 +1,9 @@
 //! Chat templates: from messages to the prompt that a model was trained on.
 
+mod continued;
 mod date;
-mod generation_tags;
-mod json;
+mod jinja;
 mod message;
-mod methods;
-mod python;
 mod stack;
 mod template;
 

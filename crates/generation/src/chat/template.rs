@@ -1,16 +1,18 @@
 //! A compiled chat template.
 
-use super::stack::{self, FUEL_LIMIT, Interruption, SOURCE_LIMIT};
-use super::{ChatMessage, date, generation_tags, json, methods, python};
+use super::continued::Continued;
+use super::date::Clock;
+use super::jinja::{Cause, Error, Limits, Template};
+use super::{ChatMessage, stack};
 use crate::{GenerationError, SpecialTokens};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, escape_formatter};
-use serde_json::Map;
-use std::io::{self, Write};
+use serde_json::{Map, Value};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-const NAME: &str = "chat_template";
+/// Longest source, in bytes. The longest in use have some 30 KB.
+const SOURCE_LIMIT: usize = 128 << 10;
+/// Most steps that are granted.
+const FUEL_LIMIT: u64 = 4_000_000;
 
 /// A chat template in Jinja, compiled as transformers does: `trim_blocks`, `lstrip_blocks`, loop controls, `tojson` as
 /// Python writes JSON, `raise_exception`, `strftime_now`, the methods of Python's strings and dicts.
@@ -29,7 +31,7 @@ const NAME: &str = "chat_template";
 /// ```
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    template: Arc<Template>,
     special_tokens: SpecialTokens,
 }
 
@@ -38,14 +40,18 @@ pub struct ChatTemplate {
 pub struct ChatOptions {
     /// End with what the model's answer follows.
     pub add_generation_prompt: bool,
+    /// End within the last message, so that the model goes on with it. Then there is no generation prompt.
+    pub continue_final_message: bool,
     /// Tools that the model may call, each a JSON schema.
-    pub tools: Option<Vec<serde_json::Value>>,
+    pub tools: Option<Vec<Value>>,
     /// Documents to answer from, each an object with `title` and `text`.
-    pub documents: Option<Vec<serde_json::Value>>,
+    pub documents: Option<Vec<Value>>,
     /// Variables of the template's own, such as `enable_thinking`.
-    pub variables: Map<String, serde_json::Value>,
-    /// What `strftime_now` takes for now; `None` for the clock. Dates are in UTC.
+    pub variables: Map<String, Value>,
+    /// What `strftime_now` takes for now; `None` for the clock.
     pub now: Option<SystemTime>,
+    /// Seconds east of Greenwich in the dates of `strftime_now`; `None` for the time zone of the system.
+    pub utc_offset: Option<i32>,
     /// How much the template may do.
     pub limits: ChatLimits,
 }
@@ -55,25 +61,26 @@ impl Default for ChatOptions {
     fn default() -> Self {
         Self {
             add_generation_prompt: true,
+            continue_final_message: false,
             tools: None,
             documents: None,
             variables: Map::new(),
             now: None,
+            utc_offset: None,
             limits: ChatLimits::default(),
         }
     }
 }
 
-/// How much a template may do.
+/// How much a template may do. Nothing that a template does is outside of these limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChatLimits {
-    /// Steps: about one for an instruction and one for 64 bytes of data, so this bounds memory as well. No more than 4
-    /// million are granted.
+    /// Steps: about one for an instruction and one for 64 bytes of data, so this bounds memory as well: what a template
+    /// makes, all taken together, is paid for before it is made. No more than 4 million are granted.
     pub fuel: u64,
     /// Bytes of output.
     pub output_bytes: usize,
-    /// Time. It takes a template that writes lists with shared parts to reach this without using up its steps; its
-    /// thread is abandoned and goes on until the process ends.
+    /// Time.
     pub deadline: Duration,
 }
 
@@ -94,145 +101,67 @@ impl ChatTemplate {
         if source.len() > SOURCE_LIMIT {
             return Err(GenerationError::ChatTemplateLimit { resource: "bytes of source", limit: SOURCE_LIMIT as u64 });
         }
-        let deadline = ChatLimits::default().deadline;
-        let compiled = stack::run(deadline, move || compile(&source)).map_err(|cause| interrupted(cause, deadline))?;
-        let environment = compiled
-            .map_err(|error| GenerationError::MalformedChatTemplate { line: error.line(), source: Box::new(error) })?;
-        Ok(Self { environment, special_tokens })
+        let parsed = stack::run(|| Template::new(&source));
+        let template = parsed.map_err(|source| GenerationError::ChatTemplate { line: None, source })?;
+        let template = template.map_err(|error| match error.cause {
+            Cause::Failed(failure) => {
+                GenerationError::MalformedChatTemplate { line: line(error.line), source: Box::new(failure) }
+            }
+            cause => failure(Error { cause, ..error }, &ChatLimits::default()),
+        })?;
+        Ok(Self { template: Arc::new(template), special_tokens })
     }
 
     /// The prompt for `messages`. It holds the special tokens already.
     ///
     /// # Errors
-    /// [`GenerationError::EmptyConversation`]; [`GenerationError::ChatRejected`] if the template raises an exception;
+    /// [`GenerationError::EmptyConversation`]; [`GenerationError::UncontinuedMessage`];
+    /// [`GenerationError::ChatRejected`] if the template raises an exception;
     /// [`GenerationError::ChatTemplateLimit`]; [`GenerationError::ChatTemplate`] for any other failure.
     pub fn render(&self, messages: &[ChatMessage], options: &ChatOptions) -> Result<String, GenerationError> {
         if messages.is_empty() {
             return Err(GenerationError::EmptyConversation);
         }
-        let fuel = options.limits.fuel.min(FUEL_LIMIT);
-        let mut environment = self.environment.clone();
-        environment.set_fuel(Some(fuel));
-        let context = self.context(messages, options);
-        let output = LimitedOutput { bytes: Vec::new(), limit: options.limits.output_bytes, exceeded: false };
-        let deadline = options.limits.deadline;
-        stack::run(deadline, move || render(&environment, context, output, fuel))
-            .map_err(|cause| interrupted(cause, deadline))?
-    }
-
-    fn context(&self, messages: &[ChatMessage], options: &ChatOptions) -> Value {
-        let now = options.now;
-        let strftime_now =
-            Value::from_function(move |format: &str| date::strftime(now.unwrap_or_else(SystemTime::now), format));
-        let messages: Vec<serde_json::Value> = messages.iter().map(ChatMessage::for_template).collect();
-        let tokens = self.special_tokens.iter().map(|(name, token)| (name, Value::from(token)));
-        let variables = options.variables.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value))));
-        let given = [
-            ("strftime_now", strftime_now),
-            ("messages", Value::from(Serde(messages))),
-            ("tools", Value::from(Serde(&options.tools))),
-            ("documents", Value::from(Serde(&options.documents))),
-            ("add_generation_prompt", Value::from(options.add_generation_prompt)),
-        ];
-        Value::from_pairs(tokens.chain(variables).chain(given))
-    }
-}
-
-fn render(
-    environment: &Environment<'_>,
-    context: Value,
-    mut output: LimitedOutput,
-    fuel: u64,
-) -> Result<String, GenerationError> {
-    let rendered = environment
-        .get_template(NAME)
-        .and_then(|template| template.render_captured_to(context, &mut output).map(|_| ()));
-    match rendered {
-        Ok(()) => Ok(String::from_utf8_lossy(&output.bytes).into_owned()),
-        Err(_) if output.exceeded => {
-            Err(GenerationError::ChatTemplateLimit { resource: "bytes of output", limit: output.limit as u64 })
+        let limits = ChatLimits { fuel: options.limits.fuel.min(FUEL_LIMIT), ..options.limits };
+        let (steps, output_bytes, time) = (limits.fuel, limits.output_bytes, limits.deadline);
+        let clock = Clock { now: options.now, utc_offset: options.utc_offset };
+        let mut messages: Vec<Value> = messages.iter().map(ChatMessage::for_template).collect();
+        let continued = options.continue_final_message.then(|| Continued::mark(&mut messages)).transpose()?;
+        let variables = self.variables(messages, options);
+        let prompt = stack::run(|| self.template.render(&variables, clock, &Limits { steps, output_bytes, time }))
+            .map_err(|source| GenerationError::ChatTemplate { line: None, source })?
+            .map_err(|error| failure(error, &limits))?;
+        match continued {
+            Some(continued) => continued.cut(&prompt),
+            None => Ok(prompt),
         }
-        Err(error) => Err(failure(error, fuel)),
+    }
+
+    fn variables(&self, messages: Vec<Value>, options: &ChatOptions) -> Map<String, Value> {
+        let list = |values: &Option<Vec<Value>>| values.clone().map_or(Value::Null, Value::Array);
+        let tokens = self.special_tokens.iter().map(|(name, token)| (name.to_owned(), Value::from(token)));
+        let mut variables: Map<String, Value> = tokens.collect();
+        variables.extend(options.variables.clone());
+        let generation = options.add_generation_prompt && !options.continue_final_message;
+        variables.insert("messages".to_owned(), Value::Array(messages));
+        variables.insert("tools".to_owned(), list(&options.tools));
+        variables.insert("documents".to_owned(), list(&options.documents));
+        variables.insert("add_generation_prompt".to_owned(), Value::Bool(generation));
+        variables
     }
 }
 
-fn interrupted(cause: Interruption, deadline: Duration) -> GenerationError {
-    match cause {
-        Interruption::Deadline => {
-            GenerationError::ChatTemplateLimit { resource: "milliseconds", limit: deadline.as_millis() as u64 }
-        }
-        Interruption::Failure(source) => GenerationError::ChatTemplate { line: None, source },
-    }
+fn line(line: usize) -> Option<usize> {
+    Some(line).filter(|line| *line > 0)
 }
 
-fn compile(source: &str) -> Result<Environment<'static>, Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_formatter(write_value);
-    environment.set_unknown_method_callback(methods::call);
-    environment.add_filter("tojson", json::tojson);
-    environment.add_filter("string", |state: &State<'_, '_>, value: &Value| python::str(state, value));
-    environment.add_function("raise_exception", raise_exception);
-    // Debugging aids that show the context, and that errors would carry out of the thread with the large stack.
-    environment.remove_global("debug");
-    environment.remove_filter("pprint");
-    environment.set_debug(false);
-    environment.add_template_owned(NAME, generation_tags::replace(source))?;
-    Ok(environment)
-}
-
-/// `{{ value }}`, as Python's `str` writes it.
-fn write_value(out: &mut minijinja::Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    match value.kind() {
-        ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
-            out.write_str(&python::str(state, value)?).map_err(|_| Error::new(ErrorKind::WriteFailure, "cannot write"))
-        }
-        _ => escape_formatter(out, state, value),
-    }
-}
-
-fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
-    let raised = Raised(python::str(state, message)?);
-    Err(Error::new(ErrorKind::InvalidOperation, "the template raised an exception").with_source(raised))
-}
-
-/// Marks the errors of `raise_exception`.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
-
-fn failure(error: Error, fuel: u64) -> GenerationError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(current) = cause {
-        if let Some(Raised(message)) = current.downcast_ref() {
-            return GenerationError::ChatRejected { message: message.clone() };
-        }
-        if current.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::OutOfFuel) {
-            return GenerationError::ChatTemplateLimit { resource: "steps", limit: fuel };
-        }
-        cause = current.source();
-    }
-    GenerationError::ChatTemplate { line: error.line(), source: Box::new(error) }
-}
-
-struct LimitedOutput {
-    bytes: Vec<u8>,
-    limit: usize,
-    exceeded: bool,
-}
-
-impl Write for LimitedOutput {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        if piece.len() > self.limit - self.bytes.len() {
-            self.exceeded = true;
-            return Err(io::Error::other("output limit"));
-        }
-        self.bytes.extend_from_slice(piece);
-        Ok(piece.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+fn failure(error: Error, limits: &ChatLimits) -> GenerationError {
+    let over = |resource, limit| GenerationError::ChatTemplateLimit { resource, limit };
+    match error.cause {
+        Cause::Raised(message) => GenerationError::ChatRejected { message },
+        Cause::Steps => over("steps", limits.fuel),
+        Cause::OutputBytes => over("bytes of output", limits.output_bytes as u64),
+        Cause::Deadline => over("milliseconds", limits.deadline.as_millis() as u64),
+        Cause::Failed(failure) => GenerationError::ChatTemplate { line: line(error.line), source: Box::new(failure) },
     }
 }

@@ -1,12 +1,10 @@
-//! Reading the files of a tokenizer, within limits of size.
+//! The files of a tokenizer, read within limits of size.
 
-use super::guard;
+use super::read::read_optional;
+use super::settings::SettingFiles;
 use crate::GenerationError;
 use serde_json::{Map, Value};
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::path::Path;
-use tokenizers::Tokenizer;
 
 /// The largest `tokenizer.json` in use has some 35 MB.
 const TOKENIZER_LIMIT: u64 = 256 << 20;
@@ -16,33 +14,49 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 const TEMPLATE_LIMIT: u64 = 1 << 20;
 
 /// Vocabularies that transformers can convert, each with the file that shows it.
-const UNCONVERTED: [&str; 6] =
-    ["tokenizer.model", "tekken.json", "tiktoken.model", "spiece.model", "vocab.json", "vocab.txt"];
+const UNCONVERTED: [&str; 9] = [
+    "tokenizer.model",
+    "tekken.json",
+    "tiktoken.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+];
 
-pub(super) fn read_tokenizer(directory: &Path) -> Result<Tokenizer, GenerationError> {
-    let path = directory.join("tokenizer.json");
-    let Some(bytes) = read_optional(&path, TOKENIZER_LIMIT)? else {
+/// The bytes of `tokenizer.json`.
+pub(super) fn read_tokenizer(directory: &Path) -> Result<Vec<u8>, GenerationError> {
+    read_optional(&directory.join("tokenizer.json"), TOKENIZER_LIMIT)?.ok_or_else(|| {
         let directory = directory.to_owned();
-        let found = UNCONVERTED.into_iter().find(|name| directory.join(name).is_file());
-        return Err(match found {
+        match UNCONVERTED.into_iter().find(|name| directory.join(name).is_file()) {
             Some(found) => GenerationError::UnconvertedTokenizer { directory, found },
             None => GenerationError::MissingTokenizerFile { directory },
-        });
-    };
-    guard("be built", || Tokenizer::from_bytes(&bytes)).map_err(|error| GenerationError::MalformedFile {
-        path,
-        expected: "tokenizer.json",
-        source: match error {
-            GenerationError::Tokenizer { source, .. } => source,
-            other => Box::new(other),
-        },
+        }
     })
+}
+
+/// What is said about the tokenizer beside it.
+pub(super) fn read_settings(directory: &Path) -> Result<SettingFiles, GenerationError> {
+    let read = |name: &str| read_json(&directory.join(name));
+    Ok(SettingFiles {
+        config: read("tokenizer_config.json")?,
+        special_tokens_map: read("special_tokens_map.json")?,
+        added_tokens: read("added_tokens.json")?,
+    })
+}
+
+/// `config.json`, whose type of model has a say in how a tokenizer is loaded.
+pub(super) fn read_model_config(directory: &Path) -> Result<Map<String, Value>, GenerationError> {
+    read_json(&directory.join("config.json"))
 }
 
 /// A JSON object, empty if there is no such file.
 pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>, GenerationError> {
     let Some(bytes) = read_optional(path, CONFIG_LIMIT)? else { return Ok(Map::new()) };
-    serde_json::from_slice(&bytes).map_err(|source| GenerationError::MalformedFile {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    automodel_config::parse_json_object(&bytes, &name).map_err(|source| GenerationError::MalformedFile {
         path: path.to_owned(),
         expected: "JSON object",
         source: Box::new(source),
@@ -56,20 +70,4 @@ pub(super) fn read_template(path: &Path) -> Result<Option<String>, GenerationErr
         expected: "UTF-8 text",
         source: Box::new(source),
     })
-}
-
-fn read_optional(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, GenerationError> {
-    let unreadable =
-        |source: std::io::Error| GenerationError::UnreadableFile { path: path.to_owned(), source: Box::new(source) };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(unreadable)?,
-    };
-    let mut bytes = Vec::new();
-    // One byte more than allowed shows that there is more; the length that the file system states may be wrong.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > limit {
-        return Err(GenerationError::FileTooLarge { path: path.to_owned(), limit });
-    }
-    Ok(Some(bytes))
 }

@@ -1,13 +1,23 @@
 //! Text to token ids and back.
 
+mod bounds;
+mod class;
+mod decode;
 mod files;
+mod growth;
+mod load;
+mod normalize;
+mod read;
+mod rebuild;
+mod saved;
+mod settings;
 mod special;
 mod templates;
 
 pub use special::SpecialTokens;
 
 use crate::{ChatMessage, ChatOptions, ChatTemplate, GenerationError};
-use files::{read_json, read_tokenizer};
+use bounds::Bounds;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -15,34 +25,53 @@ use tokenizers::Tokenizer;
 
 /// The tokenizer of a checkpoint, with its special tokens and chat templates.
 ///
-/// Text is encoded and decoded as `tokenizer.json` says. As in transformers 5.23, `add_bos_token` of
-/// `tokenizer_config.json` is not read, since the post-processor in `tokenizer.json` already holds what to add.
+/// Token ids are those of `AutoTokenizer.from_pretrained` of transformers 5.23. It takes `tokenizer.json` as it is, or lets a
+/// class that is named after a model build a tokenizer from the vocabulary in it, depending on `tokenizer_class` and the
+/// type of the model; `add_bos_token` and `add_eos_token` of `tokenizer_config.json` it does not read, since the
+/// post-processor in `tokenizer.json` already holds what to add.
+///
+/// A tokenizer is not trusted: no step makes more than 32 bytes of a byte of text (and 64 KiB of the whole), which is more
+/// than any that is in use, or the text is refused.
 #[derive(Clone, Debug)]
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
+    /// Why the tokenizer cannot be used, if it cannot.
+    bounds: Result<Bounds, String>,
     special_tokens: SpecialTokens,
+    warnings: Vec<String>,
     chat_templates: BTreeMap<String, String>,
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` from `directory`, and if there are any `tokenizer_config.json`,
-    /// `special_tokens_map.json`, `chat_template.jinja`, `additional_chat_templates/*.jinja` and `chat_template.json`.
+    /// Reads `tokenizer.json` from `directory`, and if there are any `tokenizer_config.json`, `special_tokens_map.json`,
+    /// `added_tokens.json`, `config.json`, `chat_template.jinja`, `additional_chat_templates/*.jinja` and
+    /// `chat_template.json`. JSON is read as Python reads it, and nothing but regular files.
     ///
     /// # Errors
     /// [`GenerationError::MissingTokenizerFile`]; [`GenerationError::UnconvertedTokenizer`] where there is only a
     /// sentencepiece, tekken, tiktoken or `vocab.json` vocabulary; and what is wrong with a file.
     pub fn from_dir(directory: impl AsRef<Path>) -> Result<Self, GenerationError> {
         let directory = directory.as_ref();
-        let tokenizer = read_tokenizer(directory)?;
-        let config = read_json(&directory.join("tokenizer_config.json"))?;
-        let special_tokens_map = read_json(&directory.join("special_tokens_map.json"))?;
-        let chat_templates = templates::read(directory, &config)?;
-        let special_tokens = SpecialTokens::from_files(&config, &special_tokens_map);
-        let added = special::added_tokens(&config, &special_tokens_map);
-        let mut read = Self::new(tokenizer, special_tokens);
-        read.add_missing(added)?;
-        read.chat_templates = chat_templates;
-        Ok(read)
+        let tokenizer_json = files::read_tokenizer(directory)?;
+        let settings = files::read_settings(directory)?;
+        let model = files::read_model_config(directory)?;
+        let chat_templates = templates::read(directory, &settings.config)?;
+        let loaded = guard("be built", || load::load(&tokenizer_json, settings, &model));
+        let loaded = loaded.map_err(|error| GenerationError::MalformedFile {
+            path: directory.join("tokenizer.json"),
+            expected: "tokenizer.json",
+            source: match error {
+                GenerationError::Tokenizer { source, .. } => source,
+                other => Box::new(other),
+            },
+        })?;
+        Ok(Self {
+            tokenizer: loaded.tokenizer,
+            bounds: Ok(loaded.bounds),
+            special_tokens: loaded.special_tokens,
+            warnings: loaded.warning.into_iter().collect(),
+            chat_templates,
+        })
     }
 
     /// Wraps a tokenizer that is already there. Its padding and truncation are switched off.
@@ -50,7 +79,13 @@ impl TextTokenizer {
         tokenizer.with_padding(None);
         // Switching truncation off cannot fail: only a stride longer than the length can.
         let _ = tokenizer.with_truncation(None);
-        Self { tokenizer, special_tokens, chat_templates: BTreeMap::new() }
+        let bounds = Bounds::new(&tokenizer).map_err(|error| error.to_string());
+        Self { tokenizer, bounds, special_tokens, warnings: Vec::new(), chat_templates: BTreeMap::new() }
+    }
+
+    /// What makes it doubtful that token ids are those of transformers; usually nothing.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// With one more chat template; the one named `default` is used unless the caller names another.
@@ -66,7 +101,8 @@ impl TextTokenizer {
     /// # Errors
     /// [`GenerationError::Tokenizer`].
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, GenerationError> {
-        let encoding = guard("encode a text", || self.tokenizer.encode_fast(text, add_special_tokens))?;
+        let encode = || self.bounds()?.encode(&self.tokenizer, text, add_special_tokens);
+        let encoding = guard("encode a text", encode)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -76,7 +112,7 @@ impl TextTokenizer {
     /// # Errors
     /// [`GenerationError::Tokenizer`].
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, GenerationError> {
-        guard("decode token ids", || self.tokenizer.decode(ids, skip_special_tokens))
+        guard("decode token ids", || self.bounds()?.decode(&self.tokenizer, ids, skip_special_tokens))
     }
 
     /// The id of a token, written as in the vocabulary.
@@ -123,6 +159,15 @@ impl TextTokenizer {
         ChatTemplate::new(source.clone(), self.special_tokens.clone())
     }
 
+    /// Compiles the chat template in a file, for these special tokens.
+    ///
+    /// # Errors
+    /// [`GenerationError::UnreadableFile`], [`GenerationError::FileTooLarge`], [`GenerationError::MalformedFile`] and
+    /// [`GenerationError::MalformedChatTemplate`].
+    pub fn chat_template_from_file(&self, path: impl AsRef<Path>) -> Result<ChatTemplate, GenerationError> {
+        ChatTemplate::new(templates::from_file(path.as_ref())?, self.special_tokens.clone())
+    }
+
     /// The prompt for `messages` as the default chat template writes it. It already holds the special tokens: encode it
     /// without adding any.
     ///
@@ -132,11 +177,8 @@ impl TextTokenizer {
         self.chat_template(None, options.tools.is_some())?.render(messages, options)
     }
 
-    /// Adds what `tokenizer_config.json` knows and `tokenizer.json` does not, as transformers does.
-    fn add_missing(&mut self, mut added: Vec<tokenizers::AddedToken>) -> Result<(), GenerationError> {
-        let known = self.tokenizer.get_added_tokens_decoder();
-        added.retain(|token| !token.content.is_empty() && !known.values().any(|other| other.content == token.content));
-        guard("add the tokens of tokenizer_config.json", || self.tokenizer.add_tokens(added)).map(|_| ())
+    fn bounds(&self) -> tokenizers::Result<&Bounds> {
+        self.bounds.as_ref().map_err(|problem| problem.clone().into())
     }
 }
 

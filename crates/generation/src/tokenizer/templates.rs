@@ -50,11 +50,22 @@ fn from_files(directory: &Path) -> Result<BTreeMap<String, String>, GenerationEr
     Ok(templates)
 }
 
-/// One template, or a list of `{"name": .., "template": ..}`.
+/// The template in a file of its own.
+pub(super) fn from_file(path: &Path) -> Result<String, GenerationError> {
+    read_template(path)?.ok_or_else(|| GenerationError::UnreadableFile {
+        path: path.to_owned(),
+        source: Box::new(std::io::Error::from(ErrorKind::NotFound)),
+    })
+}
+
+/// One template, a list of `{"name": .., "template": ..}`, or an object of them by name.
 fn from_value(value: Option<&Value>) -> BTreeMap<String, String> {
     match value {
         Some(Value::String(source)) => BTreeMap::from([("default".to_owned(), source.clone())]),
         Some(Value::Array(list)) => list.iter().filter_map(named).collect(),
+        Some(Value::Object(named)) => {
+            named.iter().filter_map(|(name, source)| Some((name.clone(), source.as_str()?.to_owned()))).collect()
+        }
         _ => BTreeMap::new(),
     }
 }

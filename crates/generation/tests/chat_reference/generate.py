@@ -1,4 +1,5 @@
-"""Writes reference.json: what transformers renders for the templates beside this file.
+"""Writes reference.json, what transformers renders for the templates beside this file, and features.json, what it renders
+for the short ones of features.py.
 
 The templates have the constructs of the families they are named after.
 
@@ -10,6 +11,7 @@ import datetime
 import json
 import pathlib
 
+from features import FEATURES, SAMPLE
 from transformers.utils import chat_template_utils
 
 HERE = pathlib.Path(__file__).parent
@@ -22,7 +24,7 @@ class Now(datetime.datetime):
 
     @classmethod
     def now(cls, tz=None):
-        return cls.fromtimestamp(NOW, datetime.UTC)
+        return cls.fromtimestamp(NOW, datetime.UTC).replace(tzinfo=None)
 
 
 chat_template_utils.datetime = Now
@@ -60,7 +62,7 @@ PARTS = [
 ]
 ODD = [{"role": "assistant", "content": "I begin."}, {"role": "assistant", "content": "I go on."}]
 
-SAMPLE = {"z": [1, 2.0, 1e-7, True, None], "a": {"é": "\"q\"\n\u0001🎉"}, "e": [], "o": {}}
+CONSTRUCTS = {"z": [1, 2.0, 1e-7, True, None], "a": {"é": "\"q\"\n\u0001🎉"}, "e": [], "o": {}}
 CASES = [
     ("llama3", SHORT, {}),
     ("llama3", LONG, {"add_generation_prompt": True}),
@@ -78,15 +80,22 @@ CASES = [
     ("mistral", LONG, {}),
     ("mistral", TOOLS, {"tools": [WEATHER]}),
     ("mistral", ODD, {}),
+    ("qwen3", REASONED, {"continue_final_message": True}),
+    ("llama3", LONG[:3], {"continue_final_message": True}),
+    ("gemma", [{"role": "user", "content": "Go"}, {"role": "assistant", "content": [{"type": "text", "text": "1, 2, "}]}],
+     {"continue_final_message": True}),
     ("chatml_training", LONG, {}),
     ("chatml_training", SHORT, {"add_generation_prompt": True}),
-    ("constructs", LONG, {"sample": SAMPLE}),
+    ("constructs", LONG, {"sample": CONSTRUCTS}),
 ]
 
 
 def render(template, messages, options):
+    return render_source((HERE / f"{template}.jinja").read_text(encoding="utf-8"), messages, options)
+
+
+def render_source(source, messages, options):
     messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
-    source = (HERE / f"{template}.jinja").read_text(encoding="utf-8")
     try:
         rendered, _ = chat_template_utils.render_jinja_template([messages], chat_template=source, **TOKENS, **options)
         return {"expected": rendered[0]}
@@ -100,6 +109,9 @@ cases = [
 ]
 text = json.dumps({"tokens": TOKENS, "now": NOW, "cases": cases}, ensure_ascii=False, indent=1)
 (HERE / "reference.json").write_text(text + "\n", encoding="utf-8")
-for case in cases:
+features = [{"source": source, **render_source(source, SHORT, SAMPLE)} for source in FEATURES]
+text = json.dumps({"sample": SAMPLE, "now": NOW, "features": features}, ensure_ascii=False, indent=1)
+(HERE / "features.json").write_text(text + "\n", encoding="utf-8")
+for case in cases + features:
     if "error" in case:
-        print(case["template"], case["error"])
+        print(case.get("template", case.get("source")), case["error"])

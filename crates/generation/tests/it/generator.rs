@@ -120,6 +120,48 @@ fn stop_strings_span_tokens_and_are_cut() {
 }
 
 #[test]
+fn stop_strings_are_found_among_all_tokens_and_from_the_prompt_on() {
+    // "ab", <end>, "cd", </s>; <end> is special and not part of the text.
+    let model = RuleModel::new(260, |seen, logits| {
+        let said = [97, 98, 258, 99, 100, 257, 97];
+        logits[said[(seen.len() - 1).min(6)] as usize] = 1.0;
+    });
+    let mut file = byte_level();
+    file["added_tokens"].as_array_mut().unwrap().push(crate::support::special(258, "<end>"));
+    let tokenizer = tokenizer(&file);
+    let generate = |stops: &[&str], prompt: u32, options: GenerationOptions| {
+        let stop_strings = Some(stops.iter().map(|&stop| stop.to_owned()).collect());
+        let options = GenerationOptions { stop_strings, ..options };
+        let generator = Generator::new(&model).with_tokenizer(&tokenizer).with_generation_config(ending());
+        let mut streamed = String::new();
+        let report = generator.generate(&[vec![prompt].into()], &options, &mut |event| {
+            streamed += event.text;
+            ControlFlow::Continue(())
+        });
+        let text = report.unwrap().texts.remove(0);
+        assert_eq!(text.text, streamed);
+        (text.text, text.token_ids.len(), text.finish_reason)
+    };
+    let stopped = |text: &str, tokens: usize| (text.to_owned(), tokens, FinishReason::StopString);
+    let ended = |text: &str, tokens: usize| (text.to_owned(), tokens, FinishReason::Eos);
+    assert_eq!(generate(&["<end>"], 120, options(9)), stopped("ab", 3));
+    assert_eq!(generate(&["b<end>c"], 120, options(9)), stopped("a", 4));
+    assert_eq!(generate(&["b<end>cd"], 120, options(9)), stopped("a", 5));
+    assert_eq!(generate(&["d</s>"], 120, options(9)), stopped("abc", 6));
+    assert_eq!(generate(&["</s>"], 120, options(9)), ended("abcd", 6));
+    assert_eq!(generate(&["b<end>x", "<endx"], 120, options(9)), ended("abcd", 6));
+    let kept = GenerationOptions { skip_special_tokens: false, ..options(9) };
+    assert_eq!(generate(&["<end>c"], 120, kept.clone()), stopped("ab", 4));
+    assert_eq!(generate(&["nd>"], 120, kept), stopped("ab<e", 3));
+    // A part of a special token's name, and the prompt's last letter; a string that the prompt has already counts for nothing.
+    assert_eq!(generate(&["nd>c"], 120, options(9)), stopped("ab", 4));
+    assert_eq!(generate(&["xab"], 120, options(9)), stopped("", 2));
+    assert_eq!(generate(&["xa"], 120, options(9)), stopped("", 1));
+    assert_eq!(generate(&["x"], 120, options(9)), ended("abcd", 6));
+    assert_eq!(generate(&["xaz", "x"], 120, options(9)), ended("abcd", 6));
+}
+
+#[test]
 fn the_end_of_a_text_can_be_chosen() {
     let model = RuleModel::alphabet();
     let own = GenerationOptions { eos_token_ids: Some(vec![u32::from(b'd')]), ..options(9) };

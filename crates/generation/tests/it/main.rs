@@ -6,4 +6,6 @@ mod generator;
 mod sampling;
 mod stream;
 mod support;
+mod token_ids;
 mod tokenizer;
+mod tokenizer_limits;

@@ -92,7 +92,9 @@ fn chat_templates_are_found_where_checkpoints_keep_them() {
 
 #[test]
 fn other_vocabularies_are_errors_that_say_how_to_convert() {
-    for found in ["tokenizer.model", "tekken.json", "vocab.json"] {
+    for found in
+        ["tokenizer.model", "tekken.json", "tiktoken.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt"]
+    {
         let error = read(&[(found, "")]).unwrap_err();
         assert!(matches!(error, GenerationError::UnconvertedTokenizer { .. }));
         for part in [found, "save_pretrained", "AutoTokenizer"] {
@@ -140,4 +142,29 @@ fn inconsistent_vocabularies_do_not_panic() {
     file["model"]["unk_token"] = json!("absent");
     let tokenizer = read(&[("tokenizer.json", &file.to_string())]).unwrap();
     assert!(matches!(tokenizer.encode("some words", true), Err(GenerationError::Tokenizer { .. })));
+}
+
+#[test]
+fn json_is_read_as_python_reads_it() {
+    let words = word_level(&["<unk>", "<s>", "one"]).to_string();
+    // Python writes infinity so, and some editors a byte order mark.
+    let config = "\u{feff}{\"model_max_length\": Infinity, \"a\": [NaN, -Infinity], \"bos_token\": \"<s>\"}";
+    let saved = words.replacen("\"truncation\":null", "\"truncation\":{\"max_length\":Infinity}", 1);
+    assert_ne!(saved, words);
+    let files =
+        [("tokenizer.json", &*saved), ("tokenizer_config.json", config), ("special_tokens_map.json", "{\"x\": NaN}")];
+    let tokenizer = read(&files).unwrap();
+    assert_eq!(tokenizer.special_tokens().get("bos_token"), Some("<s>"));
+    assert_eq!(tokenizer.encode("<s>one", false).unwrap(), [1, 2]);
+}
+
+#[test]
+fn a_class_that_is_not_imitated_is_told() {
+    let words = word_level(&["<unk>", "one"]).to_string();
+    let warned = |class: &str| {
+        let config = json!({ "tokenizer_class": class }).to_string();
+        read(&[("tokenizer.json", &words), ("tokenizer_config.json", &config)]).unwrap().warnings().join("")
+    };
+    assert!(warned("BertTokenizerFast").contains("BertTokenizer"));
+    assert_eq!(warned("PreTrainedTokenizerFast") + &warned("SomebodysTokenizer"), "");
 }

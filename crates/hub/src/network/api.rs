@@ -6,7 +6,7 @@ use ureq::http::Uri;
 use super::{
     client::{Answer, Client},
     hash::ContentHash,
-    listing::{Entry, Listing},
+    listing::{Entry, LIST_BYTES, Listing},
     retry::Failure,
     url::{encoded, joined, shown},
 };
@@ -16,6 +16,8 @@ use crate::{HubError, RepoId, hints, revision};
 const JSON_BYTES: u64 = 16 << 20;
 /// Most pages of a list of files. A page has 1000.
 const PAGES: usize = 200;
+/// Bytes of a file in a list besides its name, roughly.
+const ENTRY_BYTES: u64 = 200;
 /// Repos of an organisation that are looked at for similar names.
 const NEIGHBOURS: usize = 500;
 
@@ -83,9 +85,14 @@ pub(crate) fn listing(client: &Client, repo: &RepoId, commit: &str) -> Result<Li
     let mut url = client.endpoint.api(repo, &format!("/tree/{commit}?recursive=true"));
     let subject = Subject { repo, revision: commit, file: None };
     let mut listing = Listing::default();
+    let mut bytes = 0_u64;
     for _ in 0..PAGES {
         let (page, next): (Vec<TreeEntry>, _) = client.repeat(&url, None, |_| json(client, &url, &subject))?;
         for entry in page.into_iter().filter(|entry| entry.kind == "file") {
+            bytes = bytes.saturating_add(ENTRY_BYTES + entry.path.len() as u64);
+            if bytes > LIST_BYTES {
+                return Err(unusable(&url, format!("the list of files has more than {LIST_BYTES} bytes")));
+            }
             listing.insert(file(entry).map_err(|reason| unusable(&url, reason))?);
         }
         match next {

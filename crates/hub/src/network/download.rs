@@ -1,17 +1,18 @@
 //! One file: resumed, verified, and only then under its final name.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
 };
 
 use super::{
     api::{Subject, refusal},
     client::{Answer, Client, broken},
+    folder::Folder,
     hash::Hasher,
     listing::Entry,
     retry::{Failure, Passing},
-    store::{Store, has_size},
+    store::{Store, incomplete_name},
 };
 use crate::{HubError, ProgressEvent, RepoId, options::Reporter};
 
@@ -21,6 +22,7 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct Download<'a> {
     pub(crate) client: &'a Client,
     pub(crate) store: &'a Store,
+    pub(crate) blobs: &'a Folder,
     pub(crate) repo: &'a RepoId,
     pub(crate) commit: &'a str,
     pub(crate) entry: &'a Entry,
@@ -52,16 +54,15 @@ impl Download<'_> {
                 self.progress.event(ProgressEvent::Waiting { file: name });
                 is_waiting = true;
             }
-            let bytes_done = fs::metadata(self.store.incomplete(&self.entry.hash)).map_or(0, |metadata| metadata.len());
+            let bytes_done = self.store.incomplete_bytes(&self.entry.hash);
             self.progress.event(ProgressEvent::Advanced { file: name, bytes_done: bytes_done.min(self.entry.bytes) });
             Ok(())
         })?;
         // Another process, or another file with the same contents, may have been faster.
-        let blob = self.store.blob(&self.entry.hash);
-        if !has_size(&blob, self.entry.bytes) {
+        if !self.store.has_blob(self.blobs, self.entry) {
             self.fetch()?;
         }
-        self.store.link(self.commit, self.entry)?;
+        self.store.link(self.commit, self.blobs, self.entry)?;
         self.progress.event(ProgressEvent::Finished { file: name, bytes: self.entry.bytes });
         Ok(())
     }
@@ -87,7 +88,7 @@ impl Download<'_> {
             self.restart(&mut partial)?;
             if damages == 2 {
                 drop(partial);
-                let _ = fs::remove_file(self.store.incomplete(&self.entry.hash));
+                let _ = self.blobs.remove_file(&incomplete_name(&self.entry.hash));
                 return Err(HubError::CorruptDownload {
                     repo: self.repo.to_string(),
                     file: file.to_owned(),
@@ -101,21 +102,18 @@ impl Download<'_> {
 
     /// The unfinished file, with what an earlier run left in it.
     fn open(&self) -> Result<Partial, HubError> {
-        let path = self.store.incomplete(&self.entry.hash);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|source| self.unwritable(source))?;
+        let name = incomplete_name(&self.entry.hash);
+        let mut file = self.blobs.open_or_create(&name).map_err(|source| self.unwritable(source))?;
         let bytes = file.metadata().map_err(|source| self.unwritable(source))?.len();
         let mut partial = Partial { hasher: self.entry.hash.hasher(self.entry.bytes), bytes, file };
         if bytes > self.entry.bytes {
             self.restart(&mut partial)?;
         } else if !self.skip_hash {
             file = partial.file.try_clone().map_err(|source| self.unwritable(source))?;
-            partial.hasher.update_from(&mut file).map_err(|source| HubError::Unreadable { path, source })?;
+            partial.hasher.update_from(&mut file).map_err(|source| {
+                let path = self.blobs.path().join(&name);
+                HubError::Unreadable { path, source }
+            })?;
         }
         partial.file.seek(SeekFrom::Start(partial.bytes)).map_err(|source| self.unwritable(source))?;
         Ok(partial)
@@ -216,13 +214,15 @@ impl Download<'_> {
 
     /// Gives the file its final name.
     fn publish(&self, partial: Partial) -> Result<(), HubError> {
-        let (incomplete, blob) = (self.store.incomplete(&self.entry.hash), self.store.blob(&self.entry.hash));
+        let (incomplete, blob) = (incomplete_name(&self.entry.hash), self.entry.hash.name());
         let synced = partial.file.sync_all();
         drop(partial);
-        match synced.and_then(|()| fs::rename(&incomplete, &blob)) {
+        match synced.and_then(|()| self.blobs.rename(&incomplete, blob)) {
             // A lease ran out, and another process finished the work.
-            Err(source) if source.kind() == io::ErrorKind::NotFound && has_size(&blob, self.entry.bytes) => Ok(()),
-            result => result.map_err(|source| HubError::Unwritable { path: blob, source }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound && self.store.has_blob(self.blobs, self.entry) => {
+                Ok(())
+            }
+            result => result.map_err(|source| HubError::Unwritable { path: self.blobs.path().join(blob), source }),
         }
     }
 
@@ -235,7 +235,7 @@ impl Download<'_> {
     }
 
     fn unwritable(&self, source: io::Error) -> HubError {
-        HubError::Unwritable { path: self.store.incomplete(&self.entry.hash), source }
+        HubError::Unwritable { path: self.blobs.path().join(incomplete_name(&self.entry.hash)), source }
     }
 
     fn unusable(&self, url: &str, reason: &str) -> Failure {

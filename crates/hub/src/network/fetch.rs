@@ -1,21 +1,24 @@
 //! From a repo id to a snapshot that is pinned, whole and verified.
 
-use std::{collections::BTreeSet, fs::File, io::Read, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use super::{
     api,
     client::Client,
     download::Download,
+    in_use::InUse,
     listing::{Entry, Listing},
     lock_file::{LockFile, LockedModel},
     parallel,
-    select::{Index, SMALL, Selection},
+    select::{Index, Selection},
     store::Store,
 };
 use crate::{
     Environment, HubError, HubOptions, ProgressEvent, RepoId,
+    beside::SMALL,
     cache::{CachedRepo, Snapshot},
     file_name::is_contained,
+    files,
     options::Reporter,
     revision,
 };
@@ -171,10 +174,7 @@ impl<'a> Load<'a> {
     /// The index of the snapshot.
     fn index_text(&self, commit: &str) -> Option<Vec<u8>> {
         let name = format!("{}model.safetensors.index.json", self.folder);
-        let mut text = Vec::new();
-        let file = File::open(self.store.snapshot(commit).join(name)).ok()?;
-        file.take(INDEX_BYTES).read_to_end(&mut text).ok()?;
-        Some(text)
+        files::read(&self.store.snapshot(commit).join(name), INDEX_BYTES).ok()
     }
 
     /// Files of a load that the snapshot lacks. Without the index its shards are not known, but the index itself is missing.
@@ -195,10 +195,14 @@ impl<'a> Load<'a> {
         let commit = pinned.commit.as_str();
         let directory = self.store.snapshot(commit);
         if let Some(listing) = &pinned.listing {
-            let missing = self.missing(commit, listing)?;
+            let is_there = self.missing(commit, listing)?.is_empty();
+            let has_ref = self.locked.is_some() || self.store.has_ref(self.revision(), commit);
+            // From here to the reference nothing that is in the cache is removed, nor what is added.
+            let _in_use = if is_there && has_ref { None } else { self.begin(is_there)? };
             if pinned.is_new {
                 self.store.keep_listing(commit, listing);
             }
+            let missing = self.missing(commit, listing)?;
             if !missing.is_empty() {
                 self.store.prepare()?;
                 self.download(commit, &missing)?;
@@ -211,16 +215,23 @@ impl<'a> Load<'a> {
             }
             if let Some(locked) = &self.locked {
                 locked.check_files(self.options, &self.repo_name, &self.selected(commit, listing)?, &directory)?;
-            } else if let Err(error) = self.store.write_ref(self.revision(), commit) {
-                // A cache that may only be read still serves.
-                if !missing.is_empty() {
-                    return Err(error);
-                }
+            } else if let Err(error) = self.store.write_ref(self.revision(), commit)
+                && !missing.is_empty()
+            {
+                return Err(error);
             }
         } else if let Some(locked) = &self.locked {
             return Err(locked.without_list(self.options, &self.repo_name));
         }
         Ok(Snapshot { commit: commit.to_owned(), directory })
+    }
+
+    /// Keeps others from cleaning the repo. A cache that may only be read serves without, if it has all files.
+    fn begin(&self, is_there: bool) -> Result<Option<InUse>, HubError> {
+        match self.store.begin_load(&mut || self.client.check_stopped()) {
+            Err(_) if is_there => Ok(None),
+            result => result.map(Some),
+        }
     }
 
     /// All files of a load, which are in the cache.
@@ -237,10 +248,11 @@ impl<'a> Load<'a> {
         if !files.is_empty() {
             self.progress.event(ProgressEvent::Planned { files: files.len(), bytes });
         }
+        let blobs = &self.store.blobs()?;
         let download = |entry: &&Entry| {
             let (client, store, repo, progress) = (&self.client, &self.store, self.repo, &self.progress);
             let skip_hash = self.options.skip_hashes;
-            Download { client, store, repo, commit, entry, skip_hash, progress }.run()
+            Download { client, store, blobs, repo, commit, entry, skip_hash, progress }.run()
         };
         parallel::for_each(files, self.options.parallel, || self.client.stop(), download)
     }

@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{self, Read},
     path::Path,
 };
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+
+use crate::files;
 
 const BUFFER: usize = 1 << 20;
 
@@ -53,7 +54,7 @@ impl ContentHash {
 
     /// The hash of the same kind that a file really has.
     pub(crate) fn of_file(&self, path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = files::open(path)?;
         let mut hasher = self.hasher(file.metadata()?.len());
         hasher.update_from(&mut file)?;
         Ok(hasher.finish())

@@ -1,19 +1,14 @@
 //! The files of one commit: names, sizes and hashes, as the server lists them and as the cache keeps them.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{hash::ContentHash, store};
-use crate::file_name::is_contained;
+use super::hash::ContentHash;
+use crate::{file_name::is_contained, files};
 
 /// Largest list that is read from the cache.
-const LIST_BYTES: u64 = 64 << 20;
+pub(crate) const LIST_BYTES: u64 = 64 << 20;
 /// Version of the format in which `huggingface_hub` keeps lists.
 const FORMAT: u64 = 1;
 
@@ -62,8 +57,7 @@ impl Listing {
 
     /// The list that is kept in a file, unless there is none or it makes no sense.
     pub(crate) fn read(path: &Path) -> Option<Self> {
-        let mut text = Vec::new();
-        File::open(path).ok()?.take(LIST_BYTES).read_to_end(&mut text).ok()?;
+        let text = files::read(path, LIST_BYTES).ok()?;
         let kept: Kept = serde_json::from_slice(&text).ok()?;
         if kept.format_version != FORMAT {
             return None;
@@ -80,8 +74,8 @@ impl Listing {
         Some(listing)
     }
 
-    /// Keeps the list, where that is possible: without it the next load asks again.
-    pub(crate) fn write(&self, path: &Path) {
+    /// The list as it is kept in a file.
+    pub(crate) fn text(&self) -> Option<Vec<u8>> {
         let keep = |entry: &Entry| {
             let lfs = matches!(entry.hash, ContentHash::Sha256(_));
             let file = KeptFile {
@@ -93,9 +87,7 @@ impl Listing {
             (entry.name.clone(), file)
         };
         let kept = Kept { format_version: FORMAT, files: self.iter().map(keep).collect() };
-        if let (Ok(text), Some(directory)) = (serde_json::to_vec(&kept), path.parent()) {
-            let _ = fs::create_dir_all(directory).and_then(|()| store::replace(path, &text));
-        }
+        serde_json::to_vec(&kept).ok()
     }
 }
 
@@ -123,18 +115,18 @@ mod tests {
     #[test]
     fn lists_survive_the_cache_and_nonsense_is_none() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("trees/x.json");
+        let path = directory.path().join("x.json");
         let mut listing = Listing::default();
         for (name, digits) in [("config.json", 40), ("model.safetensors", 64)] {
             let hash = ContentHash::from_name(&"a".repeat(digits)).unwrap();
             listing.insert(Entry { name: name.to_owned(), bytes: 7, hash, git: "a".repeat(40) });
         }
-        listing.write(&path);
+        std::fs::write(&path, listing.text().unwrap()).unwrap();
         assert_eq!(Listing::read(&path), Some(listing));
         for bad in
             ["", "{}", "[]", r#"{"format_version":2,"files":{}}"#, r#"{"format_version":1,"files":{"a":{"size":-1}}}"#]
         {
-            fs::write(&path, bad).unwrap();
+            std::fs::write(&path, bad).unwrap();
             assert_eq!(Listing::read(&path), None, "{bad}");
         }
     }

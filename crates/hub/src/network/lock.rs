@@ -3,9 +3,9 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
-    path::{Path, PathBuf},
+    fs::{File, TryLockError},
+    io::{self, Write},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::retry::random_number;
+use super::{folder::Folder, retry::random_number};
 use crate::{HubError, Locking};
 
 /// Called each time a lock was found taken; an error ends the waiting.
@@ -43,50 +43,74 @@ enum Held {
     Lease(#[allow(dead_code, reason = "its drop gives the lease back")] Lease),
 }
 
-/// Takes the lock at `path`.
-pub(crate) fn acquire(path: &Path, locking: Locking, patience: &mut Patience<'_>) -> Result<Guard, HubError> {
-    if locking == Locking::Probe && locks_hold(path) {
-        match acquire_file(path, patience) {
+/// Ending of the names of lock files.
+const LOCK: &str = ".lock";
+/// Ending of the names of leases, which stand for the lock file with the same stem.
+const LEASE: &str = ".lease";
+
+/// Takes the lock `STEM.lock` in `folder`.
+pub(crate) fn acquire(
+    folder: &Folder,
+    stem: &str,
+    locking: Locking,
+    patience: &mut Patience<'_>,
+) -> Result<Guard, HubError> {
+    if locking == Locking::Probe && locks_hold(folder) {
+        match acquire_file(folder, &format!("{stem}{LOCK}"), patience) {
             Err(HubError::Unwritable { source, .. }) if is_unsupported(&source) => {}
             result => return result.map(|file| Guard { _held: Held::File(file) }),
         }
     }
-    let lease = Lease::acquire(path.with_extension("lease"), RENEWAL, EXPIRY, patience)?;
+    let folder = folder.try_clone().map_err(|source| unwritable(folder, stem, source))?;
+    let lease = Lease::acquire(folder, format!("{stem}{LEASE}"), RENEWAL, EXPIRY, patience)?;
     Ok(Guard { _held: Held::Lease(lease) })
 }
 
-fn acquire_file(path: &Path, patience: &mut Patience<'_>) -> Result<File, HubError> {
-    let unwritable = |source| HubError::Unwritable { path: path.to_owned(), source };
+/// Whether a process that lives holds the lock or the lease that is called `name`. What a dead one left is removed. That a lease is
+/// one of the dead shows when it was not renewed for a while, which is waited for.
+pub(crate) fn is_held(folder: &Folder, name: &str) -> Result<bool, HubError> {
+    is_held_for(folder, name, EXPIRY).map_err(|source| unwritable(folder, name, source))
+}
+
+fn is_held_for(folder: &Folder, name: &str, expiry: Duration) -> io::Result<bool> {
+    if name.ends_with(LOCK) {
+        let file = folder.open_or_create(name)?;
+        return match file.try_lock() {
+            Ok(()) => folder.remove_file(name).map(|_| false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        };
+    }
+    let (Some(first), start) = (read(folder, name), Instant::now()) else { return Ok(false) };
+    while start.elapsed() < expiry {
+        thread::sleep(POLL.min(expiry));
+        match read(folder, name) {
+            Some(now) if now == first => {}
+            now => return Ok(now.is_some()),
+        }
+    }
+    remove_expired(folder, name, &first);
+    Ok(false)
+}
+
+fn unwritable(folder: &Folder, name: &str, source: io::Error) -> HubError {
+    HubError::Unwritable { path: folder.path().join(name), source }
+}
+
+fn acquire_file(folder: &Folder, name: &str, patience: &mut Patience<'_>) -> Result<File, HubError> {
     loop {
-        let file = open(path).map_err(unwritable)?;
+        let file = folder.open_or_create(name).map_err(|source| unwritable(folder, name, source))?;
         match file.try_lock() {
             // Someone may have removed the file in between: a lock on it would hold nobody off.
-            Ok(()) if is_at(&file, path) => return Ok(file),
+            Ok(()) if folder.is_called(&file, name) => return Ok(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 patience()?;
                 thread::sleep(POLL);
             }
-            Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+            Err(TryLockError::Error(source)) => return Err(unwritable(folder, name, source)),
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((&file.metadata(), &fs::metadata(path)), (Ok(open), Ok(named)) if identity(open) == identity(named))
-}
-
-/// Elsewhere open files cannot be removed.
-#[cfg(not(unix))]
-fn is_at(_file: &File, _path: &Path) -> bool {
-    true
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
@@ -94,24 +118,23 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported || (cfg!(target_os = "linux") && error.raw_os_error() == Some(37))
 }
 
-/// Whether a lock in the directory of `path` keeps a second one off. Found out once for each directory.
-fn locks_hold(path: &Path) -> bool {
+/// Whether a lock in the directory keeps a second one off. Found out once for each directory.
+fn locks_hold(folder: &Folder) -> bool {
     static KNOWN: Mutex<Option<HashMap<PathBuf, bool>>> = Mutex::new(None);
-    let Some(directory) = path.parent() else { return false };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known.get_or_insert_default();
-    *known.entry(directory.to_owned()).or_insert_with(|| probe(directory))
+    *known.entry(folder.path().to_owned()).or_insert_with(|| probe(folder))
 }
 
 /// Locks a file twice. The second lock must be refused: some network file systems grant every one.
-fn probe(directory: &Path) -> bool {
-    let path = directory.join(format!(".probe-{:x}-{:x}", std::process::id(), random_number()));
+fn probe(folder: &Folder) -> bool {
+    let name = format!(".probe-{:x}-{:x}", std::process::id(), random_number());
     let holds = || -> io::Result<bool> {
-        let (first, second) = (open(&path)?, open(&path)?);
+        let (first, second) = (folder.open_or_create(&name)?, folder.open_or_create(&name)?);
         Ok(first.try_lock().is_ok() && matches!(second.try_lock(), Err(TryLockError::WouldBlock)))
     };
     let holds = holds();
-    let _ = fs::remove_file(&path);
+    let _ = folder.remove_file(&name);
     // A directory that cannot be written gives a better error later.
     holds.unwrap_or(true)
 }
@@ -119,7 +142,8 @@ fn probe(directory: &Path) -> bool {
 /// A file that exists while its holder lives and renews it.
 #[derive(Debug)]
 struct Lease {
-    path: PathBuf,
+    folder: Folder,
+    name: String,
     text: String,
     lost: Arc<AtomicBool>,
     renewal: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
@@ -127,7 +151,8 @@ struct Lease {
 
 impl Lease {
     fn acquire(
-        path: PathBuf,
+        folder: Folder,
+        name: String,
         every: Duration,
         expiry: Duration,
         patience: &mut Patience<'_>,
@@ -136,16 +161,16 @@ impl Lease {
         // What the lease says, and since when: the clock of another machine plays no part.
         let mut seen: Option<(String, Instant)> = None;
         loop {
-            match create(&path, &renewed(&text, 0)) {
-                Ok(()) => return Ok(Self::hold(path, text, every)),
+            match create(&folder, &name, &renewed(&text, 0)) {
+                Ok(()) => return Self::hold(folder, name, text, every),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(HubError::Unwritable { path, source }),
+                Err(source) => return Err(unwritable(&folder, &name, source)),
             }
-            let now = read(&path).unwrap_or_default();
+            let now = read(&folder, &name).unwrap_or_default();
             match &seen {
                 Some((before, since)) if *before == now => {
                     if since.elapsed() >= expiry {
-                        remove_expired(&path, &now);
+                        remove_expired(&folder, &name, &now);
                         seen = None;
                         continue;
                     }
@@ -157,25 +182,26 @@ impl Lease {
         }
     }
 
-    fn hold(path: PathBuf, text: String, every: Duration) -> Self {
+    fn hold(folder: Folder, name: String, text: String, every: Duration) -> Result<Self, HubError> {
+        let renewing = folder.try_clone().map_err(|source| unwritable(&folder, &name, source))?;
         let (sender, receiver) = mpsc::channel();
         let lost = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
-            let (path, text, lost) = (path.clone(), text.clone(), Arc::clone(&lost));
+            let (folder, name, text, lost) = (renewing, name.clone(), text.clone(), Arc::clone(&lost));
             move || {
                 let mut number = 0_u64;
                 while receiver.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
                     number += 1;
                     // Whoever took this process for dead holds the lease now.
-                    if read(&path).is_none_or(|now| !now.starts_with(&text)) {
+                    if read(&folder, &name).is_none_or(|now| !now.starts_with(&text)) {
                         lost.store(true, Ordering::Relaxed);
                         return;
                     }
-                    let _ = super::store::replace(&path, renewed(&text, number).as_bytes());
+                    let _ = folder.replace(&name, renewed(&text, number).as_bytes());
                 }
             }
         });
-        Self { path, text, lost, renewal: Some((sender, thread)) }
+        Ok(Self { folder, name, text, lost, renewal: Some((sender, thread)) })
     }
 }
 
@@ -185,8 +211,9 @@ impl Drop for Lease {
             drop(sender);
             let _ = thread.join();
         }
-        if !self.lost.load(Ordering::Relaxed) && read(&self.path).is_some_and(|now| now.starts_with(&self.text)) {
-            let _ = fs::remove_file(&self.path);
+        let is_own = || read(&self.folder, &self.name).is_some_and(|now| now.starts_with(&self.text));
+        if !self.lost.load(Ordering::Relaxed) && is_own() {
+            let _ = self.folder.remove_file(&self.name);
         }
     }
 }
@@ -196,32 +223,39 @@ fn renewed(text: &str, number: u64) -> String {
     format!("{text} {number}\n")
 }
 
-fn create(path: &Path, text: &str) -> io::Result<()> {
-    File::create_new(path)?.write_all(text.as_bytes())
+fn create(folder: &Folder, name: &str, text: &str) -> io::Result<()> {
+    folder.create_new(name)?.write_all(text.as_bytes())
 }
 
-fn read(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(LEASE_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
+/// What a lease says; `None` if there is none.
+fn read(folder: &Folder, name: &str) -> Option<String> {
+    String::from_utf8(folder.read(name, LEASE_BYTES).ok()?).ok()
 }
 
 /// Removes a lease that says `expired`. Of several processes that try, one moves it away; should it find that it moved a fresh
 /// one, it puts that back unless there is another by now.
-fn remove_expired(path: &Path, expired: &str) {
-    let away = path.with_extension(format!("expired-{:x}", random_number()));
-    if fs::rename(path, &away).is_err() {
+fn remove_expired(folder: &Folder, name: &str, expired: &str) {
+    let away = format!("{name}.expired-{:x}", random_number());
+    if folder.rename(name, &away).is_err() {
         return;
     }
-    if read(&away).is_some_and(|text| text != expired) {
-        let _ = fs::hard_link(&away, path);
+    if read(folder, &away).is_some_and(|text| text != expired) {
+        let _ = folder.hard_link(&away, name);
     }
-    let _ = fs::remove_file(&away);
+    let _ = folder.remove_file(&away);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn directory() -> (TempDir, Folder) {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder::create_root(directory.path()).unwrap();
+        (directory, folder)
+    }
 
     const EVERY: Duration = Duration::from_millis(20);
     const EXPIRY: Duration = Duration::from_millis(400);
@@ -235,55 +269,83 @@ mod tests {
 
     #[test]
     fn a_lock_keeps_others_off_until_it_is_dropped() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.lock");
+        let (_directory, folder) = directory();
         for locking in [Locking::Probe, Locking::Leases] {
-            let guard = acquire(&path, locking, &mut stop_after(0)).unwrap();
-            assert!(matches!(acquire(&path, locking, &mut stop_after(2)), Err(HubError::Stopped)));
+            let guard = acquire(&folder, "x", locking, &mut stop_after(0)).unwrap();
+            assert!(matches!(acquire(&folder, "x", locking, &mut stop_after(2)), Err(HubError::Stopped)));
             drop(guard);
-            assert!(acquire(&path, locking, &mut stop_after(0)).is_ok());
+            assert!(acquire(&folder, "x", locking, &mut stop_after(0)).is_ok());
         }
     }
 
     #[test]
     fn a_removed_lock_file_is_no_lock() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.lock");
-        let _orphan = acquire(&path, Locking::Probe, &mut stop_after(0)).unwrap();
-        if fs::remove_file(&path).is_ok() {
-            let _guard = acquire(&path, Locking::Probe, &mut stop_after(0)).unwrap();
-            assert!(acquire(&path, Locking::Probe, &mut stop_after(1)).is_err());
+        let (directory, folder) = directory();
+        let _orphan = acquire(&folder, "x", Locking::Probe, &mut stop_after(0)).unwrap();
+        if fs::remove_file(directory.path().join("x.lock")).is_ok() {
+            let _guard = acquire(&folder, "x", Locking::Probe, &mut stop_after(0)).unwrap();
+            assert!(acquire(&folder, "x", Locking::Probe, &mut stop_after(1)).is_err());
         }
     }
 
     #[test]
+    fn whether_a_lock_is_held_is_told_and_what_the_dead_left_goes() {
+        let (directory, folder) = directory();
+        let guard = acquire(&folder, "x", Locking::Probe, &mut stop_after(0)).unwrap();
+        assert!(is_held_for(&folder, "x.lock", EXPIRY).unwrap());
+        drop(guard);
+        assert!(!is_held_for(&folder, "x.lock", EXPIRY).unwrap() && !directory.path().join("x.lock").exists());
+
+        let lease =
+            Lease::acquire(folder.try_clone().unwrap(), "x.lease".to_owned(), EVERY, EXPIRY, &mut stop_after(0));
+        assert!(is_held_for(&folder, "x.lease", EXPIRY).unwrap());
+        drop(lease.unwrap());
+        fs::write(directory.path().join("x.lease"), "1 dead 0\n").unwrap();
+        assert!(!is_held_for(&folder, "x.lease", EXPIRY).unwrap() && !directory.path().join("x.lease").exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_lock_file_is_not_made_through_a_link() {
+        let (directory, folder) = directory();
+        let outside = tempfile::tempdir().unwrap();
+        for name in ["x.lock", "x.lease"] {
+            std::os::unix::fs::symlink(outside.path().join("made"), directory.path().join(name)).unwrap();
+        }
+        for locking in [Locking::Probe, Locking::Leases] {
+            assert!(acquire(&folder, "x", locking, &mut stop_after(0)).is_err(), "{locking:?}");
+        }
+        assert!(fs::read_dir(outside.path()).unwrap().next().is_none());
+    }
+
+    #[test]
     fn a_lease_that_nobody_renews_expires() {
-        let directory = tempfile::tempdir().unwrap();
+        let (directory, folder) = directory();
         let path = directory.path().join("x.lease");
         fs::write(&path, "1 dead 0\n").unwrap();
         let start = Instant::now();
-        let lease = Lease::acquire(path.clone(), EVERY, EXPIRY, &mut stop_after(1000)).unwrap();
+        let acquire = |patience: &mut Patience<'_>| {
+            Lease::acquire(folder.try_clone().unwrap(), "x.lease".to_owned(), EVERY, EXPIRY, patience)
+        };
+        let lease = acquire(&mut stop_after(1000)).unwrap();
         assert!(start.elapsed() >= EXPIRY);
         // A lease that is renewed does not.
-        let mut other = stop_after(60);
-        assert!(
-            Lease::acquire(path.clone(), EVERY, EXPIRY, &mut other).is_err(),
-            "held for longer than it takes to expire"
-        );
+        assert!(acquire(&mut stop_after(60)).is_err(), "held for longer than it takes to expire");
         drop(lease);
         assert!(!path.exists());
     }
 
     #[test]
     fn of_many_threads_one_holds_the_lease() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.lease");
-        fs::write(&path, "1 dead 0\n").unwrap();
+        let (directory, folder) = directory();
+        fs::write(directory.path().join("x.lease"), "1 dead 0\n").unwrap();
         let inside = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let lease = Lease::acquire(path.clone(), EVERY, EXPIRY, &mut stop_after(1000)).unwrap();
+                    let folder = folder.try_clone().unwrap();
+                    let lease =
+                        Lease::acquire(folder, "x.lease".to_owned(), EVERY, EXPIRY, &mut stop_after(1000)).unwrap();
                     assert!(!inside.swap(true, Ordering::SeqCst), "two hold it");
                     thread::sleep(EVERY);
                     inside.store(false, Ordering::SeqCst);

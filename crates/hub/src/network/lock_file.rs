@@ -1,20 +1,15 @@
 //! `automodel.lock`: which commit, which files, which hashes.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    folder::Folder,
     hash::ContentHash,
     listing::{Entry, Listing},
-    store,
 };
-use crate::{HubError, HubOptions, revision};
+use crate::{HubError, HubOptions, files, revision};
 
 /// Largest lock file that is read.
 const LOCK_FILE_BYTES: u64 = 64 << 20;
@@ -79,9 +74,8 @@ impl LockFile {
     /// [`HubError::Unreadable`], or [`HubError::MalformedLockFile`] with what is wrong with it.
     pub fn read(path: &Path) -> Result<Self, HubError> {
         let malformed = |reason: String| HubError::MalformedLockFile { path: path.to_owned(), reason };
-        let mut text = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(LOCK_FILE_BYTES).read_to_end(&mut text));
-        read.map_err(|source| HubError::Unreadable { path: path.to_owned(), source })?;
+        let text = files::read(path, LOCK_FILE_BYTES)
+            .map_err(|source| HubError::Unreadable { path: path.to_owned(), source })?;
         let lock: Self = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
         if lock.version != VERSION {
             return Err(malformed(format!("it has version {}, and only {VERSION} is known", lock.version)));
@@ -92,7 +86,7 @@ impl LockFile {
         }
     }
 
-    /// Writes the lock file, all at once.
+    /// Writes the lock file, all at once. A link in its place is replaced, and what it leads to stays as it is.
     ///
     /// # Errors
     /// [`HubError::Unwritable`].
@@ -100,7 +94,12 @@ impl LockFile {
         let unwritable = |source| HubError::Unwritable { path: path.to_owned(), source };
         let mut text = serde_json::to_string_pretty(self).map_err(|error| unwritable(error.into()))?;
         text.push('\n');
-        store::replace(path, text.as_bytes()).map_err(unwritable)
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| unwritable(io::ErrorKind::InvalidFilename.into()))?;
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let folder = Folder::root(directory.unwrap_or(Path::new(".")))?;
+        let folder = folder.ok_or_else(|| unwritable(io::ErrorKind::NotFound.into()))?;
+        folder.replace(name, text.as_bytes()).map_err(unwritable)
     }
 
     /// The repos that it locks.

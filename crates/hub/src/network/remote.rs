@@ -5,10 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{Seek, SeekFrom, Write},
+    io::Write,
     ops::Range,
-    path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -18,10 +16,12 @@ use super::{
     api::{Subject, refusal, unusable},
     download::content_range,
     fetch::{INDEX_BYTES, Load, Pinned},
+    folder::Folder,
     listing::Entry,
     parallel,
     retry::Failure,
     select::Index,
+    store::split,
 };
 use crate::HubError;
 
@@ -47,6 +47,7 @@ pub(crate) fn headers(load: &Load<'_>, pinned: &Pinned) -> Result<Option<TempDir
     let look = Look { load, commit: &pinned.commit, header_bytes: AtomicU64::new(0) };
     let directory = tempfile::Builder::new().prefix("automodel-headers-").tempdir();
     let directory = directory.map_err(|source| HubError::Unwritable { path: std::env::temp_dir(), source })?;
+    let root = Folder::create_root(directory.path())?;
     let selection = load.selection(&pinned.commit, listing);
     let folder = load.folder.as_str();
     let mut index_text = None;
@@ -54,7 +55,7 @@ pub(crate) fn headers(load: &Load<'_>, pinned: &Pinned) -> Result<Option<TempDir
         let is_index = selection.index() == Some(entry);
         if is_index || READ.iter().any(|name| entry.name == format!("{folder}{name}")) {
             let text = look.whole(entry)?;
-            look.write(directory.path(), entry, &text, text.len() as u64)?;
+            look.write(&root, entry, &text, text.len() as u64)?;
             index_text = is_index.then_some(text).or(index_text);
         }
     }
@@ -67,7 +68,7 @@ pub(crate) fn headers(load: &Load<'_>, pinned: &Pinned) -> Result<Option<TempDir
         |shard| {
             let name = shard.name.strip_prefix(folder).unwrap_or(&shard.name);
             let header = look.header(shard, expected.get(name).copied().unwrap_or(FIRST_BYTES))?;
-            look.write(directory.path(), shard, &header, shard.bytes)
+            look.write(&root, shard, &header, shard.bytes)
         },
     )?;
     Ok(Some(directory))
@@ -182,17 +183,14 @@ impl Look<'_> {
     }
 
     /// Writes the beginning of a file of `length` bytes.
-    fn write(&self, directory: &Path, entry: &Entry, beginning: &[u8], length: u64) -> Result<(), HubError> {
-        let path = directory.join(&entry.name);
-        let write = || {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            let mut file = File::create(&path)?;
+    fn write(&self, root: &Folder, entry: &Entry, beginning: &[u8], length: u64) -> Result<(), HubError> {
+        let (below, name) = split(&entry.name);
+        let below = below.strip_prefix('/').map(|below| root.create(below)).transpose()?;
+        let folder = below.as_ref().unwrap_or(root);
+        let written = folder.create_new(name).and_then(|mut file| {
             file.set_len(length)?;
-            file.seek(SeekFrom::Start(0))?;
             file.write_all(beginning)
-        };
-        write().map_err(|source| HubError::Unwritable { path: path.clone(), source })
+        });
+        written.map_err(|source| HubError::Unwritable { path: folder.path().join(name), source })
     }
 }

@@ -5,34 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::listing::{Entry, Listing};
-use crate::{HubError, file_name::is_contained, hints};
+use crate::{
+    HubError,
+    beside::{SMALL, is_beside},
+    file_name::is_contained,
+    hints,
+};
 
 /// The one file of unsharded weights, which comes before an index, as in transformers.
 const SINGLE: &str = "model.safetensors";
 /// The file that names the shards.
 const INDEX: &str = "model.safetensors.index.json";
-/// Files beside the weights that one or another tokenizer or model reads.
-pub(crate) const SMALL: [&str; 17] = [
-    "added_tokens.json",
-    "chat_template.json",
-    "chat_template.jinja",
-    "config.json",
-    "generation_config.json",
-    "merges.txt",
-    "quantize_config.json",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tekken.json",
-    "tiktoken.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-];
-/// Folder of further templates.
-const TEMPLATES: &str = "additional_chat_templates/";
 /// Endings of weights in formats that are not read.
 const OTHER_WEIGHTS: [&str; 6] = [".bin", ".gguf", ".h5", ".msgpack", ".pt", ".pth"];
 
@@ -55,12 +38,7 @@ impl<'a> Selection<'a> {
         let mut files: Vec<&Entry> = SMALL.iter().filter_map(|name| self.in_folder(name)).collect();
         files.extend(self.listing.iter().filter(|entry| {
             let name = entry.name.strip_prefix(self.folder);
-            name.is_some_and(|name| {
-                let template = name.strip_prefix(TEMPLATES).unwrap_or(name);
-                !template.contains('/')
-                    && !SMALL.contains(&name)
-                    && (template.ends_with(".jinja") || (name.ends_with(".tiktoken") && name == template))
-            })
+            name.is_some_and(|name| !SMALL.contains(&name) && is_beside(name))
         }));
         if self.in_folder("config.json").is_none() {
             return Err(self.missing("config.json"));

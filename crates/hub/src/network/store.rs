@@ -2,22 +2,25 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use super::{
+    folder::{self, Folder},
     hash::ContentHash,
+    in_use::{self, InUse},
     listing::{Entry, Listing},
     lock::{self, Guard, Patience},
-    retry::random_number,
 };
 use crate::{HubError, Locking, RepoId, cache::commit_in_ref};
 
 /// What marks a directory that backups may leave out. Source: https://bford.info/cachedir/
 const CACHEDIR_TAG: &str =
     "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache of files from a Hugging Face Hub.\n";
+/// How long cleaning waits for others that clean, and for loads that begin.
+const GATE_WAIT: Duration = Duration::from_secs(20);
 
 /// One repo in the cache directory.
 pub(crate) struct Store {
@@ -39,24 +42,21 @@ impl Store {
         self.directory().join("snapshots").join(commit)
     }
 
-    pub(crate) fn blob(&self, hash: &ContentHash) -> PathBuf {
-        self.directory().join("blobs").join(hash.name())
-    }
-
-    pub(crate) fn incomplete(&self, hash: &ContentHash) -> PathBuf {
-        self.directory().join("blobs").join(format!("{}.incomplete", hash.name()))
-    }
-
-    fn list(&self, commit: &str) -> PathBuf {
-        self.directory().join("trees").join(format!("{commit}.json"))
+    /// Bytes that there are of a download that is not finished.
+    pub(crate) fn incomplete_bytes(&self, hash: &ContentHash) -> u64 {
+        let path = self.directory().join("blobs").join(incomplete_name(hash));
+        fs::symlink_metadata(path).map_or(0, |metadata| metadata.len())
     }
 
     pub(crate) fn listing(&self, commit: &str) -> Option<Listing> {
-        Listing::read(&self.list(commit))
+        Listing::read(&self.directory().join("trees").join(format!("{commit}.json")))
     }
 
+    /// Keeps the list, where that is possible: without it the next load asks again.
     pub(crate) fn keep_listing(&self, commit: &str, listing: &Listing) {
-        listing.write(&self.list(commit));
+        if let (Some(text), Ok(trees)) = (listing.text(), self.folder("trees")) {
+            let _ = trees.replace(&format!("{commit}.json"), &text);
+        }
     }
 
     /// The commit that the cache has for a branch or tag.
@@ -66,131 +66,128 @@ impl Store {
 
     /// Whether the snapshot has the file in its full size.
     pub(crate) fn has(&self, commit: &str, entry: &Entry) -> bool {
-        has_size(&self.snapshot(commit).join(&entry.name), entry.bytes)
+        let metadata = fs::metadata(self.snapshot(commit).join(&entry.name));
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.bytes)
+    }
+
+    fn root(&self) -> Result<Folder, HubError> {
+        Folder::create_root(&self.cache_dir)
+    }
+
+    /// A directory of the repo, which is made if need be.
+    fn folder(&self, relative: &str) -> Result<Folder, HubError> {
+        self.root()?.create(&format!("{}/{relative}", self.repo_name))
+    }
+
+    /// The directory of the locks of the repo.
+    fn locks(&self) -> Result<Folder, HubError> {
+        self.root()?.create(&format!(".locks/{}", self.repo_name))
+    }
+
+    /// The directory of the blobs.
+    pub(crate) fn blobs(&self) -> Result<Folder, HubError> {
+        self.folder("blobs")
+    }
+
+    /// Whether there are these contents, as far as their size tells.
+    pub(crate) fn has_blob(&self, blobs: &Folder, entry: &Entry) -> bool {
+        match blobs.entry(entry.hash.name()) {
+            Ok(Some(folder::Entry::File { bytes })) => bytes == entry.bytes,
+            // Into the store that repos of one cache share, `huggingface_hub/utils/_shared_blobs.py`. What is outside of the cache
+            // is fetched.
+            Ok(Some(folder::Entry::Link)) => {
+                let relative = format!("{}/blobs/{}", self.repo_name, entry.hash.name());
+                self.root().is_ok_and(|root| root.followed_bytes(&relative) == Some(entry.bytes))
+            }
+            _ => false,
+        }
     }
 
     /// Makes the directories for blobs.
     pub(crate) fn prepare(&self) -> Result<(), HubError> {
-        let blobs = self.directory().join("blobs");
-        create_directory(&blobs)?;
-        let tag = self.cache_dir.join("CACHEDIR.TAG");
-        if !tag.exists() {
-            // Nice to have.
-            let _ = fs::write(tag, CACHEDIR_TAG);
+        self.blobs()?;
+        // Nice to have.
+        if let Ok(mut tag) = self.root()?.create_new("CACHEDIR.TAG") {
+            let _ = tag.write_all(CACHEDIR_TAG.as_bytes());
         }
         Ok(())
     }
 
     /// Waits until no other process works on these contents; `patience` is asked in between.
     pub(crate) fn lock(&self, hash: &ContentHash, patience: &mut Patience<'_>) -> Result<Guard, HubError> {
-        let directory = self.cache_dir.join(".locks").join(&self.repo_name);
-        create_directory(&directory)?;
-        lock::acquire(&directory.join(format!("{}.lock", hash.name())), self.locking, patience)
+        lock::acquire(&self.locks()?, hash.name(), self.locking, patience)
     }
 
     /// The lock if it is free now.
-    pub(crate) fn try_lock(&self, name: &str) -> Option<Guard> {
-        let directory = self.cache_dir.join(".locks").join(&self.repo_name);
-        fs::create_dir_all(&directory).ok()?;
-        lock::acquire(&directory.join(format!("{name}.lock")), self.locking, &mut || Err(HubError::Stopped)).ok()
+    pub(crate) fn try_lock(&self, hash: &ContentHash) -> Option<Guard> {
+        self.lock(hash, &mut || Err(HubError::Stopped)).ok()
+    }
+
+    /// Keeps what is in the cache of this repo from being removed.
+    pub(crate) fn begin_load(&self, patience: &mut Patience<'_>) -> Result<InUse, HubError> {
+        InUse::begin(self.locks()?, self.locking, patience)
+    }
+
+    /// Keeps loads from beginning, until the value is dropped; `None` if one is going on.
+    pub(crate) fn hold_off_loads(&self) -> Result<Option<Guard>, HubError> {
+        let start = Instant::now();
+        in_use::hold_off_loads(&self.locks()?, self.locking, &mut || {
+            if start.elapsed() < GATE_WAIT { Ok(()) } else { Err(HubError::Stopped) }
+        })
+        .or_else(|error| if matches!(error, HubError::Stopped) { Ok(None) } else { Err(error) })
     }
 
     /// Lets the file of the snapshot lead to its blob.
-    pub(crate) fn link(&self, commit: &str, entry: &Entry) -> Result<(), HubError> {
-        let snapshot = self.snapshot(commit);
-        let path = snapshot.join(&entry.name);
-        let parent = path.parent().unwrap_or(&snapshot);
-        create_directory(parent)?;
-        let unwritable = |source| HubError::Unwritable { path: path.clone(), source };
-        // Names are plain, so that only a link in the cache itself could lead elsewhere.
-        let (real_parent, real_snapshot) =
-            (fs::canonicalize(parent).map_err(unwritable)?, fs::canonicalize(&snapshot).map_err(unwritable)?);
-        if !real_parent.starts_with(&real_snapshot) {
-            return Err(HubError::HostileName {
-                origin: format!("the cache {}", snapshot.display()),
-                name: entry.name.clone(),
-            });
-        }
-        let blob = self.blob(&entry.hash);
+    pub(crate) fn link(&self, commit: &str, blobs: &Folder, entry: &Entry) -> Result<(), HubError> {
+        let (below, name) = split(&entry.name);
+        let folder = self.folder(&format!("snapshots/{commit}{below}"))?;
         let up = "../".repeat(entry.name.matches('/').count() + 2);
         let target = format!("{up}blobs/{}", entry.hash.name());
-        if fs::read_link(&path).is_ok_and(|link| link == Path::new(&target)) {
+        if folder.read_link(name).is_ok_and(|link| link == Path::new(&target)) {
             return Ok(());
         }
-        let temporary = beside(&path);
-        let result = symlink(&target, &blob, &temporary).and_then(|()| fs::rename(&temporary, &path));
+        let temporary = folder::temporary_name();
+        let result = folder
+            .link_to(&target, blobs, entry.hash.name(), &temporary)
+            .and_then(|()| folder.rename(&temporary, name));
         result.map_err(|source| {
-            let _ = fs::remove_file(&temporary);
-            unwritable(source)
+            let _ = folder.remove_file(&temporary);
+            HubError::Unwritable { path: folder.path().join(name), source }
         })
+    }
+
+    /// Whether the reference of a branch or tag needs no writing. A commit has none.
+    pub(crate) fn has_ref(&self, revision: &str, commit: &str) -> bool {
+        revision == commit || self.commit_of(revision).as_deref() == Some(commit)
     }
 
     /// Records the commit of a branch or tag.
     pub(crate) fn write_ref(&self, revision: &str, commit: &str) -> Result<(), HubError> {
-        if revision == commit || self.commit_of(revision).as_deref() == Some(commit) {
+        if self.has_ref(revision, commit) {
             return Ok(());
         }
-        let path = self.directory().join("refs").join(revision);
-        create_directory(path.parent().unwrap_or(&path))?;
-        replace(&path, commit.as_bytes()).map_err(|source| HubError::Unwritable { path, source })
+        let (below, name) = split(revision);
+        let folder = self.folder(&format!("refs{below}"))?;
+        let unwritable = |source| HubError::Unwritable { path: folder.path().join(name), source };
+        folder.replace(name, commit.as_bytes()).map_err(unwritable)
     }
 
     /// Notes that the commit has no such file, so that others need not ask. Nice to have.
     pub(crate) fn note_absent(&self, commit: &str, name: &str) {
-        let path = self.directory().join(".no_exist").join(commit).join(name);
-        if !path.exists() {
-            let _ = path.parent().map(fs::create_dir_all);
-            let _ = fs::write(path, "");
-        }
+        let (below, name) = split(name);
+        let _ = self.folder(&format!(".no_exist/{commit}{below}")).map(|folder| folder.create_new(name));
     }
 }
 
-/// Whether there is a file of that size.
-pub(crate) fn has_size(path: &Path, bytes: u64) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == bytes)
+/// Name of the download of a blob.
+pub(crate) fn incomplete_name(hash: &ContentHash) -> String {
+    format!("{}.incomplete", hash.name())
 }
 
-/// Puts `text` in the place of a file, all at once.
-pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let temporary = beside(path);
-    let result = fs::File::create_new(&temporary)
-        .and_then(|mut file| file.write_all(text))
-        .and_then(|()| fs::rename(&temporary, path));
-    if result.is_err() {
-        let _ = fs::remove_file(&temporary);
+/// `/a/b` and `c` of `a/b/c`; nothing and `c` of `c`.
+pub(crate) fn split(name: &str) -> (String, &str) {
+    match name.rsplit_once('/') {
+        Some((folders, name)) => (format!("/{folders}"), name),
+        None => (String::new(), name),
     }
-    result
-}
-
-pub(crate) fn create_directory(path: &Path) -> Result<(), HubError> {
-    fs::create_dir_all(path).map_err(|source| HubError::Unwritable { path: path.to_owned(), source })
-}
-
-/// A name in the same directory that no other process or thread has.
-fn beside(path: &Path) -> PathBuf {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let process = std::process::id();
-    path.with_file_name(format!(".{process:x}-{number:x}-{:x}.tmp", random_number()))
-}
-
-#[cfg(unix)]
-fn symlink(target: &str, blob: &Path, link: &Path) -> io::Result<()> {
-    // Some file systems have no links.
-    std::os::unix::fs::symlink(target, link).or_else(|_| copy(blob, link))
-}
-
-#[cfg(windows)]
-fn symlink(target: &str, blob: &Path, link: &Path) -> io::Result<()> {
-    // Links need a right that most users lack.
-    std::os::windows::fs::symlink_file(target.replace('/', "\\"), link).or_else(|_| copy(blob, link))
-}
-
-#[cfg(not(any(unix, windows)))]
-fn symlink(_target: &str, blob: &Path, link: &Path) -> io::Result<()> {
-    copy(blob, link)
-}
-
-fn copy(blob: &Path, link: &Path) -> io::Result<()> {
-    fs::hard_link(blob, link).or_else(|_| fs::copy(blob, link).map(|_| ()))
 }

@@ -267,3 +267,20 @@ fn proxies_are_used_unless_the_host_is_exempt() {
     let error = automodel_hub::resolve_with("org/tiny", &place.options(), &nonsense).unwrap_err();
     assert!(error.to_string().contains("proxy"), "{error}");
 }
+
+#[test]
+fn a_list_of_files_has_a_largest_size_whatever_its_pages() {
+    let hash = "a".repeat(40);
+    let entry =
+        |number: u32| serde_json::json!({ "type": "file", "oid": hash, "size": 1, "path": format!("{number:0>1000}") });
+    let page: serde_json::Value = (0..10_000).map(entry).collect();
+    let place = Workplace::new();
+    place.fault(Fault::always("/tree/", FaultKind::EndlessPages(page.to_string().into())));
+    let error = place.load().unwrap_err();
+    assert!(error.to_string().contains("the list of files has more than 67108864 bytes"), "{error}");
+    let pages = place.server.log().iter().filter(|request| request.target.contains("/tree/")).count();
+    assert!(pages < 10, "{pages} pages were asked for");
+    place.without_faults();
+    place.fault(Fault::always("/tree/", FaultKind::EndlessPages(b"[]".to_vec())));
+    assert!(place.load().unwrap_err().to_string().contains("pages"));
+}

@@ -2,6 +2,8 @@
 
 mod access;
 mod faults;
+#[cfg(unix)]
+mod links;
 mod locked;
 mod looks;
 mod maintenance;

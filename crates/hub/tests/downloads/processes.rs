@@ -1,7 +1,7 @@
 //! Several processes, and processes that die.
 
-use crate::workplace::{REPO, Workplace, names_below, quick, shard};
-use automodel_hub::{Environment, HubOptions, Locking, resolve_with};
+use crate::workplace::{NEEDED, REPO, Workplace, files, names_below, quick, shard};
+use automodel_hub::{Environment, HubOptions, Locking, prune_cache, resolve_with};
 use automodel_hub_test_server::{Fault, FaultKind, Server};
 use std::{
     env,
@@ -14,6 +14,8 @@ use std::{
 const ENDPOINT: &str = "HUB_TEST_ENDPOINT";
 const CACHE: &str = "HUB_TEST_CACHE";
 const LEASES: &str = "HUB_TEST_LEASES";
+/// A file whose absence ends the process that cleans.
+const CLEANING: &str = "HUB_TEST_CLEANING";
 
 /// What a process of its own does; nothing among the other tests.
 #[test]
@@ -34,6 +36,61 @@ fn start(server: &Server, cache: &Path, leases: bool) -> Child {
         command.env(LEASES, "1");
     }
     command.spawn().unwrap()
+}
+
+/// A process that cleans the cache again and again; nothing among the other tests.
+#[test]
+fn cleaning_process() {
+    let (Ok(cache), Some(flag)) = (env::var(CACHE), env::var_os(CLEANING)) else { return };
+    let locking = if env::var_os(LEASES).is_some() { Locking::Leases } else { Locking::Probe };
+    let options = HubOptions { cache_dir: Some(cache.into()), locking, ..HubOptions::default() };
+    while Path::new(&flag).exists() {
+        prune_cache(&options, &Environment::default(), false).unwrap();
+    }
+}
+
+/// Loads commit after commit in two processes at once while a third one cleans.
+fn loads_beside_cleaning(rounds: u32, leases: bool) {
+    let place = Workplace::new();
+    let flag = tempfile::NamedTempFile::new().unwrap();
+    let mut cleaning = Command::new(env::current_exe().unwrap());
+    cleaning.args(["--exact", "processes::cleaning_process", "--test-threads", "1"]);
+    cleaning.env(CACHE, place.cache.path()).env(CLEANING, flag.path()).stdout(Stdio::null());
+    if leases {
+        cleaning.env(LEASES, "1");
+    }
+    let cleaning = cleaning.stderr(Stdio::piped()).spawn().unwrap();
+    for round in 0..rounds {
+        let commit =
+            place.server.change(|hub| hub.repos.get_mut(REPO).unwrap().commit("main", files(&round.to_string())));
+        // The pauses between the first file and the last are what a cleaning process could meet.
+        place.server.change(|hub| hub.bytes_per_second = (round % 2 == 0).then_some(4_000_000));
+        let loads =
+            [start(&place.server, place.cache.path(), leases), start(&place.server, place.cache.path(), leases)];
+        for load in loads {
+            assert!(load.wait_with_output().unwrap().status.success(), "round {round}");
+        }
+        let offline = HubOptions { offline: true, ..place.options() };
+        let checkpoint = place.load_with(&offline).unwrap();
+        assert_eq!(checkpoint.commit.as_deref(), Some(&*commit), "round {round}");
+        place.check_snapshot(&checkpoint);
+    }
+    drop(flag);
+    let ended = cleaning.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let report = prune_cache(&HubOptions::default(), &place.environment(), false).unwrap();
+    assert_eq!(report.kept, []);
+    assert_eq!(names_below(&place.directory().join("snapshots")).len(), NEEDED.len(), "the old commits went");
+}
+
+#[test]
+fn loads_are_whole_beside_a_process_that_cleans() {
+    loads_beside_cleaning(60, false);
+}
+
+#[test]
+fn loads_are_whole_beside_a_process_that_cleans_with_leases() {
+    loads_beside_cleaning(4, true);
 }
 
 /// Pauses that are not alike.

@@ -114,6 +114,15 @@ impl Workplace {
     /// The snapshot has what a load needs and nothing else, with the bytes of the server; nothing is half-done.
     #[track_caller]
     pub fn check_whole(&self, checkpoint: &Checkpoint) {
+        self.check_snapshot(checkpoint);
+        self.check_nothing_half_done();
+        let blobs = names_below(&self.directory().join("blobs"));
+        assert!(blobs.iter().all(|name| !name.contains('.')), "{blobs:?}");
+    }
+
+    /// The snapshot has what a load needs and nothing else, with the bytes of the server.
+    #[track_caller]
+    pub fn check_snapshot(&self, checkpoint: &Checkpoint) {
         let commit = checkpoint.commit.clone().unwrap();
         let names = names_below(&checkpoint.dir);
         assert_eq!(names, NEEDED);
@@ -121,9 +130,6 @@ impl Workplace {
             let expected = self.server.change(|hub| hub.repos[REPO].commits[&commit][&name].contents.clone());
             assert!(fs::read(checkpoint.dir.join(&name)).unwrap() == *expected, "{name}");
         }
-        self.check_nothing_half_done();
-        let blobs = names_below(&self.directory().join("blobs"));
-        assert!(blobs.iter().all(|name| !name.contains('.')), "{blobs:?}");
     }
 
     /// Every blob has the contents of its name, and every link leads to one.

@@ -3,7 +3,7 @@
 use crate::{CheckpointFiles, LoadError, QuantizationConfig, SaveFiles};
 use automodel_quant::WeightDtype;
 use serde_json::{Map, Value, json};
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
 /// A config.json above this size is none.
 const MAX_CONFIG_BYTES: u64 = 10_000_000;
@@ -59,10 +59,7 @@ pub(super) fn model_config(files: &CheckpointFiles, save_files: &SaveFiles) -> R
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    let failed = |source| LoadError::io("read", path, source);
-    let mut text = Vec::new();
-    File::open(path).map_err(failed)?.take(MAX_CONFIG_BYTES).read_to_end(&mut text).map_err(failed)?;
-    Ok(text)
+    automodel_config::files::read(path, MAX_CONFIG_BYTES).map_err(|source| LoadError::io("read", path, source))
 }
 
 /// `model_config` with its `quantization_config`.

@@ -9,11 +9,14 @@ mod selection;
 mod shard;
 mod skip;
 mod source;
-mod workplace;
 
 use crate::{
-    CheckpointFiles, LoadError, QuantizationConfig, SaveFiles,
-    save::directory::{check_carried, write_files, write_json},
+    CheckpointFiles, LoadError, QuantizationConfig, SaveFiles, Shard,
+    save::{
+        directory::{check_carried, write_files, write_json},
+        place::{Opened, Place, sync_directory},
+        target::Target,
+    },
 };
 use automodel_registry::weights::WeightMap;
 use layout::Layout;
@@ -21,7 +24,6 @@ use selection::Selection;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
-use workplace::{Opened, Workplace};
 
 pub use config::quantization_config_json;
 pub(crate) use selection::module;
@@ -91,7 +93,8 @@ pub struct DenseMatrix {
 /// that bitsandbytes quantised.
 ///
 /// A tensor is quantised if every parameter of `map` that reads it is a projection and `config` does not skip it; fused
-/// projections are quantised as a whole, and the `[in, out]` matrices of GPT-2 after transposition, as transformers does.
+/// projections are quantised as a whole, if their parts are whole blocks that can be read again, and the `[in, out]` matrices of
+/// GPT-2 after transposition, as transformers does.
 /// Experts stay dense: transformers joins those of a layer into one parameter of three axes, which bitsandbytes cannot hold.
 /// All other tensors are copied byte for byte. `save_files.config`, or the source's config.json if that is `None`, gets the
 /// `quantization_config`, whose skip list names the linear modules that are dense beside the head. The dtype in it is not changed.
@@ -99,14 +102,16 @@ pub struct DenseMatrix {
 /// Memory: one quantised tensor and two windows of 8 MiB, and for a transposed tensor all of its source too.
 ///
 /// # Interruption
-/// Everything is written to the directory `.NAME.partial` beside `out`, which is renamed at the end: a reader sees the whole
-/// checkpoint or none. A run that was killed, or stopped by an error of the file system, is continued shard by shard if source and
-/// settings are what they were, and begun anew otherwise. The result is the same, byte for byte.
+/// Everything is written to the directory `.NAME.partial` beside `out`, and gets its name at the end as in
+/// [`crate::save_pretrained`]: a reader sees the whole checkpoint or none. A run that was killed, or stopped by an error of the
+/// file system, is continued shard by shard if source and settings are what they were, and begun anew otherwise. The result is
+/// the same, byte for byte.
 ///
 /// # Errors
 /// [`LoadError::Mismatch`] if the checkpoint does not fit `map`; [`LoadError::AlreadyQuantized`]; [`LoadError::Unquantizable`]
 /// for a tensor with NaN or infinity; [`LoadError::ConfigSyntax`]; [`LoadError::OutputExists`], [`LoadError::OutputBusy`];
-/// [`LoadError::CarriedFile`]; [`LoadError::ShardChanged`] and [`LoadError::Io`].
+/// [`LoadError::CarriedFile`]; [`LoadError::ShardChanged`] if a file was written to since its header was read, also while it was
+/// read; and [`LoadError::Io`].
 pub fn quantize_checkpoint(
     files: &CheckpointFiles,
     map: &WeightMap,
@@ -117,6 +122,8 @@ pub fn quantize_checkpoint(
     progress: &mut dyn FnMut(ConvertProgress<'_>),
 ) -> Result<ConvertReport, LoadError> {
     check_carried(save_files)?;
+    let target = Target::new(out, options.overwrite)?;
+    target.check_apart_from(files.directory())?;
     let model_config = config::model_config(files, save_files)?;
     let selection = Selection::new(files, map, config)?;
     let skip_modules = selection.modules(map).skip_list(&config.skip_modules)?;
@@ -127,20 +134,20 @@ pub fn quantize_checkpoint(
     };
 
     let settings = settings(files, &selection, config, options);
-    let workplace = match Workplace::open(out, files.directory(), &settings, options)? {
-        Opened::Ready(workplace) => workplace,
+    let place = match Place::open(target, Some(&settings), options.restart)? {
+        Opened::Ready(place) => place,
         Opened::Finished(directory) => return report(&directory, files, &layout, selection, layout.shards.len()),
     };
-    match convert(files, config, &layout, &save_files, &workplace, progress) {
+    match convert(files, config, &layout, &save_files, &place, progress) {
         Ok(resumed) => {
-            let report = report(workplace.staging(), files, &layout, selection, resumed)?;
-            workplace.commit()?;
+            let report = report(place.staging(), files, &layout, selection, resumed)?;
+            place.commit(Some(&settings))?;
             Ok(report)
         }
         Err(error) => {
             // What a full disk or a lost connection stopped can go on later; anything else would fail again.
             if !matches!(error, LoadError::Io { .. }) {
-                workplace.discard();
+                place.discard();
             }
             Err(error)
         }
@@ -153,14 +160,14 @@ fn convert(
     config: &QuantizationConfig,
     layout: &Layout<'_>,
     save_files: &SaveFiles,
-    workplace: &Workplace,
+    place: &Place,
     progress: &mut dyn FnMut(ConvertProgress<'_>),
 ) -> Result<usize, LoadError> {
     let (mut source, mut resumed, mut bytes_done) = (source::Source::new(files), 0, 0u64);
     let bytes_total = files.stored_bytes();
     for planned in &layout.shards {
-        let path = workplace.staging().join(&planned.name);
-        let there = CheckpointFiles::open_named(workplace.staging(), &planned.name);
+        let path = place.staging().join(&planned.name);
+        let there = CheckpointFiles::open_named(place.staging(), &planned.name);
         if there.is_ok_and(|written| planned.matches(&written)) {
             resumed += 1;
             bytes_done = bytes_done.saturating_add(planned.source_bytes());
@@ -172,10 +179,11 @@ fn convert(
             bytes_done = bytes_done.saturating_add(group.source_bytes());
             progress(ConvertProgress { bytes_done, bytes_total, tensor: group.source });
         })?;
-        workplace::sync_directory(workplace.staging());
+        sync_directory(place.staging());
     }
-    write_index(workplace.staging(), layout)?;
-    write_files(workplace.staging(), save_files)?;
+    write_index(place.staging(), layout)?;
+    write_files(place.staging(), save_files)?;
+    source.check_unchanged()?;
     Ok(resumed)
 }
 
@@ -201,11 +209,10 @@ fn settings(
     config: &QuantizationConfig,
     options: &ConvertOptions,
 ) -> Value {
-    let modified = |path: &Path| {
-        let time = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
-        Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos().to_string())
+    let modified = |shard: &Shard| {
+        Some(shard.stamp.modified()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos().to_string())
     };
-    let shards = files.shards().iter().map(|shard| json!([shard.name, shard.length, modified(&shard.path)]));
+    let shards = files.shards().iter().map(|shard| json!([shard.name, shard.length, modified(shard)]));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "source": std::fs::canonicalize(files.directory()).unwrap_or_else(|_| files.directory().to_owned()),

@@ -6,10 +6,13 @@ use super::{
 };
 use crate::{
     CheckpointFiles, LoadError, LoadOptions, LoadPlan, PlanRow, PlanSource, QuantizationConfig, TensorInfo,
-    quantization::SkipList,
+    quantization::{
+        SkipList,
+        parts::{JOINED, NO_MATRIX, UNCLEAR, check_parts, orientation},
+    },
 };
 use automodel_quant::format::Companion;
-use automodel_registry::weights::{ParameterRole, WeightMap};
+use automodel_registry::weights::{ParameterRole, SourcePiece, WeightMap};
 use burn::tensor::Device;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -38,10 +41,8 @@ pub(super) struct Target {
 const TIED: &str = "it is tied or can be";
 const SKIPPED: &str = "its module is skipped";
 const UNREAD: &str = "no parameter of the model reads it";
-const NO_MATRIX: &str = "it is no matrix of a linear module";
 const EXPERT: &str =
     "an expert: transformers joins experts into one parameter of three axes, which bitsandbytes cannot hold";
-const UNCLEAR: &str = "it is used transposed and as it is";
 
 /// A parameter and how it reads a tensor.
 type Reader<'p> = (&'p PlanRow, &'p PlanSource);
@@ -58,6 +59,7 @@ impl<'a> Selection<'a> {
                 readers.entry(&source.tensor).or_default().push((row, source));
             }
         }
+        files.compare_copies(|tensor| readers.contains_key(tensor))?;
         let tied: HashSet<&str> = plan.ties.iter().flat_map(|tie| [tie.parameter.as_str(), tie.to.as_str()]).collect();
         let mut selection = Self {
             quantized: BTreeMap::new(),
@@ -73,7 +75,7 @@ impl<'a> Selection<'a> {
             let entries: Vec<usize> = names.iter().flat_map(|module| skip.matching(module)).collect();
             let skipped = !entries.is_empty();
             used.extend(entries);
-            match decide(name, info, readers, &tied, skipped, config.quantize_head) {
+            match decide(name, info, readers, &tied, skipped, config) {
                 Ok(target) => {
                     selection.quantized.insert(name, target);
                 }
@@ -146,12 +148,12 @@ fn decide(
     readers: &[Reader<'_>],
     tied: &HashSet<&str>,
     skipped: bool,
-    quantize_head: bool,
+    config: &QuantizationConfig,
 ) -> Result<Target, &'static str> {
     if readers.is_empty() {
         return Err(UNREAD);
     }
-    if let Some(reason) = readers.iter().find_map(|(row, _)| reason_of_role(row.role, quantize_head)) {
+    if let Some(reason) = readers.iter().find_map(|(row, _)| reason_of_role(row.role, config.quantize_head)) {
         return Err(reason);
     }
     if readers.iter().any(|(row, _)| tied.contains(row.parameter.as_str())) {
@@ -164,10 +166,12 @@ fn decide(
     if skipped {
         return Err(SKIPPED);
     }
-    let transposed = crate::save::orientation(&readers[0].1.ops).ok_or(UNCLEAR)?;
-    if readers.iter().any(|(_, source)| crate::save::orientation(&source.ops) != Some(transposed)) {
-        return Err(UNCLEAR);
+    if readers.iter().any(|(row, _)| row.sources.len() > 1) {
+        return Err(JOINED);
     }
+    let parts = readers.iter().map(|(_, source)| SourcePiece::view("", &info.shape, source.ops.clone()));
+    check_parts(&parts.collect::<Vec<_>>(), config.blocksize)?;
+    let transposed = orientation(&readers[0].1.ops).ok_or(UNCLEAR)?;
     Ok(Target { shape: if transposed { [columns, rows] } else { [rows, columns] }, transposed })
 }
 

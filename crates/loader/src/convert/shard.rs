@@ -4,7 +4,7 @@ use super::{
     layout::{Group, PlannedShard},
     source::Source,
 };
-use crate::{LoadError, QuantizationConfig};
+use crate::{LoadError, QuantizationConfig, save::directory::fresh_file};
 use automodel_quant::format::write_parameter;
 use serde_json::{Map, Value, json};
 use std::{
@@ -26,7 +26,7 @@ pub(super) fn write(
     let partial = Path::new(&partial);
     let failed = |source| LoadError::io("write", partial, source);
     let mut file = ShardFile {
-        file: File::create(partial).map_err(failed)?,
+        file: fresh_file(partial).map_err(failed)?,
         data_start: shard.data_start,
         header: Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]),
         states: Vec::new(),

@@ -1,7 +1,7 @@
 //! Tensors of the source, window by window.
 
 use super::{layout::weight_dtype, selection::Target};
-use crate::{CheckpointFiles, LoadError, QuantizationConfig, StoredDtype, TensorInfo, files::FileStamp};
+use crate::{CheckpointFiles, LoadError, QuantizationConfig, Shard, StoredDtype, TensorInfo, files::FileStamp};
 use automodel_quant::{Element, Elements, QuantError, Quantized4bit, Quantizer};
 use bytemuck::Pod;
 use half::{bf16, f16};
@@ -39,6 +39,25 @@ weight!(f32: F32, f16: F16, bf16: BF16);
 impl<'a> Source<'a> {
     pub fn new(files: &'a CheckpointFiles) -> Self {
         Self { files, open: None }
+    }
+
+    /// Checks that every file is still what it was when its header was read: a tensor that was read while another process wrote
+    /// to its file may be a mixture of old and new.
+    pub fn check_unchanged(&self) -> Result<(), LoadError> {
+        if let Some((shard, file)) = &self.open {
+            self.check_open(*shard, file)?;
+        }
+        self.files.shards().iter().try_for_each(|described| {
+            let stamp =
+                FileStamp::at(&described.path).map_err(|source| LoadError::io("inspect", &described.path, source))?;
+            compare(described, stamp)
+        })
+    }
+
+    fn check_open(&self, shard: usize, file: &File) -> Result<(), LoadError> {
+        let Some(described) = self.files.shards().get(shard) else { return Ok(()) };
+        let stamp = FileStamp::of(file).map_err(|source| LoadError::io("inspect", &described.path, source))?;
+        compare(described, stamp)
     }
 
     /// Copies a tensor as it is.
@@ -114,18 +133,26 @@ impl<'a> Source<'a> {
         let failed = |action: &'static str| move |source| LoadError::io(action, &described.path, source);
         let file = match self.open.take() {
             Some((open, file)) if open == shard => file,
-            _ => {
-                let file = File::open(&described.path).map_err(failed("open"))?;
-                let stamp = FileStamp::of(&file).map_err(failed("open"))?;
-                if let Some(change) = described.stamp.change_to(stamp) {
-                    return Err(LoadError::ShardChanged { file: described.path.clone(), change });
+            before => {
+                // The file may have another name by now, or none.
+                if let Some((shard, file)) = before {
+                    self.check_open(shard, &file)?;
                 }
+                let file = automodel_config::files::open(&described.path).map_err(failed("open"))?;
+                self.check_open(shard, &file)?;
                 file
             }
         };
         let (_, file) = self.open.insert((shard, file));
         file.seek(SeekFrom::Start(at)).map_err(failed("read"))?;
         file.read_exact(target).map_err(failed("read"))
+    }
+}
+
+fn compare(described: &Shard, now: FileStamp) -> Result<(), LoadError> {
+    match described.stamp.change_to(now) {
+        Some(change) => Err(LoadError::ShardChanged { file: described.path.clone(), change }),
+        None => Ok(()),
     }
 }
 

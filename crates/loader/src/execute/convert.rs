@@ -92,22 +92,23 @@ conversion! {
     bf16 => f16: |value| f16::from_f32(value.to_f32());
 }
 
-/// Converts the elements in `source`, which need not be aligned, and counts those that are not finite afterwards. `at` is
-/// the position of the first one in the parameter.
+/// Converts the elements in `source`, which need not be aligned, and counts those that are not finite afterwards, and of these
+/// the ones that were finite before. `at` is the position of the first one in the parameter.
 pub(crate) fn convert_bytes<S: Float, T: FromFloat<S>>(source: &[u8], target: &mut [T], at: u64) -> NonFiniteCount {
     let size = size_of::<S>();
     let mut found = NonFiniteCount::default();
     let mut scratch = Vec::new();
     for (block, (source, target)) in source.chunks(BLOCK * size).zip(target.chunks_mut(BLOCK)).enumerate() {
-        match bytemuck::try_cast_slice::<u8, S>(source) {
-            Ok(elements) => T::from_slice(elements, target),
+        let elements = match bytemuck::try_cast_slice::<u8, S>(source) {
+            Ok(elements) => elements,
             Err(_) => {
                 scratch.resize(target.len(), S::ZERO);
                 bytemuck::cast_slice_mut::<S, u8>(&mut scratch).copy_from_slice(source);
-                T::from_slice(&scratch, target);
+                &scratch[..]
             }
-        }
-        found.search(target, at + (block * BLOCK) as u64);
+        };
+        T::from_slice(elements, target);
+        found.search_converted(|place| elements[place], target, at + (block * BLOCK) as u64);
     }
     found
 }
@@ -135,23 +136,46 @@ pub(crate) struct NonFiniteCount {
     pub count: u64,
     /// Position of the first one in the parameter.
     pub first: Option<u64>,
+    /// How many of them were finite before they were converted: they are beyond the range of their new type.
+    pub overflowed: u64,
+    /// Position of the first of these.
+    pub first_overflowed: Option<u64>,
 }
 
 impl NonFiniteCount {
+    /// Searches elements that were converted from those that `source` has at the same places.
+    pub fn search_converted<S: Float, T: Float>(&mut self, source: impl Fn(usize) -> S, target: &[T], at: u64) {
+        let before = self.count;
+        self.search(target, at);
+        if self.count == before {
+            return;
+        }
+        let mut overflowed = (0..target.len()).filter(|&place| !target[place].finite() && source(place).finite());
+        if let Some(first) = overflowed.next() {
+            let (overflowed, first_overflowed) = (1 + overflowed.count() as u64, Some(at + first as u64));
+            *self = self.and(Self { overflowed, first_overflowed, ..Self::default() });
+        }
+    }
+
     pub fn search<T: Float>(&mut self, elements: &[T], at: u64) {
         let count = elements.iter().filter(|value| !value.finite()).count() as u64;
         if count > 0 {
             let first = elements.iter().position(|value| !value.finite()).map(|position| at + position as u64);
-            *self = self.and(Self { count, first });
+            *self = self.and(Self { count, first, ..Self::default() });
         }
     }
 
     pub fn and(self, other: Self) -> Self {
-        let first = match (self.first, other.first) {
+        let earlier = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        Self { count: self.count + other.count, first }
+        Self {
+            count: self.count + other.count,
+            first: earlier(self.first, other.first),
+            overflowed: self.overflowed + other.overflowed,
+            first_overflowed: earlier(self.first_overflowed, other.first_overflowed),
+        }
     }
 }
 
@@ -177,7 +201,7 @@ mod tests {
         let values: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
         let (wide, found) = converted::<bf16, f32>(&values);
         assert!(values.iter().zip(&wide).all(|(a, b)| u32::from(a.to_bits()) << 16 == b.to_bits()));
-        assert_eq!(found, NonFiniteCount { count: 256, first: Some(0x7F80) });
+        assert_eq!(found, NonFiniteCount { count: 256, first: Some(0x7F80), ..NonFiniteCount::default() });
     }
 
     #[test]
@@ -195,7 +219,12 @@ mod tests {
         assert_eq!(narrow.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), [1.0, 1.0, 1.015625, 70144.0]);
         assert_eq!(found.count, 0);
         let (_, found) = converted::<f32, f16>(&values);
-        assert_eq!(found, NonFiniteCount { count: 1, first: Some(3) });
+        let expected = NonFiniteCount { count: 1, first: Some(3), overflowed: 1, first_overflowed: Some(3) };
+        assert_eq!(found, expected);
+        // What was infinite before has not overflowed.
+        let (_, found) = converted::<f32, f16>(&[f32::INFINITY, f32::NAN, -65520.0, 65519.0, 1e9]);
+        assert_eq!((found.count, found.first), (4, Some(0)));
+        assert_eq!((found.overflowed, found.first_overflowed), (2, Some(2)));
     }
 
     #[test]
@@ -203,7 +232,8 @@ mod tests {
         let values = [f32::from_bits(0x7FC0_1234), -0.0];
         let (same, found) = converted::<f32, f32>(&values);
         assert_eq!(same[0].to_bits(), 0x7FC0_1234);
-        assert_eq!(found, NonFiniteCount { count: 1, first: Some(0) });
-        assert_eq!(search_bytes::<f32>(bytemuck::cast_slice(&values), 5), NonFiniteCount { count: 1, first: Some(5) });
+        assert_eq!((found.count, found.first, found.overflowed), (1, Some(0), 0));
+        let found = search_bytes::<f32>(bytemuck::cast_slice(&values), 5);
+        assert_eq!((found.count, found.first), (1, Some(5)));
     }
 }

@@ -84,7 +84,9 @@ fn tiles<S: Float, T: FromFloat<S>>(tensor: &[u8], walk: &Walk, target: &mut [T]
             }
         }
         let mut found = NonFiniteCount::default();
-        found.search(part, at + (slab_number * slab + first_row * row) as u64);
+        let start = slab_number * slab + first_row * row;
+        let source = |place: usize| read(walk.offset + offset_at(&walk.axes, start + place));
+        found.search_converted(source, part, at + start as u64);
         found
     };
     let parts = target.par_chunks_mut(slab).enumerate().flat_map(|(slab_number, part)| {
@@ -102,12 +104,15 @@ fn single_axis<S: Float, T: FromFloat<S>>(
     target: &mut [T],
     at: u64,
 ) -> NonFiniteCount {
-    for (step, cell) in target.iter_mut().enumerate() {
+    let read = |step: usize| -> S {
         let first = (offset + step * axis.stride) * size_of::<S>();
-        *cell = T::from_float(bytemuck::pod_read_unaligned(&tensor[first..first + size_of::<S>()]));
+        bytemuck::pod_read_unaligned(&tensor[first..first + size_of::<S>()])
+    };
+    for (step, cell) in target.iter_mut().enumerate() {
+        *cell = T::from_float(read(step));
     }
     let mut found = NonFiniteCount::default();
-    found.search(target, at);
+    found.search_converted(read, target, at);
     found
 }
 
@@ -154,6 +159,24 @@ mod tests {
         let walk = Walk::new(&SourcePiece::view("w", &[50, 60], vec![ViewOp::Transpose(0, 1)]).strided().unwrap());
         let mut target = vec![0f32; 3000];
         let found = gather::<f32, f32>(bytemuck::cast_slice(&values), &walk, &mut target, 1000);
-        assert_eq!(found, NonFiniteCount { count: 2, first: Some(1000 + 40 * 50 + 7) });
+        assert_eq!((found.count, found.first, found.overflowed), (2, Some(1000 + 40 * 50 + 7), 0));
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_told_from_those_that_were_infinite() {
+        let mut values = vec![0f32; 50 * 60];
+        (values[3 * 60 + 20], values[7 * 60 + 40]) = (f32::NAN, 1e6);
+        for ops in [vec![], vec![ViewOp::Transpose(0, 1)], vec![ViewOp::Narrow { axis: 1, start: 10, length: 50 }]] {
+            let walk = Walk::new(&SourcePiece::view("w", &[50, 60], ops).strided().unwrap());
+            let mut target = vec![half::f16::ZERO; walk.numel()];
+            let found = gather::<f32, half::f16>(bytemuck::cast_slice(&values), &walk, &mut target, 0);
+            let first = target.iter().position(|value| value.is_infinite()).map(|place| place as u64);
+            assert_eq!((found.count, found.overflowed, found.first_overflowed), (2, 1, first), "{walk:?}");
+        }
+        let column = vec![ViewOp::Select { axis: 1, index: 40 }];
+        let walk = Walk::new(&SourcePiece::view("w", &[50, 60], column).strided().unwrap());
+        let mut target = vec![half::f16::ZERO; 50];
+        let found = gather::<f32, half::f16>(bytemuck::cast_slice(&values), &walk, &mut target, 0);
+        assert_eq!((found.count, found.first_overflowed), (1, Some(7)));
     }
 }

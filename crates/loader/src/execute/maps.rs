@@ -4,7 +4,7 @@ use super::mapped_files::{MappedFile, MappedFiles};
 use crate::{CheckpointFiles, FileChange, LoadError, PlanSource, files::FileStamp};
 use bytes::Bytes;
 use memmap2::Mmap;
-use std::{collections::BTreeSet, fs::File, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 /// The shards of a checkpoint.
 pub(super) struct Maps<'a> {
@@ -55,7 +55,8 @@ impl<'a> Maps<'a> {
             return Ok(mapped.clone());
         }
         let shard = self.files.shards().get(number).ok_or_else(stale)?;
-        let file = File::open(&shard.path).map_err(|source| LoadError::io("open", &shard.path, source))?;
+        let file =
+            automodel_config::files::open(&shard.path).map_err(|source| LoadError::io("open", &shard.path, source))?;
         let stamp = FileStamp::of(&file).map_err(|source| LoadError::io("open", &shard.path, source))?;
         if let Some(change) = shard.stamp.change_to(stamp) {
             return Err(LoadError::ShardChanged { file: shard.path.clone(), change });

@@ -2,6 +2,7 @@
 
 mod convert;
 mod gather;
+mod joint;
 mod loaded;
 mod mapped_files;
 mod maps;
@@ -11,7 +12,7 @@ mod prequantized;
 mod quantize;
 mod ties;
 
-pub(crate) use convert::{FromFloat, convert_bytes};
+pub(crate) use convert::{FromFloat, NonFiniteCount, convert_bytes};
 pub use loaded::{LoadedParameters, LoadedTensor};
 pub use mapped_files::MappedFiles;
 
@@ -21,10 +22,10 @@ use crate::{
     dtype::float_size,
     plan::{device_label, window_elements},
 };
-use automodel_quant::{Device4bit, DeviceQuantizer};
+use automodel_quant::{Absmax, Device4bit, NestedAbsmax, Quantized4bit};
 use burn::tensor::{AllocationProperty, Bytes, Device, FloatDType};
 use bytemuck::Pod;
-use convert::{NonFiniteCount, search_bytes};
+use convert::search_bytes;
 use gather::gather;
 use half::{bf16, f16};
 use loaded::Loaded4bit;
@@ -82,7 +83,8 @@ pub struct Progress<'a> {
 /// are edited in place.
 ///
 /// # Errors
-/// [`LoadError::StalePlan`] if the plan belongs to another device or other files, [`LoadError::ShardChanged`] if a file
+/// [`LoadError::StalePlan`] if the plan belongs to another device or other files, [`LoadError::DuplicateTensor`] if two shards
+/// have a needed tensor with different values, [`LoadError::ShardChanged`] if a file
 /// was changed since its header was read, [`LoadError::MappedFileChanged`] if it was changed while it was loaded,
 /// [`LoadError::Io`] if it cannot be mapped.
 pub fn execute(
@@ -92,6 +94,9 @@ pub fn execute(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(LoadedParameters, LoadReport), LoadError> {
     check_plan(plan, files, device)?;
+    let sources = plan.rows.iter().flat_map(|row| row.sources.iter().chain(&row.companions));
+    let needed: HashSet<&str> = sources.map(|source| source.tensor.as_str()).collect();
+    files.compare_copies(|tensor| needed.contains(tensor))?;
     let start = Instant::now();
     let mut run = Run {
         plan,
@@ -111,13 +116,18 @@ pub fn execute(
     let following: HashSet<&str> = tied.iter().map(|(parameter, _)| parameter.as_str()).collect();
     let own = |row: &&PlanRow| row.tied_to.is_none() && !following.contains(row.parameter.as_str());
     let mut order: Vec<&PlanRow> = plan.rows.iter().filter(own).collect();
-    order.sort_by_key(|row| row.sources.first().map(|source| (source.shard, source.range.start)));
+    order.sort_by_key(|row| row.sources.first().map(|source| (source.shard, source.range.start, row.joint_scales)));
     let skipped: u64 = plan.target_bytes.saturating_sub(order.iter().map(|row| row.bytes).sum());
     let mut bytes_done = skipped;
-    for row in order {
-        run.load(row)?;
-        bytes_done += row.bytes;
-        progress(Progress { bytes_done, bytes_total: plan.target_bytes, parameter: &row.parameter });
+    for rows in order.chunk_by(|row, next| joint::are_parts_of_one(row, next)) {
+        match rows {
+            [row] if !row.joint_scales => run.load(row)?,
+            rows => run.load_parts(rows)?,
+        }
+        for row in rows {
+            bytes_done += row.bytes;
+            progress(Progress { bytes_done, bytes_total: plan.target_bytes, parameter: &row.parameter });
+        }
     }
     quantize::release(run.behind.take());
     run.finish_device()?;
@@ -201,17 +211,22 @@ impl Run<'_> {
     }
 
     fn load_quantized(&mut self, row: &PlanRow, encoding: Encoding) -> Result<(), LoadError> {
+        if encoding.prequantized {
+            let weight = self.prequantized(row, encoding)?;
+            return self.take_quantized(row, encoding, weight);
+        }
+        let weight = self.plain(row, encoding)?;
+        if !encoding.double_quant {
+            return self.take_plain(row, encoding, weight);
+        }
+        let scales = Absmax::Nested(NestedAbsmax::quantize(&weight.scales(row)?));
+        self.take_scaled(row, encoding, weight, scales)
+    }
+
+    /// A weight of the host for whatever device this is.
+    fn take_quantized(&mut self, row: &PlanRow, encoding: Encoding, weight: Quantized4bit) -> Result<(), LoadError> {
         let in_place = *self.device == Device::flex();
-        // A device that does not compute in the dtype of the file gets codes of the host.
-        let quantizes =
-            DeviceQuantizer::serves(self.device, encoding.blocksize) && self.device.supports_dtype(row.target);
-        let weight = if !encoding.prequantized && quantizes {
-            Loaded4bit::Device(Box::new(self.quantized_there(row, encoding)?))
-        } else {
-            let weight =
-                if encoding.prequantized { self.prequantized(row, encoding)? } else { self.quantized(row, encoding)? };
-            if in_place { Loaded4bit::Host(weight) } else { Loaded4bit::Device(Box::new(self.moved(&weight)?)) }
-        };
+        let weight = if in_place { Loaded4bit::Host(weight) } else { Loaded4bit::Device(self.moved(&weight)?.into()) };
         self.loaded.insert_quantized(&row.parameter, weight);
         self.count_quantized(row, encoding);
         Ok(())
@@ -343,8 +358,8 @@ impl Run<'_> {
     }
 
     fn note(&mut self, row: &PlanRow, found: NonFiniteCount) {
-        if let NonFiniteCount { count, first: Some(first_index) } = found {
-            self.report.non_finite.push(NonFinite { parameter: row.parameter.clone(), count, first_index });
+        if let NonFiniteCount { count, first: Some(first_index), overflowed, .. } = found {
+            self.report.non_finite.push(NonFinite { parameter: row.parameter.clone(), count, first_index, overflowed });
         }
     }
 

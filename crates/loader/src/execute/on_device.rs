@@ -11,14 +11,14 @@ use super::{
 use crate::{
     DeviceBytes, Encoding, LoadError, PlanRow, PlanSource, dtype::float_size, plan::quantized_window_elements,
 };
-use automodel_quant::{DeviceQuantizer, Element, Linear4bit, Quantized4bit, WeightDtype};
+use automodel_quant::{Device4bit, DeviceQuantizer, Element, Linear4bit, Quantized4bit, WeightDtype};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Element as BurnElement, Tensor, TensorData};
 use half::{bf16, f16};
 
 impl Run<'_> {
-    /// A parameter that the device quantises: windows of the file go there as they are, and no more than a window of its full
-    /// form is there at once.
-    pub(super) fn quantized_there(&mut self, row: &PlanRow, encoding: Encoding) -> Result<Linear4bit, LoadError> {
+    /// A parameter that the device quantises, with scales in float32: windows of the file go there as they are, and no more than a
+    /// window of its full form is there at once. Whether all elements were finite shows when its scales are looked at.
+    pub(super) fn quantized_there(&mut self, row: &PlanRow, encoding: Encoding) -> Result<Device4bit, LoadError> {
         let shape = <[usize; 2]>::try_from(row.shape.as_slice()).map_err(|_| inconsistent(row))?;
         let dtype = weight_dtype(row.target).ok_or_else(|| inconsistent(row))?;
         let quantizer = DeviceQuantizer::new(encoding.quant_type, encoding.blocksize, shape, dtype, self.device)
@@ -31,10 +31,12 @@ impl Run<'_> {
         let weight = quantizer.finish().map_err(|error| refusal(row, error))?;
         self.meter.note(row.bytes);
         self.report.copied_bytes += row.bytes;
-        if !encoding.double_quant {
-            self.unchecked.push((row.parameter.clone(), weight.clone()));
-        }
-        Linear4bit::on_device(weight, encoding.double_quant, None).map_err(|error| refusal(row, error))
+        Ok(weight)
+    }
+
+    /// Whether the device quantises such weights. One that does not compute in the dtype of the file gets codes of the host.
+    pub(super) fn device_quantizes(&self, row: &PlanRow, encoding: Encoding) -> bool {
+        DeviceQuantizer::serves(self.device, encoding.blocksize) && self.device.supports_dtype(row.target)
     }
 
     /// A weight that was quantised before, moved to the device.

@@ -1,9 +1,9 @@
 //! Parameters that the files have in 4 bits.
 
 use super::{Run, inconsistent, quantize::refusal};
-use crate::{Encoding, LoadError, PlanRow, PlanSource};
+use crate::{Encoding, LoadError, PlanRow, PlanSource, quantization::parts::scales_of};
 use automodel_quant::{
-    Absmax, NestedAbsmax, Quantized4bit,
+    Quantized4bit,
     format::{StoredTensor, read_parameter},
 };
 use std::{collections::HashMap, ops::Range};
@@ -56,14 +56,8 @@ fn part_of(
         runs => runs.iter().map(|run| &stored.packed()[bytes_of(run)]).collect::<Vec<_>>().concat().into(),
     };
     let blocksize = encoding.blocksize;
-    let blocks_of = |run: &Range<usize>| run.start / blocksize.get()..blocksize.blocks(run.end);
-    let absmax = match (stored.absmax(), runs.as_slice()) {
-        (Absmax::Nested(nested), [run]) if encoding.double_quant => Absmax::Nested(nested_part(nested, blocks_of(run))),
-        _ => {
-            let scales = stored.scales();
-            Absmax::Plain(runs.iter().map(|run| &scales[blocks_of(run)]).collect::<Vec<_>>().concat())
-        }
-    };
+    let blocks: Vec<_> = runs.iter().map(|run| run.start / blocksize.get()..blocksize.blocks(run.end)).collect();
+    let absmax = scales_of(stored.absmax(), &blocks, encoding.double_quant);
     let (quant_type, dtype) = (stored.quant_type(), stored.dtype());
     Quantized4bit::from_parts(quant_type, blocksize, shape, dtype, packed, absmax).map_err(|error| refusal(row, error))
 }
@@ -89,12 +83,4 @@ fn block_runs(
     })?;
     let as_planned = stored.blocksize() == encoding.blocksize && stored.quant_type() == encoding.quant_type;
     if as_planned && !runs.is_empty() { Ok(runs) } else { Err(inconsistent(row)) }
-}
-
-/// Scales of some blocks, the first of which begins a nested block.
-fn nested_part(nested: &NestedAbsmax, blocks: Range<usize>) -> NestedAbsmax {
-    let codes = nested.codes[blocks.clone()].to_vec();
-    let first = Encoding::nested_block(blocks.start);
-    let absmax = nested.absmax[first..Encoding::nested_block(blocks.end - 1) + 1].to_vec();
-    NestedAbsmax { codes, absmax, offset: nested.offset }
 }

@@ -14,7 +14,8 @@ use std::ops::Range;
 pub(super) type Window = (MappedShard, Range<u64>);
 
 impl Run<'_> {
-    /// The 4-bit form of a parameter, window by window: of its full form no more than a window is in memory.
+    /// The 4-bit form of a parameter with scales in float32, window by window: of its full form no more than a window is in
+    /// memory.
     pub(super) fn quantized(&mut self, row: &PlanRow, encoding: Encoding) -> Result<Quantized4bit, LoadError> {
         let shape = <[usize; 2]>::try_from(row.shape.as_slice()).map_err(|_| inconsistent(row))?;
         let dtype = weight_dtype(row.target).ok_or_else(|| inconsistent(row))?;
@@ -32,7 +33,7 @@ impl Run<'_> {
         let weight = quantizer.finish().map_err(refused)?;
         self.meter.note(row.bytes);
         self.report.copied_bytes += row.bytes;
-        Ok(if encoding.double_quant { weight.nested() } else { weight })
+        Ok(weight)
     }
 
     /// Quantises one source, whose first element is the `at`-th of the parameter.

@@ -5,6 +5,7 @@ use super::{
     text::{Text, parse_json},
 };
 use crate::{LoadError, StoredDtype};
+use automodel_config::files;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -35,7 +36,7 @@ pub(super) struct HeaderTensor {
 
 /// Reads and checks the header of the file at `path`. No byte behind the header is read.
 pub(super) fn read(path: &Path) -> Result<Header, LoadError> {
-    let mut file = File::open(path).map_err(|source| LoadError::io("open", path, source))?;
+    let mut file = files::open(path).map_err(|source| LoadError::io("open", path, source))?;
     let stamp = FileStamp::of(&file).map_err(|source| LoadError::io("open", path, source))?;
     let length = stamp.length();
     let text = read_text(&mut file, path, length)?;

@@ -2,6 +2,7 @@
 
 use super::text::{Text, parse_json};
 use crate::LoadError;
+use automodel_config::files;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -10,6 +11,7 @@ use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
     fmt, fs,
+    io::Read,
     path::{Component, Path, PathBuf},
 };
 
@@ -73,14 +75,14 @@ impl<'de: 't, 't> Deserialize<'de> for Entries<'t> {
 /// The text of an index, for [`parse`].
 pub(super) fn read(directory: &Path, index_name: &str) -> Result<Vec<u8>, LoadError> {
     let path = directory.join(index_name);
-    let metadata = fs::metadata(&path).map_err(|source| LoadError::io("open", &path, source))?;
-    if !metadata.is_file() {
-        return Err(LoadError::ShardName { file: path, name: index_name.into(), reason: "it is not a regular file" });
+    let file = files::open(&path).map_err(|source| LoadError::io("open", &path, source))?;
+    let length = file.metadata().map_err(|source| LoadError::io("open", &path, source))?.len();
+    if length > MAX_INDEX_BYTES {
+        return Err(LoadError::IndexTooLarge { index: path, length, limit: MAX_INDEX_BYTES });
     }
-    if metadata.len() > MAX_INDEX_BYTES {
-        return Err(LoadError::IndexTooLarge { index: path, length: metadata.len(), limit: MAX_INDEX_BYTES });
-    }
-    fs::read(&path).map_err(|source| LoadError::io("read", &path, source))
+    let mut text = Vec::new();
+    file.take(MAX_INDEX_BYTES).read_to_end(&mut text).map_err(|source| LoadError::io("read", &path, source))?;
+    Ok(text)
 }
 
 /// Parses an index and checks every file name.
@@ -173,12 +175,21 @@ impl<'a> Locator<'a> {
             }
             self.inside.insert(parent.to_owned());
         }
-        let metadata = fs::metadata(&path).map_err(|_| missing())?;
-        if !metadata.is_file() {
-            return Err(refused("it is not a regular file"));
+        match obstacle(&path) {
+            Some(error) => Err(error),
+            None if path.is_file() => Ok(path),
+            None => Err(missing()),
         }
-        Ok(path)
     }
+}
+
+/// What is in the place of a file: a link that leads nowhere, a directory, a pipe. `None` for a file, and for nothing.
+pub(super) fn obstacle(path: &Path) -> Option<LoadError> {
+    if let Some(target) = files::dangling_target(path) {
+        return Some(LoadError::DanglingLink { link: path.to_owned(), target });
+    }
+    let found = files::irregular(fs::metadata(path).ok()?.file_type())?;
+    Some(LoadError::NotAFile { path: path.to_owned(), found })
 }
 
 #[cfg(test)]

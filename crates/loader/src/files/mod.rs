@@ -1,11 +1,14 @@
 //! The weight files of a checkpoint: found, checked, headers parsed, nothing else read.
 
+mod adapter;
+mod copies;
 mod header;
 mod index;
 mod stamp;
 mod text;
 
 use crate::{LoadError, StoredDtype};
+pub use adapter::Adapter;
 pub(crate) use header::LENGTH_BYTES;
 use header::{Header, HeaderTensor};
 use index::{Index, Locator};
@@ -15,7 +18,7 @@ pub use stamp::FileChange;
 pub(crate) use stamp::FileStamp;
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
     io::{self, Read, Seek},
     ops::Range,
@@ -33,7 +36,11 @@ pub struct CheckpointFiles {
     directory: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Tensors of a name that an earlier shard has too.
+    copies: Vec<(String, TensorInfo)>,
     unindexed: Vec<String>,
+    /// Tensors that the index lists and no shard has, with the shard that it names.
+    unheld: BTreeMap<String, String>,
     warnings: Vec<String>,
 }
 
@@ -75,8 +82,8 @@ impl CheckpointFiles {
     /// [`LoadError::NoWeights`] and [`LoadError::PyTorchWeights`] if neither file is there; otherwise one of the
     /// variants about an index, a shard or a header, each of which names the file.
     pub fn open(directory: &Path) -> Result<Self, LoadError> {
-        let single = directory.join(SINGLE_FILE).exists();
-        let indexed = directory.join(INDEX_FILE).exists();
+        let single = directory.join(SINGLE_FILE).is_file();
+        let indexed = directory.join(INDEX_FILE).is_file();
         let name = match (single, indexed) {
             (true, _) => SINGLE_FILE,
             (false, true) => INDEX_FILE,
@@ -89,6 +96,7 @@ impl CheckpointFiles {
                 directory.display()
             ));
         }
+        files.warnings.extend(Adapter::beside(directory).map(|adapter| adapter.unapplied()));
         Ok(files)
     }
 
@@ -119,13 +127,7 @@ impl CheckpointFiles {
         let (sorted, headers) = rayon::join(|| index.sort(), || read_headers(directory, index_name, &shards));
         sorted?;
         let mut files = Self::of_headers(directory, headers?)?;
-        files.compare(&index)?;
-        if let Some(first) = files.unindexed.first() {
-            files.warnings.push(format!(
-                "{} tensor(s) of the shards are not in {index_name}, `{first}` first; they count as part of the checkpoint",
-                files.unindexed.len()
-            ));
-        }
+        files.compare(&index);
         Ok(files)
     }
 
@@ -144,42 +146,51 @@ impl CheckpointFiles {
         }
         // Stable, and quick on runs that are sorted already, as each header's are.
         tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
-        if let Some(twice) = tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let held_by = |number: usize| shards.get(number).map(|shard| shard.name.clone()).unwrap_or_default();
-            let (first, second) = (held_by(twice[0].1.shard), held_by(twice[1].1.shard));
-            return Err(LoadError::DuplicateTensor { tensor: twice[0].0.clone(), first, second });
-        }
+        let copies = copies::take(&mut tensors);
+        let warnings = copies::warning(&copies).into_iter().collect();
         Ok(Self {
             directory: directory.to_owned(),
             shards,
             tensors: tensors.into_iter().collect(),
+            copies,
             unindexed: Vec::new(),
-            warnings: Vec::new(),
+            unheld: BTreeMap::new(),
+            warnings,
         })
     }
 
-    /// Checks that each tensor of the index is where it says, and notes the tensors that it does not name. Both sides are
-    /// sorted, so one pass does.
-    fn compare(&mut self, index: &Index<'_>) -> Result<(), LoadError> {
-        let mut unindexed = Vec::new();
+    /// Notes how the index differs from what the shards hold, which is what counts: transformers too takes from the index no
+    /// more than the names of the shards. Both sides are sorted, so one pass does.
+    fn compare(&mut self, index: &Index<'_>) {
+        let (mut unindexed, mut unheld, mut misplaced) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let copies: HashSet<(&str, usize)> =
+            self.copies.iter().map(|(name, info)| (name.as_str(), info.shard)).collect();
         let mut held = self.tensors.iter().peekable();
         for (tensor, shard) in &index.tensors {
             while let Some((name, _)) = held.next_if(|(name, _)| name.as_str() < tensor.as_ref()) {
                 unindexed.push(name.clone());
             }
-            let found = held.next_if(|(name, _)| name.as_str() == tensor.as_ref()).map(|(_, info)| info.shard);
-            if found != Some(*shard) {
-                return Err(LoadError::TensorNotInShard {
-                    index: index.path.to_owned(),
-                    tensor: tensor.clone().into_owned(),
-                    shard: index.shards.get(*shard).map(|name| name.clone().into_owned()).unwrap_or_default(),
-                    held_by: found.and_then(|number| self.shards.get(number)).map(|shard| shard.name.clone()),
-                });
+            match held.next_if(|(name, _)| name.as_str() == tensor.as_ref()) {
+                None => {
+                    let named = index.shards.get(*shard).map(|name| name.clone().into_owned()).unwrap_or_default();
+                    unheld.insert(tensor.clone().into_owned(), named);
+                }
+                Some((name, info)) if info.shard != *shard && !copies.contains(&(name.as_str(), *shard)) => {
+                    misplaced.push(name.clone())
+                }
+                Some(_) => {}
             }
         }
         unindexed.extend(held.map(|(name, _)| name.clone()));
-        self.unindexed = unindexed;
-        Ok(())
+        let name = index.path.file_name().unwrap_or_default().to_string_lossy();
+        let mut warn = |tensors: &mut dyn ExactSizeIterator<Item = &String>, what: &str| {
+            let count = tensors.len();
+            self.warnings.extend(tensors.next().map(|first| format!("{count} tensor(s) {what}, `{first}` first")));
+        };
+        warn(&mut unindexed.iter(), &format!("of the shards are not in {name} but count as part of the checkpoint"));
+        warn(&mut unheld.keys(), &format!("of {name} are in no shard"));
+        warn(&mut misplaced.iter(), &format!("are in another shard than {name} says"));
+        (self.unindexed, self.unheld) = (unindexed, unheld);
     }
 
     /// The bytes of a small tensor.
@@ -189,7 +200,7 @@ impl CheckpointFiles {
             given: self.directory.display().to_string(),
         })?;
         let read = || -> io::Result<Vec<u8>> {
-            let mut file = fs::File::open(&shard.path)?;
+            let mut file = automodel_config::files::open(&shard.path)?;
             file.seek(io::SeekFrom::Start(info.range.start))?;
             let mut bytes = Vec::new();
             // One byte more than the limit shows that it was exceeded.
@@ -224,6 +235,11 @@ impl CheckpointFiles {
         &self.unindexed
     }
 
+    /// Tensors that the index lists and no shard has, with the shard that it names.
+    pub(crate) fn unheld(&self) -> &BTreeMap<String, String> {
+        &self.unheld
+    }
+
     /// What was odd but no error.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -254,6 +270,10 @@ fn read_headers(
 
 /// The error for a directory without safetensors files, by what it has instead.
 fn no_weights(directory: &Path) -> LoadError {
+    let obstacles = [SINGLE_FILE, INDEX_FILE].into_iter().filter_map(|name| index::obstacle(&directory.join(name)));
+    if let Some(error) = obstacles.into_iter().next() {
+        return error;
+    }
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(source) => return LoadError::io("list", directory, source),
@@ -261,6 +281,9 @@ fn no_weights(directory: &Path) -> LoadError {
     let mut names: Vec<String> =
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).take(10_000).collect();
     names.sort();
+    if let Some(Adapter { base }) = Adapter::beside(directory) {
+        return LoadError::AdapterAlone { directory: directory.to_owned(), base };
+    }
     let pytorch = |name: &&String| {
         name.ends_with(".bin.index.json") || [".bin", ".pt", ".pth"].iter().any(|suffix| name.ends_with(suffix))
     };
@@ -268,8 +291,11 @@ fn no_weights(directory: &Path) -> LoadError {
     if let Some(name) = names.iter().find(safetensors) {
         return LoadError::NoWeights { directory: directory.to_owned(), found: Some(name.clone()) };
     }
-    match names.iter().find(pytorch) {
-        Some(name) => LoadError::PyTorchWeights { file: directory.join(name) },
+    if let Some(name) = names.iter().find(pytorch) {
+        return LoadError::PyTorchWeights { file: directory.join(name) };
+    }
+    match names.iter().find(|name| name.ends_with(".gguf")) {
+        Some(name) => LoadError::GgufWeights { file: directory.join(name) },
         None => LoadError::NoWeights { directory: directory.to_owned(), found: None },
     }
 }

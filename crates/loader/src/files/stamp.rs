@@ -2,8 +2,9 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -39,6 +40,16 @@ impl FileStamp {
     pub fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self { length: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    /// The stamp of the file that a path leads to now, without opening it.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { length: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    pub fn modified(self) -> Option<SystemTime> {
+        self.modified
     }
 
     pub fn length(self) -> u64 {

@@ -6,15 +6,16 @@ use super::{
     names::Names,
     peak::predicted_peak,
     policy::{self, DeviceTraits, DtypePolicy},
+    stacked,
     ties::{self, Ties},
 };
 use crate::{
-    CheckpointFiles, Encoding, LoadError, MissingTensor, Problems, ShapeMismatch, StoredDtype, UnusableDtype,
-    WeightMapFault,
+    CheckpointFiles, Encoding, LoadError, MissingTensor, Problems, ShapeMismatch, UnusableDtype, WeightMapFault,
     dtype::{float_name, float_size},
     problems::suggest_names,
     strided::Walk,
 };
+use automodel_quant::format::Companion;
 use automodel_registry::weights::{ParameterSlot, SourcePiece, WeightMap};
 use burn::tensor::FloatDType;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,17 +27,20 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
     let device = DeviceTraits::of(&options.device);
     check_request(options, &device)?;
     let names = Names::new(files.tensors(), map);
+    let adapted = stacked::as_in_files(map, &names);
+    let map: &WeightMap = &adapted;
     let slots: HashMap<&str, &ParameterSlot> = map.parameters.iter().map(|slot| (slot.path.as_str(), slot)).collect();
     let mut ties = Ties::decide(map, &slots, &names);
     let mut builder = Builder {
         files,
+        map,
         names: &names,
         options,
         device: &device,
-        encoder: Encoder::new(options.quantization.as_ref(), files)?,
+        encoder: Encoder::new(options.quantization.as_ref(), files, map, &names, &ties)?,
         problems: Problems::default(),
         read: HashSet::with_capacity(map.parameters.len()),
-        has_bytes: files.tensors().values().any(|info| info.dtype == StoredDtype::U8),
+        has_states: files.tensors().keys().any(|name| matches!(Companion::parse(name), Some((_, Companion::State(_))))),
     };
 
     builder.check_map(map, &slots, &ties);
@@ -45,7 +49,8 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         rows.extend(builder.row(slot, &ties)?);
     }
     let Builder { mut problems, read, encoder, .. } = builder;
-    let warnings = files.warnings().iter().cloned().chain(encoder.into_warnings()).collect();
+    files.compare_headers_of_copies(&read)?;
+    let warnings = files.warnings().iter().cloned().chain(encoder.warnings).collect();
     let (ignored, unexpected) = unread(files, map, &names, &read);
     let unread_names: Vec<&str> = unexpected.iter().map(String::as_str).collect();
     suggest_names(&mut problems.missing, &unread_names);
@@ -94,6 +99,7 @@ fn check_request(options: &LoadOptions, device: &DeviceTraits) -> Result<(), Loa
 
 pub(super) struct Builder<'a> {
     pub files: &'a CheckpointFiles,
+    pub map: &'a WeightMap,
     pub names: &'a Names<'a>,
     pub options: &'a LoadOptions,
     pub device: &'a DeviceTraits,
@@ -101,8 +107,8 @@ pub(super) struct Builder<'a> {
     pub problems: Problems,
     /// Names in the files of all tensors that are read.
     pub read: HashSet<&'a str>,
-    /// Whether the files have tensors of bytes, as codes of 4 bits are.
-    pub has_bytes: bool,
+    /// Whether the files have parameters in 4 bits, which their states tell.
+    pub has_states: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -144,7 +150,11 @@ impl<'a> Builder<'a> {
         }
         let elements = self.check_elements(slot, &sources)?;
         let stored = policy::widest(sources.iter().map(|source| source.stored))?;
-        let encoding = self.encoder.encoding(slot, &sources, elements, ties);
+        let chosen = self.encoder.encoding(slot);
+        if let Some(reason) = chosen.and_then(|_| self.map.wrong_way_round(slot)) {
+            return self.fault(slot, reason);
+        }
+        let encoding = chosen.map(|chosen| chosen.encoding);
         let (target, reason) = match encoding {
             Some(_) => (encode::quantized_dtype(&sources, stored), encode::QUANTIZED),
             None => policy::target(self.options.dtype, self.options.half_products, slot, stored.float()?, self.device),
@@ -163,6 +173,7 @@ impl<'a> Builder<'a> {
             target,
             reason,
             encoding,
+            joint_scales: chosen.is_some_and(|chosen| chosen.joint_scales),
             companions: Vec::new(),
             bytes,
             mapped,
@@ -180,7 +191,8 @@ impl<'a> Builder<'a> {
     fn source(&mut self, slot: &ParameterSlot, piece: &SourcePiece, ties: &Ties) -> Option<PlanSource> {
         let parameter = || slot.path.clone();
         let Some((name, info)) = self.names.resolve(&piece.tensor) else {
-            let (tensor, note) = (piece.tensor.clone(), ties.note(&slot.path));
+            let (tensor, note) =
+                (piece.tensor.clone(), ties.note(&slot.path).or_else(|| self.note_of_index(&piece.tensor)));
             self.problems.missing.push(MissingTensor { tensor, parameter: parameter(), nearest: Vec::new(), note });
             return None;
         };
@@ -212,6 +224,15 @@ impl<'a> Builder<'a> {
             ops: piece.ops.clone(),
             walk: Walk::new(&view),
         })
+    }
+
+    /// What the index says of a tensor that no shard has.
+    fn note_of_index(&self, tensor: &str) -> Option<String> {
+        let known = self.names.known_here_as(tensor);
+        let shard = known.iter().find_map(|name| self.files.unheld().get(name))?;
+        Some(format!(
+            "the index says that it is in {shard}, but index and shards are not of one checkpoint: download both again"
+        ))
     }
 
     /// Number of elements of the parameter, if its pieces add up to it.

@@ -7,6 +7,7 @@ mod names;
 mod peak;
 mod policy;
 mod prequantized;
+mod stacked;
 mod table;
 mod ties;
 
@@ -141,6 +142,10 @@ pub struct PlanRow {
     /// How it is kept in 4 bits; `None` if it is dense.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
+    /// Double quantisation is that of the whole tensor of which the parameter is a part: its scales are those of the tensor, in
+    /// 8 bits if the encoding says so, and otherwise decoded to float32.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub joint_scales: bool,
     /// Scales, code tables and state of a parameter that is stored in 4 bits. Its source holds the codes, and is seen through
     /// its operations as if they were decoded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -202,7 +207,8 @@ impl LoadPlan {
     ///
     /// # Errors
     /// [`LoadError::Mismatch`] with everything that is missing, of a wrong shape or of a dtype that cannot become floats;
-    /// [`LoadError::DeviceDtype`] if the device does not support the dtype asked for.
+    /// [`LoadError::DuplicateTensor`] if two shards have a needed tensor in different shapes or dtypes; [`LoadError::DeviceDtype`] if
+    /// the device does not support the dtype asked for.
     pub fn new(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptions) -> Result<Self, LoadError> {
         build::plan(files, map, options)
     }

@@ -57,6 +57,13 @@ impl<'a> Names<'a> {
         renamed.or_else(|| self.exact(name))
     }
 
+    /// Names that the tensor that the map calls `name` may have in this checkpoint.
+    pub fn known_here_as(&self, name: &str) -> Vec<String> {
+        let renamed =
+            self.renamed.iter().filter_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from.as_str())?)));
+        renamed.chain([name.to_owned()]).collect()
+    }
+
     /// The tensor of that name in this checkpoint.
     pub fn exact(&self, name: &str) -> Option<(&'a str, &'a TensorInfo)> {
         self.by_name.get_key_value(name).map(|(name, info)| (*name, *info))

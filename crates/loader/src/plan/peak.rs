@@ -1,7 +1,7 @@
 //! How much memory loading will take.
 
 use super::{LoadPlan, PlanRow, PlanSource, policy::DeviceTraits};
-use crate::{StoredDtype, dtype::float_size};
+use crate::{Encoding, StoredDtype, dtype::float_size};
 
 /// Bytes of a window that is quantised: large enough to occupy all cores, small against what a model takes. On two cores
 /// windows from 4 to 32 MiB took the same time, smaller and larger ones more.
@@ -43,9 +43,19 @@ fn in_flight(row: &PlanRow, max_bytes_in_flight: u64) -> u64 {
                 // The pages of one window are given back while the next one is quantised.
                 largest_window(source, limit).saturating_mul(2).saturating_add(buffered as u64)
             });
-            window.max(encoding.transient_bytes(row.elements()))
+            match row.joint_scales {
+                true => window.saturating_add(joint_scales(row, encoding)),
+                false => window.max(encoding.transient_bytes(row.elements())),
+            }
         }
     }
+}
+
+/// Bytes of the scales of a whole tensor: in float32 until all its parts are there, once by part, once joined, once decoded.
+fn joint_scales(row: &PlanRow, encoding: Encoding) -> u64 {
+    let elements = |source: &PlanSource| (source.range.end - source.range.start) / (source.stored.bits() / 8).max(1);
+    let blocks = row.sources.iter().map(elements).sum::<u64>().div_ceil(encoding.blocksize.get() as u64);
+    blocks.saturating_mul(3 * 4)
 }
 
 /// Bytes of the file that are in memory at once while this source is read.

@@ -23,11 +23,11 @@ pub(super) struct Packed<'a> {
 impl Builder<'_> {
     /// The codes that a parameter is read from, if it is stored in 4 bits.
     pub fn stored_in_4bit<'s>(&self, slot: &'s ParameterSlot) -> Option<Packed<'s>> {
-        if !self.has_bytes {
+        if !self.has_states {
             return None;
         }
         slot.pieces.iter().find_map(|piece| {
-            let (name, _) = self.names.resolve(&piece.tensor).filter(|(_, info)| info.dtype == StoredDtype::U8)?;
+            let (name, _) = self.names.resolve(&piece.tensor)?;
             let has_state =
                 |quant_type: &QuantType| self.names.exact(&Companion::State(*quant_type).of(name)).is_some();
             let quant_type = [QuantType::Nf4, QuantType::Fp4].into_iter().find(has_state)?;
@@ -42,6 +42,13 @@ impl Builder<'_> {
     pub fn prequantized_row(&mut self, slot: &ParameterSlot, packed: Packed<'_>) -> Result<Option<PlanRow>, LoadError> {
         let state_name = Companion::State(packed.quant_type).of(&packed.name);
         let Some((_, info)) = self.names.exact(&state_name) else { return Ok(None) };
+        if info.dtype != StoredDtype::U8 || info.shape.len() != 1 {
+            self.mark_read(&packed.name);
+            let (dtype, shape) = (info.dtype, &info.shape);
+            let problem =
+                format!("has dtype {dtype} and shape {shape:?}, but a quantisation state is a row of bytes (U8)");
+            return Ok(self.refuse(slot, described(&QuantError::InvalidTensor { tensor: state_name, problem })));
+        }
         let json = self.files.read_tensor(info, MOST_STATE_BYTES)?;
         let state = match QuantState::parse(&state_name, packed.quant_type, &json) {
             Ok(state) => state,
@@ -58,6 +65,9 @@ impl Builder<'_> {
         if slot.pieces.len() != 1 || slot.shape.len() != 2 {
             let reason = format!("it is made of `{}` and others, but 4-bit tensors cannot be joined", packed.name);
             return self.refuse(slot, reason);
+        }
+        if let Some(reason) = self.map.wrong_way_round(slot) {
+            return self.fault(slot, reason);
         }
         let (tensor_shape, ops) = decoded_piece(packed.piece);
         if tensor_shape != state.shape {
@@ -94,6 +104,7 @@ impl Builder<'_> {
             target: state.dtype.float(),
             reason: STORED_4BIT,
             encoding: Some(encoding),
+            joint_scales: false,
             companions,
             bytes,
             mapped,
@@ -161,24 +172,15 @@ fn decoded_piece(piece: &SourcePiece) -> (Vec<usize>, Vec<ViewOp>) {
 }
 
 fn header_fault(expected: &TensorHeader, found: &TensorInfo) -> Option<QuantError> {
-    let tensor = expected.name.clone();
-    let (dtype, shape) = (format!("{:?}", expected.dtype), &expected.shape);
-    match Companion::parse(&expected.name) {
-        // Its length varies with the spacing of the JSON.
-        Some((_, Companion::State(_))) => None,
-        Some((_, Companion::Absmax))
-            if found.shape.len() != 1 || !matches!(found.dtype, StoredDtype::F32 | StoredDtype::U8) =>
-        {
-            let dtype = found.dtype.name().to_owned();
-            Some(QuantError::RepackedAbsmax { tensor, dtype, shape: found.shape.clone() })
-        }
-        _ if found.dtype.name() == dtype && found.shape == *shape => None,
-        _ => {
-            let problem = format!(
-                "has dtype {} and shape {:?}, but its quantisation state asks for {dtype} and {shape:?}",
-                found.dtype, found.shape
-            );
-            Some(QuantError::InvalidTensor { tensor, problem })
+    // Its length varies with the spacing of the JSON, and it was looked at before.
+    if matches!(Companion::parse(&expected.name), Some((_, Companion::State(_)))) {
+        return None;
+    }
+    match found.dtype.of_quantized() {
+        Some(dtype) => expected.fault(dtype, &found.shape),
+        None => {
+            let problem = format!("has dtype {}, which no part of a 4-bit weight has", found.dtype);
+            Some(QuantError::InvalidTensor { tensor: expected.name.clone(), problem })
         }
     }
 }

@@ -4,6 +4,31 @@ use super::{PlanRow, PlanSource, PlannedTie, TieDecision, names::Names};
 use automodel_registry::weights::{ParameterSlot, WeightMap};
 use std::collections::HashMap;
 
+/// Heads of other tasks: classifiers and reward models of transformers, and the value heads of TRL.
+const OTHER_HEADS: [&str; 7] = [
+    "score.weight",
+    "classifier.weight",
+    "qa_outputs.weight",
+    "v_head.summary.weight",
+    "v_head.weight",
+    "value_head.weight",
+    "rm_head.weight",
+];
+
+/// What a checkpoint is that has embeddings and no head, although its config does not tie the two.
+fn headless(embedding: &str, names: &Names<'_>) -> String {
+    match OTHER_HEADS.iter().find(|head| names.exact(head).is_some()) {
+        Some(head) => format!(
+            "the checkpoint has `{head}` in its place, the head of a classifier or reward model, and so gives no logits of tokens"
+        ),
+        None => format!(
+            "the checkpoint has no head, and its config does not tie one to `{embedding}`: it is an embedding model, or the base \
+             of another model, and gives no logits of tokens (unless it was made tied, and its config lost \
+             `tie_word_embeddings`)"
+        ),
+    }
+}
+
 /// Decisions on all ties of a map.
 pub(super) struct Ties {
     pub planned: Vec<PlannedTie>,
@@ -39,11 +64,7 @@ impl Ties {
                     ties.share(parameter, to);
                 }
                 (false, false, true) => {
-                    let note = format!(
-                        "the config does not tie it to `{to}`: if the checkpoint was made tied, set `tie_word_embeddings` to true \
-                         in its config.json"
-                    );
-                    ties.notes.insert(parameter, note);
+                    ties.notes.insert(parameter, headless(&to, names));
                 }
                 (false, ..) => {}
             }
@@ -134,6 +155,7 @@ pub(super) fn fill_shared(rows: Vec<PlanRow>, map: &WeightMap, ties: &Ties) -> V
             target,
             reason: "shares the storage of the parameter it is tied to",
             encoding: None,
+            joint_scales: false,
             companions: Vec::new(),
             bytes: 0,
             mapped: false,

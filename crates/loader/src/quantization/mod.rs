@@ -1,5 +1,6 @@
 //! Which weights become 4-bit, and what they occupy then.
 
+pub(crate) mod parts;
 mod pattern;
 
 pub(crate) use pattern::SkipList;

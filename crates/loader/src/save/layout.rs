@@ -1,9 +1,9 @@
 //! Where in the tensors of a checkpoint each parameter's elements go.
 
-use super::quantized::{QuantizedPlace, quantized_place};
 use crate::{
     LoadError,
     convert::{may_be_linear, output_heads},
+    quantization::parts::QuantizedPlace,
     strided::Walk,
 };
 use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
@@ -80,7 +80,7 @@ impl Layout {
             let view = piece.strided().map_err(|error| misplaced(slot, &piece.tensor, error.to_string()))?;
             let walk = Walk::new(&view);
             let elements = walk.numel();
-            pieces.push(Place { tensor, start, walk, quantized: quantized_place(piece) });
+            pieces.push(Place { tensor, start, walk, quantized: QuantizedPlace::of(piece) });
             start = start
                 .checked_add(elements)
                 .ok_or_else(|| misplaced(slot, &piece.tensor, "too many elements".into()))?;

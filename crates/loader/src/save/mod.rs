@@ -3,14 +3,16 @@
 pub(crate) mod directory;
 mod layout;
 mod pending;
+pub(crate) mod place;
 mod quantized;
 pub(crate) mod shards;
+pub(crate) mod target;
 mod writer;
 
-pub(crate) use quantized::orientation;
+pub use target::check_output;
 pub use writer::CheckpointWriter;
 
-use crate::LoadError;
+use crate::{LoadError, Overflow};
 use automodel_registry::weights::WeightMap;
 use burn::tensor::{FloatDType, TensorData};
 use serde::Serialize;
@@ -46,7 +48,8 @@ pub struct SaveFiles {
     pub config: Option<serde_json::Value>,
     /// Contents of `generation_config.json`.
     pub generation_config: Option<serde_json::Value>,
-    /// Files to copy under their own names: tokenizer files, chat template, licence.
+    /// Files to copy under their own names: tokenizer files, chat templates, licence. Those of a folder
+    /// `additional_chat_templates` go to a folder of that name.
     pub copies: Vec<PathBuf>,
 }
 
@@ -61,6 +64,10 @@ pub struct SaveReport {
     pub total_bytes: u64,
     /// Parameters that were not written because they are tied: (parameter, the one whose values it has).
     pub tied: Vec<(String, String)>,
+    /// Parameters with finite values beyond the range of the dtype in which they were written (beyond 65504 in float16), as
+    /// which they are infinite, as torch makes them. A warning says so too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overflowed: Vec<Overflow>,
     /// What was odd but no error.
     pub warnings: Vec<String>,
 }
@@ -68,8 +75,10 @@ pub struct SaveReport {
 /// Writes `parameters`, which must be all of `map`, and `files` to `directory`, and puts each part where the checkpoint
 /// layout of `map` has it: the inverse of loading. Parameters are taken from the iterator one at a time.
 ///
-/// Everything is written to a temporary directory beside `directory`, which is renamed at the end: a reader sees the whole
-/// checkpoint or none.
+/// Everything is written to the directory `.NAME.partial` beside `directory`, and gets its name at the end: a reader sees the
+/// whole checkpoint or none. One that is replaced stays until then, and on Linux and macOS the two exchange their names in one
+/// call, so that the name leads to the old checkpoint or the new one even if the process is killed. What a killed process
+/// left is removed by the next one that saves to the same directory.
 ///
 /// # Errors
 /// [`LoadError::OutputExists`] if something is in the way, and the errors of [`CheckpointWriter::write`] and

@@ -7,43 +7,15 @@ use super::{
 use crate::{
     LoadError, QuantizationConfig, StoredDtype,
     convert::{Modules, module, quantization_config_json},
-    strided::Walk,
 };
 use automodel_quant::{
     Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit, WeightDtype, format::write_parameter,
 };
-use automodel_registry::weights::{SourcePiece, ViewOp};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Scales that share a scale.
 const NESTED_BLOCKSIZE: usize = 256;
-
-/// Whether operations see a matrix transposed; `None` if that is not all they do to its axes.
-pub(crate) fn orientation(ops: &[ViewOp]) -> Option<bool> {
-    let transposes = |op: &ViewOp| matches!(op, ViewOp::Transpose(..));
-    match ops {
-        [ViewOp::Transpose(0, 1) | ViewOp::Transpose(1, 0), rest @ ..] if !rest.iter().any(transposes) => Some(true),
-        ops if !ops.iter().any(transposes) => Some(false),
-        _ => None,
-    }
-}
-
-/// The elements of a piece in its tensor as bitsandbytes quantises that: `[out, in]`.
-pub(super) struct QuantizedPlace {
-    pub walk: Walk,
-    pub shape: [usize; 2],
-}
-
-pub(super) fn quantized_place(piece: &SourcePiece) -> Option<QuantizedPlace> {
-    let [rows, columns] = piece.tensor_shape[..] else { return None };
-    let (shape, ops) = match orientation(&piece.ops)? {
-        true => ([columns, rows], &piece.ops[1..]),
-        false => ([rows, columns], &piece.ops[..]),
-    };
-    let walk = Walk::new(&SourcePiece::view("", &shape, ops.to_vec()).strided().ok()?);
-    Some(QuantizedPlace { walk, shape })
-}
 
 /// The tensors that were written in 4 bits, by number.
 #[derive(Default)]

@@ -9,9 +9,9 @@ use super::{
     shards::{Shards, Written},
 };
 use crate::{
-    LoadError, StoredDtype,
+    LoadError, Overflow, StoredDtype,
     dtype::{float_name, float_size},
-    execute::{FromFloat, convert_bytes, with_float},
+    execute::{FromFloat, NonFiniteCount, convert_bytes, with_float},
     problems::nearest_names,
 };
 use automodel_quant::{Quantized4bit, WeightDtype};
@@ -174,7 +174,20 @@ impl CheckpointWriter {
     /// # Errors
     /// [`LoadError::UncoveredTensor`] if parameters are missing; [`LoadError::CarriedFile`] for a file that cannot be
     /// carried; [`LoadError::Io`] if something cannot be written.
-    pub fn finish(mut self, files: &SaveFiles) -> Result<SaveReport, LoadError> {
+    pub fn finish(self, files: &SaveFiles) -> Result<SaveReport, LoadError> {
+        self.finish_if(files, || Ok(()))
+    }
+
+    /// As [`CheckpointWriter::finish`], if `check` finds nothing wrong when everything has been written and nothing is visible
+    /// yet: that files from which parameters are mapped were not changed meanwhile, for instance.
+    ///
+    /// # Errors
+    /// Those of `check` and of [`CheckpointWriter::finish`].
+    pub fn finish_if(
+        mut self,
+        files: &SaveFiles,
+        check: impl FnOnce() -> Result<(), LoadError>,
+    ) -> Result<SaveReport, LoadError> {
         check_carried(files)?;
         let held: Vec<(String, TensorData)> = self.held.drain().collect();
         for (path, values) in held {
@@ -187,6 +200,8 @@ impl CheckpointWriter {
         let Self { staging, shards, mut report, .. } = self;
         (report.shards, report.total_bytes, report.tensors) = shards.finish()?;
         staging.add(files)?;
+        report.warnings.extend(overflow_warning(&report.overflowed));
+        check()?;
         staging.commit()?;
         Ok(report)
     }
@@ -219,24 +234,29 @@ impl CheckpointWriter {
         let Some(place) = self.layout.parameters.get(path) else { return Ok(()) };
         let (from, to) = self.dtypes(place, values);
         let bytes: &[u8] = values.bytes();
+        let mut found = NonFiniteCount::default();
         for piece in &place.pieces {
             let part = &bytes[piece.start * float_size(from)..(piece.start + piece.walk.numel()) * float_size(from)];
             let tensor = &self.layout.tensors[piece.tensor];
             if self.layout.is_whole(piece) {
                 let length = (tensor.elements * float_size(to)) as u64;
                 self.shards.append(&tensor.name, to.into(), &tensor.shape, length, |file| {
-                    for_each_block(part, from, to, |block| file.write_all(block))
+                    found = found.and(for_each_block(part, from, to, piece.start, |block| file.write_all(block))?);
+                    Ok(())
                 })?;
             } else if self.pending_quantized.contains_key(&piece.tensor) {
                 let (parameter, tensor) = (path.to_owned(), tensor.name.clone());
                 let reason = "earlier parts of it are in 4 bits, and this one is dense".to_owned();
                 return Err(LoadError::QuantizedPart { parameter, tensor, reason });
             } else {
-                scatter(&mut self.pending, path, piece, tensor, part, from, to)?;
+                found = found.and(scatter(&mut self.pending, path, piece, tensor, part, from, to)?);
                 if self.pending.get(&piece.tensor).is_some_and(|pending| pending.pieces == tensor.pieces) {
                     append_pending(&mut self.pending, &mut self.shards, piece.tensor, tensor)?;
                 }
             }
+        }
+        if let NonFiniteCount { overflowed: count, first_overflowed: Some(first_index), .. } = found {
+            self.report.overflowed.push(Overflow { parameter: path.to_owned(), count, first_index });
         }
         Ok(())
     }
@@ -273,7 +293,7 @@ impl CheckpointWriter {
         }
         let mut saved = self.shards.read_back(written)?;
         let (mut other, mut equal) = (Vec::new(), true);
-        let compared = for_each_block(values.bytes(), from, to, |block| {
+        let compared = for_each_block(values.bytes(), from, to, 0, |block| {
             other.resize(block.len(), 0);
             saved.read_exact(&mut other)?;
             equal &= block == other.as_slice();
@@ -283,7 +303,7 @@ impl CheckpointWriter {
             // Fewer bytes were written than the parameter has.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
             Err(source) => Err(LoadError::io("read", self.staging.path(), source)),
-            Ok(()) => Ok(equal && saved.read(&mut [0; 1]).is_ok_and(|more| more == 0)),
+            Ok(_) => Ok(equal && saved.read(&mut [0; 1]).is_ok_and(|more| more == 0)),
         }
     }
 
@@ -337,7 +357,7 @@ fn scatter(
     part: &[u8],
     from: FloatDType,
     to: FloatDType,
-) -> Result<(), LoadError> {
+) -> Result<NonFiniteCount, LoadError> {
     let size = float_size(to);
     let entry = pending.entry(piece.tensor).or_insert_with(|| Pending::new(to, tensor.elements, size));
     if entry.dtype != to {
@@ -350,35 +370,58 @@ fn scatter(
     }
     let mut values = Vec::with_capacity(piece.walk.numel() * size);
     // Appending to a vector cannot fail.
-    let _ = for_each_block(part, from, to, |block| {
+    let found = for_each_block(part, from, to, piece.start, |block| {
         values.extend_from_slice(block);
         Ok(())
     });
     entry
         .scatter(&piece.walk, &values, size)
-        .map_err(|_| LoadError::ConflictingParameters { parameter: path.to_owned(), tensor: tensor.name.clone() })
+        .map_err(|_| LoadError::ConflictingParameters { parameter: path.to_owned(), tensor: tensor.name.clone() })?;
+    Ok(found.unwrap_or_default())
 }
 
-/// Converts `bytes` from one dtype to another, block by block.
+fn overflow_warning(overflowed: &[Overflow]) -> Option<String> {
+    let Overflow { parameter, count, first_index } = overflowed.first()?;
+    let others = match overflowed.len() - 1 {
+        0 => String::new(),
+        others => format!(", and {others} more parameter(s) have such values"),
+    };
+    Some(format!(
+        "{count} value(s) of `{parameter}`, element {first_index} first, are beyond the range of the dtype in which they were \
+         saved and became infinite{others}: save in bfloat16 or float32"
+    ))
+}
+
+/// Converts `bytes` from one dtype to another, block by block, and counts what is not finite. `at` is the position of the first
+/// element in the parameter.
 fn for_each_block(
     bytes: &[u8],
     from: FloatDType,
     to: FloatDType,
+    at: usize,
     mut visit: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<NonFiniteCount> {
+    let mut found = NonFiniteCount::default();
     if from == to {
-        return bytes.chunks(BLOCK_BYTES).try_for_each(visit);
+        bytes.chunks(BLOCK_BYTES).try_for_each(visit)?;
+        return Ok(found);
     }
-    bytes
-        .chunks(BLOCK_BYTES)
-        .try_for_each(|block| with_float!(to, T => visit(bytemuck::cast_slice(&converted::<T>(block, from)))))
+    for (number, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
+        let at = (at + number * BLOCK_BYTES / float_size(from)) as u64;
+        with_float!(to, T => {
+            let (values, in_block) = converted::<T>(block, from, at);
+            found = found.and(in_block);
+            visit(bytemuck::cast_slice(&values))?;
+        });
+    }
+    Ok(found)
 }
 
-fn converted<T>(bytes: &[u8], from: FloatDType) -> Vec<T>
+fn converted<T>(bytes: &[u8], from: FloatDType, at: u64) -> (Vec<T>, NonFiniteCount)
 where
     T: FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16>,
 {
     let mut target = vec![T::ZERO; bytes.len() / float_size(from)];
-    with_float!(from, S => convert_bytes::<S, T>(bytes, &mut target, 0));
-    target
+    let found = with_float!(from, S => convert_bytes::<S, T>(bytes, &mut target, at));
+    (target, found)
 }

@@ -1,7 +1,7 @@
 //! Files that are missing, damaged or malicious: each a clear error, none a panic.
 
-use crate::common::{checkpoint, f32s, load, message, options, sharded, write_file, write_index};
-use automodel_loader::{CheckpointFiles, LoadError, identity_map};
+use crate::common::{checkpoint, f32s, load, message, options, plain_map, sharded, write_file, write_index};
+use automodel_loader::{CheckpointFiles, LoadError, LoadPlan, identity_map};
 use proptest::prelude::*;
 use std::{fs, path::Path};
 
@@ -165,14 +165,40 @@ fn an_index_that_does_not_fit_its_shards() {
     let (a, b) = ("a.safetensors", "b.safetensors");
     let swapped = sharded(&[(a, vec![f32s("x", &[1], &[1.0])]), (b, vec![f32s("y", &[1], &[1.0])])]);
     write_index(swapped.path(), &[("x".to_owned(), b.to_owned()), ("y".to_owned(), b.to_owned())].into());
-    assert_error!(swapped, LoadError::TensorNotInShard { held_by: None, .. }, "`x`", "no shard has it");
+    let files = CheckpointFiles::open(swapped.path()).unwrap();
+    assert_eq!(files.tensors().len(), 1, "the first shard is not named");
+    assert!(files.warnings()[0].contains("`x` first") && files.warnings()[0].contains("in no shard"), "{files:?}");
     write_index(swapped.path(), &[("x".to_owned(), b.to_owned()), ("y".to_owned(), a.to_owned())].into());
-    assert_error!(swapped, LoadError::TensorNotInShard { .. }, "it is in a.safetensors");
+    let files = CheckpointFiles::open(swapped.path()).unwrap();
+    assert!(files.warnings()[0].starts_with("2 tensor(s) are in another shard"), "{files:?}");
+    load(swapped.path(), &identity_map(&files), &options()).unwrap();
+}
 
-    let twice =
-        sharded(&[(a, vec![f32s("x", &[1], &[1.0])]), (b, vec![f32s("x", &[1], &[1.0]), f32s("y", &[1], &[1.0])])]);
-    write_index(twice.path(), &[("x".to_owned(), a.to_owned()), ("y".to_owned(), b.to_owned())].into());
-    assert_error!(twice, LoadError::DuplicateTensor { .. }, "`x`", "a.safetensors", "b.safetensors");
+#[test]
+fn a_tensor_in_two_shards_must_be_equal_where_it_is_needed() {
+    let (a, b) = ("a.safetensors", "b.safetensors");
+    let two = |x: f32, more: &[f32]| {
+        let second = vec![f32s("x", &[1], &[x]), f32s("y", &[more.len()], more)];
+        let directory = sharded(&[(a, vec![f32s("x", &[1], &[1.0]), f32s("y", &[1], &[3.0])]), (b, second)]);
+        write_index(directory.path(), &[("x".to_owned(), a.to_owned()), ("y".to_owned(), b.to_owned())].into());
+        directory
+    };
+    let load = |directory: &tempfile::TempDir, needed: &str| {
+        load(directory.path(), &plain_map(&[(needed, &[1])]), &options()).map(|(_, report)| report.warnings.join("; "))
+    };
+    assert!(load(&two(1.0, &[3.0]), "x").unwrap().contains("2 tensor(s) are in more than one shard, `x` first"));
+    let different = two(2.0, &[3.0]);
+    let error = load(&different, "x").unwrap_err();
+    assert!(matches!(error, LoadError::DuplicateTensor { .. }), "{error}");
+    for part in ["`x`", a, b] {
+        assert!(message(&error).contains(part), "{error}");
+    }
+    load(&different, "y").unwrap();
+    // Of another shape the plan knows.
+    let longer = two(1.0, &[3.0, 4.0]);
+    let files = CheckpointFiles::open(longer.path()).unwrap();
+    let error = LoadPlan::new(&files, &plain_map(&[("y", &[1])]), &options()).unwrap_err();
+    assert!(matches!(error, LoadError::DuplicateTensor { .. }), "{error}");
 }
 
 #[test]
@@ -263,4 +289,53 @@ proptest! {
         fs::write(directory.path().join("model.safetensors.index.json"), text).unwrap();
         prop_assert!(CheckpointFiles::open(directory.path()).is_err());
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn links_to_nowhere_and_what_is_no_file_are_named_and_nobody_waits() {
+    let link = |directory: &Path, name: &str| {
+        let _ = fs::remove_file(directory.join(name));
+        std::os::unix::fs::symlink("../blobs/gone", directory.join(name)).unwrap();
+    };
+    let pipe = |directory: &Path, name: &str| {
+        let _ = fs::remove_file(directory.join(name));
+        assert!(std::process::Command::new("mkfifo").arg(directory.join(name)).status().unwrap().success());
+    };
+    for name in ["model.safetensors", "model.safetensors.index.json"] {
+        let directory = tempfile::tempdir().unwrap();
+        link(directory.path(), name);
+        assert_error!(directory, LoadError::DanglingLink { .. }, name, "../blobs/gone", "does not exist");
+        pipe(directory.path(), name);
+        assert_error!(directory, LoadError::NotAFile { .. }, name, "a named pipe");
+        fs::remove_file(directory.path().join(name)).unwrap();
+        fs::create_dir(directory.path().join(name)).unwrap();
+        assert_error!(directory, LoadError::NotAFile { .. }, name, "a directory");
+    }
+    let shard = |tensor| vec![f32s(tensor, &[1], &[1.0])];
+    let of_shards = || sharded(&[("a.safetensors", shard("a")), ("b.safetensors", shard("b"))]);
+    let directory = of_shards();
+    link(directory.path(), "b.safetensors");
+    assert_error!(directory, LoadError::DanglingLink { .. }, "b.safetensors", "../blobs/gone");
+    pipe(directory.path(), "b.safetensors");
+    assert_error!(directory, LoadError::NotAFile { .. }, "b.safetensors", "a named pipe");
+
+    // transformers looks for files: a folder of that name, or a link to nowhere, is not in the way of an index.
+    for obstacle in [
+        |path: &Path| fs::create_dir(path).unwrap(),
+        |path: &Path| {
+            std::os::unix::fs::symlink("gone", path).unwrap();
+        },
+    ] {
+        let directory = of_shards();
+        obstacle(&directory.path().join("model.safetensors"));
+        assert_eq!(CheckpointFiles::open(directory.path()).unwrap().tensors().len(), 2);
+    }
+}
+
+#[test]
+fn a_directory_with_gguf_alone_is_said_to_be_one() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("model-q4.gguf"), b"GGUF").unwrap();
+    assert_error!(directory, LoadError::GgufWeights { .. }, "model-q4.gguf", "not supported");
 }

@@ -105,8 +105,7 @@ pub fn fixture(name: &str) -> (PathBuf, WeightMap) {
 pub fn family_map(directory: &Path) -> WeightMap {
     let registry = Registry::builtin();
     let raw = RawConfig::from_file(&directory.join("config.json")).unwrap();
-    let config = raw.clone().resolve(registry.class_defaults(&raw).unwrap(), &Overrides::new()).unwrap();
-    let resolution = registry.resolve(&config, &ResolveOptions::default()).unwrap();
+    let (config, resolution) = registry.resolve_config(&raw, &Overrides::new(), &ResolveOptions::default()).unwrap();
     registry.lower(&config, &resolution).unwrap().weights
 }
 

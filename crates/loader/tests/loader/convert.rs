@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 

@@ -89,6 +89,9 @@ fn checkpoints_that_transformers_wrote_load_without_decoding() {
         ("llama-nf4-double", "nf4, blocks of 64, double quantisation"),
         ("llama-fp4", "fp4, blocks of 64"),
         ("gpt2-nf4", "nf4, blocks of 64"),
+        ("llama-nf4-bf16", "nf4, blocks of 64"),
+        ("llama-nf4-double-f32", "nf4, blocks of 64, double quantisation"),
+        ("llama-fp4-f16", "fp4, blocks of 64"),
     ] {
         let directory = fixtures.join(name);
         let (mut parameters, report) = load(&directory, &family_map(&directory), &options()).unwrap();
@@ -165,7 +168,8 @@ fn matrices_that_are_otherwise_stored_transposed_are_not_when_quantised() {
     let directory = checkpoint(&tensors("c_attn.weight", &whole));
     let ops = vec![ViewOp::Transpose(0, 1), ViewOp::Narrow { axis: 0, start: 32, length: 32 }];
     let piece = SourcePiece::view("c_attn.weight", &[64, 96], ops);
-    let map = WeightMap { parameters: vec![slot("k.weight", &[32, 64], vec![piece])], ..WeightMap::default() };
+    let parameters = vec![slot("k.weight", &[32, 64], vec![piece])];
+    let map = WeightMap { parameters, transposed_projections: true, ..WeightMap::default() };
     let (mut parameters, _) = load(directory.path(), &map, &options()).unwrap();
     let decoded: Vec<f32> = whole.dequantize();
     assert!(parameters.take_quantized("k.weight").unwrap().dequantize::<f32>() == decoded[32 * 64..64 * 64]);
@@ -248,6 +252,65 @@ fn states_that_are_not_consistent_are_refused_by_name() {
         for part in parts {
             assert!(text.contains(part), "{text:?} should say {part:?}");
         }
+    }
+}
+
+#[test]
+fn parts_of_another_dtype_are_refused_by_name() {
+    const DTYPES: [(Dtype, usize); 11] = [
+        (Dtype::F64, 8),
+        (Dtype::F32, 4),
+        (Dtype::F16, 2),
+        (Dtype::BF16, 2),
+        (Dtype::I64, 8),
+        (Dtype::U8, 1),
+        (Dtype::I8, 1),
+        (Dtype::BOOL, 1),
+        (Dtype::F8_E4M3, 1),
+        (Dtype::I32, 4),
+        (Dtype::U16, 2),
+    ];
+    let nested = weight([64, 64], 64).nested();
+    for suffix in ["", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".quant_state.bitsandbytes__nf4"]
+    {
+        for (dtype, size) in DTYPES {
+            let mut all = tensors("w.weight", &nested);
+            let name = format!("w.weight{suffix}");
+            let part = all.iter_mut().find(|tensor| tensor.name == name).unwrap();
+            if part.dtype == dtype || (suffix.is_empty() && (dtype, size) == (Dtype::I8, 1)) {
+                continue;
+            }
+            let elements: usize = part.shape.iter().product();
+            *part = stored(&name, dtype, &part.shape, vec![1; elements * size]);
+            let text = refusal(checkpoint(&all).path(), &plain_map(&[("w.weight", &[64, 64])]));
+            assert!(text.contains(&name) && !text.contains("plan"), "{name} as {dtype:?}: {text}");
+            let spoilt = suffix == ".absmax" && dtype == Dtype::BF16;
+            assert_eq!(text.contains("AVX-512"), spoilt, "{name} as {dtype:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn projections_that_are_turned_for_their_module_have_no_4_bit_form() {
+    let turned = |name: &str| {
+        let piece = SourcePiece::view(name, &[64, 64], vec![ViewOp::Transpose(0, 1)]);
+        WeightMap { parameters: vec![slot("burn.weight", &[64, 64], vec![piece])], ..WeightMap::default() }
+    };
+    let stored_in_4bit = checkpoint(&tensors("w.weight", &weight([64, 64], 64)));
+    let text = refusal(stored_in_4bit.path(), &turned("w.weight"));
+    assert!(text.contains("`w.weight` transposed") && text.contains("[out_features, in_features]"), "{text}");
+    let dense = checkpoint(&[f32s("w.weight", &[64, 64], &counting(4096))]);
+    let quantizing = options().with_quantization(QuantizationConfig::nf4());
+    let text = message(&load(dense.path(), &turned("w.weight"), &quantizing).unwrap_err());
+    assert!(text.contains("`burn.weight`") && text.contains("`w.weight` transposed"), "{text}");
+    // Dense it is what was asked for, and so is what checkpoints have transposed.
+    load(dense.path(), &turned("w.weight"), &options()).unwrap();
+    let skipping = options().with_quantization(QuantizationConfig::nf4().with_skip_modules(["burn"]));
+    load(dense.path(), &turned("w.weight"), &skipping).unwrap();
+    for directory in [&stored_in_4bit, &dense] {
+        let of_gpt2 = WeightMap { transposed_projections: true, ..turned("w.weight") };
+        let (mut parameters, _) = load(directory.path(), &of_gpt2, &quantizing).unwrap();
+        assert!(parameters.take_quantized("burn.weight").is_some());
     }
 }
 

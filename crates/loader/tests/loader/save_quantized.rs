@@ -45,7 +45,7 @@ fn save(directory: &Path, map: &WeightMap, flag: bool, given: Vec<(&str, Given)>
 
 fn map(slots: Vec<(&str, [usize; 2], SourcePiece)>) -> WeightMap {
     let parameters = slots.into_iter().map(|(path, shape, piece)| slot(path, &shape, vec![piece])).collect();
-    WeightMap { parameters, ..WeightMap::default() }
+    WeightMap { parameters, transposed_projections: true, ..WeightMap::default() }
 }
 
 #[test]

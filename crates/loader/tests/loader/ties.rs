@@ -75,8 +75,16 @@ fn nothing_is_tied_that_the_config_does_not_tie() {
 
     let one = checkpoint(&[f32s(EMBED, &[4, 2], &counting(8))]);
     let error = load(one.path(), &map(false), &options()).unwrap_err();
-    assert!(message(&error).contains("`lm_head.weight` (the config does not tie it to"), "{error}");
-    assert!(message(&error).contains("tie_word_embeddings"), "{error}");
+    assert!(message(&error).contains("`lm_head.weight` (the checkpoint has no head"), "{error}");
+    assert!(message(&error).contains("embedding model"), "{error}");
+}
+
+#[test]
+fn a_reward_model_is_called_one() {
+    let reward = checkpoint(&[f32s(EMBED, &[4, 2], &counting(8)), f32s("score.weight", &[1, 2], &counting(2))]);
+    let said = message(&load(reward.path(), &map(false), &options()).unwrap_err());
+    assert!(said.contains("`score.weight`") && said.contains("reward model"), "{said}");
+    assert!(!said.contains("tie"), "{said}");
 }
 
 #[test]

@@ -28,8 +28,6 @@ pub fn read_parameter(
             return Err(QuantError::InvalidTensor { tensor: name, problem });
         }
     }
-    check_not_repacked(&require(Companion::Absmax.of(parameter))?)?;
-
     for header in state.tensors(parameter) {
         let (name, found) = require(header.name.clone())?;
         // The state's own length varies with the spacing of its JSON, and it was read before.
@@ -70,28 +68,14 @@ fn read_state(parameter: &str, tensor: impl Fn(&str) -> Option<StoredTensor>) ->
     QuantState::parse(&tensor, quant_type, &found.data)
 }
 
-/// On processors with AVX-512 and bfloat16, bitsandbytes rearranges weights before their first use and leaves transposed bfloat16
-/// scales behind; a file saved after that cannot be read.
-fn check_not_repacked((name, absmax): &(String, StoredTensor)) -> Result<(), QuantError> {
-    if matches!(absmax.dtype, Dtype::F32 | Dtype::U8) && absmax.shape.len() == 1 {
-        return Ok(());
-    }
-    let dtype = format!("{:?}", absmax.dtype);
-    Err(QuantError::RepackedAbsmax { tensor: name.clone(), dtype, shape: absmax.shape.clone() })
-}
-
 fn check_header(expected: &TensorHeader, found: &StoredTensor) -> Result<(), QuantError> {
-    let invalid = |problem| Err(QuantError::InvalidTensor { tensor: expected.name.clone(), problem });
-    if found.dtype != expected.dtype || found.shape != expected.shape {
-        let (dtype, shape) = (&expected.dtype, &expected.shape);
-        return invalid(format!(
-            "has dtype {:?} and shape {:?}, but {dtype:?} and {shape:?} are expected",
-            found.dtype, found.shape
-        ));
+    if let Some(fault) = expected.fault(found.dtype, &found.shape) {
+        return Err(fault);
     }
     let bytes = expected.shape.iter().product::<usize>() * if expected.dtype == Dtype::F32 { 4 } else { 1 };
     if found.data.len() != bytes {
-        return invalid(format!("has {} bytes, but {bytes} are expected", found.data.len()));
+        let problem = format!("has {} bytes, but {bytes} are expected", found.data.len());
+        return Err(QuantError::InvalidTensor { tensor: expected.name.clone(), problem });
     }
     Ok(())
 }

@@ -142,6 +142,7 @@ impl Isa {
             // SAFETY: the set is only made after its features were detected; lengths are checked above.
             #[cfg(target_arch = "x86_64")]
             (Set::Avx2, Values::Float(x)) => unsafe { avx2::dot(quant_type, weights, x, out) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             (Set::Avx512, Values::Float(x)) => unsafe { avx512::dot(quant_type, weights, x, out) },
             (Set::Portable, Values::Float(x)) => portable::dot(quant_type, weights, x, out),

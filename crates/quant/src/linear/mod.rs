@@ -8,12 +8,14 @@ mod flex;
 mod ops;
 mod plain;
 mod quantize;
+mod read_as;
 mod scales;
 #[cfg(feature = "cube")]
 mod stack;
 
 use burn::backend::Flex;
 use burn::module::{Module, Param, ParamId};
+use burn::nn::Linear;
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::sync::Arc;
 
@@ -24,14 +26,17 @@ pub use quantize::{Device4bit, DeviceQuantizer};
 #[cfg(feature = "cube")]
 pub use stack::WeightStack;
 
+use read_as::ReadAs;
+
 use crate::{
     Absmax, Blocksize, Elements, Layout4bit, NestedAbsmax, Precision, QuantError, QuantType, Quantized4bit,
-    WeightDtype, nested::dynamic_map,
+    WeightDtype, nested::dynamic_map, quantized::check_length,
 };
 
 /// `y = x W^T + b` with a frozen 4-bit weight `W` of `[out, in]`.
 ///
-/// Codes and scales are parameters that no optimiser changes; gradients flow to the activations and the bias. Double-quantised
+/// Codes and scales are parameters that no optimiser changes; gradients flow to the activations and the bias. A record has the
+/// layout too and is refused by a layer of another one. Double-quantised
 /// scales stay so on GPUs, whose kernels decode them; for the CPU they are decoded to single precision when the layer is made.
 ///
 /// ```
@@ -65,6 +70,8 @@ pub struct Linear4bit {
     /// How products of a few rows are computed.
     #[module(skip)]
     pub precision: Precision,
+    /// The layout and the dtype as records have them.
+    read_as: ReadAs,
 }
 
 impl Linear4bit {
@@ -72,29 +79,50 @@ impl Linear4bit {
     pub fn new(weight: &Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
         let is_cpu = *device == Device::flex();
         let packed = if is_cpu { weight.packed().clone() } else { whole_words(weight.packed()) };
-        let (absmax, codes) = match weight.absmax() {
-            Absmax::Nested(nested) if !is_cpu => nested_tensors(nested, device),
-            _ => (floats(weight.scales(), device), None),
-        };
+        let (absmax, codes) =
+            if is_cpu { (floats(weight.scales(), device), None) } else { scales_on(weight.absmax(), device) };
         Self::of_parts(bytes(packed, device), absmax, codes, weight.layout(), weight.dtype(), bias)
     }
 
-    /// A layer of a weight that was quantised on its device; with `double_quant` its scales are quantised as well.
+    /// A layer of a weight that was quantised on its device; with `scales` in place of its own, one for each block.
     ///
     /// # Errors
-    /// [`QuantError::Device`] if the device fails to hand out its scales.
-    pub fn on_device(weight: Device4bit, double_quant: bool, bias: Option<Tensor<1>>) -> Result<Self, QuantError> {
+    /// [`QuantError::LengthMismatch`] if there are more or fewer scales than blocks.
+    pub fn on_device(weight: Device4bit, scales: Option<&Absmax>, bias: Option<Tensor<1>>) -> Result<Self, QuantError> {
         let (layout, dtype) = (weight.layout(), weight.dtype());
-        let nested = if double_quant { Some(weight.nested_scales()?) } else { None };
-        let (packed, absmax) = weight.into_parts();
-        let (absmax, codes) = match nested {
-            Some(nested) => nested_tensors(&nested, &packed.device()),
-            None => (absmax, None),
+        let (packed, own) = weight.into_parts();
+        let (absmax, codes) = match scales {
+            Some(scales) => {
+                check_length("absmax", layout.blocks(), scales.blocks())?;
+                scales_on(scales, &packed.device())
+            }
+            None => (own, None),
         };
         Ok(Self::of_parts(packed, absmax, codes, layout, dtype, bias))
     }
 
-    /// Quantises a dense weight `[out, in]` on its device.
+    /// Quantises a layer of Burn's own, whose weight is `[in, out]`, on its device.
+    ///
+    /// # Errors
+    /// As [`quantize`](Self::quantize).
+    ///
+    /// ```
+    /// use automodel_quant::{Blocksize, Linear4bit, QuantType};
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::Device;
+    ///
+    /// let linear = LinearConfig::new(64, 2).init(&Device::flex());
+    /// let layer = Linear4bit::from_linear(&linear, QuantType::Nf4, Blocksize::default())?;
+    /// assert_eq!(layer.layout.shape, [2, 64]);
+    /// # Ok::<(), automodel_quant::QuantError>(())
+    /// ```
+    pub fn from_linear(linear: &Linear, quant_type: QuantType, blocksize: Blocksize) -> Result<Self, QuantError> {
+        let bias = linear.bias.as_ref().map(|bias| bias.val());
+        Self::quantize(linear.weight.val().transpose(), quant_type, blocksize, bias)
+    }
+
+    /// Quantises a dense weight on its device: `[out, in]`, as PyTorch and checkpoints have it. The weight of Burn's `Linear` is the
+    /// other way round, which nothing can tell of a square one: for that there is [`from_linear`](Self::from_linear).
     ///
     /// # Errors
     /// [`QuantError::NonFinite`] or [`QuantError::NonFiniteBlock`] for elements without a code, [`QuantError::InvalidShape`],
@@ -123,13 +151,14 @@ impl Linear4bit {
             quantizer.fill(weight.inner().reshape([shape[0] * shape[1]]))?;
             let weight = quantizer.finish()?;
             weight.check()?;
-            return Self::on_device(weight, false, bias);
+            return Self::on_device(weight, None, bias);
         }
         let data = weight.try_into_data().map_err(|error| QuantError::Device { reason: error.to_string() })?;
         let data = data.convert::<f32>();
         let values = data.as_slice::<f32>().map_err(|error| QuantError::Device { reason: format!("{error:?}") })?;
         let quantized = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(values))?;
-        Ok(Self { dtype: found, ..Self::new(&quantized, bias, &device) })
+        let read_as = ReadAs::new(quantized.layout(), found, &device);
+        Ok(Self { dtype: found, read_as, ..Self::new(&quantized, bias, &device) })
     }
 
     /// The dense weight `[out, in]`, rounded to `dtype`.
@@ -147,6 +176,7 @@ impl Linear4bit {
         bias: Option<Tensor<1>>,
     ) -> Self {
         Self {
+            read_as: ReadAs::new(layout, dtype, &packed.device()),
             weight: Param::initialized(ParamId::new(), packed),
             absmax: Param::initialized(ParamId::new(), absmax).set_require_grad(false),
             absmax_codes: codes.map(|codes| Param::initialized(ParamId::new(), codes)),
@@ -233,6 +263,14 @@ fn floats(values: Vec<f32>, device: &Device) -> Tensor<1> {
     let len = values.len();
     let data = TensorData::new(values, [len]);
     device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, DType::F32)))
+}
+
+/// Scales as kernels read them.
+fn scales_on(scales: &Absmax, device: &Device) -> (Tensor<1>, Option<Tensor<1, Int>>) {
+    match scales {
+        Absmax::Plain(scales) => (floats(scales.clone(), device), None),
+        Absmax::Nested(nested) => nested_tensors(nested, device),
+    }
 }
 
 /// Nested scales as kernels read them: the offset, what codes stand for, the scales of scales; and the codes.

@@ -10,10 +10,7 @@ use burn::backend::{
 use burn::tensor::DType;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-use crate::{
-    Absmax, Blocksize, Layout4bit, NestedAbsmax, QuantError, QuantType, Quantized4bit, WeightDtype,
-    quantized::elements_of,
-};
+use crate::{Absmax, Blocksize, Layout4bit, QuantError, QuantType, Quantized4bit, WeightDtype, quantized::elements_of};
 
 /// Quantisation and its inverse by kernels.
 #[cfg(feature = "cube")]
@@ -196,19 +193,14 @@ impl Device4bit {
     /// [`QuantError::NonFiniteBlock`] with the first block that has no codes, [`QuantError::Device`] if the device fails.
     pub fn check(&self) -> Result<(), QuantError> {
         // The host looks at the scales: Burn's reductions compile a kernel or more for each size.
-        self.checked_scales().map(drop)
+        self.scales().map(drop)
     }
 
-    /// Double quantisation of the scales, which are fetched from the device for it; the codes stay there.
+    /// The scales, fetched from the device, one for each block; the codes stay there.
     ///
     /// # Errors
     /// As [`Device4bit::check`].
-    pub fn nested_scales(&self) -> Result<NestedAbsmax, QuantError> {
-        Ok(NestedAbsmax::quantize(&self.checked_scales()?))
-    }
-
-    /// The scales on the host, if every block has one.
-    fn checked_scales(&self) -> Result<Vec<f32>, QuantError> {
+    pub fn scales(&self) -> Result<Vec<f32>, QuantError> {
         let scales = read(self.absmax.clone())?;
         let bad = scales.iter().position(|scale| !scale.is_finite() || *scale < 0.0);
         let Some(block) = bad else { return Ok(scales) };

@@ -4,8 +4,8 @@
 mod stack;
 
 use automodel_quant::{
-    Blocksize, DeviceQuantizer, Elements, Linear4bit, Precision, QuantError, QuantType, Quantized4bit, WeightDtype,
-    dense_product,
+    Absmax, Blocksize, DeviceQuantizer, Elements, Linear4bit, NestedAbsmax, Precision, QuantError, QuantType,
+    Quantized4bit, WeightDtype, dense_product,
     self_test::{self, Kernel, Outcome},
 };
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
@@ -355,8 +355,12 @@ fn double_quantisation_on_the_device_is_that_of_the_host() {
     let expected = Quantized4bit::quantize(QuantType::Nf4, blocksize, shape, Elements::F32(&values)).unwrap().nested();
     let mut quantizer = DeviceQuantizer::new(QuantType::Nf4, blocksize, shape, WeightDtype::Float32, &device).unwrap();
     quantizer.fill(Tensor::from_data(TensorData::new(values, [64 * 640]), (&device, DType::F32))).unwrap();
-    let layer = Linear4bit::on_device(quantizer.finish().unwrap(), true, None).unwrap();
+    let weight = quantizer.finish().unwrap();
+    let nested = Absmax::Nested(NestedAbsmax::quantize(&weight.scales().unwrap()));
+    let layer = Linear4bit::on_device(weight.clone(), Some(&nested), None).unwrap();
     assert_eq!(layer.to_quantized(), Some(expected));
+    let error = Linear4bit::on_device(weight, Some(&Absmax::Plain(vec![1.0; 3])), None).unwrap_err();
+    assert!(matches!(error, QuantError::LengthMismatch { .. }), "{error}");
 }
 
 #[test]
@@ -370,7 +374,9 @@ fn compiles_the_kernels_of_weights_for_every_dtype() {
             quantizer.fill(Tensor::from_data(data, (&device, dtype))).unwrap();
             for double_quant in [false, true] {
                 // A kernel that does not compile shows when its result is read.
-                let layer = Linear4bit::on_device(quantizer.clone().finish().unwrap(), double_quant, None);
+                let weight = quantizer.clone().finish().unwrap();
+                let nested = double_quant.then(|| Absmax::Nested(NestedAbsmax::quantize(&weight.scales().unwrap())));
+                let layer = Linear4bit::on_device(weight, nested.as_ref(), None);
                 let weight = layer.map(|layer| layer.dequantize(dtype.into()).try_into_data());
                 assert!(weight.as_ref().is_ok_and(|data| data.is_ok()), "{dtype:?} {quant_type:?}: {weight:?}");
             }

@@ -4,6 +4,7 @@ use crate::RegistryError;
 use crate::spec::*;
 use crate::template::{InConfig, Keys, Template, layer_types, mask_of};
 use automodel_config::ResolvedConfig;
+use serde_json::Value;
 
 /// A problem of this config.
 pub(super) fn inconsistent(config: &ResolvedConfig, problem: String) -> RegistryError {
@@ -15,9 +16,32 @@ pub(super) fn unsupported(config: &ResolvedConfig, key: &str, reason: &str) -> R
     RegistryError::UnsupportedSetting {
         model_type: config.model_type().to_owned(),
         key: key.to_owned(),
-        value: config.value(key).map(|value| value.to_string()).unwrap_or_default(),
+        value: config.value(key).map(shown).unwrap_or_default(),
         reason: reason.to_owned(),
     }
+}
+
+/// Reads a key that the family's class does not have, and that says again what another key says: it may be absent or null, or
+/// must agree with what is in force.
+pub(super) fn must_agree(
+    config: &ResolvedConfig,
+    key: &str,
+    in_force: usize,
+    other: &str,
+) -> Result<(), RegistryError> {
+    match config.value(key) {
+        None | Some(Value::Null) => Ok(()),
+        Some(value) if value.as_f64() == Some(in_force as f64) => Ok(()),
+        Some(value) => {
+            let value = shown(value);
+            Err(inconsistent(config, format!("{key} is {value}, but {other} says {in_force}: remove the wrong one")))
+        }
+    }
+}
+
+/// A value for a message, however long it is.
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
 }
 
 /// One window for all layers if `sliding_window` is given, none if it is null.
@@ -34,7 +58,8 @@ pub(super) fn sliding_window_pattern(config: &ResolvedConfig, default: usize) ->
 /// Gemma's text models attend in both directions when used as encoders.
 pub(super) fn refuse_bidirectional(config: &ResolvedConfig) -> Result<(), RegistryError> {
     if config.bool("use_bidirectional_attention").in_config(config)? {
-        let reason = "a causal language model attends to earlier positions alone; set it to false";
+        let reason = "each position would see later ones (an embedding model): the logits of a causal language model would be \
+                      others";
         return Err(unsupported(config, "use_bidirectional_attention", reason));
     }
     Ok(())

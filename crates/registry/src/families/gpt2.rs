@@ -66,6 +66,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
         norm_eps: "layer_norm_epsilon",
         activation: "activation_function",
         intermediate_size: "hidden_size",
+        num_key_value_heads: None,
         head_dim: None,
     };
     let mut template = Template::read(config, &keys)?.with_plain_mlp(true);

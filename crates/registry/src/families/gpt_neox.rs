@@ -8,8 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["GPTNeoXForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    // The rotary embedding is read from `rotary_emb_base` and `rotary_pct`.
-    ignored_keys: &["rope_theta", "partial_rotary_factor"],
+    // The rotary embedding is read from `rotary_emb_base` and `rotary_pct`; all heads have keys and values of their own.
+    ignored_keys: &["rope_theta", "partial_rotary_factor", "num_key_value_heads"],
     layout: LAYOUT,
 };
 
@@ -58,7 +58,7 @@ const ROPE: RopeOptions = RopeOptions {
 };
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
-    let keys = Keys { norm_eps: "layer_norm_eps", head_dim: None, ..Keys::LLAMA };
+    let keys = Keys { norm_eps: "layer_norm_eps", num_key_value_heads: None, head_dim: None, ..Keys::LLAMA };
     let mut template = Template::read(config, &keys)?;
     let rope = RopeByLayerType::read_with(config, &ROPE, template.attention.head_dim, RopePairing::HalfSplit)?;
     template.attention.rope = Some(rope.uniform()?.clone());

@@ -8,8 +8,10 @@ pub static FAMILY: Family = Family {
     architectures: &["LlamaForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    // SmolLM and Falcon 3 carry names of their training code, DeepSeek's dense models settings of experts that they lack.
+    // SmolLM and Falcon 3 carry names of their training code, DeepSeek's dense models settings of experts that they lack, others
+    // the chunks of Llama 4's attention.
     ignored_keys: &[
+        "attention_chunk_size",
         "is_llama_config",
         "activation",
         "ep_size",

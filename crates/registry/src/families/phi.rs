@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     architectures: &["PhiForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    ignored_keys: &[],
+    // Every projection has a bias, whatever this says.
+    ignored_keys: &["attention_bias"],
     layout: LAYOUT,
 };
 
@@ -51,6 +52,10 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     template.head.bias = true;
     if config.bool("qk_layernorm").in_config(config)? {
         template = template.with_qk_norm(QkNormExtent::Head);
+    }
+    // The first conversions gave the width that rotates too.
+    if let Some(rope) = &template.attention.rope {
+        must_agree(config, "rotary_dim", rope.rotary_dim, "partial_rotary_factor of a head")?;
     }
     template.with_plain_mlp(true).build_uniform()
 }

@@ -38,7 +38,12 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let options = RopeOptions { type_aliases: &[("su", "longrope"), ("yarn", "longrope")], ..RopeOptions::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?;
     let rope = RopeByLayerType::read_with(config, &options, template.attention.head_dim, RopePairing::HalfSplit)?;
-    template.attention.rope = Some(rope.uniform()?.clone());
+    let mut rope = rope.uniform()?.clone();
+    if let RopeScaling::LongRope(scaling) = &mut rope.scaling {
+        // The only class of transformers that does so (`prepare_inputs_for_generation`, modeling_phi3.py).
+        scaling.recompute_beyond = config.usize_or_null("original_max_position_embeddings").in_config(config)?;
+    }
+    template.attention.rope = Some(rope);
     template.attention.mask = uniform_window(config)?;
     template.build_uniform()
 }

@@ -45,6 +45,9 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     if config.bool("use_parallel_residual").in_config(config)? {
         template.placement = NormPlacement::ParallelShared;
     }
+    // Left from the training code, under names that the class does not read.
+    must_agree(config, "num_heads", template.attention.num_attention_heads, "num_attention_heads")?;
+    must_agree(config, "rotary_scaling_factor", 1, "rope_parameters without scaling")?;
     template.attention.bias = AttentionBias::qkv_o(config.bool("use_qkv_bias").in_config(config)?, false);
     if config.bool("qk_layernorm").in_config(config)? {
         let norm = NormSpec { kind: NormKind::LayerNorm { bias: false }, eps: template.norm.eps };

@@ -69,6 +69,25 @@ fn whole_heads_rotate_where_the_family_has_no_partial_rotation() {
 }
 
 #[test]
+fn phi3_alone_computes_sequences_again_where_longrope_changes() {
+    let factors = vec![1.0; 4];
+    let recomputes = |family: &str| {
+        let mut scaling = json!({"type": "longrope", "short_factor": factors, "long_factor": factors});
+        let mut changes = json!({"max_position_embeddings": 96});
+        // Phi-3 has the length in its config, the others have it with the factors.
+        let holder = if family == "phi3" { &mut changes } else { &mut scaling };
+        holder["original_max_position_embeddings"] = json!(24);
+        changes["rope_scaling"] = scaling;
+        match &rope(&lower(family, changes).unwrap(), 0).scaling {
+            RopeScaling::LongRope(scaling) => scaling.recompute_beyond,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(recomputes("phi3"), Some(24));
+    assert_eq!(recomputes("llama"), None);
+}
+
+#[test]
 fn proportional_frequencies_stop_at_the_part() {
     let parameters = json!({"rope_type": "proportional", "rope_theta": 10000.0, "partial_rotary_factor": 0.5});
     let spec = lower("llama", json!({"rope_parameters": parameters})).unwrap();

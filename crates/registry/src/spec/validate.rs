@@ -2,6 +2,10 @@
 
 use super::{Mixer, Mlp, ModelSpec, RouterScore};
 
+/// More experts in a layer than this are a mistake, not a model; the table of ranges in `config` has the same bound for the
+/// keys that it knows.
+const MOST_EXPERTS: usize = 1 << 13;
+
 impl ModelSpec {
     /// Checks that sizes fit each other and that no tensor's size overflows.
     ///
@@ -72,7 +76,7 @@ impl ModelSpec {
                         moe.num_experts_per_tok, moe.num_experts
                     ));
                 }
-                if moe.num_experts > 65_536 {
+                if moe.num_experts > MOST_EXPERTS {
                     return Err(format!("{} experts are more than any model's: correct the config", moe.num_experts));
                 }
                 if moe.router.score == RouterScore::TopkSoftmax && moe.router.normalize {

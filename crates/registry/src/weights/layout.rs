@@ -1,7 +1,7 @@
 //! How a family names and packs its parameters in checkpoints, as data; turned into a [`WeightMap`] for one spec.
 
-use super::{IgnoredTensors, ParameterRole, ParameterSlot, SourcePiece, Tie, ViewOp, WeightMap};
-use crate::spec::{AttentionSpec, Mixer, Mlp, MlpSpec, ModelSpec, MoeSpec, NormSpec, QkNormExtent};
+use super::{IgnoredTensors, ParameterRole, ParameterSlot, SourcePiece, StackedExperts, Tie, ViewOp, WeightMap};
+use crate::spec::{AttentionSpec, LayerSpec, Mixer, Mlp, MlpSpec, ModelSpec, MoeSpec, NormSpec, QkNormExtent};
 
 /// How a family names and packs its parameters in checkpoints. The default is Llama's layout: every parameter under its
 /// own path.
@@ -94,7 +94,30 @@ impl Layout {
             ignored: ignored
                 .map(|&(pattern, reason)| IgnoredTensors { pattern: pattern.to_owned(), reason: reason.to_owned() })
                 .collect(),
+            stacked_experts: stacked_experts(spec),
+            transposed_projections: self.transposed_projections,
         }
+    }
+
+    /// How many parameters and pieces of them [`weight_map`](Self::weight_map) would list for `spec`, about, without listing them.
+    pub fn parameter_count(&self, spec: &ModelSpec) -> usize {
+        /// Of attention, a dense MLP, a router and norms, at most.
+        const OF_A_LAYER: usize = 32;
+        let of_layer = |layer: &LayerSpec| {
+            let Mixer::Attention(attention) = &layer.mixer;
+            let heads = match &attention.qk_norm {
+                Some(norm) if norm.extent == QkNormExtent::HeadOwnWeight && self.qk_norm_per_head_tensors => {
+                    attention.num_attention_heads.saturating_add(attention.num_key_value_heads)
+                }
+                _ => 0,
+            };
+            let experts = match &layer.mlp {
+                Mlp::Moe(moe) => moe.num_experts.saturating_mul(if moe.expert.bias { 6 } else { 3 }),
+                Mlp::Gated(_) | Mlp::Plain(_) => 0,
+            };
+            heads.saturating_mul(2).saturating_add(experts).saturating_add(OF_A_LAYER)
+        };
+        spec.layers.iter().map(of_layer).fold(OF_A_LAYER, usize::saturating_add)
     }
 
     fn locate(&self, spec: &ModelSpec, mut slot: Slot) -> ParameterSlot {
@@ -163,6 +186,20 @@ impl Fused {
         let (module, _) = parameter.path.rsplit_once('.')?;
         self.parts.iter().position(|part| module.ends_with(part) && module.len() > part.len())
     }
+}
+
+/// The mixtures of `spec`. Such checkpoints have the names of the module, whatever the layout renames.
+fn stacked_experts(spec: &ModelSpec) -> Vec<StackedExperts> {
+    let mixture = |(index, layer): (usize, &LayerSpec)| match &layer.mlp {
+        Mlp::Moe(moe) if !moe.expert.bias => Some(StackedExperts {
+            module: format!("model.layers.{index}.mlp"),
+            num_experts: moe.num_experts,
+            intermediate_size: moe.expert.intermediate_size,
+            hidden_size: spec.hidden_size,
+        }),
+        _ => None,
+    };
+    spec.layers.iter().enumerate().filter_map(mixture).collect()
 }
 
 /// Output rows of a projection that may be fused with others.

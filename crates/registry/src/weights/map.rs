@@ -1,6 +1,6 @@
 //! The weight map of one model.
 
-use super::SourcePiece;
+use super::{SourcePiece, StackedExperts, ViewOp};
 use serde::Serialize;
 
 /// For each parameter of a model: where in the checkpoint its values are.
@@ -16,6 +16,34 @@ pub struct WeightMap {
     pub prefixes: Vec<(String, String)>,
     /// Checkpoint tensors that are left unread on purpose.
     pub ignored: Vec<IgnoredTensors>,
+    /// Mixtures whose experts checkpoints may have in two tensors instead of where the parameters' pieces say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stacked_experts: Vec<StackedExperts>,
+    /// Where a piece of a projection is a transposed matrix, the checkpoint has it as `[in_features, out_features]` (GPT-2's
+    /// `Conv1D`). Without this it is the module that wants `[in_features, out_features]`, as Burn's own `Linear` does, and then
+    /// the projection has no 4-bit form.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub transposed_projections: bool,
+}
+
+impl WeightMap {
+    /// Why a parameter cannot be had in 4 bits: its pieces turn a matrix of the checkpoint the wrong way round, so that rows of
+    /// the weight would be taken for its columns.
+    pub fn wrong_way_round(&self, slot: &ParameterSlot) -> Option<String> {
+        let turned = |piece: &&SourcePiece| match piece.ops.as_slice() {
+            [ViewOp::Transpose(0, 1) | ViewOp::Transpose(1, 0), rest @ ..] => {
+                piece.tensor_shape.len() == 2 && !rest.iter().any(ViewOp::transposes)
+            }
+            _ => false,
+        };
+        let stored_so = self.transposed_projections && slot.role != ParameterRole::OutputHead;
+        let piece = slot.pieces.iter().find(turned).filter(|_| !stored_so)?;
+        Some(format!(
+            "it is `{}` transposed, but weights in 4 bits are `[out_features, in_features]`: map the tensor as it is, leave the \
+             parameter dense, or let the map say that projections are stored transposed",
+            piece.tensor
+        ))
+    }
 }
 
 /// One parameter of a module.

@@ -71,6 +71,13 @@ pub struct ViewError {
     pub shape: Vec<usize>,
 }
 
+impl ViewOp {
+    /// Whether it changes the order of axes.
+    pub fn transposes(&self) -> bool {
+        matches!(self, Self::Transpose(..))
+    }
+}
+
 impl SourcePiece {
     /// A whole tensor as it is.
     pub fn whole(tensor: impl Into<String>, shape: &[usize]) -> Self {

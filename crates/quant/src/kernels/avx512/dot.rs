@@ -20,7 +20,7 @@ pub(in crate::kernels) fn reorder(x: &[f32], columns: usize) -> Aligned<f32> {
     let mut out = padded(x, columns);
     for group in out.as_chunks_mut::<GROUP>().0 {
         let x = *group;
-        *group = std::array::from_fn(|place| x[place % LANES * NIBBLES + (place / LANES ^ 1)]);
+        *group = std::array::from_fn(|place| x[place % LANES * NIBBLES + ((place / LANES) ^ 1)]);
     }
     out
 }

@@ -35,7 +35,7 @@ pub(in crate::kernels) fn fixed_point(x: &[f32], columns: usize) -> FixedPoint {
             scales.fill(scale);
         }
         // The first element of a byte is its higher nibble.
-        *values = std::array::from_fn(|place| in_order[place % LANES * NIBBLES + (place / LANES ^ 1)]);
+        *values = std::array::from_fn(|place| in_order[place % LANES * NIBBLES + ((place / LANES) ^ 1)]);
     }
     FixedPoint { values, scales }
 }

@@ -1,0 +1,243 @@
+//! Specifications in the words of papers and model cards.
+
+use automodel_registry::spec::{
+    Activation, AttentionMask, AttentionSpec, LayerSpec, Mixer, Mlp, MlpSpec, MoeSpec, NormKind, NormPlacement,
+    QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+};
+
+/// Heads, mask, positions, and what is unusual.
+pub(crate) fn mixer(mixer: &Mixer) -> String {
+    let Mixer::Attention(attention) = mixer;
+    let heads = format!(
+        "attention {}/{} heads of {}",
+        attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
+    );
+    let positions = attention.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, attention.head_dim));
+    let parts = [heads, mask(attention.mask), positions].into_iter().chain(unusual(attention));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Kind, width and activation.
+pub(crate) fn mlp(mlp: &Mlp) -> String {
+    match mlp {
+        Mlp::Gated(mlp) => format!("gated {}", width(mlp)),
+        Mlp::Plain(mlp) => width(mlp),
+        Mlp::Moe(moe) => experts(moe),
+    }
+}
+
+/// Kind and place.
+pub(crate) fn norms(layer: &LayerSpec) -> String {
+    format!("{}, {}", norm(layer.norm.kind), placement(layer.placement))
+}
+
+fn mask(mask: AttentionMask) -> String {
+    match mask {
+        AttentionMask::Full => "full".to_owned(),
+        AttentionMask::Sliding { window } => format!("sliding window of {window}"),
+        AttentionMask::Chunked { size } => format!("chunks of {size}"),
+    }
+}
+
+fn rope(rope: &RopeSpec, head_dim: usize) -> String {
+    let part =
+        if rope.rotary_dim < head_dim { format!(" on {} of {head_dim}", rope.rotary_dim) } else { String::new() };
+    let pairing = match rope.pairing {
+        RopePairing::HalfSplit => "",
+        RopePairing::Interleaved => "interleaved ",
+    };
+    format!("{pairing}rope{part}, theta {}{}", rope.theta, scaling(&rope.scaling))
+}
+
+fn scaling(scaling: &RopeScaling) -> String {
+    match scaling {
+        RopeScaling::Default => String::new(),
+        RopeScaling::Linear { factor } => format!(", linear scaling by {factor}"),
+        RopeScaling::Dynamic { factor, .. } => format!(", dynamic NTK scaling by {factor}"),
+        RopeScaling::Yarn(yarn) => format!(", YaRN scaling by {}", yarn.factor),
+        RopeScaling::LongRope(_) => ", LongRoPE".to_owned(),
+        RopeScaling::Llama3 { factor, .. } => format!(", Llama 3 scaling by {factor}"),
+        RopeScaling::Proportional { factor, .. } => format!(", proportional scaling by {factor}"),
+    }
+}
+
+fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
+    let qk_norm = attention.qk_norm.as_ref().map(|qk| {
+        let extent = match qk.extent {
+            QkNormExtent::Head => "each head",
+            QkNormExtent::HeadOwnWeight => "each head with its own weight",
+            QkNormExtent::Projection => "whole projections",
+        };
+        format!("QK norm on {extent}{}", if qk.after_rope { " after rope" } else { "" })
+    });
+    let parts = [
+        qk_norm,
+        attention.softcap.map(|cap| format!("softcap {cap}")),
+        attention.sinks.then(|| "attention sinks".to_owned()),
+        attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
+        attention.query_temperature.map(|_| "query temperature".to_owned()),
+    ];
+    parts.into_iter().flatten()
+}
+
+fn width(mlp: &MlpSpec) -> String {
+    format!("MLP of {}, {}", mlp.intermediate_size, activation(mlp.activation))
+}
+
+fn activation(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Silu => "SiLU",
+        Activation::Gelu => "GELU",
+        Activation::GeluTanh => "GELU (tanh)",
+        Activation::QuickGelu => "quick GELU",
+        Activation::Relu => "ReLU",
+        Activation::Relu2 => "squared ReLU",
+    }
+}
+
+fn experts(moe: &MoeSpec) -> String {
+    let shared = moe.shared_expert.as_ref().map(|shared| {
+        let gate = if shared.gate { " behind a gate" } else { "" };
+        format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
+    });
+    format!(
+        "mixture, {} of {} experts of {}, {}, {} router{}",
+        moe.num_experts_per_tok,
+        moe.num_experts,
+        moe.expert.intermediate_size,
+        activation(moe.expert.activation),
+        router(&moe.router),
+        shared.unwrap_or_default()
+    )
+}
+
+fn router(router: &RouterSpec) -> &'static str {
+    match router.score {
+        RouterScore::Softmax if router.normalize => "normalised softmax",
+        RouterScore::Softmax => "softmax",
+        RouterScore::TopkSoftmax => "top-k softmax",
+        RouterScore::Sigmoid if router.normalize => "normalised sigmoid",
+        RouterScore::Sigmoid => "sigmoid",
+    }
+}
+
+fn norm(kind: NormKind) -> &'static str {
+    match kind {
+        NormKind::Rms => "RMSNorm",
+        NormKind::RmsProductInFloat32 => "RMSNorm (weighted in float32)",
+        NormKind::RmsOneOffset => "RMSNorm (1 + weight)",
+        NormKind::LayerNorm { bias: true } => "LayerNorm",
+        NormKind::LayerNorm { bias: false } => "LayerNorm without bias",
+        NormKind::LayerNormInFloat32 => "LayerNorm without bias (in float32)",
+        NormKind::LayerNormWithoutParameters => "LayerNorm without parameters",
+    }
+}
+
+fn placement(placement: NormPlacement) -> &'static str {
+    match placement {
+        NormPlacement::Pre => "before each block",
+        NormPlacement::Post => "after each block",
+        NormPlacement::Sandwich => "before and after each block",
+        NormPlacement::ParallelShared => "one before the parallel blocks",
+        NormPlacement::ParallelSplit => "one before each of the parallel blocks",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use automodel_registry::spec::{LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope};
+
+    fn attention() -> AttentionSpec {
+        AttentionSpec {
+            num_attention_heads: 8,
+            num_key_value_heads: 2,
+            head_dim: 64,
+            bias: Default::default(),
+            qk_norm: None,
+            scale: 0.125,
+            softcap: None,
+            mask: AttentionMask::Full,
+            rope: None,
+            sinks: false,
+            clip_qkv: None,
+            query_temperature: None,
+        }
+    }
+
+    #[test]
+    fn attention_is_told_with_what_is_unusual() {
+        assert_eq!(mixer(&Mixer::Attention(attention())), "attention 8/2 heads of 64, full, no rope");
+        let norm = NormSpec { kind: NormKind::RmsOneOffset, eps: 1e-6 };
+        let all = AttentionSpec {
+            qk_norm: Some(QkNorm { norm, extent: QkNormExtent::Head, after_rope: false }),
+            softcap: Some(50.0),
+            mask: AttentionMask::Sliding { window: 512 },
+            rope: Some(RopeSpec {
+                theta: 1e4,
+                rotary_dim: 32,
+                pairing: RopePairing::Interleaved,
+                scaling: RopeScaling::Linear { factor: 8.0 },
+            }),
+            sinks: true,
+            clip_qkv: Some(3.0),
+            query_temperature: Some(QueryTemperature { scale: 0.1, floor_scale: 8192.0 }),
+            ..attention()
+        };
+        assert_eq!(
+            mixer(&Mixer::Attention(all)),
+            "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
+             QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
+             query temperature"
+        );
+    }
+
+    #[test]
+    fn mlps_are_told_with_their_activation() {
+        let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
+        assert_eq!(mlp(&Mlp::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
+        assert_eq!(mlp(&Mlp::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
+        let moe = MoeSpec {
+            num_experts: 4,
+            num_experts_per_tok: 2,
+            expert: wide(Activation::Silu),
+            router: RouterSpec { score: RouterScore::Softmax, normalize: true, scale: None, bias: false },
+            shared_expert: Some(SharedExpert { mlp: wide(Activation::Silu), gate: true }),
+        };
+        let told =
+            "mixture, 2 of 4 experts of 256, SiLU, normalised softmax router, shared expert of 256 behind a gate";
+        assert_eq!(mlp(&Mlp::Moe(moe)), told);
+    }
+
+    /// Names of Rust variants are written without spaces and with capitals inside.
+    #[test]
+    fn no_word_is_the_name_of_a_variant() {
+        let yarn = YarnRope {
+            factor: 4.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            original_max_position_embeddings: 1,
+            attention_factor: 1.0,
+            truncate: true,
+        };
+        let long = LongRope {
+            short_factor: vec![1.0],
+            long_factor: vec![1.0],
+            original_max_position_embeddings: 1,
+            attention_factor: 1.0,
+            recompute_beyond: None,
+        };
+        let scalings = [RopeScaling::Default, RopeScaling::Yarn(yarn), RopeScaling::LongRope(long)];
+        let kinds = [NormKind::Rms, NormKind::RmsProductInFloat32, NormKind::LayerNorm { bias: false }];
+        let activations = [Activation::QuickGelu, Activation::Relu2, Activation::GeluTanh];
+        let places = [NormPlacement::Pre, NormPlacement::ParallelShared, NormPlacement::ParallelSplit];
+        let told = (scalings.iter().map(|one| (scaling(one), format!("{one:?}"))))
+            .chain(kinds.map(|one| (norm(one).to_owned(), format!("{one:?}"))))
+            .chain(activations.map(|one| (activation(one).to_owned(), format!("{one:?}"))))
+            .chain(places.map(|one| (placement(one).to_owned(), format!("{one:?}"))));
+        for (words, debug) in told {
+            assert_ne!(words, debug);
+            assert!(!words.contains(['{', '_']), "{words}");
+        }
+    }
+}

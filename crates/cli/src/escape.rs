@@ -1,0 +1,106 @@
+//! Characters that steer a terminal, made visible.
+//!
+//! Configs, headers, names, templates, servers and models are not trusted, and what they say is shown. A terminal obeys escape
+//! sequences: they can overwrite lines, change the clipboard and the title, and hide text. Bidirectional controls make text look
+//! like another text (<https://trojansource.codes>). All of them are written as Rust writes them: `\u{1b}`.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Escapes all but line breaks and tabs.
+pub fn text(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_steering(c) && c != '\n' && c != '\t', visible)
+}
+
+/// Escapes line breaks and tabs too: for names, and whatever must stay on one line.
+pub fn line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_steering, visible)
+}
+
+/// Escapes what JSON leaves as it is. `document` is valid JSON, where such characters occur within strings alone, and says the same
+/// afterwards.
+pub fn json(document: &str) -> Cow<'_, str> {
+    escaped(
+        document,
+        |c| is_steering(c) && !c.is_ascii_whitespace(),
+        |c, out| {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        },
+    )
+}
+
+/// Whether a terminal may obey a character instead of showing it: control characters (C0, DEL, C1), invisible line separators,
+/// and what changes the direction or the shape of its neighbours.
+fn is_steering(c: char) -> bool {
+    let is_invisible = matches!(c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' // marks of direction
+        | '\u{2028}' | '\u{2029}' // separators of lines and paragraphs
+        | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' // embeddings, overrides, isolates
+        | '\u{206a}'..='\u{206f}' // deprecated: shapes of digits and letters
+        | '\u{fff9}'..='\u{fffb}' // annotations
+    );
+    c.is_control() || is_invisible
+}
+
+fn visible(c: char, out: &mut String) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        // Writing to a string cannot fail.
+        c => _ = write!(out, "{}", c.escape_unicode()),
+    }
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    let Some(first) = text.find(&is_escaped) else { return Cow::Borrowed(text) };
+    let (clean, rest) = text.split_at(first);
+    let mut out = clean.to_owned();
+    for c in rest.chars() {
+        if is_escaped(c) { escape(c, &mut out) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_shown() {
+        assert_eq!(line("a\u{1b}[31mb\u{7}\u{7f}\u{9b}2J"), r"a\u{1b}[31mb\u{7}\u{7f}\u{9b}2J");
+        assert_eq!(line("one\r\n\ttwo\u{2028}three"), r"one\r\n\ttwo\u{2028}three");
+        assert_eq!(text("one\r\n\ttwo\u{202e}\u{2066}\u{200f}"), "one\\r\n\ttwo\\u{202e}\\u{2066}\\u{200f}");
+        for c in (0..=0x1f).chain(0x7f..=0x9f).filter_map(char::from_u32) {
+            let shown = line(c.encode_utf8(&mut [0; 4])).into_owned();
+            assert!(
+                shown.starts_with('\\') && shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+                "{c:?}: {shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_other_text_stays() {
+        // Joined emoji and scripts that need joiners are text.
+        for shown in ["", "27+48=", "äöü", "日本語", "👩\u{200d}💻", "می\u{200c}خواهم", "שלום", "C:\\new"]
+        {
+            assert!(matches!(line(shown), Cow::Borrowed(same) if same == shown), "{shown:?}");
+            assert_eq!(text(shown), shown);
+        }
+    }
+
+    #[test]
+    fn json_says_the_same_afterwards() {
+        let value = serde_json::json!({ "a\u{7f}\u{9b}": ["\u{202e}x\u{2028}", "\u{1b}", "line\nbreak", "😀"] });
+        let document = serde_json::to_string_pretty(&value).unwrap();
+        let shown = json(&document);
+        assert!(shown.contains(r"\u007f\u009b") && shown.contains(r"\u202e") && shown.contains('😀'), "{shown}");
+        assert_eq!(shown.lines().count(), document.lines().count());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        let said = serde_json::to_string(&value).unwrap();
+        assert!(!json(&said).chars().any(is_steering));
+    }
+}

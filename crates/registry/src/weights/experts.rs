@@ -1,0 +1,84 @@
+//! Experts that lie side by side in two tensors.
+
+use super::{SourcePiece, ViewOp};
+use serde::Serialize;
+
+/// A mixture whose gated experts checkpoints may have in two tensors: `experts.gate_up_proj`
+/// `[experts, 2 * intermediate_size, hidden_size]` and `experts.down_proj` `[experts, hidden_size, intermediate_size]`. transformers 5
+/// keeps them so in memory, and writes them so where nothing takes them apart again (Mixtral's, Qwen's and OLMoE's modules).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackedExperts {
+    /// Path of the mixture, in the module and in such checkpoints alike: `model.layers.0.mlp`.
+    pub module: String,
+    /// Number of experts.
+    pub num_experts: usize,
+    /// Width of one.
+    pub intermediate_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+}
+
+impl StackedExperts {
+    /// The module that a parameter's path would be below, were it one of a mixture.
+    pub fn module_of(path: &str) -> Option<&str> {
+        let (module, _) = path.split_once(".experts.").or_else(|| path.split_once(".gate."))?;
+        Some(module)
+    }
+
+    /// The two tensors of the experts.
+    pub fn tensors(&self) -> [String; 2] {
+        ["gate_up_proj", "down_proj"].map(|name| [&self.module, ".experts.", name].concat())
+    }
+
+    /// Where the parameter at `path` is in such a checkpoint; `None` if it is neither the router's weight nor an expert's.
+    pub fn piece(&self, path: &str) -> Option<SourcePiece> {
+        let name = path.strip_prefix(&self.module)?.strip_prefix('.')?;
+        if name == "gate.weight" {
+            return Some(SourcePiece::whole(path, &[self.num_experts, self.hidden_size]));
+        }
+        let (expert, projection) = name.strip_prefix("experts.")?.split_once('.')?;
+        let index: usize = expert.parse().ok().filter(|index| *index < self.num_experts)?;
+        let [gate_up, down] = self.tensors();
+        let rows = [self.num_experts, self.intermediate_size.checked_mul(2)?, self.hidden_size];
+        let own = ViewOp::Select { axis: 0, index };
+        let half = |start| ViewOp::Narrow { axis: 0, start, length: self.intermediate_size };
+        Some(match projection {
+            "gate_proj.weight" => SourcePiece::view(gate_up, &rows, vec![own, half(0)]),
+            "up_proj.weight" => SourcePiece::view(gate_up, &rows, vec![own, half(self.intermediate_size)]),
+            "down_proj.weight" => {
+                let shape = [self.num_experts, self.hidden_size, self.intermediate_size];
+                SourcePiece::view(down, &shape, vec![own])
+            }
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_expert_is_a_range_of_the_two_tensors() {
+        let experts = StackedExperts {
+            module: "model.layers.0.mlp".into(),
+            num_experts: 3,
+            intermediate_size: 2,
+            hidden_size: 5,
+        };
+        let range = |name: &str| {
+            let piece = experts.piece(&format!("model.layers.0.mlp.experts.{name}.weight"))?;
+            Some((piece.tensor.rsplit('.').next()?.to_owned(), piece.strided().ok()?.contiguous_range()?))
+        };
+        assert_eq!(range("0.gate_proj"), Some(("gate_up_proj".to_owned(), 0..10)));
+        assert_eq!(range("0.up_proj"), Some(("gate_up_proj".to_owned(), 10..20)));
+        assert_eq!(range("2.up_proj"), Some(("gate_up_proj".to_owned(), 50..60)));
+        assert_eq!(range("2.down_proj"), Some(("down_proj".to_owned(), 20..30)));
+        for other in ["3.up_proj", "x.up_proj", "1.other"] {
+            assert_eq!(range(other), None, "{other}");
+        }
+        assert_eq!(experts.piece("model.layers.0.mlp.gate.weight").unwrap().tensor_shape, [3, 5]);
+        assert_eq!(experts.piece("model.layers.0.mlp.shared_expert.up_proj.weight"), None);
+        assert_eq!(experts.piece("model.layers.00.mlp.gate.weight"), None);
+    }
+}

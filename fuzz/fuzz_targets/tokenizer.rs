@@ -1,0 +1,3 @@
+#![no_main]
+
+automodel_fuzz::libfuzzer_target!("tokenizer");
