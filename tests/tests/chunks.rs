@@ -82,7 +82,7 @@ fn logits(model: &AutoModel, prompts: &[Vec<u32>], chunk: usize) -> Vec<f32> {
         let end = (start + chunk).min(longest);
         let batch = TokenBatch::columns(prompts, start..end, model.vocab_size()).unwrap();
         if end < longest {
-            model.extend_cache(&batch, &mut cache).unwrap();
+            model.prefill(&batch, &mut cache).unwrap();
         } else {
             found = model.forward(&batch, LogitsFor::Last, &mut cache).unwrap().into_data().try_into_vec().unwrap();
         }

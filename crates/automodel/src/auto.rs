@@ -1,6 +1,6 @@
 //! From a name to a running model: the calls of the other crates, in order.
 
-use crate::forecast::arranged_bytes;
+use crate::forecast::packed_experts_bytes;
 use crate::variants::Planner;
 use crate::{
     AutoModel, AutoModelError, DeviceMemory, Dtype, ForecastOptions, FromConfig, MemoryForecast, Prepared, Summary,
@@ -297,8 +297,8 @@ impl FromPretrained {
         let (loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
         let (tied, mapped) = (loaded.tied().to_vec(), loaded.mapped_files().clone());
         filling::fill(model.as_mut(), implementation, loaded)?;
-        if self.has_room_to_arrange(&plan) {
-            model.arrange_parameters();
+        if self.has_room_to_pack_experts(&plan) {
+            model.pack_experts();
         }
         Ok(AutoModel {
             model,
@@ -314,8 +314,8 @@ impl FromPretrained {
     }
 
     /// Whether the device can have the experts of a layer twice for a moment.
-    fn has_room_to_arrange(&self, plan: &LoadPlan) -> bool {
-        let needed = arranged_bytes(plan);
+    fn has_room_to_pack_experts(&self, plan: &LoadPlan) -> bool {
+        let needed = packed_experts_bytes(plan);
         let has_room = needed == 0
             || self.options.load.device == Device::flex()
             || self.options.device_memory().is_none_or(|memory| needed <= memory.available_bytes);

@@ -199,7 +199,7 @@ impl MemoryForecast {
             Some(last(limit, fits)).filter(|positions| *positions < UNBOUNDED)
         };
         let peak_bytes =
-            if *device == Device::flex() { plan.peak_bytes } else { held.saturating_add(arranged_bytes(&plan)) };
+            if *device == Device::flex() { plan.peak_bytes } else { held.saturating_add(packed_experts_bytes(&plan)) };
         LoadForecast {
             name,
             selected,
@@ -228,7 +228,7 @@ pub(crate) fn held_bytes(plan: &LoadPlan) -> u64 {
 }
 
 /// Bytes of the experts of the layer that has most of them: a GPU has them twice while they are put side by side.
-pub(crate) fn arranged_bytes(plan: &LoadPlan) -> u64 {
+pub(crate) fn packed_experts_bytes(plan: &LoadPlan) -> u64 {
     let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
     for row in &plan.rows {
         if let Some((layer, _)) = row.parameter.split_once(".experts.") {
@@ -411,7 +411,7 @@ mod tests {
     fn the_experts_of_one_layer_are_moved_at_once() {
         let plan = |name: &str| fixture(name).dtype(Dtype::Float32).inspect().unwrap().plan;
         // Four experts of three projections, 32 x 24.
-        assert_eq!(arranged_bytes(&plan("checkpoints/mixtral")), 4 * 3 * 32 * 24 * 4);
-        assert_eq!(arranged_bytes(&plan("checkpoints/llama")), 0);
+        assert_eq!(packed_experts_bytes(&plan("checkpoints/mixtral")), 4 * 3 * 32 * 24 * 4);
+        assert_eq!(packed_experts_bytes(&plan("checkpoints/llama")), 0);
     }
 }

@@ -104,7 +104,7 @@ impl FromConfig {
     pub fn build(self) -> Result<AutoModel, AutoModelError> {
         let prepared = Prepared::new(self.config, &self.options, 0)?;
         let dtype = match self.options.load.dtype {
-            DtypePolicy::Explicit(dtype) | DtypePolicy::Exact(dtype) => dtype,
+            DtypePolicy::AtLeast(dtype) | DtypePolicy::Cast(dtype) => dtype,
             DtypePolicy::Auto => FloatDType::F32,
         };
         refuse_what_cannot_fit(&prepared.lowered.weights, dtype, &self.options)?;
@@ -116,7 +116,7 @@ impl FromConfig {
         let neutral = if spec.is_some_and(|spec| spec.final_norm.kind == NormKind::RmsOneOffset) { 0.0 } else { 1.0 };
         let std = prepared.config.peek("initializer_range").and_then(serde_json::Value::as_f64).unwrap_or(0.02);
         initialize_random(model.as_mut(), self.seed, std, dtype, neutral, &tied)?;
-        model.arrange_parameters();
+        model.pack_experts();
         let generation_config = GenerationConfig::from_model_config(&prepared.config);
         Ok(AutoModel {
             model,

@@ -29,7 +29,7 @@ pub enum Dtype {
 
 impl Dtype {
     pub(crate) fn policy(self) -> DtypePolicy {
-        self.float().map_or(DtypePolicy::Auto, DtypePolicy::Explicit)
+        self.float().map_or(DtypePolicy::Auto, DtypePolicy::AtLeast)
     }
 
     /// The dtype as Burn and [`SaveOptions`](automodel_loader::SaveOptions) name it; `None` for [`Auto`](Self::Auto).

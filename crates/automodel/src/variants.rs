@@ -96,7 +96,7 @@ impl Planner<'_> {
         if is_quantized_already(plan) {
             return Vec::new();
         }
-        let half = half_dtype(plan).map(|dtype| (DtypePolicy::Explicit(dtype), None));
+        let half = half_dtype(plan).map(|dtype| (DtypePolicy::AtLeast(dtype), None));
         let wishes = [(DtypePolicy::Auto, None)].into_iter().chain(self.in_4_bits()).chain(half);
         let mut loads: Vec<SmallerLoad> = Vec::new();
         for Variant { name, dtype, quantization, plan, .. } in wishes.filter_map(|wish| self.plan(wish).ok()) {

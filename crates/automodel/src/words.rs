@@ -225,7 +225,7 @@ mod tests {
             long_factor: vec![1.0],
             original_max_position_embeddings: 1,
             attention_factor: 1.0,
-            recompute_beyond: None,
+            cache_valid_to: None,
         };
         let scalings = [RopeScaling::Default, RopeScaling::Yarn(yarn), RopeScaling::LongRope(long)];
         let kinds = [NormKind::Rms, NormKind::RmsProductInFloat32, NormKind::LayerNorm { bias: false }];

@@ -61,7 +61,7 @@ impl SamplingArgs {
         };
         GenerationOptions {
             // The command does one thing at a time.
-            record_steps: true,
+            capture_graph: true,
             max_new_tokens: self.max_new_tokens,
             do_sample,
             temperature: self.temperature,

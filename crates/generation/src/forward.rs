@@ -2,7 +2,7 @@
 
 use crate::{GenerationError, awake::awake};
 #[cfg(feature = "cube")]
-use automodel_models::TokenSteps;
+use automodel_models::CapturedDecode;
 use automodel_models::{CacheOptions, CausalLm, DecodeCache, LogitsFor, ModelError, TokenBatch};
 use burn::tensor::{Int, Tensor};
 use std::ops::Range;
@@ -24,7 +24,7 @@ pub(crate) struct Forward<'m> {
     record: bool,
     /// Steps over fixed buffers, once a device has chosen the first token; `None` within where there are none.
     #[cfg(feature = "cube")]
-    steps: Option<Option<TokenSteps>>,
+    steps: Option<Option<CapturedDecode>>,
     /// All tokens of each row, kept where the cache must be computed again at some length.
     history: Option<History>,
     /// Length at which the cache was computed again.
@@ -32,7 +32,7 @@ pub(crate) struct Forward<'m> {
 }
 
 struct History {
-    /// See [`CausalLm::recompute_beyond`].
+    /// See [`CausalLm::cache_valid_to`].
     limit: usize,
     rows: Vec<Vec<u32>>,
 }
@@ -47,7 +47,7 @@ impl<'m> Forward<'m> {
         record: bool,
     ) -> Self {
         let cache = model.new_cache(&CacheOptions { batch_size, capacity });
-        let recomputed = model.recompute_beyond().filter(|beyond| limit > *beyond);
+        let recomputed = model.cache_valid_to().filter(|beyond| limit > *beyond);
         let history = recomputed.map(|limit| History { limit, rows: Vec::new() });
         Self {
             model,
@@ -77,12 +77,12 @@ impl<'m> Forward<'m> {
         if let Some(history) = &mut self.history {
             history.rows = prompts.to_vec();
         }
-        let chunk = self.chunk.filter(|_| self.model.takes_prompts_in_parts()).unwrap_or(longest).max(1);
+        let chunk = self.chunk.filter(|_| self.model.supports_chunked_prefill()).unwrap_or(longest).max(1);
         self.cache.announce(longest);
         let mut start = 0usize;
         while start.saturating_add(chunk) < longest {
             let batch = self.batch(prompts, start..start + chunk)?;
-            self.model.extend_cache(&batch, &mut self.cache).map_err(|source| self.failed(source))?;
+            self.model.prefill(&batch, &mut self.cache).map_err(|source| self.failed(source))?;
             start += chunk;
             self.position = start;
         }
@@ -122,7 +122,7 @@ impl<'m> Forward<'m> {
             // A sequence that is computed again on its way needs the other cache.
             let recomputes = self.history.as_ref().is_some_and(|history| self.position <= history.limit);
             let steps = match recomputes {
-                false => self.model.token_steps(&self.cache, self.limit, tokens.clone(), self.record),
+                false => self.model.captured_decode(&self.cache, self.limit, tokens.clone(), self.record),
                 true => Ok(None),
             };
             match steps {
@@ -136,7 +136,7 @@ impl<'m> Forward<'m> {
                 Err(error) => return Some(Err(error)),
             }
         }
-        self.steps.as_mut()?.as_mut().map(TokenSteps::run)
+        self.steps.as_mut()?.as_mut().map(CapturedDecode::run)
     }
 
     /// Starts over with everything seen so far.

@@ -103,7 +103,7 @@ impl<'m> Generator<'m> {
         let limit = longest.tokens.saturating_add(plan.max_new_tokens);
         let capacity = options.preallocate_cache.then_some(limit);
         let mut forward =
-            Forward::new(self.model, rows.len(), capacity, options.prefill_chunk, limit, options.record_steps);
+            Forward::new(self.model, rows.len(), capacity, options.prefill_chunk, limit, options.capture_graph);
         let prefill = Instant::now();
         chooser.take(forward.prefill(&prompts)?)?;
         let mut timings = GenerationTimings {

@@ -49,7 +49,7 @@ pub struct GenerationOptions {
     /// On a GPU, record the launches of one step and replay them for each token, where the model has such steps: the host is what
     /// limits decoding otherwise. While a step is recorded, which happens a few times in a generation, nothing else in the process
     /// may use that GPU: work of other threads on it fails. Off by default.
-    pub record_steps: bool,
+    pub capture_graph: bool,
     /// Go beyond the positions that the model was made for.
     pub allow_long_sequences: bool,
     /// Go on without the settings of the checkpoint's generation config that are not implemented, such as beam search.
@@ -81,7 +81,7 @@ impl Default for GenerationOptions {
             skip_special_tokens: true,
             prefill_chunk: Some(Self::PREFILL_CHUNK),
             preallocate_cache: false,
-            record_steps: false,
+            capture_graph: false,
             allow_long_sequences: false,
             allow_unsupported: false,
         }

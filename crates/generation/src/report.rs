@@ -52,9 +52,9 @@ pub struct GenerationReport {
     /// The seed that was used: asking for it again gives the same texts.
     pub seed: u64,
     /// Length at which keys and values were computed again from the start, if they were: the angles of LongRoPE change there,
-    /// and the model is one whose sequences transformers computes again ([`CausalLm::recompute_beyond`]).
+    /// and the model is one whose sequences transformers computes again ([`CausalLm::cache_valid_to`]).
     ///
-    /// [`CausalLm::recompute_beyond`]: automodel_models::CausalLm::recompute_beyond
+    /// [`CausalLm::cache_valid_to`]: automodel_models::CausalLm::cache_valid_to
     pub recomputed_at: Option<usize>,
 }
 

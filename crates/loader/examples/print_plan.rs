@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--dtype" => dtype = DtypePolicy::Explicit(float_type(&arguments.next().unwrap_or_default())?),
+            "--dtype" => dtype = DtypePolicy::AtLeast(float_type(&arguments.next().unwrap_or_default())?),
             _ => directory = Some(argument),
         }
     }

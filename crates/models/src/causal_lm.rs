@@ -19,7 +19,7 @@ pub trait CausalLm: Debug + Send + Sync {
     /// Length up to which cached keys hold: a sequence that grows beyond it is computed again from its start, because its
     /// rotary embedding changes there. Of all models with LongRoPE transformers does so for Phi-3 alone; `None` for the others,
     /// whose cached keys keep the angles that they were computed with.
-    fn recompute_beyond(&self) -> Option<usize> {
+    fn cache_valid_to(&self) -> Option<usize> {
         None
     }
 
@@ -54,22 +54,22 @@ pub trait CausalLm: Debug + Send + Sync {
     /// the default, where there are none.
     ///
     /// # Errors
-    /// As [`TokenSteps::new`](crate::TokenSteps::new).
+    /// As [`CapturedDecode::new`](crate::CapturedDecode::new).
     #[cfg(feature = "cube")]
-    fn token_steps(
+    fn captured_decode(
         &self,
         _cache: &DecodeCache,
         _limit: usize,
         _tokens: Tensor<1, Int>,
         _record: bool,
-    ) -> Result<Option<crate::TokenSteps>, ModelError> {
+    ) -> Result<Option<crate::CapturedDecode>, ModelError> {
         Ok(None)
     }
 
     /// Whether prompts may come in several passes of many tokens, which then give what a single pass gives. The first of them
     /// may carry more padding than it is long, and later ones begin with token 0 where a row is padded still; see
     /// [`TokenBatch::columns`]. The default is `false`: prompts come whole.
-    fn takes_prompts_in_parts(&self) -> bool {
+    fn supports_chunked_prefill(&self) -> bool {
         false
     }
 
@@ -78,7 +78,7 @@ pub trait CausalLm: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    fn extend_cache(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<(), ModelError> {
+    fn prefill(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<(), ModelError> {
         self.forward(batch, LogitsFor::Last, cache).map(drop)
     }
 
@@ -105,7 +105,7 @@ pub trait CausalLm: Debug + Send + Sync {
 
     /// Lays out parameters as their device reads them best, after all were assigned. Their values stay what they are. The default leaves
     /// them where they are.
-    fn arrange_parameters(&mut self) {}
+    fn pack_experts(&mut self) {}
 
     /// Calls `read` with the path and value of every dense parameter, in module order. Fails in the caller's closure, not here.
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor));

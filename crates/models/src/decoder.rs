@@ -74,7 +74,7 @@ struct Facts {
     max_position_embeddings: Option<usize>,
     embedding: EmbeddingSpec,
     head: HeadSpec,
-    recompute_beyond: Option<usize>,
+    cache_valid_to: Option<usize>,
     options: DecoderOptions,
 }
 
@@ -102,7 +102,7 @@ impl Decoder {
                 max_position_embeddings: spec.max_position_embeddings,
                 embedding: spec.embedding.clone(),
                 head: spec.head.clone(),
-                recompute_beyond: recompute_beyond(spec),
+                cache_valid_to: cache_valid_to(spec),
                 options,
             },
         })
@@ -238,8 +238,8 @@ impl CausalLm for Decoder {
         self.facts.max_position_embeddings
     }
 
-    fn recompute_beyond(&self) -> Option<usize> {
-        self.facts.recompute_beyond
+    fn cache_valid_to(&self) -> Option<usize> {
+        self.facts.cache_valid_to
     }
 
     fn device(&self) -> Device {
@@ -274,21 +274,21 @@ impl CausalLm for Decoder {
     }
 
     #[cfg(feature = "cube")]
-    fn token_steps(
+    fn captured_decode(
         &self,
         cache: &DecodeCache,
         limit: usize,
         tokens: Tensor<1, Int>,
         record: bool,
-    ) -> Result<Option<crate::TokenSteps>, ModelError> {
-        crate::TokenSteps::new(self, cache, limit, tokens, record)
+    ) -> Result<Option<crate::CapturedDecode>, ModelError> {
+        crate::CapturedDecode::new(self, cache, limit, tokens, record)
     }
 
-    fn takes_prompts_in_parts(&self) -> bool {
+    fn supports_chunked_prefill(&self) -> bool {
         true
     }
 
-    fn extend_cache(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<(), ModelError> {
+    fn prefill(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<(), ModelError> {
         self.hidden_states(batch, cache).map(drop)
     }
 
@@ -319,9 +319,9 @@ impl CausalLm for Decoder {
         outcome
     }
 
-    fn arrange_parameters(&mut self) {
+    fn pack_experts(&mut self) {
         for layer in &mut self.model.layers {
-            layer.arrange_parameters();
+            layer.pack_experts();
         }
     }
 
@@ -355,9 +355,9 @@ impl Embedding {
 }
 
 /// The shortest length beyond which some layer's angles ask for a sequence to be computed again.
-fn recompute_beyond(spec: &ModelSpec) -> Option<usize> {
+fn cache_valid_to(spec: &ModelSpec) -> Option<usize> {
     let limit = |rope: &RopeSpec| match &rope.scaling {
-        RopeScaling::LongRope(scaling) => scaling.recompute_beyond,
+        RopeScaling::LongRope(scaling) => scaling.cache_valid_to,
         _ => None,
     };
     let ropes = spec.layers.iter().filter_map(|layer| {

@@ -90,7 +90,7 @@ impl DecoderLayer {
     }
 
     /// Puts experts side by side, where that helps their device.
-    pub(crate) fn arrange_parameters(&mut self) {
+    pub(crate) fn pack_experts(&mut self) {
         if let FeedForward::Moe(moe) = &mut self.mlp {
             let device = moe.gate.weight.lazy_device();
             moe.stack_experts();

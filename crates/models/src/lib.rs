@@ -35,4 +35,4 @@ pub use mlp::{GatedMlp, PlainMlp};
 pub use moe::{Router, SparseMoe};
 pub use norm::Norm;
 #[cfg(feature = "cube")]
-pub use step::TokenSteps;
+pub use step::CapturedDecode;

@@ -16,7 +16,7 @@ const LEAST_ROOM: usize = 256;
 const MOST_ROOM: usize = 4096;
 
 /// Steps of one token a sequence: the tokens are read from, and the position kept in, the memory of the device.
-pub struct TokenSteps {
+pub struct CapturedDecode {
     state: Arc<Mutex<State>>,
     /// Whether steps may be recorded.
     record: bool,
@@ -41,16 +41,16 @@ struct State {
     caches: Vec<FixedCache>,
 }
 
-impl std::fmt::Debug for TokenSteps {
+impl std::fmt::Debug for CapturedDecode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSteps")
+        f.debug_struct("CapturedDecode")
             .field("length", &self.length)
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
     }
 }
 
-impl TokenSteps {
+impl CapturedDecode {
     /// Continues after what `cache` holds, up to `limit` positions in all; `None` where the model, its device or the cache has no
     /// such steps. `tokens` is int32 `[batch]`: what each step reads from it, someone else has written to its memory.
     ///
@@ -211,7 +211,7 @@ impl Decoder {
             && self.model.layers.iter().all(|layer| {
                 let MixerModule::Attention(attention) = &layer.self_attn;
                 let is_routed_there = match &layer.mlp {
-                    FeedForward::Moe(moe) => moe.routes_there(tokens),
+                    FeedForward::Moe(moe) => moe.routes_on_device(tokens),
                     FeedForward::Gated(_) | FeedForward::Plain(_) => true,
                 };
                 attention.has_steps(device) && is_routed_there

@@ -206,7 +206,7 @@ fn rope_spec(
                 long_factor,
                 original_max_position_embeddings,
                 attention_factor,
-                recompute_beyond: None,
+                cache_valid_to: None,
             })
         }
         RopeType::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {

@@ -38,7 +38,7 @@ pub(super) fn take_steps<R: AsRef<[u32]>>(
     let tokens = &TOKENS[..prompts.len()];
     let ids = tokens.iter().map(|&token| token as i32).collect::<Vec<_>>();
     let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens.len()]), (&gpu.model().device(), DType::I32));
-    let steps = gpu.model().token_steps(&there, limit, ids.clone(), false).unwrap();
+    let steps = gpu.model().captured_decode(&there, limit, ids.clone(), false).unwrap();
     let Some(mut steps) = steps else { return false };
     let rows: Vec<_> = tokens.iter().map(std::slice::from_ref).collect();
     for step in 0..3 {
@@ -98,13 +98,13 @@ fn learned_positions_take_steps_as_far_as_there_are_some() {
     assert!(take_steps(&gpu, &cpu, &[[3u32, 17], [80, 5]], 64, share));
     let mut cache = filled(&gpu, &[[3u32, 17, 80, 41, 9, 1]]);
     let ids = Tensor::<1, Int>::from_data(TensorData::from([23i32]), (&device, DType::I32));
-    let mut steps = gpu.model().token_steps(&cache, 64, ids.clone(), false).unwrap().unwrap();
+    let mut steps = gpu.model().captured_decode(&cache, 64, ids.clone(), false).unwrap().unwrap();
     assert!(steps.run().is_ok());
     let refused = steps.run().unwrap_err().to_string();
     assert!(gpu.model().forward_tokens(ids.clone(), &mut cache).is_ok());
     assert_eq!(refused, gpu.model().forward_tokens(ids.clone(), &mut cache).unwrap_err().to_string());
     // None is left.
-    assert!(gpu.model().token_steps(&filled(&gpu, &[[3u32; 7]]), 64, ids, false).unwrap().is_none());
+    assert!(gpu.model().captured_decode(&filled(&gpu, &[[3u32; 7]]), 64, ids, false).unwrap().is_none());
 }
 
 /// Angles that change with the length of the sequence are fixed while it stays on one side of the original length.

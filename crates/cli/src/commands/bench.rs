@@ -100,7 +100,7 @@ fn prompt(length: u32, vocab_size: usize) -> Prompt {
 
 fn measure(model: &AutoModel, prompt: &Prompt, args: &Args) -> Result<GenerationTimings, CliError> {
     let options = GenerationOptions {
-        record_steps: true,
+        capture_graph: true,
         max_new_tokens: Some(args.new_tokens as usize),
         prefill_chunk: Some(args.prefill_chunk).filter(|&chunk| chunk > 0),
         do_sample: Some(false),

@@ -156,7 +156,7 @@ impl CausalLm for RuleModel {
         Ok(Tensor::from_data(TensorData::new(values, shape), &self.device()))
     }
 
-    fn takes_prompts_in_parts(&self) -> bool {
+    fn supports_chunked_prefill(&self) -> bool {
         self.takes_parts
     }
 

@@ -87,7 +87,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
 
 fn check_request(options: &LoadOptions, device: &DeviceTraits) -> Result<(), LoadError> {
     match options.dtype {
-        DtypePolicy::Explicit(dtype) | DtypePolicy::Exact(dtype) if !device.supports(dtype) => {
+        DtypePolicy::AtLeast(dtype) | DtypePolicy::Cast(dtype) if !device.supports(dtype) => {
             Err(LoadError::DeviceDtype {
                 device: super::table::device_label(&options.device),
                 dtype: float_name(dtype),

@@ -16,9 +16,9 @@ pub enum DtypePolicy {
     Auto,
     /// The wider of this dtype and that of the file, so that what was stored as float32 stays float32; of two dtypes of
     /// equal width, this one. float64 in a file counts as float32 unless float64 is asked for.
-    Explicit(FloatDType),
+    AtLeast(FloatDType),
     /// This dtype, also where it is narrower than that of the file. Only parameters that the model keeps in float32 stay so.
-    Exact(FloatDType),
+    Cast(FloatDType),
 }
 
 /// What a device can do that matters here.
@@ -63,8 +63,8 @@ pub(crate) fn target(
     match policy {
         DtypePolicy::Auto if half_products && is_operand(slot) => automatic_operand(stored, device),
         DtypePolicy::Auto => automatic(stored, device),
-        DtypePolicy::Explicit(FloatDType::F64) | DtypePolicy::Exact(FloatDType::F64) => (FloatDType::F64, AS_REQUESTED),
-        DtypePolicy::Explicit(requested) => {
+        DtypePolicy::AtLeast(FloatDType::F64) | DtypePolicy::Cast(FloatDType::F64) => (FloatDType::F64, AS_REQUESTED),
+        DtypePolicy::AtLeast(requested) => {
             let stored = if stored == FloatDType::F64 { FloatDType::F32 } else { stored };
             match float_size(stored) > float_size(requested) {
                 true if slot.keep_float32 => (stored, KEPT_FLOAT32),
@@ -72,7 +72,7 @@ pub(crate) fn target(
                 false => (requested, AS_REQUESTED),
             }
         }
-        DtypePolicy::Exact(requested) => {
+        DtypePolicy::Cast(requested) => {
             let narrows = float_size(requested) < float_size(FloatDType::F32);
             if slot.keep_float32 && narrows && float_size(stored) >= float_size(FloatDType::F32) {
                 return (FloatDType::F32, KEPT_FLOAT32);
@@ -143,13 +143,13 @@ mod tests {
         let to = |slot: &ParameterSlot, stored| target(DtypePolicy::Auto, true, slot, stored, &cpu).0;
         assert_eq!([F64, F32, F16, BF16].map(|stored| to(&projection(false), stored)), [F32, F32, F16, BF16]);
         assert_eq!([to(&projection(true), BF16), to(&slot(false), BF16)], [F32, F32]);
-        assert_eq!(target(DtypePolicy::Explicit(F32), true, &projection(false), BF16, &cpu).0, F32);
+        assert_eq!(target(DtypePolicy::AtLeast(F32), true, &projection(false), BF16, &cpu).0, F32);
     }
 
     #[test]
     fn explicit_is_the_wider_of_file_and_request() {
         let cpu = DeviceTraits::of(&Device::flex());
-        let to = |stored, asked| target(DtypePolicy::Explicit(asked), false, &slot(false), stored, &cpu).0;
+        let to = |stored, asked| target(DtypePolicy::AtLeast(asked), false, &slot(false), stored, &cpu).0;
         assert_eq!(to(F32, BF16), F32);
         assert_eq!(to(BF16, F32), F32);
         assert_eq!(to(BF16, BF16), BF16);
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn exact_narrows_except_what_the_model_keeps() {
         let cpu = DeviceTraits::of(&Device::flex());
-        let to = |keep, stored| target(DtypePolicy::Exact(BF16), false, &slot(keep), stored, &cpu).0;
+        let to = |keep, stored| target(DtypePolicy::Cast(BF16), false, &slot(keep), stored, &cpu).0;
         assert_eq!((to(false, F32), to(true, F32), to(true, F64), to(true, F16)), (BF16, F32, F32, BF16));
     }
 }

@@ -140,7 +140,7 @@ fn every_dtype_becomes_every_dtype() {
     let files = CheckpointFiles::open(directory.path()).unwrap();
     let map = identity_map(&files);
     for dtype in [FloatDType::F64, FloatDType::F32, FloatDType::F16, FloatDType::BF16] {
-        let (parameters, _) = load(directory.path(), &map, &options().with_dtype(DtypePolicy::Exact(dtype))).unwrap();
+        let (parameters, _) = load(directory.path(), &map, &options().with_dtype(DtypePolicy::Cast(dtype))).unwrap();
         for name in ["bf16", "f16", "f32", "f64"] {
             assert_eq!(parameters.get(name).unwrap().dtype, dtype);
             let loaded = values(&parameters, name);

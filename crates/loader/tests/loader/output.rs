@@ -437,7 +437,7 @@ fn values_beyond_the_range_of_the_file_are_counted() {
 
     // And on loading.
     let source = checkpoint(&[f32s("w", &[4], &[1.0, f32::NAN, 1e5, 1e6])]);
-    let half = crate::common::options().with_dtype(automodel_loader::DtypePolicy::Exact(burn::tensor::FloatDType::F16));
+    let half = crate::common::options().with_dtype(automodel_loader::DtypePolicy::Cast(burn::tensor::FloatDType::F16));
     let (_, report) = load(source.path(), &plain_map(&[("w", &[4])]), &half).unwrap();
     let [found] = report.non_finite.as_slice() else { panic!("{report:?}") };
     assert_eq!((found.count, found.first_index, found.overflowed), (3, 1, 2));

@@ -104,12 +104,12 @@ fn dtypes_follow_the_policy_and_say_why() {
     assert!(plan.row("bf16").unwrap().reason.contains("computes in float32"));
     assert_eq!(plan.row("f32").unwrap().reason, "as stored");
     assert!(plan.row("f64").unwrap().reason.contains("unless float64 is asked for"));
-    let (explicit, plan) = targets(DtypePolicy::Explicit(BF16));
+    let (explicit, plan) = targets(DtypePolicy::AtLeast(BF16));
     assert_eq!(explicit, [BF16, BF16, F32, F32]);
     assert!(plan.warnings.iter().any(|warning| warning.starts_with("bfloat16 on the CPU")));
     assert!(plan.warnings.iter().any(|warning| warning.starts_with("parameters of several dtypes")));
-    assert_eq!(targets(DtypePolicy::Explicit(F64)).0, [F64; 4]);
-    assert_eq!(targets(DtypePolicy::Exact(F16)).0, [F16; 4]);
+    assert_eq!(targets(DtypePolicy::AtLeast(F64)).0, [F64; 4]);
+    assert_eq!(targets(DtypePolicy::Cast(F16)).0, [F16; 4]);
 }
 
 #[test]

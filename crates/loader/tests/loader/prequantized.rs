@@ -347,7 +347,7 @@ fn what_the_checkpoint_left_dense_stays_dense() {
     all.push(bf16s("k.weight", &[16, 64], &counting(1024)));
     let directory = checkpoint(&all);
     let map = plain_map(&[("q.weight", &[16, 64]), ("k.weight", &[16, 64])]);
-    let asking = options().with_quantization(QuantizationConfig::fp4()).with_dtype(DtypePolicy::Exact(FloatDType::F32));
+    let asking = options().with_quantization(QuantizationConfig::fp4()).with_dtype(DtypePolicy::Cast(FloatDType::F32));
     let (mut parameters, report) = load(directory.path(), &map, &asking).unwrap();
     assert_eq!(parameters.take_quantized("q.weight").unwrap().quant_type(), QuantType::Nf4);
     assert_eq!(parameters.take("k.weight").unwrap().dtype, FloatDType::F32);

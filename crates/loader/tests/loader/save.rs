@@ -148,7 +148,7 @@ fn dtypes_in_the_file() {
     let files = CheckpointFiles::open(source.path()).unwrap();
     let mut map = identity_map(&files);
     map.parameters[0].keep_float32 = true;
-    let as_stored = options().with_dtype(DtypePolicy::Explicit(FloatDType::BF16));
+    let as_stored = options().with_dtype(DtypePolicy::AtLeast(FloatDType::BF16));
     for (dtype, expected) in [
         (None, [StoredDtype::F32, StoredDtype::BF16]),
         (Some(FloatDType::BF16), [StoredDtype::F32, StoredDtype::BF16]),

@@ -133,7 +133,7 @@ impl SparseMoe {
 
     /// Whether the device sends so many tokens to their experts by itself.
     #[cfg(feature = "cube")]
-    pub(crate) fn routes_there(&self, tokens: usize) -> bool {
+    pub(crate) fn routes_on_device(&self, tokens: usize) -> bool {
         self.stacks.serve(tokens, self)
     }
 

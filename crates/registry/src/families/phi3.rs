@@ -41,7 +41,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut rope = rope.uniform()?.clone();
     if let RopeScaling::LongRope(scaling) = &mut rope.scaling {
         // The only class of transformers that does so (`prepare_inputs_for_generation`, modeling_phi3.py).
-        scaling.recompute_beyond = config.usize_or_null("original_max_position_embeddings").in_config(config)?;
+        scaling.cache_valid_to = config.usize_or_null("original_max_position_embeddings").in_config(config)?;
     }
     template.attention.rope = Some(rope);
     template.attention.mask = uniform_window(config)?;

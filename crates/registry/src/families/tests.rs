@@ -79,7 +79,7 @@ fn phi3_alone_computes_sequences_again_where_longrope_changes() {
         holder["original_max_position_embeddings"] = json!(24);
         changes["rope_scaling"] = scaling;
         match &rope(&lower(family, changes).unwrap(), 0).scaling {
-            RopeScaling::LongRope(scaling) => scaling.recompute_beyond,
+            RopeScaling::LongRope(scaling) => scaling.cache_valid_to,
             other => panic!("{other:?}"),
         }
     };

@@ -96,5 +96,5 @@ pub struct LongRope {
     /// Length beyond which a growing sequence is computed again from its start, with the angles of its new length. Without it,
     /// keys that were computed before keep the angles that they have.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recompute_beyond: Option<usize>,
+    pub cache_valid_to: Option<usize>,
 }
