@@ -4,7 +4,7 @@
 use crate::support::{check_all, fixture};
 use automodel::config::{Overrides, RawConfig, ResolvedConfig};
 use automodel::registry::spec::{
-    Activation, AttentionMask, AttentionSpec, LayerSpec, Mixer, Mlp, ModelSpec, RopeScaling, RopeSpec,
+    Activation, AttentionMask, AttentionSpec, FeedForward, LayerSpec, ModelSpec, RopeScaling, RopeSpec,
 };
 use automodel::registry::{Registry, ResolveOptions};
 use serde_json::Value;
@@ -58,7 +58,7 @@ fn conclusions_are_those_of_transformers() {
         let (config, spec) = lower(expected)?;
         let mut found = Differences(Vec::new());
         compare_sizes(&mut found, expected, &config, &spec);
-        for (index, layer) in spec.layers.iter().enumerate() {
+        for (index, layer) in spec.backbone.layers.iter().enumerate() {
             compare_layer(&mut found, expected, index, layer);
         }
         found.0.dedup();
@@ -90,34 +90,40 @@ impl Differences {
 
 fn compare_sizes(found: &mut Differences, expected: &Expected, config: &ResolvedConfig, spec: &ModelSpec) {
     found.compare("model_type", expected.text("model_type"), config.model_type());
-    found.compare("hidden_size", expected.size("hidden_size"), spec.hidden_size);
-    found.compare("vocab_size", expected.size("vocab_size"), spec.vocab_size);
-    found.compare("num_hidden_layers", expected.size("num_hidden_layers"), spec.layers.len());
+    found.compare("hidden_size", expected.size("hidden_size"), spec.backbone.hidden_size);
+    found.compare("vocab_size", expected.size("vocab_size"), spec.backbone.vocab_size);
+    found.compare("num_hidden_layers", expected.size("num_hidden_layers"), spec.backbone.layers.len());
     let positions = Some(expected.size("max_position_embeddings"));
-    found.compare("max_position_embeddings", positions, spec.max_position_embeddings);
-    found.compare("tie_word_embeddings", expected.0["tie_word_embeddings"].as_bool().unwrap(), spec.head.tied);
-    found.compare("norm_eps", expected.0["norm_eps"].as_f64().unwrap(), spec.final_norm.eps);
+    found.compare("max_position_embeddings", positions, spec.backbone.max_position_embeddings);
+    found.compare(
+        "tie_word_embeddings",
+        expected.0["tie_word_embeddings"].as_bool().unwrap(),
+        spec.head().unwrap().tied,
+    );
+    found.compare("norm_eps", expected.0["norm_eps"].as_f64().unwrap(), spec.backbone.final_norm.eps);
 }
 
 fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, layer: &LayerSpec) {
-    let Mixer::Attention(attention) = &layer.mixer;
+    let attention = layer.mixers().find_map(|mixer| mixer.attention()).unwrap();
     found.compare("heads", expected.size("num_attention_heads"), attention.num_attention_heads);
     found.compare("key-value heads", expected.size("num_key_value_heads"), attention.num_key_value_heads);
     found.compare("head_dim", expected.size("head_dim"), attention.head_dim);
-    found.compare("norm_eps of layers", expected.0["norm_eps"].as_f64().unwrap(), layer.norm.eps);
-    compare_mlp(found, expected, &layer.mlp);
+    for named in layer.norms() {
+        found.compare("norm_eps of layers", expected.0["norm_eps"].as_f64().unwrap(), named.norm.eps);
+    }
+    compare_mlp(found, expected, layer.feed_forwards().next().unwrap());
     found.compare(&format!("mask of layer {index}"), expected_mask(expected, index), attention.mask);
     compare_positions(found, expected, index, attention);
 }
 
-fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &Mlp) {
+fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) {
     let dense = match mlp {
-        Mlp::Gated(mlp) | Mlp::Plain(mlp) => mlp,
-        Mlp::Moe(moe) => &moe.expert,
+        FeedForward::Gated(mlp) | FeedForward::Plain(mlp) => mlp,
+        FeedForward::Moe(moe) => &moe.expert,
     };
     found.compare("activation", activation(expected.text("activation")), dense.activation);
     // Qwen's experts have a width of their own, for which the reference has no column.
-    if !expected.text("model_type").starts_with("qwen") || matches!(mlp, Mlp::Gated(_)) {
+    if !expected.text("model_type").starts_with("qwen") || matches!(mlp, FeedForward::Gated(_)) {
         found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
     }
 }

@@ -5,7 +5,7 @@ mod counting;
 use automodel::attention::SdpaBackend;
 use automodel::config::{Overrides, RawConfig};
 use automodel::generation::{GenerationOptions, Generator, Prompt};
-use automodel::models::{Decoder, DecoderOptions, initialize_random};
+use automodel::models::{Decoder, ModelOptions, initialize_random};
 use automodel::registry::{Registry, ResolveOptions};
 use burn::tensor::{Device, FloatDType};
 use counting::{HIGHEST, NOW};
@@ -30,7 +30,7 @@ fn model() -> Decoder {
     let config = raw.clone().resolve(registry.class_defaults(&raw).unwrap(), &Overrides::new()).unwrap();
     let resolution = registry.resolve(&config, &ResolveOptions::default()).unwrap();
     let spec = registry.lower(&config, &resolution).unwrap().spec.unwrap();
-    let options = DecoderOptions::new(SdpaBackend::EfficientAttention);
+    let options = ModelOptions::new(SdpaBackend::EfficientAttention);
     let mut model = Decoder::new(&spec, options, &Device::flex()).unwrap();
     initialize_random(&mut model, 3, 0.05, FloatDType::F32, 1.0, &[]).unwrap();
     model

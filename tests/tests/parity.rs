@@ -3,7 +3,7 @@
 use crate::support::{Reference, check_all, checkpoint, checkpoints, distance};
 use automodel::generation::GenerationOptions;
 use automodel::models::{CacheOptions, DecodeCache, LogitsFor, TokenBatch};
-use automodel::registry::spec::{Mixer, RopeScaling};
+use automodel::registry::spec::RopeScaling;
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
 use burn::tensor::{Int, Tensor};
 use std::fmt;
@@ -178,10 +178,8 @@ impl<'t> Steady<'t> {
 
     fn of(model: &AutoModel, tokens: &'t [u32]) -> Self {
         let spec = model.prepared().lowered.spec.as_ref().unwrap();
-        let mut scalings = spec.layers.iter().filter_map(|layer| {
-            let Mixer::Attention(attention) = &layer.mixer;
-            attention.rope.as_ref().map(|rope| &rope.scaling)
-        });
+        let attentions = spec.backbone.attentions();
+        let mut scalings = attentions.filter_map(|(_, attention)| Some(&attention.rope.as_ref()?.scaling));
         match scalings.next() {
             Some(RopeScaling::Dynamic { original_max_position_embeddings: limit, .. }) => {
                 Self::whole(&tokens[..tokens.len().min(*limit)])

@@ -4,7 +4,7 @@ use crate::support::{Reference, checkpoint, copy_of_directory, distance, edit_te
 use automodel::attention::SdpaBackend;
 use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
 use automodel::models::parameters::ParameterTensor;
-use automodel::models::{CacheOptions, CausalLm, Decoder, DecoderOptions, LogitsFor, TokenBatch};
+use automodel::models::{CacheOptions, CausalLm, Decoder, LogitsFor, Model, ModelOptions, TokenBatch};
 use automodel::quant::{Blocksize, Elements, Precision, QuantType, Quantized4bit};
 use automodel::registry::weights::ParameterRole;
 use automodel::{AutoModel, AutoModelForCausalLM, Device};
@@ -23,7 +23,7 @@ fn load(name: &str, quantization: Option<QuantizationConfig>) -> AutoModel {
 /// The dense model with every projection replaced by what its 4-bit codes mean.
 fn decoded(dense: &AutoModel, quant_type: QuantType, blocksize: Blocksize) -> Decoder {
     let lowered = &dense.prepared().lowered;
-    let options = DecoderOptions::new(SdpaBackend::Math);
+    let options = ModelOptions::new(SdpaBackend::Math);
     let mut decoder = Decoder::new(lowered.spec.as_ref().unwrap(), options, &Device::flex()).unwrap();
     let role = |path: &str| lowered.weights.parameters.iter().find(|slot| slot.path == path).unwrap().role;
     decoder

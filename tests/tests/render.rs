@@ -41,7 +41,10 @@ fn line(text: &mut String, line: impl Display) {
 }
 
 fn spec(text: &mut String, spec: &ModelSpec) {
-    let Value::Object(mut fields) = serde_json::to_value(spec).unwrap() else { panic!("a spec is an object") };
+    let Value::Object(mut fields) = serde_json::to_value(&spec.backbone).unwrap() else {
+        panic!("a backbone is an object")
+    };
+    fields.insert("task".into(), serde_json::to_value(&spec.task).unwrap());
     let Some(Value::Array(layers)) = fields.remove("layers") else { panic!("layers are a list") };
     fields.iter().for_each(|(key, value)| field(text, 0, key, value));
     for (layers, members) in alike(layers.into_iter().map(|layer| vec![layer]).collect()) {

@@ -4,7 +4,7 @@
 
 use automodel::config::{ClassDefaults, DefaultValue, ResolvedConfig};
 use automodel::models::parameters::{self, ParameterTensor};
-use automodel::models::{BuildContext, CacheOptions, CausalLm, DecodeCache, LogitsFor, ModelError, TokenBatch};
+use automodel::models::{BuildContext, CacheOptions, CausalLm, DecodeCache, LogitsFor, Model, ModelError, TokenBatch};
 use automodel::registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
 use automodel::registry::{AcceptedOptions, CustomImplementation, Registration, Registry, RegistryError};
 use automodel::{AutoModelForCausalLM, Device};
@@ -20,34 +20,9 @@ struct Bigram {
     temperature: f64,
 }
 
-impl CausalLm for Bigram {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn max_position_embeddings(&self) -> Option<usize> {
-        None
-    }
-
+impl Model for Bigram {
     fn device(&self) -> Device {
         self.table.lazy_device()
-    }
-
-    fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
-        DecodeCache::new(options.batch_size, Vec::new())
-    }
-
-    fn forward(&self, batch: &TokenBatch, logits: LogitsFor, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
-        cache.advance(batch)?;
-        let (rows, length) = (batch.batch_size(), batch.length());
-        let ids: Vec<i64> = batch.ids().iter().map(|&id| i64::from(id)).collect();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows * length]), &self.device());
-        let scores = self.table.val().select(0, ids) / self.temperature;
-        let scores = scores.reshape([rows, length, self.vocab_size]);
-        Ok(match logits {
-            LogitsFor::All => scores,
-            LogitsFor::Last => scores.slice_dim(1, length - 1..length),
-        })
     }
 
     fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize])) {
@@ -65,6 +40,33 @@ impl CausalLm for Bigram {
 
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor)) {
         parameters::read(self, read);
+    }
+}
+
+impl CausalLm for Bigram {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn max_position_embeddings(&self) -> Option<usize> {
+        None
+    }
+
+    fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
+        DecodeCache::new(options.batch_size, Vec::new())
+    }
+
+    fn forward(&self, batch: &TokenBatch, logits: LogitsFor, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        cache.advance(batch)?;
+        let (rows, length) = (batch.batch_size(), batch.length());
+        let ids: Vec<i64> = batch.ids().iter().map(|&id| i64::from(id)).collect();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows * length]), &self.device());
+        let scores = self.table.val().select(0, ids) / self.temperature;
+        let scores = scores.reshape([rows, length, self.vocab_size]);
+        Ok(match logits {
+            LogitsFor::All => scores,
+            LogitsFor::Last => scores.slice_dim(1, length - 1..length),
+        })
     }
 }
 

@@ -1,50 +1,24 @@
-//! What keys and values will occupy.
+//! What the caches of a model will occupy.
 
 use automodel_loader::{DtypePolicy, LoadPlan};
-use automodel_registry::spec::{AttentionMask, AttentionSpec, Mixer, ModelSpec};
+use automodel_registry::spec::{CacheSpec, ModelSpec};
 use automodel_registry::weights::ParameterRole;
 use burn::tensor::{DType, Device, FloatDType};
 
-/// Positions by which a rolling buffer exceeds its window at least, see `LayerCache::rolling` of automodel-attention.
-const MIN_ROOM: usize = 16;
-
-/// Bytes of the keys and values of one sequence of `positions`, in buffers made for that many.
+/// Bytes of the caches of one sequence of `positions`, in buffers made for that many.
 pub(crate) fn cache_bytes(spec: &ModelSpec, plan: &LoadPlan, positions: usize) -> u64 {
-    let size = activation_bytes(plan);
-    let bytes = |attention: &AttentionSpec| {
-        position_bytes(attention, size).saturating_mul(kept_positions(attention.mask, positions) as u64)
-    };
-    sum(spec, bytes)
+    sum(spec, plan, |cache| cache.elements(positions))
 }
 
 /// Bytes of each further position, beyond any window.
 pub(crate) fn cache_bytes_per_token(spec: &ModelSpec, plan: &LoadPlan) -> u64 {
-    let size = activation_bytes(plan);
-    let bytes = |attention: &AttentionSpec| match attention.mask {
-        AttentionMask::Sliding { .. } => 0,
-        _ => position_bytes(attention, size),
-    };
-    sum(spec, bytes)
+    sum(spec, plan, |cache| cache.elements_per_token())
 }
 
-fn sum(spec: &ModelSpec, bytes: impl Fn(&AttentionSpec) -> u64) -> u64 {
-    let layers = spec.layers.iter().map(|layer| {
-        let Mixer::Attention(attention) = &layer.mixer;
-        bytes(attention)
-    });
-    layers.fold(0, u64::saturating_add)
-}
-
-/// Positions that a layer has room for in a sequence of `positions`. Where a window bounds them, a quarter of it comes on
-/// top, so that old positions are moved once in many steps.
-fn kept_positions(mask: AttentionMask, positions: usize) -> usize {
-    match mask {
-        AttentionMask::Sliding { window } if positions > window => {
-            let past = window.saturating_sub(1);
-            past.saturating_add((past / 4).max(MIN_ROOM))
-        }
-        _ => positions,
-    }
+fn sum(spec: &ModelSpec, plan: &LoadPlan, elements: impl Fn(CacheSpec) -> u64) -> u64 {
+    let mixers = spec.backbone.layers.iter().flat_map(|layer| layer.mixers());
+    let elements = mixers.map(|mixer| elements(mixer.cache())).fold(0, u64::saturating_add);
+    elements.saturating_mul(activation_bytes(plan))
 }
 
 /// Bytes of one activation. Where the dtype is left to the device, the CPU computes in float32; else the residual stream has
@@ -56,9 +30,4 @@ fn activation_bytes(plan: &LoadPlan) -> u64 {
         _ => FloatDType::F32,
     };
     DType::from(dtype).size() as u64
-}
-
-/// Bytes of one position's keys and values in one layer.
-fn position_bytes(attention: &AttentionSpec, size: u64) -> u64 {
-    (attention.num_key_value_heads as u64).saturating_mul(attention.head_dim as u64).saturating_mul(2 * size)
 }

@@ -160,7 +160,7 @@ impl MemoryForecast {
         request: &ForecastOptions,
     ) -> Result<Self, AutoModelError> {
         let spec = prepared.lowered.spec.as_ref();
-        let max_position_embeddings = spec.and_then(|spec| spec.max_position_embeddings);
+        let max_position_embeddings = spec.and_then(|spec| spec.backbone.max_position_embeddings);
         let mut forecast = Self {
             memory: options.device_memory(),
             batch_size: request.batch_size,

@@ -4,7 +4,7 @@ use crate::{AutoModelError, options::Options};
 use automodel_attention::{SdpaChoice, resolve_sdpa_method, select_backend};
 use automodel_config::{Origin, Overrides, RawConfig, ResolvedConfig};
 use automodel_loader::{DtypePolicy, LoadOptions};
-use automodel_models::{BuildContext, CausalLm, Decoder, DecoderOptions};
+use automodel_models::{BuildContext, CausalLm, Decoder, ModelOptions};
 use automodel_quant::CheckpointQuantization;
 use automodel_registry::{Implementation, Lowered, RegistryError, Resolution, split_options};
 use burn::tensor::{Device, FloatDType};
@@ -76,7 +76,7 @@ impl Prepared {
         let load = self.load_options(options);
         let activations = (load.half_products && load.dtype == DtypePolicy::Auto).then_some(FloatDType::F32);
         let precision = options.precision;
-        let options = DecoderOptions { attention: self.attention.backend, activations, precision };
+        let options = ModelOptions { attention: self.attention.backend, activations, precision };
         Ok(Box::new(Decoder::new(spec, options, device)?))
     }
 

@@ -158,12 +158,12 @@ fn describe_changes(counts: BTreeMap<(StoredDtype, FloatDType, &str), usize>) ->
 
 fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
     let mut rows: Vec<LayerSummary> = Vec::new();
-    for (index, layer) in spec.layers.iter().enumerate() {
+    for (index, layer) in spec.backbone.layers.iter().enumerate() {
         let row = LayerSummary {
             first: index,
             last: index,
-            mixer: words::mixer(&layer.mixer),
-            mlp: words::mlp(&layer.mlp),
+            mixer: words::listed(layer.mixers().map(words::mixer)),
+            mlp: words::listed(layer.feed_forwards().map(words::feed_forward)),
             norms: words::norms(layer),
         };
         match rows.last_mut() {

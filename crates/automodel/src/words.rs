@@ -1,13 +1,18 @@
 //! Specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, LayerSpec, Mixer, Mlp, MlpSpec, MoeSpec, NormKind, NormPlacement,
-    QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, LayerSpec, Mixer, MlpSpec, MoeSpec,
+    NormKind, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
 };
 
 /// Heads, mask, positions, and what is unusual.
 pub(crate) fn mixer(mixer: &Mixer) -> String {
-    let Mixer::Attention(attention) = mixer;
+    match mixer {
+        Mixer::Attention(attention) => attention_words(attention),
+    }
+}
+
+fn attention_words(attention: &AttentionSpec) -> String {
     let heads = format!(
         "attention {}/{} heads of {}",
         attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
@@ -18,17 +23,25 @@ pub(crate) fn mixer(mixer: &Mixer) -> String {
 }
 
 /// Kind, width and activation.
-pub(crate) fn mlp(mlp: &Mlp) -> String {
+pub(crate) fn feed_forward(mlp: &FeedForward) -> String {
     match mlp {
-        Mlp::Gated(mlp) => format!("gated {}", width(mlp)),
-        Mlp::Plain(mlp) => width(mlp),
-        Mlp::Moe(moe) => experts(moe),
+        FeedForward::Gated(mlp) => format!("gated {}", width(mlp)),
+        FeedForward::Plain(mlp) => width(mlp),
+        FeedForward::Moe(moe) => experts(moe),
     }
 }
 
 /// Kind and place.
 pub(crate) fn norms(layer: &LayerSpec) -> String {
-    format!("{}, {}", norm(layer.norm.kind), placement(layer.placement))
+    let mut kinds: Vec<&str> = layer.norms().map(|named| norm(named.norm.kind)).collect();
+    kinds.dedup();
+    format!("{}, {}", listed(kinds.into_iter().map(str::to_owned)), placement(layer))
+}
+
+/// Several parts of a layer as one; "none" without any.
+pub(crate) fn listed(parts: impl Iterator<Item = String>) -> String {
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(" + ") }
 }
 
 fn mask(mask: AttentionMask) -> String {
@@ -133,13 +146,22 @@ fn norm(kind: NormKind) -> &'static str {
     }
 }
 
-fn placement(placement: NormPlacement) -> &'static str {
-    match placement {
-        NormPlacement::Pre => "before each block",
-        NormPlacement::Post => "after each block",
-        NormPlacement::Sandwich => "before and after each block",
-        NormPlacement::ParallelShared => "one before the parallel blocks",
-        NormPlacement::ParallelSplit => "one before each of the parallel blocks",
+/// Where the norms stand, if all branches have them alike.
+fn placement(layer: &LayerSpec) -> &'static str {
+    let all = |has: fn(&Branch) -> bool| layer.branches.iter().all(has);
+    let rest = |input: BranchInput| layer.branches.iter().skip(1).all(|branch| branch.input == input);
+    if rest(BranchInput::SameAs(0)) && layer.branches.len() > 1 {
+        return "one before the parallel blocks";
+    }
+    if rest(BranchInput::LayerInput) && layer.branches.len() > 1 && all(|branch| branch.pre.is_some()) {
+        return "one before each of the parallel blocks";
+    }
+    let sequential = all(|branch| branch.input == BranchInput::Residual);
+    match (all(|branch| branch.pre.is_some()), all(|branch| branch.post.is_some())) {
+        (true, true) if sequential => "before and after each block",
+        (true, false) if sequential => "before each block",
+        (false, true) if sequential => "after each block",
+        _ => "by branch",
     }
 }
 
@@ -195,8 +217,8 @@ mod tests {
     #[test]
     fn mlps_are_told_with_their_activation() {
         let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
-        assert_eq!(mlp(&Mlp::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
-        assert_eq!(mlp(&Mlp::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
+        assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
+        assert_eq!(feed_forward(&FeedForward::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
         let moe = MoeSpec {
             num_experts: 4,
             num_experts_per_tok: 2,
@@ -206,7 +228,21 @@ mod tests {
         };
         let told =
             "mixture, 2 of 4 experts of 256, SiLU, normalised softmax router, shared expert of 256 behind a gate";
-        assert_eq!(mlp(&Mlp::Moe(moe)), told);
+        assert_eq!(feed_forward(&FeedForward::Moe(moe)), told);
+    }
+
+    #[test]
+    fn places_of_norms_are_told() {
+        let spec = NormSpec { kind: NormKind::Rms, eps: 1e-6 };
+        let wide = MlpSpec { intermediate_size: 256, activation: Activation::Silu, bias: false };
+        let told = |layer: fn(Mixer, FeedForward, NormSpec) -> LayerSpec| {
+            norms(&layer(Mixer::Attention(attention()), FeedForward::Gated(wide.clone()), spec))
+        };
+        assert_eq!(told(LayerSpec::pre), "RMSNorm, before each block");
+        assert_eq!(told(LayerSpec::post), "RMSNorm, after each block");
+        assert_eq!(told(LayerSpec::sandwich), "RMSNorm, before and after each block");
+        assert_eq!(told(LayerSpec::parallel_shared), "RMSNorm, one before the parallel blocks");
+        assert_eq!(told(LayerSpec::parallel_split), "RMSNorm, one before each of the parallel blocks");
     }
 
     /// Names of Rust variants are written without spaces and with capitals inside.
@@ -230,11 +266,9 @@ mod tests {
         let scalings = [RopeScaling::Default, RopeScaling::Yarn(yarn), RopeScaling::LongRope(long)];
         let kinds = [NormKind::Rms, NormKind::RmsProductInFloat32, NormKind::LayerNorm { bias: false }];
         let activations = [Activation::QuickGelu, Activation::Relu2, Activation::GeluTanh];
-        let places = [NormPlacement::Pre, NormPlacement::ParallelShared, NormPlacement::ParallelSplit];
         let told = (scalings.iter().map(|one| (scaling(one), format!("{one:?}"))))
             .chain(kinds.map(|one| (norm(one).to_owned(), format!("{one:?}"))))
-            .chain(activations.map(|one| (activation(one).to_owned(), format!("{one:?}"))))
-            .chain(places.map(|one| (placement(one).to_owned(), format!("{one:?}"))));
+            .chain(activations.map(|one| (activation(one).to_owned(), format!("{one:?}"))));
         for (words, debug) in told {
             assert_ne!(words, debug);
             assert!(!words.contains(['{', '_']), "{words}");

@@ -2,7 +2,7 @@
 
 use automodel::Summary;
 use automodel::loader::{LoadPlan, PlanRow};
-use automodel::registry::spec::{Mlp, ModelSpec};
+use automodel::registry::spec::ModelSpec;
 use automodel::registry::weights::ParameterRole;
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ fn lookup_table<'p>(plan: &'p LoadPlan, parameter: &str) -> Option<&'p PlanRow> 
 
 /// The part of a layer's expert weights that one token is sent to.
 fn used(spec: &ModelSpec, layer: usize, bytes: u64) -> Option<u64> {
-    let Mlp::Moe(moe) = &spec.layers.get(layer)?.mlp else { return None };
+    let moe = spec.backbone.layers.get(layer)?.feed_forwards().find_map(|feed| feed.moe())?;
     let (used, of) = (moe.num_experts_per_tok as u128, moe.num_experts as u128);
     u64::try_from((u128::from(bytes) * used).checked_div(of)?).ok()
 }

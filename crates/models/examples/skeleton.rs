@@ -4,7 +4,7 @@
 
 use automodel_attention::SdpaBackend;
 use automodel_config::{Overrides, RawConfig};
-use automodel_models::{CausalLm, Decoder, DecoderOptions};
+use automodel_models::{Decoder, Model, ModelOptions};
 use automodel_registry::{Registry, ResolveOptions};
 use burn::tensor::Device;
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lowered = registry.lower(&config, &registry.resolve(&config, &ResolveOptions::default())?)?;
     let spec = lowered.spec.ok_or("families have a spec")?;
 
-    let model = Decoder::new(&spec, DecoderOptions::new(SdpaBackend::EfficientAttention), &Device::flex())?;
+    let model = Decoder::new(&spec, ModelOptions::new(SdpaBackend::EfficientAttention), &Device::flex())?;
     let (mut listed, mut parameters) = (0, 0_u64);
     model.visit_parameters(&mut |path, shape| {
         if listed < 12 {

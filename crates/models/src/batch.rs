@@ -65,6 +65,14 @@ impl TokenBatch {
         Ok(Self { ids, padding, length })
     }
 
+    /// Checks that an embedding of `vocab_size` rows has one for each token.
+    pub(crate) fn check_vocabulary(&self, vocab_size: usize) -> Result<(), ModelError> {
+        let outside = self.ids.iter().enumerate().find(|&(_, &id)| id as usize >= vocab_size);
+        let Some((place, &token)) = outside else { return Ok(()) };
+        let (row, position) = (place / self.length, place % self.length);
+        Err(ModelError::TokenOutOfVocabulary { token, row, position, vocab_size })
+    }
+
     /// One token a row, with ids `[batch]` that are read back from their device.
     ///
     /// ```

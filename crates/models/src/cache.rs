@@ -1,13 +1,15 @@
 //! What decoding keeps between calls.
 
 use automodel_attention::LayerCache;
+#[cfg(feature = "cube")]
+use automodel_attention::step::FixedCache;
 use std::any::Any;
 
-/// State of every layer and the length of what was seen.
+/// State of every mixer and the length of what was seen.
 #[derive(Debug)]
 pub struct DecodeCache {
-    /// One state per layer.
-    pub layers: Vec<LayerState>,
+    /// One state for each mixer, in the order of the layers and their branches.
+    pub states: Vec<MixerState>,
     batch_size: usize,
     length: usize,
     padding: Vec<usize>,
@@ -15,24 +17,41 @@ pub struct DecodeCache {
     announced: usize,
 }
 
-/// State of one layer.
+/// State of one mixer.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum LayerState {
-    /// Keys and values of an attention layer.
+pub enum MixerState {
+    /// KV cache of an attention.
     Attention(Box<LayerCache>),
-    /// State of a dedicated implementation.
+    /// KV cache of an attention in buffers of fixed capacity, for captured decoding.
+    #[cfg(feature = "cube")]
+    FixedAttention(Box<FixedCache>),
+    /// State of a custom implementation.
     Custom(Box<dyn CustomState>),
 }
 
 /// State that only its own implementation understands.
-pub trait CustomState: Any + Send + std::fmt::Debug {}
-impl<T: Any + Send + std::fmt::Debug> CustomState for T {}
+pub trait CustomState: Any + Send + std::fmt::Debug {
+    /// Bytes that it occupies.
+    fn bytes(&self) -> usize;
+}
+
+impl MixerState {
+    /// Bytes that it occupies.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Attention(cache) => cache.bytes(),
+            #[cfg(feature = "cube")]
+            Self::FixedAttention(cache) => cache.bytes(),
+            Self::Custom(state) => state.bytes(),
+        }
+    }
+}
 
 impl DecodeCache {
     /// An empty cache.
-    pub fn new(batch_size: usize, layers: Vec<LayerState>) -> Self {
-        Self { layers, batch_size, length: 0, padding: vec![0; batch_size], announced: 0 }
+    pub fn new(batch_size: usize, states: Vec<MixerState>) -> Self {
+        Self { states, batch_size, length: 0, padding: vec![0; batch_size], announced: 0 }
     }
 
     /// Number of sequences.
@@ -61,15 +80,9 @@ impl DecodeCache {
         &self.padding
     }
 
-    /// Bytes that keys and values occupy.
+    /// Bytes that all states occupy.
     pub fn bytes(&self) -> usize {
-        self.layers
-            .iter()
-            .map(|layer| match layer {
-                LayerState::Attention(cache) => cache.bytes(),
-                LayerState::Custom(_) => 0,
-            })
-            .sum()
+        self.states.iter().map(MixerState::bytes).sum()
     }
 
     /// Records that `batch` was seen. Called by implementations at the end of a forward pass.

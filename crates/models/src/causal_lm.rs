@@ -1,15 +1,12 @@
-//! What every implementation fulfils: tokens in, logits out, with a cache between calls.
+//! Causal language models: tokens in, logits out, with a cache between calls.
 
-use crate::{DecodeCache, ModelError, TokenBatch, parameters::ParameterTensor};
-use automodel_quant::Linear4bit;
-use burn::tensor::{Device, Int, Tensor};
-use std::fmt::Debug;
+use crate::{DecodeCache, Model, ModelError, TokenBatch};
+use burn::tensor::{Int, Tensor};
 
-/// A causal language model that can be filled with weights and run.
+/// A model that gives logits of the next token.
 ///
 /// Object-safe: the generic decoder and dedicated implementations are used through `Box<dyn CausalLm>`.
-/// Shared between threads: a pass over one token runs on the threads that compute its products.
-pub trait CausalLm: Debug + Send + Sync {
+pub trait CausalLm: Model {
     /// Number of logits per position; token ids are below it.
     fn vocab_size(&self) -> usize;
 
@@ -22,9 +19,6 @@ pub trait CausalLm: Debug + Send + Sync {
     fn cache_valid_to(&self) -> Option<usize> {
         None
     }
-
-    /// Where the parameters are.
-    fn device(&self) -> Device;
 
     /// An empty cache for `options.batch_size` sequences.
     fn new_cache(&self, options: &CacheOptions) -> DecodeCache;
@@ -50,7 +44,7 @@ pub trait CausalLm: Debug + Send + Sync {
     }
 
     /// Steps of one token a row after what `cache` holds, up to `limit` positions, over buffers that stay where they are, so that
-    /// they can be recorded, which happens if `record` says so; `tokens` is the int32 buffer `[batch]` that each step reads. `None`,
+    /// they can be captured as a CUDA graph, which happens if `capture` says so; `tokens` is the int32 buffer `[batch]` that each step reads. `None`,
     /// the default, where there are none.
     ///
     /// # Errors
@@ -61,7 +55,7 @@ pub trait CausalLm: Debug + Send + Sync {
         _cache: &DecodeCache,
         _limit: usize,
         _tokens: Tensor<1, Int>,
-        _record: bool,
+        _capture: bool,
     ) -> Result<Option<crate::CapturedDecode>, ModelError> {
         Ok(None)
     }
@@ -81,39 +75,6 @@ pub trait CausalLm: Debug + Send + Sync {
     fn prefill(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<(), ModelError> {
         self.forward(batch, LogitsFor::Last, cache).map(drop)
     }
-
-    /// Calls `visit` with the path and shape of every parameter, in module order; allocates nothing. These are the parameters that
-    /// loading has to fill: values that the implementation makes itself are none.
-    fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize]));
-
-    /// Replaces every parameter for which `provide` has a value; the others stay as they are.
-    ///
-    /// # Errors
-    /// [`ModelError::ParameterShape`] if a value has another shape than its parameter.
-    fn assign_parameters(&mut self, provide: &mut dyn FnMut(&str) -> Option<ParameterTensor>)
-    -> Result<(), ModelError>;
-
-    /// Replaces the weight of every projection for which `provide` has a 4-bit layer; paths are those of the weights. `provide` is
-    /// asked for every projection that may be in 4 bits: weights that are not asked for are not loaded so. Implementations
-    /// without quantised projections keep the default, which asks for none.
-    ///
-    /// # Errors
-    /// [`ModelError::ParameterShape`] if a weight has another shape.
-    fn assign_quantized(&mut self, _provide: &mut dyn FnMut(&str) -> Option<Linear4bit>) -> Result<(), ModelError> {
-        Ok(())
-    }
-
-    /// Lays out parameters as their device reads them best, after all were assigned. Their values stay what they are. The default leaves
-    /// them where they are.
-    fn pack_experts(&mut self) {}
-
-    /// Calls `read` with the path and value of every dense parameter, in module order. Fails in the caller's closure, not here.
-    fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor));
-
-    /// Calls `read` with the path and the layer of every 4-bit weight, in module order; paths are those that
-    /// [`assign_quantized`](Self::assign_quantized) takes. Implementations without quantised projections keep the default,
-    /// which reads none.
-    fn read_quantized(&self, _read: &mut dyn FnMut(&str, &Linear4bit)) {}
 }
 
 /// Which positions logits are computed for.

@@ -1,7 +1,7 @@
 //! Random initialisation, for models that are made from a config alone.
 
 use crate::parameters::ParameterTensor;
-use crate::{CausalLm, ModelError};
+use crate::{Model, ModelError};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 /// Gives every parameter a value: weights normal with `std`, biases 0, norm weights 1 (0 where the norm adds one), each
@@ -9,10 +9,10 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 /// listed in `tied` as `(parameter, to)` share the value of `to`.
 ///
 /// # Errors
-/// As [`CausalLm::assign_parameters`]; [`ModelError::UnfilledParameters`] for parameters that the model does not take a value for, or
+/// As [`Model::assign_parameters`]; [`ModelError::UnfilledParameters`] for parameters that the model does not take a value for, or
 /// of more than four axes.
 pub fn initialize_random(
-    model: &mut dyn CausalLm,
+    model: &mut dyn Model,
     seed: u64,
     std: f64,
     dtype: FloatDType,

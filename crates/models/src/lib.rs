@@ -1,38 +1,44 @@
 #![doc = include_str!("../README.md")]
 
-mod attention;
+mod backbone;
 mod batch;
 mod cache;
+#[cfg(feature = "cube")]
+mod captured;
 mod causal_lm;
-mod convert;
 mod decoder;
+mod encoder;
 mod error;
 mod factory;
+mod feed_forward;
+mod generic;
 mod init;
 mod kernels;
 mod layer;
 mod linear;
 mod linears;
-mod mlp;
-mod moe;
+mod mixer;
+mod model;
 mod norm;
 pub mod parameters;
+mod pass;
 pub mod scope;
-#[cfg(feature = "cube")]
-mod step;
+mod skeleton;
 
-pub use attention::Attention;
+pub use backbone::{Backbone, Embedding, ModelOptions};
 pub use batch::TokenBatch;
-pub use cache::{CustomState, DecodeCache, LayerState};
+pub use cache::{CustomState, DecodeCache, MixerState};
+#[cfg(feature = "cube")]
+pub use captured::CapturedDecode;
 pub use causal_lm::{CacheOptions, CausalLm, LogitsFor};
-pub use decoder::{Decoder, DecoderModel, DecoderOptions};
+pub use decoder::Decoder;
+pub use encoder::{BackboneEncoder, Encoder};
 pub use error::ModelError;
 pub use factory::{BuildContext, ModelFactories, ModelFactory};
+pub use feed_forward::{FeedForwardModule, GatedMlp, PlainMlp, Router, SparseMoe};
 pub use init::initialize_random;
-pub use layer::{DecoderLayer, FeedForward, MixerModule};
+pub use layer::{BranchModule, Layer, OperationModule};
 pub use linear::{Linear, Weight};
-pub use mlp::{GatedMlp, PlainMlp};
-pub use moe::{Router, SparseMoe};
+pub use mixer::{Attention, MixerModule};
+pub use model::Model;
 pub use norm::Norm;
-#[cfg(feature = "cube")]
-pub use step::CapturedDecode;

@@ -1,9 +1,9 @@
 //! A linear projection with the weight as Hugging Face stores it.
 
-use crate::{ModelError, kernels, parameters};
+use crate::{ModelError, kernels};
 use automodel_quant::{Linear4bit, Precision, dense_product};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 /// `y = x W^T + b` with `W` of shape `[out_features, in_features]`.
 #[derive(Module, Debug)]
@@ -25,12 +25,9 @@ pub enum Weight {
 }
 
 impl Linear {
-    /// A projection without values.
-    pub fn new(in_features: usize, out_features: usize, bias: bool, device: &Device) -> Self {
-        Self {
-            weight: Weight::Dense(parameters::empty([out_features, in_features], device)),
-            bias: bias.then(|| parameters::empty([out_features], device)),
-        }
+    /// A projection with a dense weight.
+    pub(crate) fn of(weight: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>) -> Self {
+        Self { weight: Weight::Dense(weight), bias }
     }
 
     /// Projects the rows of `x` `[rows, in_features]` to `[rows, out_features]`.

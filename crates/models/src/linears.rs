@@ -1,37 +1,57 @@
-//! A walk over the projections that may be quantised.
+//! A walk over the projections whose weights may be quantised.
 
-use crate::{Attention, Decoder, DecoderLayer, FeedForward, GatedMlp, Linear, MixerModule, PlainMlp, SparseMoe};
+use crate::feed_forward::{FeedForwardModule, SparseMoe};
+use crate::layer::{Layer, OperationModule};
+use crate::mixer::MixerModule;
+use crate::{Backbone, Linear, ModelError, Weight};
+use automodel_quant::{Linear4bit, Precision};
 
-/// Modules with projections.
+/// Modules with projections. Implementations take their module apart field by field, so that a new field does not compile until
+/// someone has said whether it is a projection.
 pub(crate) trait Linears {
     /// Calls `visit` with the path of each projection below `path`, and the projection.
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear));
 }
 
-/// Visits fields by name.
-macro_rules! visit_fields {
-    ($self:ident, $path:ident, $visit:ident: $($field:ident)*) => {
-        $($visit(&format!("{}.{}", $path, stringify!($field)), &mut $self.$field);)*
+/// Replaces the weight of every projection for which `provide` has a layer.
+pub(crate) fn assign_quantized(
+    module: &mut dyn Linears,
+    precision: Precision,
+    provide: &mut dyn FnMut(&str) -> Option<Linear4bit>,
+) -> Result<(), ModelError> {
+    let mut outcome = Ok(());
+    module.for_each_linear("", &mut |path, linear| {
+        let path = format!("{path}.weight");
+        if outcome.is_ok()
+            && let Some(weight) = provide(&path)
+        {
+            outcome = linear.set_quantized(&path, weight, precision);
+        }
+    });
+    outcome
+}
+
+/// Calls `read` with the path and the layer of every quantised weight.
+pub(crate) fn read_quantized(module: &mut dyn Linears, read: &mut dyn FnMut(&str, &Linear4bit)) {
+    module.for_each_linear("", &mut |path, linear| {
+        if let Weight::Quantized(layer) = &linear.weight {
+            read(&format!("{path}.weight"), layer);
+        }
+    });
+}
+
+/// Takes a module apart: the fields in front are visited by name, those after `;` are not projections.
+macro_rules! linears {
+    ($module:ident { $($linear:ident),*; $($other:ident),* }) => {
+        impl Linears for $module {
+            fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+                let Self { $($linear,)* $($other: _,)* } = self;
+                $(visit(&[path, ".", stringify!($linear)].concat(), $linear);)*
+            }
+        }
     };
 }
-
-impl Linears for Attention {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        visit_fields!(self, path, visit: q_proj k_proj v_proj o_proj);
-    }
-}
-
-impl Linears for GatedMlp {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        visit_fields!(self, path, visit: gate_proj up_proj down_proj);
-    }
-}
-
-impl Linears for PlainMlp {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        visit_fields!(self, path, visit: up_proj down_proj);
-    }
-}
+pub(crate) use linears;
 
 impl Linears for SparseMoe {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
@@ -47,24 +67,40 @@ impl Linears for SparseMoe {
     }
 }
 
-impl Linears for DecoderLayer {
+impl Linears for MixerModule {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        let MixerModule::Attention(attention) = &mut self.self_attn;
-        attention.for_each_linear(&format!("{path}.self_attn"), visit);
-        let path = format!("{path}.mlp");
-        match &mut self.mlp {
-            FeedForward::Gated(mlp) => mlp.for_each_linear(&path, visit),
-            FeedForward::Plain(mlp) => mlp.for_each_linear(&path, visit),
-            FeedForward::Moe(moe) => moe.for_each_linear(&path, visit),
+        match self {
+            Self::Attention(attention) => attention.for_each_linear(path, visit),
         }
     }
 }
 
-impl Linears for Decoder {
-    fn for_each_linear(&mut self, _path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        for (index, layer) in self.model.layers.iter_mut().enumerate() {
-            layer.for_each_linear(&format!("model.layers.{index}"), visit);
+impl Linears for FeedForwardModule {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        match self {
+            Self::Gated(mlp) => mlp.for_each_linear(path, visit),
+            Self::Plain(mlp) => mlp.for_each_linear(path, visit),
+            Self::Moe(moe) => moe.for_each_linear(path, visit),
         }
-        visit("lm_head", &mut self.lm_head);
+    }
+}
+
+impl Linears for Layer {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        for (name, operation) in self.operations_mut() {
+            let path = [path, ".", name].concat();
+            match operation {
+                OperationModule::Mix(mixer) => mixer.for_each_linear(&path, visit),
+                OperationModule::Feed(feed) => feed.for_each_linear(&path, visit),
+            }
+        }
+    }
+}
+
+impl Linears for Backbone {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            layer.for_each_linear(&format!("{path}.layers.{index}"), visit);
+        }
     }
 }

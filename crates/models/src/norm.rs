@@ -30,6 +30,11 @@ impl<const W: usize> Norm<W> {
         }
     }
 
+    /// A norm of these parameters.
+    pub(crate) fn of(spec: NormSpec, weight: Option<Param<Tensor<W>>>, bias: Option<Param<Tensor<W>>>) -> Self {
+        Self { weight, bias, spec }
+    }
+
     /// Normalises the last axis of `x`; statistics in float32, result in `x`'s dtype. The weight's axes are the last axes
     /// of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {

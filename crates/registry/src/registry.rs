@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// let raw = RawConfig::from_str(r#"{"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}"#)?;
 /// let (config, resolution) = registry.resolve_config(&raw, &Overrides::new(), &ResolveOptions::default())?;
 /// let lowered = registry.lower(&config, &resolution)?;
-/// assert_eq!(lowered.spec.expect("families have a spec").layers.len(), 32);
+/// assert_eq!(lowered.spec.expect("families have a spec").backbone.layers.len(), 32);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -327,7 +327,7 @@ impl Registry {
                     .ok_or_else(|| self.unsupported(config.model_type(), config.architectures().to_vec()))?;
                 let spec = (family.lower)(config)?;
                 family.ignored_keys.iter().for_each(|key| config.mark_read(key));
-                check_count(config, family.layout.parameter_count(&spec), tensors)?;
+                check_count(config, family.layout.piece_count(&spec), tensors)?;
                 wrapper::check(config, &spec)?;
                 let mut weights = family.layout.weight_map(&spec);
                 weights.prefixes.splice(0..0, wrapper::prefix(config));

@@ -50,12 +50,12 @@ pub struct Template {
     pub head: HeadSpec,
     /// All norms.
     pub norm: NormSpec,
-    /// Where layer norms stand.
-    pub placement: NormPlacement,
+    /// How mixer, MLP and norms make a layer: [`LayerSpec::pre`] and its like.
+    pub layer: fn(Mixer, FeedForward, NormSpec) -> LayerSpec,
     /// The attention of every layer.
     pub attention: AttentionSpec,
     /// The MLP of every layer.
-    pub mlp: Mlp,
+    pub mlp: FeedForward,
     /// Factor on both branches.
     pub residual_scale: Option<f64>,
 }
@@ -100,7 +100,7 @@ impl Template {
                 logit_softcap: None,
             },
             norm: NormSpec { kind: NormKind::Rms, eps: config.f64(keys.norm_eps).map_err(at)? },
-            placement: NormPlacement::Pre,
+            layer: LayerSpec::pre,
             attention: AttentionSpec {
                 num_attention_heads: heads,
                 num_key_value_heads: key_value_heads,
@@ -115,7 +115,7 @@ impl Template {
                 clip_qkv: None,
                 query_temperature: None,
             },
-            mlp: Mlp::Gated(mlp),
+            mlp: FeedForward::Gated(mlp),
             residual_scale: None,
             model_type,
         })
@@ -153,51 +153,32 @@ impl Template {
     /// The dense MLP, to change it.
     pub fn dense_mlp(&mut self) -> Option<&mut MlpSpec> {
         match &mut self.mlp {
-            Mlp::Gated(mlp) | Mlp::Plain(mlp) => Some(mlp),
-            Mlp::Moe(_) => None,
+            FeedForward::Gated(mlp) | FeedForward::Plain(mlp) => Some(mlp),
+            FeedForward::Moe(_) => None,
         }
     }
 
     /// Makes the MLP `down(activation(up(x)))`.
     pub fn with_plain_mlp(mut self, bias: bool) -> Self {
-        if let Mlp::Gated(mlp) | Mlp::Plain(mlp) = self.mlp.clone() {
-            self.mlp = Mlp::Plain(MlpSpec { bias, ..mlp });
+        if let FeedForward::Gated(mlp) | FeedForward::Plain(mlp) = self.mlp.clone() {
+            self.mlp = FeedForward::Plain(MlpSpec { bias, ..mlp });
         }
         self
     }
 
-    /// The specification; `change` adapts each layer.
+    /// The specification; `change` adapts attention and MLP of each layer.
     ///
     /// # Errors
     /// What `change` returns, and a specification that contradicts itself.
     pub fn build(
         self,
-        mut change: impl FnMut(usize, &mut LayerSpec) -> Result<(), RegistryError>,
+        mut change: impl FnMut(usize, &mut LayerParts) -> Result<(), RegistryError>,
     ) -> Result<ModelSpec, RegistryError> {
-        let layer = LayerSpec {
-            mixer: Mixer::Attention(self.attention),
-            mlp: self.mlp,
-            placement: self.placement,
-            norm: self.norm,
-            residual_scale: self.residual_scale,
-        };
-        check_layer_count(&self.model_type, self.num_hidden_layers)?;
-        let mut layers = vec![layer; self.num_hidden_layers];
-        for (index, layer) in layers.iter_mut().enumerate() {
-            change(index, layer)?;
-        }
-        let spec = ModelSpec {
-            vocab_size: self.vocab_size,
-            hidden_size: self.hidden_size,
-            max_position_embeddings: self.max_position_embeddings,
-            embedding: self.embedding,
-            layers,
-            final_norm: self.norm,
-            head: self.head,
-        };
-        spec.validate()
-            .map_err(|problem| RegistryError::InconsistentConfig { model_type: self.model_type, problem })?;
-        Ok(spec)
+        self.build_layers(|index, template| {
+            let mut parts = LayerParts { attention: template.attention.clone(), mlp: template.mlp.clone() };
+            change(index, &mut parts)?;
+            Ok(template.layer(Mixer::Attention(parts.attention), parts.mlp))
+        })
     }
 
     /// [`build`](Self::build) with all layers alike.
@@ -207,6 +188,46 @@ impl Template {
     pub fn build_uniform(self) -> Result<ModelSpec, RegistryError> {
         self.build(|_, _| Ok(()))
     }
+
+    /// The specification with the layers that `make` makes: for hybrids.
+    ///
+    /// # Errors
+    /// What `make` returns, and a specification that contradicts itself.
+    pub fn build_layers(
+        self,
+        mut make: impl FnMut(usize, &Self) -> Result<LayerSpec, RegistryError>,
+    ) -> Result<ModelSpec, RegistryError> {
+        check_layer_count(&self.model_type, self.num_hidden_layers)?;
+        let layers = (0..self.num_hidden_layers).map(|index| make(index, &self)).collect::<Result<_, _>>()?;
+        let spec = ModelSpec {
+            backbone: Backbone {
+                vocab_size: self.vocab_size,
+                hidden_size: self.hidden_size,
+                max_position_embeddings: self.max_position_embeddings,
+                embedding: self.embedding,
+                layers,
+                final_norm: self.norm,
+            },
+            task: Task::CausalLm(self.head),
+        };
+        spec.validate()
+            .map_err(|problem| RegistryError::InconsistentConfig { model_type: self.model_type, problem })?;
+        Ok(spec)
+    }
+
+    /// A layer of this mixer and MLP, with the template's norms and factor.
+    pub fn layer(&self, mixer: Mixer, mlp: FeedForward) -> LayerSpec {
+        (self.layer)(mixer, mlp, self.norm).with_scale(self.residual_scale)
+    }
+}
+
+/// What [`Template::build`] may change of a layer.
+#[derive(Clone, Debug)]
+pub struct LayerParts {
+    /// Its attention.
+    pub attention: AttentionSpec,
+    /// Its MLP.
+    pub mlp: FeedForward,
 }
 
 /// More layers than this are a mistake, not a model; the table of ranges in `config` has the same bound for
@@ -219,14 +240,6 @@ fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryErro
     }
     let problem = format!("num_hidden_layers is {layers}, more than any model's ({MOST_LAYERS}): correct it");
     Err(RegistryError::InconsistentConfig { model_type: model_type.to_owned(), problem })
-}
-
-impl LayerSpec {
-    /// The attention of this layer.
-    pub fn attention_mut(&mut self) -> &mut AttentionSpec {
-        let Mixer::Attention(attention) = &mut self.mixer;
-        attention
-    }
 }
 
 /// The activation that a config names under `key`, by transformers' names.

@@ -163,7 +163,7 @@ pub(crate) fn check(config: &ResolvedConfig, spec: &ModelSpec) -> Result<(), Reg
         return unknown("its `tie_word_embeddings` is neither true nor false");
     }
     let asked_for = |key: &str| config.origin(key) == Some(&Origin::Override);
-    let head = &spec.head;
+    let Some(head) = spec.head() else { return Ok(()) };
     let does_more = head.bias || head.logit_softcap.is_some() || head.logit_scale.is_some_and(|scale| scale != 1.0);
     if does_more && !LOGIT_KEYS.iter().any(|(_, key, _)| asked_for(key)) {
         return unknown(
@@ -270,13 +270,13 @@ mod tests {
         let wrapped = json!({"model_type": "aya_vision", "tie_word_embeddings": false,
             "text_config": {"model_type": "cohere2", "logit_scale": 0.25, "tie_word_embeddings": true}});
         let (config, of_wrapper) = spec(wrapped.clone(), &Overrides::new()).unwrap();
-        assert_eq!((of_wrapper.head.logit_scale, of_wrapper.head.tied), (Some(1.0), false));
+        assert_eq!((of_wrapper.head().unwrap().logit_scale, of_wrapper.head().unwrap().tied), (Some(1.0), false));
         assert!(matches!(config.origin("logit_scale"), Some(Origin::Derived(_))));
         let (_, of_text) = spec(config.to_json(), &Overrides::new()).unwrap();
         assert_eq!(of_text, of_wrapper, "saved by itself, the text model is the same");
         // A caller who says otherwise is heard.
         let (_, overridden) = spec(wrapped, &Overrides::new().set("logit_scale", 0.5)).unwrap();
-        assert_eq!(overridden.head.logit_scale, Some(0.5));
+        assert_eq!(overridden.head().unwrap().logit_scale, Some(0.5));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use automodel::config::{ClassDefaults, DefaultValue, Overrides, RawConfig, Resol
 use automodel::loader::QuantizationConfig;
 use automodel::models::parameters::{self, ParameterTensor};
 use automodel::models::{
-    CacheOptions, CausalLm, DecodeCache, Decoder, DecoderOptions, LogitsFor, ModelError, ModelFactory, TokenBatch,
+    CacheOptions, CausalLm, DecodeCache, Decoder, LogitsFor, Model, ModelError, ModelFactory, ModelOptions, TokenBatch,
 };
 use automodel::registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
 use automodel::registry::{
@@ -55,7 +55,7 @@ fn with_own(builder: FromPretrained) -> (FromPretrained, Arc<Mutex<Option<serde_
     let factory: ModelFactory = Arc::new(move |context| {
         *note.lock().unwrap() = Some(serde_json::Value::Object(context.options.clone()));
         let spec = lower(context.config)?.spec.expect("llama has a spec");
-        let options = DecoderOptions::new(context.attention);
+        let options = ModelOptions::new(context.attention);
         Ok(Box::new(Decoder::new(&spec, options, context.device)?) as Box<dyn CausalLm>)
     });
     (builder.registry(registry()).factory("own-llama", factory), seen)
@@ -211,25 +211,9 @@ struct TwoMatrices {
     takes_second: bool,
 }
 
-impl CausalLm for TwoMatrices {
-    fn vocab_size(&self) -> usize {
-        4
-    }
-
-    fn max_position_embeddings(&self) -> Option<usize> {
-        None
-    }
-
+impl Model for TwoMatrices {
     fn device(&self) -> Device {
         self.first.lazy_device()
-    }
-
-    fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
-        DecodeCache::new(options.batch_size, Vec::new())
-    }
-
-    fn forward(&self, _: &TokenBatch, _: LogitsFor, _: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
-        Ok(self.first.val().matmul(self.second.val()).unsqueeze())
     }
 
     fn visit_parameters(&self, visit: &mut dyn FnMut(&str, &[usize])) {
@@ -249,6 +233,24 @@ impl CausalLm for TwoMatrices {
 
     fn read_parameters(&self, read: &mut dyn FnMut(&str, ParameterTensor)) {
         parameters::read(self, read);
+    }
+}
+
+impl CausalLm for TwoMatrices {
+    fn vocab_size(&self) -> usize {
+        4
+    }
+
+    fn max_position_embeddings(&self) -> Option<usize> {
+        None
+    }
+
+    fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
+        DecodeCache::new(options.batch_size, Vec::new())
+    }
+
+    fn forward(&self, _: &TokenBatch, _: LogitsFor, _: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        Ok(self.first.val().matmul(self.second.val()).unsqueeze())
     }
 }
 
@@ -338,7 +340,7 @@ fn models_from_a_config_choose_and_are_filled_as_those_of_checkpoints() {
     let config = || RawConfig::from_file(&checkpoint("llama").join("config.json")).unwrap();
     let factory: ModelFactory = Arc::new(|context| {
         let spec = lower(context.config)?.spec.expect("llama has a spec");
-        Ok(Box::new(Decoder::new(&spec, DecoderOptions::new(context.attention), context.device)?) as Box<dyn CausalLm>)
+        Ok(Box::new(Decoder::new(&spec, ModelOptions::new(context.attention), context.device)?) as Box<dyn CausalLm>)
     });
     let random = || AutoModelForCausalLM::from_config(config()).seed(5);
     let generic = random().build().unwrap();
@@ -349,7 +351,7 @@ fn models_from_a_config_choose_and_are_filled_as_those_of_checkpoints() {
     assert_eq!(logits(&own), logits(&generic));
     assert_eq!(logits(&random().registry(registry()).force_generic(true).build().unwrap()), logits(&generic));
     let shorter = random().config_override("num_hidden_layers", 1).build().unwrap();
-    assert_eq!(shorter.prepared().lowered.spec.as_ref().unwrap().layers.len(), 1);
+    assert_eq!(shorter.prepared().lowered.spec.as_ref().unwrap().backbone.layers.len(), 1);
 
     // A parameter that the weight map forgot is needed all the same.
     let partial: ModelFactory = Arc::new(|context| {

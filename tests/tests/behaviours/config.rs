@@ -4,13 +4,13 @@ use super::{fixture, logits};
 use crate::support::{assert_says, copy_of, distance, edit_json, load, message};
 use automodel::config::{Origin, Overrides, RawConfig};
 use automodel::loader::SaveOptions;
-use automodel::registry::spec::{AttentionMask, Mixer, RopeScaling};
+use automodel::registry::spec::{AttentionMask, RopeScaling};
 use automodel::{AutoModel, AutoModelForCausalLM};
 use serde_json::{Value, json};
 use std::fs;
 
 fn rope(model: &AutoModel) -> (f64, RopeScaling) {
-    let Mixer::Attention(attention) = &model.prepared().lowered.spec.as_ref().unwrap().layers[0].mixer;
+    let (_, attention) = model.prepared().lowered.spec.as_ref().unwrap().backbone.attentions().next().unwrap();
     let rope = attention.rope.as_ref().unwrap();
     (rope.theta, rope.scaling.clone())
 }
@@ -116,7 +116,7 @@ fn a_text_model_inside_a_wrapper_is_the_text_model() {
     let shallower = AutoModelForCausalLM::from_pretrained(directory.path().to_str().unwrap())
         .config_override("text_config", json!({"num_hidden_layers": 2}));
     let shallower = shallower.load().unwrap();
-    assert_eq!(shallower.prepared().lowered.spec.as_ref().unwrap().layers.len(), 2);
+    assert_eq!(shallower.prepared().lowered.spec.as_ref().unwrap().backbone.layers.len(), 2);
     assert_eq!(shallower.prepared().config.usize("hidden_size").unwrap(), 32);
 }
 
@@ -145,10 +145,8 @@ fn an_override_of_layer_types_makes_a_mistral_a_ministral() {
         .config_override("sliding_window", 4);
     let model = model.load().unwrap();
     assert_eq!(model.prepared().resolution.model_type, "ministral");
-    let masks = model.prepared().lowered.spec.as_ref().unwrap().layers.iter().map(|layer| {
-        let Mixer::Attention(attention) = &layer.mixer;
-        attention.mask
-    });
+    let spec = model.prepared().lowered.spec.as_ref().unwrap();
+    let masks = spec.backbone.attentions().map(|(_, attention)| attention.mask);
     assert_eq!(masks.collect::<Vec<_>>(), [AttentionMask::Sliding { window: 4 }, AttentionMask::Full]);
 }
 

@@ -5,7 +5,7 @@ use crate::support::{check_all, fixture};
 use automodel::attention::SdpaBackend;
 use automodel::config::{Overrides, RawConfig};
 use automodel::models::scope::{DefaultDtype, RealAllocation};
-use automodel::models::{CausalLm, Decoder, DecoderOptions};
+use automodel::models::{CausalLm, Decoder, Model, ModelOptions};
 use automodel::registry::spec::ModelSpec;
 use automodel::registry::{Registry, ResolveOptions};
 use automodel::{AutoModelForCausalLM, Device};
@@ -23,7 +23,7 @@ fn spec(raw: RawConfig) -> ModelSpec {
 }
 
 fn skeleton(spec: &ModelSpec) -> Decoder {
-    Decoder::new(spec, DecoderOptions::new(SdpaBackend::Math), &Device::flex()).unwrap()
+    Decoder::new(spec, ModelOptions::new(SdpaBackend::Math), &Device::flex()).unwrap()
 }
 
 fn parameters(model: &dyn CausalLm) -> Vec<(String, Vec<usize>)> {

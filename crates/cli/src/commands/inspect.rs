@@ -3,7 +3,6 @@
 use crate::{error::CliError, escape, model_args::ModelArgs, output, units};
 use automodel::config::{Origin, ResolvedConfig};
 use automodel::registry::Implementation;
-use automodel::registry::spec::{AttentionMask, Mixer};
 use automodel::{DEMO, Device, Summary};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,13 +53,8 @@ struct Windows {
 impl Windows {
     fn of(summary: &Summary) -> Option<Self> {
         let spec = summary.prepared.lowered.spec.as_ref()?;
-        let window = |mixer: &Mixer| match mixer {
-            Mixer::Attention(attention) => match attention.mask {
-                AttentionMask::Sliding { window } => Some(window),
-                AttentionMask::Full | AttentionMask::Chunked { .. } => None,
-            },
-        };
-        let lengths: BTreeSet<usize> = spec.layers.iter().filter_map(|layer| window(&layer.mixer)).collect();
+        let mixers = spec.backbone.layers.iter().flat_map(|layer| layer.mixers());
+        let lengths: BTreeSet<usize> = mixers.filter_map(|mixer| mixer.cache().window).collect();
         (!lengths.is_empty()).then_some(Self { lengths, token_bytes: summary.cache_bytes(1)? })
     }
 
@@ -158,13 +152,18 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         ),
     ];
     if let Some(spec) = &summary.prepared.lowered.spec {
-        let positions =
-            spec.max_position_embeddings.map_or("any number of".to_owned(), |limit| units::grouped(limit as u64));
+        let positions = spec
+            .backbone
+            .max_position_embeddings
+            .map_or("any number of".to_owned(), |limit| units::grouped(limit as u64));
         rows.insert(
             6,
             (
                 "takes",
-                format!("{positions} positions, {} tokens of vocabulary", units::grouped(spec.vocab_size as u64)),
+                format!(
+                    "{positions} positions, {} tokens of vocabulary",
+                    units::grouped(spec.backbone.vocab_size as u64)
+                ),
             ),
         );
     }

@@ -3,7 +3,7 @@
 use super::{device, rules::Noise};
 use automodel_generation::{GenerationError, GenerationOptions, GenerationReport, Generator};
 use automodel_models::{
-    CacheOptions, CausalLm, DecodeCache, LogitsFor, ModelError, TokenBatch, parameters::ParameterTensor,
+    CacheOptions, CausalLm, DecodeCache, LogitsFor, Model, ModelError, TokenBatch, parameters::ParameterTensor,
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::ops::ControlFlow;
@@ -41,6 +41,20 @@ impl Bigram {
     }
 }
 
+impl Model for Bigram {
+    fn device(&self) -> Device {
+        self.table.device()
+    }
+
+    fn visit_parameters(&self, _: &mut dyn FnMut(&str, &[usize])) {}
+
+    fn assign_parameters(&mut self, _: &mut dyn FnMut(&str) -> Option<ParameterTensor>) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    fn read_parameters(&self, _: &mut dyn FnMut(&str, ParameterTensor)) {}
+}
+
 impl CausalLm for Bigram {
     fn vocab_size(&self) -> usize {
         VOCAB
@@ -48,10 +62,6 @@ impl CausalLm for Bigram {
 
     fn max_position_embeddings(&self) -> Option<usize> {
         None
-    }
-
-    fn device(&self) -> Device {
-        self.table.device()
     }
 
     fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
@@ -77,14 +87,6 @@ impl CausalLm for Bigram {
         let rows = tokens.dims()[0];
         Ok(self.logits(tokens, [rows, 1]))
     }
-
-    fn visit_parameters(&self, _: &mut dyn FnMut(&str, &[usize])) {}
-
-    fn assign_parameters(&mut self, _: &mut dyn FnMut(&str) -> Option<ParameterTensor>) -> Result<(), ModelError> {
-        Ok(())
-    }
-
-    fn read_parameters(&self, _: &mut dyn FnMut(&str, ParameterTensor)) {}
 }
 
 fn generate(

@@ -2,7 +2,9 @@
 
 use automodel_generation::{SpecialTokens, TextTokenizer};
 use automodel_models::parameters::ParameterTensor;
-use automodel_models::{CacheOptions, CausalLm, DecodeCache, LayerState, LogitsFor, ModelError, TokenBatch};
+use automodel_models::{
+    CacheOptions, CausalLm, CustomState, DecodeCache, LogitsFor, MixerState, Model, ModelError, TokenBatch,
+};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 use std::any::Any;
@@ -116,6 +118,26 @@ impl std::fmt::Debug for RuleModel {
 #[derive(Debug)]
 struct Seen(Vec<Vec<u32>>);
 
+impl CustomState for Seen {
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|row| row.len() * size_of::<u32>()).sum()
+    }
+}
+
+impl Model for RuleModel {
+    fn device(&self) -> Device {
+        Device::default()
+    }
+
+    fn visit_parameters(&self, _: &mut dyn FnMut(&str, &[usize])) {}
+
+    fn assign_parameters(&mut self, _: &mut dyn FnMut(&str) -> Option<ParameterTensor>) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    fn read_parameters(&self, _: &mut dyn FnMut(&str, ParameterTensor)) {}
+}
+
 impl CausalLm for RuleModel {
     fn vocab_size(&self) -> usize {
         self.vocab_size
@@ -125,14 +147,10 @@ impl CausalLm for RuleModel {
         self.max_position_embeddings
     }
 
-    fn device(&self) -> Device {
-        Device::default()
-    }
-
     fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
         self.capacities.lock().unwrap().push(options.capacity);
         let seen = Seen(vec![Vec::new(); options.batch_size]);
-        DecodeCache::new(options.batch_size, vec![LayerState::Custom(Box::new(seen))])
+        DecodeCache::new(options.batch_size, vec![MixerState::Custom(Box::new(seen))])
     }
 
     fn forward(&self, batch: &TokenBatch, logits: LogitsFor, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
@@ -142,7 +160,7 @@ impl CausalLm for RuleModel {
         let mut values = vec![0.0f32; batch.batch_size() * self.vocab_size];
         let before = cache.length() - batch.length();
         let padding = cache.padding().to_vec();
-        let LayerState::Custom(state) = &mut cache.layers[0] else { panic!("not our cache") };
+        let MixerState::Custom(state) = &mut cache.states[0] else { panic!("not our cache") };
         let state: &mut dyn Any = &mut **state;
         let Seen(seen) = state.downcast_mut().unwrap();
         let rows = batch.ids().chunks(batch.length()).zip(padding);
@@ -159,12 +177,4 @@ impl CausalLm for RuleModel {
     fn supports_chunked_prefill(&self) -> bool {
         self.takes_parts
     }
-
-    fn visit_parameters(&self, _: &mut dyn FnMut(&str, &[usize])) {}
-
-    fn assign_parameters(&mut self, _: &mut dyn FnMut(&str) -> Option<ParameterTensor>) -> Result<(), ModelError> {
-        Ok(())
-    }
-
-    fn read_parameters(&self, _: &mut dyn FnMut(&str, ParameterTensor)) {}
 }

@@ -30,7 +30,7 @@ fn noise(count: usize, seed: usize) -> Vec<f32> {
 /// A mixture whose parameters depend on their paths alone; 4-bit experts, perhaps with double quantisation.
 fn moe(spec: &MoeSpec, dtype: DType, double_quant: Option<bool>, device: &Device) -> SparseMoe {
     let mut shapes = Vec::new();
-    let moe = SparseMoe::new(HIDDEN, spec, device);
+    let moe = SparseMoe::new(HIDDEN, spec, device).unwrap();
     automodel_models::parameters::visit(&moe, &mut |path, shape| shapes.push((path.to_owned(), shape.to_vec())));
     let (mut moe, outcome) = assign(moe, &mut |path| {
         let (_, shape) = shapes.iter().find(|(known, _)| known == path)?;

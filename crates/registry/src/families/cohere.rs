@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Command R: parallel branches off one layer norm, interleaved rotation, scaled logits.
 pub static FAMILY: Family = Family {
     model_type: "cohere",
     architectures: &["CohereForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &["model_max_length"],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -30,8 +29,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 500_000.0, ..RopeDefaults::default() };

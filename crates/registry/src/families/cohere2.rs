@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Command R7B and A: Command R with three windowed, rotating layers to one full layer without positions.
 pub static FAMILY: Family = Family {
     model_type: "cohere2",
     architectures: &["Cohere2ForCausalLM"],
@@ -21,7 +20,7 @@ pub static FAMILY: Family = Family {
         "use_qk_norm",
         "layer_switch",
     ],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -44,8 +43,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
     let template = Template::read(config, &keys)?.with_cohere_head_and_norms(config)?.with_rope(
@@ -59,7 +56,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
         |index: usize| if (index + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" };
     let types = layer_types(config, template.num_hidden_layers, every_nth)?;
     template.build(|index, layer| {
-        let attention = layer.attention_mut();
+        let attention = &mut layer.attention;
         attention.mask = mask_of(config, &types[index], window)?;
         if attention.mask == AttentionMask::Full {
             attention.rope = None;

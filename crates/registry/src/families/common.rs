@@ -78,7 +78,7 @@ pub(super) fn build_with_upper_windows(
     };
     let types = layer_types(config, template.num_hidden_layers, default_type)?;
     template.build(|index, layer| {
-        layer.attention_mut().mask = mask_of(config, &types[index], window)?;
+        layer.attention.mask = mask_of(config, &types[index], window)?;
         Ok(())
     })
 }
@@ -149,7 +149,7 @@ impl Template {
     pub(super) fn gemma2(config: &ResolvedConfig) -> Result<Self, RegistryError> {
         let keys = Keys { activation: "hidden_activation", ..Keys::LLAMA };
         let mut template = Self::read(config, &keys)?.with_gemma_embedding_and_norms();
-        template.placement = NormPlacement::Sandwich;
+        template.layer = LayerSpec::sandwich;
         let bias = config.bool("attention_bias").in_config(config)?;
         template.attention.bias = AttentionBias::qkv_o(bias, bias);
         template.attention.scale = config.f64("query_pre_attn_scalar").in_config(config)?.powf(-0.5);
@@ -162,7 +162,7 @@ impl Template {
     pub(super) fn olmo2(config: &ResolvedConfig) -> Result<Self, RegistryError> {
         let mut template = Self::read(config, &Keys::LLAMA)?;
         template.norm.kind = NormKind::RmsProductInFloat32;
-        template.placement = NormPlacement::Post;
+        template.layer = LayerSpec::post;
         let bias = config.bool("attention_bias").in_config(config)?;
         template.attention.bias = AttentionBias::qkv_o(bias, bias);
         Ok(template.with_qk_norm(QkNormExtent::Projection))
@@ -171,7 +171,7 @@ impl Template {
     /// What Cohere's models share.
     pub(super) fn with_cohere_head_and_norms(mut self, config: &ResolvedConfig) -> Result<Self, RegistryError> {
         self.norm.kind = NormKind::LayerNormInFloat32;
-        self.placement = NormPlacement::ParallelShared;
+        self.layer = LayerSpec::parallel_shared;
         let bias = config.bool("attention_bias").in_config(config)?;
         self.attention.bias = AttentionBias::qkv_o(bias, bias);
         self.head.logit_scale = config.f64_or_null("logit_scale").in_config(config)?;

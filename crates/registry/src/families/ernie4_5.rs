@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// ERNIE 4.5, dense: Llama with interleaved rotation and one flag for all biases.
 pub static FAMILY: Family = Family {
     model_type: "ernie4_5",
     architectures: &["Ernie4_5ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -29,8 +28,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 500_000.0, ..RopeDefaults::default() };

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// EXAONE 4: norms after each branch and on heads; full layers do not rotate where others have a window.
 pub static FAMILY: Family = Family {
     model_type: "exaone4",
     architectures: &["Exaone4ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -32,16 +31,14 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);
-    template.placement = NormPlacement::Post;
+    template.layer = LayerSpec::post;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
     let pattern = SlidingPattern::read(config, window.is_some())?;
     let types = layer_types(config, template.num_hidden_layers, |index| pattern.layer_type(index))?;
     template.build(|index, layer| {
-        let attention = layer.attention_mut();
+        let attention = &mut layer.attention;
         attention.mask = mask_of(config, &types[index], window)?;
         if window.is_some() && attention.mask == AttentionMask::Full {
             attention.rope = None;

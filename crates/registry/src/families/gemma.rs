@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Gemma: scaled embeddings, norms with an offset of one, tanh-GELU.
 pub static FAMILY: Family = Family {
     model_type: "gemma",
     architectures: &["GemmaForCausalLM"],
@@ -10,7 +9,7 @@ pub static FAMILY: Family = Family {
     lower,
     // Gemma 1.1 repeats the activation under Gemma 2's name.
     ignored_keys: &["hidden_activation"],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -31,8 +30,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     refuse_bidirectional(config)?;

@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Gemma 2: norms around both branches, soft-capped scores and logits, a window on every other layer.
 pub static FAMILY: Family = Family {
     model_type: "gemma2",
     architectures: &["Gemma2ForCausalLM"],
@@ -10,7 +9,7 @@ pub static FAMILY: Family = Family {
     lower,
     // Left from Gemma's own code.
     ignored_keys: &["hidden_act", "sliding_window_size"],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -37,8 +36,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     refuse_bidirectional(config)?;
     let template = Template::gemma2(config)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?;
@@ -46,7 +43,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let alternate = |index: usize| if index.is_multiple_of(2) { "sliding_attention" } else { "full_attention" };
     let types = layer_types(config, template.num_hidden_layers, alternate)?;
     template.build(|index, layer| {
-        layer.attention_mut().mask = mask_of(config, &types[index], window)?;
+        layer.attention.mask = mask_of(config, &types[index], window)?;
         Ok(())
     })
 }

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Gemma 3, the text model: Gemma 2 with norms on heads, five windowed layers to one full, and rope by layer type.
 pub static FAMILY: Family = Family {
     model_type: "gemma3_text",
     architectures: &["Gemma3ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &["hidden_act", "_sliding_window_pattern"],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -36,8 +35,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     refuse_bidirectional(config)?;
     let mut template = Template::gemma2(config)?.with_qk_norm(QkNormExtent::Head);
@@ -51,7 +48,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let theta = LayerTypeThetas { full: 1_000_000.0, sliding: 10_000.0, sliding_key: Some("rope_local_base_freq") };
     let rope = RopeByLayerType::full_and_sliding(config, &theta, template.attention.head_dim)?;
     template.build(|index, layer| {
-        let attention = layer.attention_mut();
+        let attention = &mut layer.attention;
         attention.mask = mask_of(config, &types[index], window)?;
         attention.rope = rope.of(&types[index])?;
         Ok(())

@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// GLM-4-0414: norms around both branches, interleaved partial rotation, fused gate and up projections.
 pub static FAMILY: Family = Family {
     model_type: "glm4",
     architectures: &["Glm4ForCausalLM"],
@@ -31,19 +30,19 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 const LAYOUT: Layout = Layout {
-    renames: &[
-        ("post_attention_layernorm", "post_self_attn_layernorm"),
-        ("pre_feedforward_layernorm", "post_attention_layernorm"),
-        ("post_feedforward_layernorm", "post_mlp_layernorm"),
+    rules: &[
+        PACKED_GATE_UP,
+        Rule::Rename("post_attention_layernorm", "post_self_attn_layernorm"),
+        Rule::Rename("pre_feedforward_layernorm", "post_attention_layernorm"),
+        Rule::Rename("post_feedforward_layernorm", "post_mlp_layernorm"),
     ],
-    fused: &[FUSED_GATE_UP],
     ..Layout::LLAMA
 };
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { partial_rotary_factor: 0.5, ..RopeDefaults::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
-    template.placement = NormPlacement::Sandwich;
+    template.layer = LayerSpec::sandwich;
     template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias").in_config(config)?, false);
     template.build_uniform()
 }

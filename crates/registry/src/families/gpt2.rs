@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// GPT-2: learned positions, layer norms, fused and transposed projections.
 pub static FAMILY: Family = Family {
     model_type: "gpt2",
     architectures: &["GPT2LMHeadModel"],
@@ -38,25 +37,25 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 const LAYOUT: Layout = Layout {
-    renames: &[
-        ("model.embed_tokens", "transformer.wte"),
-        ("model.embed_positions", "transformer.wpe"),
-        ("model.layers.", "transformer.h."),
-        ("model.norm.", "transformer.ln_f."),
-        ("self_attn.o_proj", "attn.c_proj"),
-        ("mlp.up_proj", "mlp.c_fc"),
-        ("mlp.down_proj", "mlp.c_proj"),
-        ("input_layernorm", "ln_1"),
-        ("post_attention_layernorm", "ln_2"),
+    rules: &[
+        packed_qkv("attn.c_attn", PackOrder::Rows),
+        Rule::Rename("self_attn.o_proj", "attn.c_proj"),
+        Rule::Rename("mlp.up_proj", "mlp.c_fc"),
+        Rule::Rename("mlp.down_proj", "mlp.c_proj"),
+        Rule::Transpose(".attn."),
+        Rule::Transpose(".mlp."),
+        Rule::Rename("model.embed_tokens", "transformer.wte"),
+        Rule::Rename("model.embed_positions", "transformer.wpe"),
+        Rule::Rename("model.layers.", "transformer.h."),
+        Rule::Rename("model.norm.", "transformer.ln_f."),
+        Rule::Rename("input_layernorm", "ln_1"),
+        Rule::Rename("post_attention_layernorm", "ln_2"),
     ],
-    fused: &[fused_qkv("attn.c_attn", FusedOrder::Rows)],
-    transposed_projections: true,
     prefixes: &[("transformer.", "")],
     ignored: &[
         ("*h.*.attn.bias", "the causal mask, which is computed"),
         ("*h.*.attn.masked_bias", "the mask's value, which is a constant"),
     ],
-    ..Layout::LLAMA
 };
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
@@ -88,7 +87,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
         template.max_position_embeddings.map(|rows| LearnedPositions { rows, offset: 0 });
     template.build(|index, layer| {
         if by_depth {
-            layer.attention_mut().scale /= (index + 1) as f64;
+            layer.attention.scale /= (index + 1) as f64;
         }
         Ok(())
     })

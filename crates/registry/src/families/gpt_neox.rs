@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// GPT-NeoX and Pythia: parallel branches with a norm each, partial rotation, fused projections by head.
 pub static FAMILY: Family = Family {
     model_type: "gpt_neox",
     architectures: &["GPTNeoXForCausalLM"],
@@ -31,22 +30,21 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 const LAYOUT: Layout = Layout {
-    renames: &[
-        ("model.embed_tokens", "gpt_neox.embed_in"),
-        ("model.layers.", "gpt_neox.layers."),
-        ("model.norm.", "gpt_neox.final_layer_norm."),
-        ("lm_head.", "embed_out."),
-        ("self_attn.o_proj", "attention.dense"),
-        ("mlp.up_proj", "mlp.dense_h_to_4h"),
-        ("mlp.down_proj", "mlp.dense_4h_to_h"),
+    rules: &[
+        packed_qkv("attention.query_key_value", PackOrder::PerHead),
+        Rule::Rename("model.embed_tokens", "gpt_neox.embed_in"),
+        Rule::Rename("model.layers.", "gpt_neox.layers."),
+        Rule::Rename("model.norm.", "gpt_neox.final_layer_norm."),
+        Rule::Rename("lm_head.", "embed_out."),
+        Rule::Rename("self_attn.o_proj", "attention.dense"),
+        Rule::Rename("mlp.up_proj", "mlp.dense_h_to_4h"),
+        Rule::Rename("mlp.down_proj", "mlp.dense_4h_to_h"),
     ],
-    fused: &[fused_qkv("attention.query_key_value", FusedOrder::HeadMajor)],
     prefixes: &[("embed_out.", "lm_head."), ("gpt_neox.", "")],
     ignored: &[
         ("*.attention.bias", "the causal mask, which is computed"),
         ("*.attention.masked_bias", "the mask's value, which is a constant"),
     ],
-    ..Layout::LLAMA
 };
 
 const ROPE: RopeOptions = RopeOptions {
@@ -64,7 +62,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     template.attention.rope = Some(rope.uniform()?.clone());
     template.norm.kind = NormKind::LayerNorm { bias: true };
     if config.bool("use_parallel_residual").in_config(config)? {
-        template.placement = NormPlacement::ParallelSplit;
+        template.layer = LayerSpec::parallel_split;
     }
     let bias = config.bool("attention_bias").in_config(config)?;
     template.attention.bias = AttentionBias::qkv_o(bias, bias);

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Granite: Llama with factors on embeddings, scores, branches and logits.
 pub static FAMILY: Family = Family {
     model_type: "granite",
     architectures: &["GraniteForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -33,8 +32,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Helium: Llama with interleaved rotation.
 pub static FAMILY: Family = Family {
     model_type: "helium",
     architectures: &["HeliumForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -30,8 +29,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 100_000.0, ..RopeDefaults::default() };

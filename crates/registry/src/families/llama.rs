@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Llama, and everything published in its layout (Yi, DeepSeek-LLM, TinyLlama, ...).
 pub static FAMILY: Family = Family {
     model_type: "llama",
     architectures: &["LlamaForCausalLM"],
@@ -20,7 +19,7 @@ pub static FAMILY: Family = Family {
         "norm_topk_prob",
         "scoring_func",
     ],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -41,8 +40,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;

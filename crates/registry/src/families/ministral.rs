@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Ministral: Mistral with a mask per layer.
 pub static FAMILY: Family = Family {
     model_type: "ministral",
     architectures: &["MinistralForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -31,15 +30,13 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let template = Template::llama(config)?;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
     let default = if window.is_some() { "sliding_attention" } else { "full_attention" };
     let types = layer_types(config, template.num_hidden_layers, |_| default)?;
     template.build(|index, layer| {
-        layer.attention_mut().mask = mask_of(config, &types[index], window)?;
+        layer.attention.mask = mask_of(config, &types[index], window)?;
         Ok(())
     })
 }

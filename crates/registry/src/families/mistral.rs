@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Mistral: Llama with a sliding window.
 pub static FAMILY: Family = Family {
     model_type: "mistral",
     architectures: &["MistralForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -29,8 +28,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;

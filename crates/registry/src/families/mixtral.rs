@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Mixtral: Mistral with eight experts, two of them for each token.
 pub static FAMILY: Family = Family {
     model_type: "mixtral",
     architectures: &["MixtralForCausalLM"],
@@ -33,12 +32,12 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 const LAYOUT: Layout = Layout {
-    renames: &[
-        ("mlp.gate.", "block_sparse_moe.gate."),
-        ("mlp.experts.", "block_sparse_moe.experts."),
-        (".gate_proj.", ".w1."),
-        (".up_proj.", ".w3."),
-        (".down_proj.", ".w2."),
+    rules: &[
+        Rule::Rename("mlp.gate.", "block_sparse_moe.gate."),
+        Rule::Rename("mlp.experts.", "block_sparse_moe.experts."),
+        Rule::Rename(".gate_proj.", ".w1."),
+        Rule::Rename(".up_proj.", ".w3."),
+        Rule::Rename(".down_proj.", ".w2."),
     ],
     ..Layout::LLAMA
 };
@@ -48,6 +47,6 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
     template.attention.mask = uniform_window(config)?;
     let intermediate_size = config.usize("intermediate_size").in_config(config)?;
-    template.mlp = Mlp::Moe(softmax_moe(config, "num_local_experts", intermediate_size, true)?);
+    template.mlp = FeedForward::Moe(softmax_moe(config, "num_local_experts", intermediate_size, true)?);
     template.build_uniform()
 }

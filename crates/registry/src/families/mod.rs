@@ -74,7 +74,7 @@ mod prelude {
     pub(super) use crate::rope::{LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
     pub(super) use crate::template::{InConfig, Keys, Template, layer_types, mask_of};
-    pub(super) use crate::weights::{FUSED_GATE_UP, FusedOrder, Layout, fused_qkv};
+    pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};
     pub(super) use crate::{Family, RegistryError};
     pub(super) use automodel_config::DefaultValue::*;
     pub(super) use automodel_config::{ClassDefaults, ResolvedConfig, RopeDefaults, RopeOptions};

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// OLMo 2: norms after each branch and over whole queries and keys.
 pub static FAMILY: Family = Family {
     model_type: "olmo2",
     architectures: &["Olmo2ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -28,8 +27,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let template = Template::olmo2(config)?;

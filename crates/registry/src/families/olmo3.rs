@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// OLMo 3: OLMo 2 with three windowed layers to one full, and rope by layer type.
 pub static FAMILY: Family = Family {
     model_type: "olmo3",
     architectures: &["Olmo3ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -31,8 +30,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let template = Template::olmo2(config)?;
     let window = config.usize_or_null("sliding_window").in_config(config)?;
@@ -42,7 +39,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let theta = LayerTypeThetas { full: 500_000.0, sliding: 500_000.0, sliding_key: None };
     let rope = RopeByLayerType::full_and_sliding(config, &theta, template.attention.head_dim)?;
     template.build(|index, layer| {
-        let attention = layer.attention_mut();
+        let attention = &mut layer.attention;
         attention.mask = mask_of(config, &types[index], window)?;
         attention.rope = rope.of(&types[index])?;
         Ok(())

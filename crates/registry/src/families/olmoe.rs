@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// OLMoE: routed experts in every layer, norms over whole queries and keys.
 pub static FAMILY: Family = Family {
     model_type: "olmoe",
     architectures: &["OlmoeForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -33,8 +32,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[("num_local_experts", "num_experts")],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Projection);
     let bias = config.bool("attention_bias").in_config(config)?;
@@ -42,6 +39,6 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     template.attention.clip_qkv = config.f64_or_null("clip_qkv").in_config(config)?;
     let intermediate_size = config.usize("intermediate_size").in_config(config)?;
     let normalize = config.bool("norm_topk_prob").in_config(config)?;
-    template.mlp = Mlp::Moe(softmax_moe(config, "num_experts", intermediate_size, normalize)?);
+    template.mlp = FeedForward::Moe(softmax_moe(config, "num_experts", intermediate_size, normalize)?);
     template.build_uniform()
 }

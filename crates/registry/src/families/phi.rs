@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Phi-1 to Phi-2: one layer norm for both branches, partial rotation, biases everywhere.
 pub static FAMILY: Family = Family {
     model_type: "phi",
     architectures: &["PhiForCausalLM"],
@@ -31,13 +30,13 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 const LAYOUT: Layout = Layout {
-    renames: &[
-        ("self_attn.o_proj", "self_attn.dense"),
-        ("self_attn.q_norm", "self_attn.q_layernorm"),
-        ("self_attn.k_norm", "self_attn.k_layernorm"),
-        ("mlp.up_proj", "mlp.fc1"),
-        ("mlp.down_proj", "mlp.fc2"),
-        ("model.norm.", "model.final_layernorm."),
+    rules: &[
+        Rule::Rename("self_attn.o_proj", "self_attn.dense"),
+        Rule::Rename("self_attn.q_norm", "self_attn.q_layernorm"),
+        Rule::Rename("self_attn.k_norm", "self_attn.k_layernorm"),
+        Rule::Rename("mlp.up_proj", "mlp.fc1"),
+        Rule::Rename("mlp.down_proj", "mlp.fc2"),
+        Rule::Rename("model.norm.", "model.final_layernorm."),
     ],
     ..Layout::LLAMA
 };
@@ -47,7 +46,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { partial_rotary_factor: 0.5, ..RopeDefaults::default() };
     let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
     template.norm.kind = NormKind::LayerNorm { bias: true };
-    template.placement = NormPlacement::ParallelShared;
+    template.layer = LayerSpec::parallel_shared;
     template.attention.bias = AttentionBias::qkv_o(true, true);
     template.head.bias = true;
     if config.bool("qk_layernorm").in_config(config)? {

@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Phi-3 and Phi-4: fused projections, LongRoPE, partial rotation in Phi-4-mini.
 pub static FAMILY: Family = Family {
     model_type: "phi3",
     architectures: &["Phi3ForCausalLM"],
@@ -31,7 +30,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 const LAYOUT: Layout =
-    Layout { fused: &[fused_qkv("self_attn.qkv_proj", FusedOrder::Rows), FUSED_GATE_UP], ..Layout::LLAMA };
+    Layout { rules: &[packed_qkv("self_attn.qkv_proj", PackOrder::Rows), PACKED_GATE_UP], ..Layout::LLAMA };
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     // The first releases say "su" or "yarn" and mean LongRoPE (transformers, configuration_phi3.py).

@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Qwen2 and Qwen2.5: biases on queries, keys and values; windows on the upper layers if asked for.
 pub static FAMILY: Family = Family {
     model_type: "qwen2",
     architectures: &["Qwen2ForCausalLM"],
@@ -10,7 +9,7 @@ pub static FAMILY: Family = Family {
     lower,
     // The 1M variants give other engines a sparse attention; transformers computes the ordinary one.
     ignored_keys: &["use_mrope", "dual_chunk_attention_config"],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -33,8 +32,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Qwen2-MoE: routed experts and a gated shared expert.
 pub static FAMILY: Family = Family {
     model_type: "qwen2_moe",
     architectures: &["Qwen2MoeForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -41,8 +40,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;
     template.attention.bias = AttentionBias::qkv_o(config.bool("qkv_bias").in_config(config)?, false);
@@ -59,9 +56,9 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     };
     let types = layer_types(config, template.num_hidden_layers, default_type)?;
     template.build(|index, layer| {
-        layer.attention_mut().mask = mask_of(config, &types[index], window)?;
+        layer.attention.mask = mask_of(config, &types[index], window)?;
         if sparse.contains(index) {
-            layer.mlp = Mlp::Moe(moe.clone());
+            layer.mlp = FeedForward::Moe(moe.clone());
         }
         Ok(())
     })

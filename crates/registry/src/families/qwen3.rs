@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Qwen3: a norm on each head of queries and keys.
 pub static FAMILY: Family = Family {
     model_type: "qwen3",
     architectures: &["Qwen3ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -33,8 +32,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);

@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// Qwen3-MoE: Qwen3 with routed experts.
 pub static FAMILY: Family = Family {
     model_type: "qwen3_moe",
     architectures: &["Qwen3MoeForCausalLM"],
@@ -10,7 +9,7 @@ pub static FAMILY: Family = Family {
     lower,
     // Published files carry Qwen2's `max_window_layers`, those of Qwen3-Coder more of Qwen2-MoE's keys.
     ignored_keys: &["max_window_layers", "qkv_bias", "shared_expert_intermediate_size", "use_qk_norm"],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -39,8 +38,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[("num_local_experts", "num_experts")],
 };
 
-const LAYOUT: Layout = Layout::LLAMA;
-
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);
     let bias = config.bool("attention_bias").in_config(config)?;
@@ -54,7 +51,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let sparse = SparseLayers::read(config)?;
     template.build(|index, layer| {
         if sparse.contains(index) {
-            layer.mlp = Mlp::Moe(moe.clone());
+            layer.mlp = FeedForward::Moe(moe.clone());
         }
         Ok(())
     })

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// Seed-OSS: Llama with separate flags for the biases of the projections.
 pub static FAMILY: Family = Family {
     model_type: "seed_oss",
     architectures: &["SeedOssForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -31,8 +30,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;

@@ -2,14 +2,13 @@
 
 use super::prelude::*;
 
-/// SmolLM3: every fourth layer without positions.
 pub static FAMILY: Family = Family {
     model_type: "smollm3",
     architectures: &["SmolLM3ForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &["max_window_layers"],
-    layout: LAYOUT,
+    layout: Layout::LLAMA,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -34,8 +33,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-const LAYOUT: Layout = Layout::LLAMA;
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 2_000_000.0, ..RopeDefaults::default() };
@@ -65,7 +62,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     };
     let types = layer_types(config, layers, default_type)?;
     template.build(|index, layer| {
-        let attention = layer.attention_mut();
+        let attention = &mut layer.attention;
         attention.mask = mask_of(config, &types[index], window)?;
         if !rotates[index] {
             attention.rope = None;

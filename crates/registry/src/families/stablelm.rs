@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// StableLM: layer norms, partial rotation, optional parallel branches and norms on heads.
 pub static FAMILY: Family = Family {
     model_type: "stablelm",
     architectures: &["StableLmForCausalLM"],
@@ -32,8 +31,12 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 const LAYOUT: Layout = Layout {
-    renames: &[("self_attn.q_norm", "self_attn.q_layernorm"), ("self_attn.k_norm", "self_attn.k_layernorm")],
-    qk_norm_per_head_tensors: true,
+    rules: &[
+        Rule::SplitHeads { module: "self_attn.q_norm", into: "norms" },
+        Rule::SplitHeads { module: "self_attn.k_norm", into: "norms" },
+        Rule::Rename("self_attn.q_norm", "self_attn.q_layernorm"),
+        Rule::Rename("self_attn.k_norm", "self_attn.k_layernorm"),
+    ],
     ..Layout::LLAMA
 };
 
@@ -43,7 +46,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
     template.norm.kind = NormKind::LayerNorm { bias: true };
     if config.bool("use_parallel_residual").in_config(config)? {
-        template.placement = NormPlacement::ParallelShared;
+        template.layer = LayerSpec::parallel_shared;
     }
     // Left from the training code, under names that the class does not read.
     must_agree(config, "num_heads", template.attention.num_attention_heads, "num_attention_heads")?;

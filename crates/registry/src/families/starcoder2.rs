@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-/// StarCoder 2: layer norms, biases everywhere, a plain MLP.
 pub static FAMILY: Family = Family {
     model_type: "starcoder2",
     architectures: &["Starcoder2ForCausalLM"],
@@ -40,8 +39,10 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-const LAYOUT: Layout =
-    Layout { renames: &[("mlp.up_proj", "mlp.c_fc"), ("mlp.down_proj", "mlp.c_proj")], ..Layout::LLAMA };
+const LAYOUT: Layout = Layout {
+    rules: &[Rule::Rename("mlp.up_proj", "mlp.c_fc"), Rule::Rename("mlp.down_proj", "mlp.c_proj")],
+    ..Layout::LLAMA
+};
 
 fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "norm_epsilon", ..Keys::LLAMA };

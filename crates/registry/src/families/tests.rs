@@ -24,7 +24,7 @@ fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
 }
 
 fn attention(spec: &ModelSpec, layer: usize) -> &AttentionSpec {
-    let Mixer::Attention(attention) = &spec.layers[layer].mixer;
+    let (_, attention) = spec.backbone.attentions().find(|&(index, _)| index == layer).expect("a layer with attention");
     attention
 }
 
@@ -33,9 +33,9 @@ fn rope(spec: &ModelSpec, layer: usize) -> &RopeSpec {
 }
 
 fn activation(spec: &ModelSpec) -> Activation {
-    match &spec.layers[0].mlp {
-        Mlp::Gated(mlp) | Mlp::Plain(mlp) => mlp.activation,
-        Mlp::Moe(_) => panic!("a dense layer"),
+    match spec.backbone.layers[0].feed_forwards().next() {
+        Some(FeedForward::Gated(mlp) | FeedForward::Plain(mlp)) => mlp.activation,
+        other => panic!("a dense layer, not {other:?}"),
     }
 }
 
@@ -44,7 +44,7 @@ fn gemma3_does_not_cap_scores() {
     let changes = json!({"head_dim": 8, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0});
     let spec = lower("gemma3_text", changes.clone()).unwrap();
     assert_eq!(attention(&spec, 0).softcap, None);
-    assert_eq!(spec.head.logit_softcap, Some(3.0));
+    assert_eq!(spec.head().unwrap().logit_softcap, Some(3.0));
     assert_eq!(attention(&lower("gemma2", changes).unwrap(), 0).softcap, Some(5.0));
 }
 
@@ -133,7 +133,8 @@ fn cohere2_takes_the_head_dim_of_the_file() {
 fn no_experts_make_dense_layers() {
     for model_type in ["qwen2_moe", "qwen3_moe"] {
         let spec = lower(model_type, json!({"num_experts": 0, "head_dim": 8})).unwrap();
-        assert!(spec.layers.iter().all(|layer| matches!(layer.mlp, Mlp::Gated(_))), "{model_type}");
+        let dense = |layer: &LayerSpec| layer.feed_forwards().all(|mlp| matches!(mlp, FeedForward::Gated(_)));
+        assert!(spec.backbone.layers.iter().all(dense), "{model_type}");
     }
     assert!(lower("mixtral", json!({"num_local_experts": 0})).is_err());
 }

@@ -1,6 +1,6 @@
 //! Softmax attention: heads, biases, norms, masks.
 
-use super::{NormSpec, RopeSpec};
+use super::{Declare, NormSpec, ParameterRole, RopeSpec};
 use serde::Serialize;
 
 /// Multi-head attention with grouped key-value heads.
@@ -32,6 +32,25 @@ pub struct AttentionSpec {
     pub query_temperature: Option<QueryTemperature>,
 }
 
+impl AttentionSpec {
+    /// Declares projections, norms of queries and keys, and sinks.
+    pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        let width = |heads: usize| heads.saturating_mul(self.head_dim);
+        to.head_projection("q_proj", heads, [width(heads), hidden_size], self.bias.q);
+        to.head_projection("k_proj", kv_heads, [width(kv_heads), hidden_size], self.bias.k);
+        to.head_projection("v_proj", kv_heads, [width(kv_heads), hidden_size], self.bias.v);
+        to.projection("o_proj", [hidden_size, width(heads)], self.bias.o, ParameterRole::Projection);
+        if let Some(qk_norm) = &self.qk_norm {
+            qk_norm.declare("q_norm", heads, self.head_dim, to);
+            qk_norm.declare("k_norm", kv_heads, self.head_dim, to);
+        }
+        if self.sinks {
+            to.parameter("sinks", &[heads], ParameterRole::Other);
+        }
+    }
+}
+
 /// Biases of the four projections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AttentionBias {
@@ -61,6 +80,19 @@ pub struct QkNorm {
     pub extent: QkNormExtent,
     /// `true`: after the rotary embedding (HunYuan); `false`: before it.
     pub after_rope: bool,
+}
+
+impl QkNorm {
+    /// Declares the norm called `name` over `heads` heads.
+    pub fn declare(&self, name: &str, heads: usize, head_dim: usize, to: &mut Declare<'_>) {
+        match self.extent {
+            QkNormExtent::Head => self.norm.declare(name, &[head_dim], to),
+            QkNormExtent::HeadOwnWeight => {
+                to.with_heads(heads, |to| self.norm.declare(name, &[heads, head_dim], to));
+            }
+            QkNormExtent::Projection => self.norm.declare(name, &[heads.saturating_mul(head_dim)], to),
+        }
+    }
 }
 
 /// What one query or key norm runs over.

@@ -1,24 +1,41 @@
 //! What a model computes, as data: the result of lowering a config.
 //!
-//! Fields name mathematics, never models. Layers are a list, so hybrids and per-layer windows are no special case.
+//! A [`ModelSpec`] is a [`Backbone`] and a [`Task`]. The backbone's layers are lists of [`Branch`]es, each of which computes
+//! something ([`Mixer`] over positions, or [`FeedForward`] at each position) and adds it to the residual stream. Fields name
+//! mathematics, never models. Each block declares its parameters in the same file, see [`Declare`].
 
 mod attention;
-mod mlp;
+mod declare;
+mod feed_forward;
+mod layer;
+mod mixer;
 mod norm;
 mod rope;
 mod validate;
 
 pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
-pub use mlp::{Activation, Mlp, MlpSpec, MoeSpec, RouterScore, RouterSpec, SharedExpert};
-pub use norm::{NormKind, NormPlacement, NormSpec};
+pub use declare::{Declare, ParameterRole, ParameterSpec};
+pub use feed_forward::{Activation, FeedForward, MlpSpec, MoeSpec, RouterScore, RouterSpec, SharedExpert};
+pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
+pub use mixer::{CacheSpec, Mixer};
+pub use norm::{NormKind, NormSpec};
 pub use rope::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
 
 use serde::Serialize;
 
-/// A decoder-only language model, completely described.
+/// A model, completely described.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelSpec {
-    /// Rows of the token embedding and of the output head.
+    /// From token ids to hidden states.
+    pub backbone: Backbone,
+    /// What hidden states are for.
+    pub task: Task,
+}
+
+/// From token ids to hidden states.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Backbone {
+    /// Rows of the token embedding.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -26,12 +43,65 @@ pub struct ModelSpec {
     pub max_position_embeddings: Option<usize>,
     /// From token ids to the residual stream.
     pub embedding: EmbeddingSpec,
-    /// The decoder layers, first to last.
+    /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
     /// Norm after the last layer.
     pub final_norm: NormSpec,
-    /// From the residual stream to logits.
-    pub head: HeadSpec,
+}
+
+/// What hidden states are for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Task {
+    /// Logits of the next token, by an output head `[vocab_size, hidden_size]`.
+    CausalLm(HeadSpec),
+    /// The hidden states themselves.
+    Embed,
+}
+
+impl ModelSpec {
+    /// The output head; `None` for a task without one.
+    pub fn head(&self) -> Option<&HeadSpec> {
+        match &self.task {
+            Task::CausalLm(head) => Some(head),
+            Task::Embed => None,
+        }
+    }
+
+    /// Declares all parameters, in module order: `model.` and what it holds, then the head.
+    pub fn declare(&self, to: &mut Declare<'_>) {
+        to.inside("model", |to| self.backbone.declare(to));
+        if let Some(head) = self.head() {
+            let shape = [self.backbone.vocab_size, self.backbone.hidden_size];
+            to.parameter("lm_head.weight", &shape, ParameterRole::OutputHead);
+            if head.bias {
+                to.parameter("lm_head.bias", &shape[..1], ParameterRole::Bias);
+            }
+        }
+    }
+}
+
+impl Backbone {
+    /// Declares the parameters of embedding, layers and final norm.
+    pub fn declare(&self, to: &mut Declare<'_>) {
+        let hidden_size = self.hidden_size;
+        to.parameter("embed_tokens.weight", &[self.vocab_size, hidden_size], ParameterRole::Embedding);
+        if let Some(positions) = &self.embedding.learned_positions {
+            let shape = [positions.rows, hidden_size];
+            to.parameter("embed_positions.weight", &shape, ParameterRole::PositionEmbedding);
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            to.inside(&format!("layers.{index}"), |to| layer.declare(hidden_size, to));
+        }
+        self.final_norm.declare("norm", &[hidden_size], to);
+    }
+
+    /// Every attention, with the index of its layer.
+    pub fn attentions(&self) -> impl Iterator<Item = (usize, &AttentionSpec)> {
+        self.layers
+            .iter()
+            .enumerate()
+            .flat_map(|(index, layer)| layer.mixers().filter_map(move |mixer| Some((index, mixer.attention()?))))
+    }
 }
 
 /// Token embedding and what is done to it before the first layer.
@@ -70,26 +140,4 @@ pub struct HeadSpec {
     pub logit_scale: Option<f64>,
     /// `cap * tanh(logits / cap)` (Gemma 2).
     pub logit_softcap: Option<f64>,
-}
-
-/// One decoder layer: a mixer over positions, then an MLP at each position.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LayerSpec {
-    /// How positions exchange information.
-    pub mixer: Mixer,
-    /// What is computed at each position.
-    pub mlp: Mlp,
-    /// Where the norms stand.
-    pub placement: NormPlacement,
-    /// The norms of this layer (all of one kind).
-    pub norm: NormSpec,
-    /// Factor on each branch before it is added to the residual stream (Granite).
-    pub residual_scale: Option<f64>,
-}
-
-/// How positions exchange information.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum Mixer {
-    /// Softmax attention.
-    Attention(AttentionSpec),
 }

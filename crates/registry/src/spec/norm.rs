@@ -1,5 +1,6 @@
-//! Norms: their arithmetic and their place in a layer.
+//! Norms: their arithmetic and their parameters.
 
+use super::{Declare, ParameterRole};
 use serde::Serialize;
 
 /// One norm.
@@ -44,35 +45,16 @@ impl NormKind {
     }
 }
 
-/// Where the norms of a layer stand, with the names of their parameters. `mixer` and `mlp` are the two branches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum NormPlacement {
-    /// `h = x + mixer(input_layernorm(x)); h + mlp(post_attention_layernorm(h))` (Llama).
-    Pre,
-    /// `h = x + post_attention_layernorm(mixer(x)); h + post_feedforward_layernorm(mlp(h))` (OLMo 2).
-    Post,
-    /// Norms before and after each branch: `input_layernorm`, `post_attention_layernorm`,
-    /// `pre_feedforward_layernorm`, `post_feedforward_layernorm` (Gemma 2).
-    Sandwich,
-    /// `n = input_layernorm(x); x + mixer(n) + mlp(n)` (Phi, Cohere).
-    ParallelShared,
-    /// `x + mixer(input_layernorm(x)) + mlp(post_attention_layernorm(x))` (GPT-NeoX).
-    ParallelSplit,
-}
-
-impl NormPlacement {
-    /// The layer norms that exist under this placement, by parameter name.
-    pub fn norms(self) -> &'static [&'static str] {
-        match self {
-            Self::Pre | Self::ParallelSplit => &["input_layernorm", "post_attention_layernorm"],
-            Self::Post => &["post_attention_layernorm", "post_feedforward_layernorm"],
-            Self::Sandwich => &[
-                "input_layernorm",
-                "post_attention_layernorm",
-                "pre_feedforward_layernorm",
-                "post_feedforward_layernorm",
-            ],
-            Self::ParallelShared => &["input_layernorm"],
-        }
+impl NormSpec {
+    /// Declares the parameters `[..shape]` of the norm called `name`.
+    pub fn declare(&self, name: &str, shape: &[usize], to: &mut Declare<'_>) {
+        to.inside(name, |to| {
+            if self.kind.has_weight() {
+                to.parameter("weight", shape, ParameterRole::Norm);
+            }
+            if self.kind.has_bias() {
+                to.parameter("bias", shape, ParameterRole::Norm);
+            }
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! Experts that lie side by side in two tensors.
 
 use super::{SourcePiece, ViewOp};
+use crate::spec::{ModelSpec, Operation};
 use serde::Serialize;
 
 /// A mixture whose gated experts checkpoints may have in two tensors: `experts.gate_up_proj`
@@ -19,6 +20,25 @@ pub struct StackedExperts {
 }
 
 impl StackedExperts {
+    /// The mixtures of `spec` whose experts may be stacked. Such checkpoints have the names of the module, whatever the layout renames.
+    pub(super) fn of(spec: &ModelSpec) -> Vec<Self> {
+        let mut found = Vec::new();
+        for (index, layer) in spec.backbone.layers.iter().enumerate() {
+            for branch in &layer.branches {
+                let Operation::Feed(feed) = &branch.operation else { continue };
+                if let Some(moe) = feed.moe().filter(|moe| !moe.expert.bias) {
+                    found.push(Self {
+                        module: format!("model.layers.{index}.{}", branch.name),
+                        num_experts: moe.num_experts,
+                        intermediate_size: moe.expert.intermediate_size,
+                        hidden_size: spec.backbone.hidden_size,
+                    });
+                }
+            }
+        }
+        found
+    }
+
     /// The module that a parameter's path would be below, were it one of a mixture.
     pub fn module_of(path: &str) -> Option<&str> {
         let (module, _) = path.split_once(".experts.").or_else(|| path.split_once(".gate."))?;

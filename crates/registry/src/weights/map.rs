@@ -1,6 +1,6 @@
 //! The weight map of one model.
 
-use super::{SourcePiece, StackedExperts, ViewOp};
+use super::{ParameterRole, SourcePiece, StackedExperts, ViewOp};
 use serde::Serialize;
 
 /// For each parameter of a model: where in the checkpoint its values are.
@@ -60,30 +60,6 @@ pub struct ParameterSlot {
     /// Pieces that fill the parameter one after another in row-major order. One piece: a rename or a view; several: a
     /// concatenation along the first axis, or a stack.
     pub pieces: Vec<SourcePiece>,
-}
-
-/// What a parameter is for; decides dtype and quantisation policies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[non_exhaustive]
-pub enum ParameterRole {
-    /// Token embedding.
-    Embedding,
-    /// Learned positions.
-    PositionEmbedding,
-    /// A projection inside a mixer or MLP.
-    Projection,
-    /// A projection inside an expert.
-    ExpertProjection,
-    /// Router weights and biases.
-    Router,
-    /// Norm weights and biases.
-    Norm,
-    /// Bias of a projection.
-    Bias,
-    /// Output head.
-    OutputHead,
-    /// Anything else, sinks for instance.
-    Other,
 }
 
 /// Two parameters that share storage if config and checkpoint agree.

@@ -4,8 +4,11 @@ mod experts;
 mod layout;
 mod map;
 mod piece;
+mod rule;
 
+pub use crate::spec::ParameterRole;
 pub use experts::StackedExperts;
-pub use layout::{FUSED_GATE_UP, Fused, FusedOrder, Layout, fused_qkv};
-pub use map::{IgnoredTensors, ParameterRole, ParameterSlot, Tie, WeightMap};
+pub use layout::Layout;
+pub use map::{IgnoredTensors, ParameterSlot, Tie, WeightMap};
 pub use piece::{SourcePiece, StridedView, ViewError, ViewOp};
+pub use rule::{PACKED_GATE_UP, PackOrder, Rule, packed_qkv};

@@ -2,8 +2,8 @@
 
 use super::SparseMoe;
 use super::gpu::{RoutePlan, route};
+use crate::feed_forward::mlp::activate_times;
 use crate::linear::project;
-use crate::mlp::activate_times;
 use crate::{GatedMlp, Linear, Weight};
 use automodel_quant::{Linear4bit, WeightStack};
 use burn::backend::DispatchDevice;
@@ -36,20 +36,20 @@ impl Stacks {
         Self(down.map(|down| Box::new(Pair { gate_up, down })))
     }
 
-    pub fn are_there(&self) -> bool {
+    pub fn is_some(&self) -> bool {
         self.0.is_some()
     }
 
     /// Whether so many tokens are better sent to their experts by the device: it reads an expert for each token, the host's way each
     /// expert once. An estimate; it was not measured.
-    pub fn serve(&self, tokens: usize, moe: &SparseMoe) -> bool {
+    pub fn supports(&self, tokens: usize, moe: &SparseMoe) -> bool {
         let reads = tokens.saturating_mul(moe.gate.num_experts_per_tok);
         self.0.is_some() && tokens > 0 && reads <= 2 * moe.experts.len() && route_plan(moe).is_some()
     }
 
-    /// `[tokens, hidden_size]` to the same, for tokens that [`serve`](Self::serve) allows.
+    /// `[tokens, hidden_size]` to the same, for tokens that [`supports`](Self::supports) allows.
     pub fn forward(&self, moe: &SparseMoe, x: &Tensor<2>) -> Option<Tensor<2>> {
-        let stacks = self.0.as_ref().filter(|_| self.serve(x.dims()[0], moe))?;
+        let stacks = self.0.as_ref().filter(|_| self.supports(x.dims()[0], moe))?;
         if !matches!(x.device().as_dispatch(), DispatchDevice::Cube(_)) {
             return None;
         }

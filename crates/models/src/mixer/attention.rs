@@ -1,12 +1,16 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
-use crate::{CacheOptions, LayerState, Linear, ModelError, Norm, convert, parameters};
+use super::{Ropes, convert};
+use crate::linears::{Linears, linears};
+use crate::pass::Pass;
+use crate::skeleton::Skeleton;
+use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, FixedCache, StepHeads, StepPosition, StepRope};
 use automodel_attention::{AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 /// Multi-head attention with its projections.
 #[derive(Module, Debug)]
@@ -25,9 +29,14 @@ pub struct Attention {
     pub k_norm: Option<HeadNorm>,
     /// `[num_attention_heads]`: one logit per head that joins the softmax.
     pub sinks: Option<Param<Tensor<1>>>,
+    /// The rotary embedding among those of the model.
+    #[module(skip)]
+    rope: Option<usize>,
     #[module(skip)]
     spec: AttentionSpec,
 }
+
+linears!(Attention { q_proj, k_proj, v_proj, o_proj; q_norm, k_norm, sinks, rope, spec });
 
 /// A norm over heads, with one weight for all or one for each.
 #[derive(Module, Debug)]
@@ -39,12 +48,11 @@ pub enum HeadNorm {
 }
 
 impl HeadNorm {
-    fn new(qk_norm: &QkNorm, heads: usize, head_dim: usize, device: &Device) -> Self {
-        match qk_norm.extent {
-            QkNormExtent::Head => Self::Shared(Norm::new(qk_norm.norm, [head_dim], device)),
-            QkNormExtent::Projection => Self::Shared(Norm::new(qk_norm.norm, [heads * head_dim], device)),
-            QkNormExtent::HeadOwnWeight => Self::Own(Norm::new(qk_norm.norm, [heads, head_dim], device)),
-        }
+    fn of(name: &str, qk_norm: &QkNorm, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
+        Ok(match qk_norm.extent {
+            QkNormExtent::Head | QkNormExtent::Projection => Self::Shared(parameters.norm(name, qk_norm.norm)?),
+            QkNormExtent::HeadOwnWeight => Self::Own(parameters.norm(name, qk_norm.norm)?),
+        })
     }
 
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
@@ -55,33 +63,26 @@ impl HeadNorm {
     }
 }
 
-/// What all layers of one forward pass share.
-pub(crate) struct PassContext<'a> {
-    pub positions: Positions,
-    pub rope_tables: &'a [RopeTables],
-    pub backend: SdpaBackend,
-}
-
 impl Attention {
-    /// Attention without values.
-    pub fn new(hidden_size: usize, spec: &AttentionSpec, device: &Device) -> Self {
-        let (heads, kv_heads, dim) = (spec.num_attention_heads, spec.num_key_value_heads, spec.head_dim);
-        let norm = |heads| spec.qk_norm.as_ref().map(|qk_norm| HeadNorm::new(qk_norm, heads, dim, device));
-        Self {
-            q_proj: Linear::new(hidden_size, heads * dim, spec.bias.q, device),
-            k_proj: Linear::new(hidden_size, kv_heads * dim, spec.bias.k, device),
-            v_proj: Linear::new(hidden_size, kv_heads * dim, spec.bias.v, device),
-            o_proj: Linear::new(heads * dim, hidden_size, spec.bias.o, device),
-            q_norm: norm(heads),
-            k_norm: norm(kv_heads),
-            sinks: spec.sinks.then(|| parameters::empty([heads], device)),
+    /// Attention without values; its rotary embedding is added to `ropes`.
+    pub(crate) fn new(spec: &AttentionSpec, parameters: &Skeleton<'_>, ropes: &mut Ropes) -> Result<Self, ModelError> {
+        let norm = |name| spec.qk_norm.as_ref().map(|qk_norm| HeadNorm::of(name, qk_norm, parameters)).transpose();
+        Ok(Self {
+            q_proj: parameters.linear("q_proj")?,
+            k_proj: parameters.linear("k_proj")?,
+            v_proj: parameters.linear("v_proj")?,
+            o_proj: parameters.linear("o_proj")?,
+            q_norm: norm("q_norm")?,
+            k_norm: norm("k_norm")?,
+            sinks: parameters.optional("sinks")?,
+            rope: spec.rope.as_ref().map(|rope| ropes.index_of(spec.head_dim, rope)),
             spec: spec.clone(),
-        }
+        })
     }
 
-    /// An empty cache for this layer: rolling where a window bounds it.
-    pub fn new_cache(&self, options: &CacheOptions) -> LayerState {
-        LayerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
+    /// An empty KV cache: rolling where a window bounds it.
+    pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
+        MixerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
             (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
                 LayerCache::preallocated(capacity)
             }
@@ -91,29 +92,53 @@ impl Attention {
         }))
     }
 
-    /// `[batch, length, hidden_size]` to the same; appends to `cache`.
+    /// `[batch, length, hidden_size]` to the same; appends to the KV cache.
     pub(crate) fn forward(
         &self,
         x: Tensor<3>,
-        rope: Option<usize>,
+        layer: usize,
+        state: &mut MixerState,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor<3>, ModelError> {
+        let result = match (pass, state) {
+            (Pass::Tokens { positions, ropes, backend }, MixerState::Attention(cache)) => {
+                let rope = self.rope.and_then(|index| ropes.get(index));
+                self.attend(x, rope, cache, positions, *backend)
+            }
+            #[cfg(feature = "cube")]
+            (Pass::Step { at, ropes }, MixerState::FixedAttention(cache)) => {
+                self.step(x, self.rope.and_then(|index| ropes.get(index)), cache, at)
+            }
+            _ => return Err(ModelError::ForeignCache { layer }),
+        };
+        result.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })
+    }
+
+    fn attend(
+        &self,
+        x: Tensor<3>,
+        rope: Option<&RopeTables>,
         cache: &mut LayerCache,
-        context: &PassContext<'_>,
+        positions: &Positions,
+        backend: SdpaBackend,
     ) -> Result<Tensor<3>, AttentionError> {
         let [batch, length, _] = x.dims();
         let (q, k, v) = self.project(x);
-        let (q, k) = self.rotate(q, k, rope.and_then(|index| context.rope_tables.get(index)));
-        let q = self.temper(q, &context.positions);
+        let (q, k) = self.rotate(q, k, rope);
+        let q = self.temper(q, positions);
         let cached = cache.append(k, v)?;
-        let positions = Positions { key_start: cached.key_start, ..context.positions.clone() };
-        let params =
-            AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) };
+        let positions = Positions { key_start: cached.key_start, ..positions.clone() };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
-        let y = attention(context.backend, q, cached.k, cached.v, sinks, &params, &positions)?;
+        let y = attention(backend, q, cached.k, cached.v, sinks, &self.params(), &positions)?;
         let width = self.spec.num_attention_heads * self.spec.head_dim;
         let y = y.swap_dims(1, 2).reshape([batch * length, width]);
         let y = self.o_proj.forward(y);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, length, hidden_size]))
+    }
+
+    fn params(&self) -> AttentionParams {
+        AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) }
     }
 
     /// Queries, keys and values `[batch, heads, length, head_dim]`.
@@ -186,21 +211,21 @@ impl Attention {
 
 #[cfg(feature = "cube")]
 impl Attention {
-    /// Whether a device has kernels for [`step`](Self::step).
-    pub(crate) fn has_steps(&self, device: &Device) -> bool {
+    /// Whether the device has kernels for [`Pass::Step`].
+    pub(crate) fn supports_steps(&self, device: &burn::tensor::Device) -> bool {
         let heads = StepHeads {
             heads: self.spec.num_attention_heads,
             kv_heads: self.spec.num_key_value_heads,
             head_dim: self.spec.head_dim,
         };
-        let turns_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
-        turns_last
+        let rotates_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
+        rotates_last
             && self.spec.query_temperature.is_none()
             && step::serves(device, heads, &convert::mask(self.spec.mask))
     }
 
-    /// [`forward`](Self::forward) for one new token of each sequence, `[batch, 1, hidden_size]`, over a cache of fixed buffers.
-    pub(crate) fn step(
+    /// [`attend`](Self::attend) for one new token of each sequence, `[batch, 1, hidden_size]`, over a cache of fixed buffers.
+    fn step(
         &self,
         x: Tensor<3>,
         rope: Option<&StepRope>,
@@ -212,21 +237,9 @@ impl Attention {
             let [_, _, heads, head_dim] = projected.dims();
             projected.reshape([batch, heads * head_dim])
         });
-        let params =
-            AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
-        let y = self.o_proj.forward(cache.attend(q, k, v, rope, sinks, &params, at)?);
+        let y = self.o_proj.forward(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, 1, hidden_size]))
-    }
-}
-
-impl Attention {
-    /// The state of this layer.
-    pub(crate) fn cache_of(state: &mut LayerState, layer: usize) -> Result<&mut LayerCache, ModelError> {
-        match state {
-            LayerState::Attention(cache) => Ok(cache),
-            LayerState::Custom(_) => Err(ModelError::ForeignCache { layer }),
-        }
     }
 }

@@ -3,7 +3,8 @@
 //! A pass over one token is some hundred launches, and the host takes longer to ask for them than the device to run them. Where a
 //! device can record launches, one call replays them all.
 
-use crate::{DecodeCache, Decoder, FeedForward, LayerState, MixerModule, ModelError};
+use crate::pass::Pass;
+use crate::{DecodeCache, Decoder, MixerState, ModelError};
 use automodel_attention::step::{FixedCache, StepPosition, StepRope};
 use automodel_attention::{Rope, RopeScaling, SdpaBackend};
 use burn::tensor::{Device, Graph, Int, Tensor, capture};
@@ -38,7 +39,7 @@ struct State {
     tokens: Tensor<1, Int>,
     at: StepPosition,
     ropes: Vec<StepRope>,
-    caches: Vec<FixedCache>,
+    states: Vec<MixerState>,
 }
 
 impl std::fmt::Debug for CapturedDecode {
@@ -68,15 +69,15 @@ impl CapturedDecode {
     ) -> Result<Option<Self>, ModelError> {
         let device = tokens.device();
         let length = cache.length();
-        let limit = limit.min(decoder.most_positions());
-        let has_steps = decoder.has_steps(&device, tokens.dims()[0], length..limit);
-        if !has_steps || length == 0 || length >= limit {
+        let limit = limit.min(decoder.model.most_positions());
+        let supported = decoder.supports_steps(&device, tokens.dims()[0], length..limit);
+        if !supported || length == 0 || length >= limit {
             return Ok(None);
         }
         let capacity = capacity_for(length + 1, limit);
-        let Some(caches) = fixed_caches(cache, capacity)? else { return Ok(None) };
+        let Some(states) = fixed_states(cache, capacity)? else { return Ok(None) };
         let at = StepPosition::new(length, cache.padding(), &device);
-        let state = State { decoder: decoder.clone(), tokens, at, ropes: Vec::new(), caches };
+        let state = State { decoder: decoder.clone(), tokens, at, ropes: Vec::new(), states };
         let (state, thread) = (Arc::new(Mutex::new(state)), thread::current().id());
         Ok(Some(Self { state, record, recorded: None, thread, length, capacity, limit }))
     }
@@ -127,7 +128,7 @@ impl CapturedDecode {
     /// Angles for all positions that there is room for.
     fn make_room(&mut self) -> Result<(), ModelError> {
         let mut state = lock(&self.state);
-        let known = state.ropes.len() == state.decoder.ropes().len();
+        let known = state.ropes.len() == state.decoder.model.ropes().len();
         if !known || state.ropes.iter().any(|rope| rope.positions() < self.capacity) {
             let device = state.tokens.device();
             state.ropes = state.decoder.step_ropes(self.capacity, &device)?;
@@ -139,9 +140,11 @@ impl CapturedDecode {
     fn grow(&mut self) -> Result<(), ModelError> {
         self.recorded = None;
         self.capacity = capacity_for(self.length + 1, self.limit);
-        for (layer, cache) in lock(&self.state).caches.iter_mut().enumerate() {
-            let grown = cache.grown(self.length, self.capacity);
-            *cache = grown.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })?;
+        for (layer, state) in lock(&self.state).states.iter_mut().enumerate() {
+            if let MixerState::FixedAttention(cache) = state {
+                let grown = cache.grown(self.length, self.capacity);
+                **cache = grown.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })?;
+            }
         }
         Ok(())
     }
@@ -162,19 +165,12 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl State {
     fn forward(&mut self) -> Logits {
-        let Self { decoder, tokens, at, ropes, caches } = self;
-        // Where a sampler found no token, its row goes on with any.
+        let Self { decoder, tokens, at, ropes, states } = self;
+        // Clamps the sentinel of a sampler that found no token: the logits of that row are ignored.
         let tokens = tokens.clone().clamp_min(0);
-        let mut x = decoder.embed_step(tokens, at);
-        for (index, (layer, cache)) in decoder.model.layers.iter().zip(caches).enumerate() {
-            let rope = layer.rope().and_then(|rope| ropes.get(rope));
-            x = layer.run(x, &mut |attention, x| {
-                attention
-                    .step(x, rope, cache, at)
-                    .map_err(|source| ModelError::Attention { layer: index, source: Box::new(source) })
-            })?;
-        }
-        Ok(decoder.logits(decoder.model.norm.forward(x)))
+        let embedded = decoder.model.embed_step(tokens, at);
+        let hidden = decoder.model.run_layers(embedded, states, &Pass::Step { at, ropes })?;
+        Ok(decoder.logits(hidden))
     }
 }
 
@@ -183,22 +179,23 @@ fn capacity_for(needed: usize, limit: usize) -> usize {
     needed.saturating_add(needed.clamp(LEAST_ROOM, MOST_ROOM)).next_multiple_of(LEAST_ROOM).min(limit).max(needed)
 }
 
-fn fixed_caches(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<FixedCache>>, ModelError> {
-    let mut caches = Vec::with_capacity(cache.layers.len());
-    for (layer, state) in cache.layers.iter().enumerate() {
-        let LayerState::Attention(kept) = state else { return Ok(None) };
+/// Copies of the states in buffers of fixed capacity; `None` if one has no such form.
+fn fixed_states(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<MixerState>>, ModelError> {
+    let mut states = Vec::with_capacity(cache.states.len());
+    for (layer, state) in cache.states.iter().enumerate() {
+        let MixerState::Attention(kept) = state else { return Ok(None) };
         let fixed = FixedCache::of(kept, capacity);
         let fixed = fixed.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })?;
         let Some(fixed) = fixed else { return Ok(None) };
-        caches.push(fixed);
+        states.push(MixerState::FixedAttention(Box::new(fixed)));
     }
-    Ok(Some(caches))
+    Ok(Some(states))
 }
 
 impl Decoder {
-    /// Whether every layer has steps of so many tokens on the device, whose attention is the efficient one: none reads anything back,
-    /// no angle changes with the length of the sequence while it is within `lengths`.
-    fn has_steps(&self, device: &Device, tokens: usize, lengths: Range<usize>) -> bool {
+    /// Whether every layer supports steps of `tokens` sequences on the device, attention is the efficient one, and no rotary embedding
+    /// changes while the length of the sequence is within `lengths`.
+    fn supports_steps(&self, device: &Device, tokens: usize, lengths: Range<usize>) -> bool {
         let is_fixed = |rope: &Rope| match &rope.config().scaling {
             RopeScaling::Dynamic { original_max_position_embeddings: original, .. } => lengths.end <= *original,
             RopeScaling::LongRope { original_max_position_embeddings: original, .. } => {
@@ -206,22 +203,15 @@ impl Decoder {
             }
             _ => true,
         };
-        self.attention_backend() == SdpaBackend::EfficientAttention
-            && self.ropes().iter().all(is_fixed)
-            && self.model.layers.iter().all(|layer| {
-                let MixerModule::Attention(attention) = &layer.self_attn;
-                let is_routed_there = match &layer.mlp {
-                    FeedForward::Moe(moe) => moe.routes_on_device(tokens),
-                    FeedForward::Gated(_) | FeedForward::Plain(_) => true,
-                };
-                attention.has_steps(device) && is_routed_there
-            })
+        self.model.options().attention == SdpaBackend::EfficientAttention
+            && self.model.ropes().iter().all(is_fixed)
+            && self.model.layers.iter().all(|layer| layer.supports_steps(device, tokens))
     }
 
     /// Angles of all positions below the capacity.
     fn step_ropes(&self, capacity: usize, device: &Device) -> Result<Vec<StepRope>, ModelError> {
         let positions = [(0..capacity).collect::<Vec<_>>()];
-        let tables = self.ropes().iter().map(|rope| rope.tables(&positions, capacity, device));
+        let tables = self.model.ropes().iter().map(|rope| rope.tables(&positions, capacity, device));
         let tables = tables.collect::<Result<Vec<_>, _>>();
         let tables = tables.map_err(|source| ModelError::Attention { layer: 0, source: Box::new(source) })?;
         Ok(tables.iter().map(StepRope::new).collect())

@@ -1,9 +1,11 @@
 //! Dense MLPs.
 
-use crate::{Linear, kernels};
+use crate::linears::{Linears, linears};
+use crate::skeleton::Skeleton;
+use crate::{Linear, ModelError, kernels};
 use automodel_registry::spec::{Activation, MlpSpec};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Tensor, activation};
 
 /// `down_proj(activation(gate_proj(x)) * up_proj(x))`
 #[derive(Module, Debug)]
@@ -18,16 +20,16 @@ pub struct GatedMlp {
     activation: Activation,
 }
 
+linears!(GatedMlp { gate_proj, up_proj, down_proj; activation });
+
 impl GatedMlp {
-    /// An MLP without values.
-    pub fn new(hidden_size: usize, spec: &MlpSpec, device: &Device) -> Self {
-        let inner = spec.intermediate_size;
-        Self {
-            gate_proj: Linear::new(hidden_size, inner, spec.bias, device),
-            up_proj: Linear::new(hidden_size, inner, spec.bias, device),
-            down_proj: Linear::new(inner, hidden_size, spec.bias, device),
+    pub(crate) fn of(spec: &MlpSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
+        Ok(Self {
+            gate_proj: parameters.linear("gate_proj")?,
+            up_proj: parameters.linear("up_proj")?,
+            down_proj: parameters.linear("down_proj")?,
             activation: spec.activation,
-        }
+        })
     }
 
     /// What the gate goes through.
@@ -54,14 +56,15 @@ pub struct PlainMlp {
     activation: Activation,
 }
 
+linears!(PlainMlp { up_proj, down_proj; activation });
+
 impl PlainMlp {
-    /// An MLP without values.
-    pub fn new(hidden_size: usize, spec: &MlpSpec, device: &Device) -> Self {
-        Self {
-            up_proj: Linear::new(hidden_size, spec.intermediate_size, spec.bias, device),
-            down_proj: Linear::new(spec.intermediate_size, hidden_size, spec.bias, device),
+    pub(crate) fn of(spec: &MlpSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
+        Ok(Self {
+            up_proj: parameters.linear("up_proj")?,
+            down_proj: parameters.linear("down_proj")?,
             activation: spec.activation,
-        }
+        })
     }
 
     /// `[rows, hidden_size]` to the same.
@@ -94,7 +97,7 @@ fn activate_plainly(kind: Activation, x: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Distribution;
+    use burn::tensor::{Device, Distribution};
 
     #[test]
     fn one_pass_equals_tensor_operations() {

@@ -6,8 +6,9 @@ mod gpu;
 mod stacks;
 
 use crate::linear::project;
-use crate::{GatedMlp, Linear, parameters};
-use automodel_registry::spec::{MoeSpec, RouterScore, RouterSpec, SharedExpert};
+use crate::skeleton::{self, Skeleton};
+use crate::{GatedMlp, Linear, ModelError};
+use automodel_registry::spec::{MoeSpec, RouterScore, RouterSpec};
 use burn::module::Module;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 
@@ -28,10 +29,13 @@ pub struct Router {
 type Choice = Vec<(usize, f32)>;
 
 impl Router {
-    fn new(hidden_size: usize, spec: &MoeSpec, device: &Device) -> Self {
-        let bias = spec.router.bias.then(|| parameters::empty([spec.num_experts], device));
-        let weight = parameters::empty([spec.num_experts, hidden_size], device);
-        Self { weight, bias, spec: spec.router.clone(), num_experts_per_tok: spec.num_experts_per_tok }
+    fn of(spec: &MoeSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
+        Ok(Self {
+            weight: parameters.tensor("weight")?,
+            bias: parameters.optional("bias")?,
+            spec: spec.router.clone(),
+            num_experts_per_tok: spec.num_experts_per_tok,
+        })
     }
 
     /// For each row of `x` `[tokens, hidden_size]` the chosen experts, best first.
@@ -86,17 +90,26 @@ pub struct SparseMoe {
 
 impl SparseMoe {
     /// A mixture without values.
-    pub fn new(hidden_size: usize, spec: &MoeSpec, device: &Device) -> Self {
-        let expert = |_| GatedMlp::new(hidden_size, &spec.expert, device);
+    ///
+    /// # Errors
+    /// [`ModelError::UnsupportedSpec`] for a specification that contradicts itself.
+    pub fn new(hidden_size: usize, spec: &MoeSpec, device: &Device) -> Result<Self, ModelError> {
+        skeleton::build(|to| spec.declare(hidden_size, to), device, |parameters| Self::of(spec, parameters))
+    }
+
+    pub(crate) fn of(spec: &MoeSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
+        let expert = |index: usize| GatedMlp::of(&spec.expert, &parameters.at(&format!("experts.{index}")));
         let shared = spec.shared_expert.as_ref();
-        Self {
-            gate: Router::new(hidden_size, spec, device),
-            experts: (0..spec.num_experts).map(expert).collect(),
-            shared_expert: shared.map(|SharedExpert { mlp, .. }| GatedMlp::new(hidden_size, mlp, device)),
-            shared_expert_gate: shared.filter(|shared| shared.gate).map(|_| Linear::new(hidden_size, 1, false, device)),
+        let gate = shared.filter(|shared| shared.gate).map(|_| parameters.linear("shared_expert_gate"));
+        let shared = shared.map(|shared| GatedMlp::of(&shared.mlp, &parameters.at("shared_expert")));
+        Ok(Self {
+            gate: Router::of(spec, &parameters.at("gate"))?,
+            experts: (0..spec.num_experts).map(expert).collect::<Result<_, _>>()?,
+            shared_expert: shared.transpose()?,
+            shared_expert_gate: gate.transpose()?,
             #[cfg(feature = "cube")]
             stacks: stacks::Stacks::default(),
-        }
+        })
     }
 
     /// The experts.
@@ -126,7 +139,7 @@ impl SparseMoe {
     /// Whether [`stack_experts`](Self::stack_experts) has put the experts side by side.
     pub fn is_stacked(&self) -> bool {
         #[cfg(feature = "cube")]
-        return self.stacks.are_there();
+        return self.stacks.is_some();
         #[cfg(not(feature = "cube"))]
         false
     }
@@ -134,7 +147,7 @@ impl SparseMoe {
     /// Whether the device sends so many tokens to their experts by itself.
     #[cfg(feature = "cube")]
     pub(crate) fn routes_on_device(&self, tokens: usize) -> bool {
-        self.stacks.serve(tokens, self)
+        self.stacks.supports(tokens, self)
     }
 
     /// `[tokens, hidden_size]` to the same.

@@ -1,16 +1,36 @@
 //! What is computed at each position: dense MLPs and mixtures of experts.
 
+use super::{Declare, ParameterRole};
 use serde::Serialize;
 
-/// The MLP of a layer.
+/// What a layer computes at each position.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum Mlp {
+pub enum FeedForward {
     /// `down_proj(activation(gate_proj(x)) * up_proj(x))`.
     Gated(MlpSpec),
     /// `down_proj(activation(up_proj(x)))`.
     Plain(MlpSpec),
     /// A router chooses a few gated experts for each token.
     Moe(MoeSpec),
+}
+
+impl FeedForward {
+    /// The mixture of experts, if it is one.
+    pub fn moe(&self) -> Option<&MoeSpec> {
+        match self {
+            Self::Moe(moe) => Some(moe),
+            Self::Gated(_) | Self::Plain(_) => None,
+        }
+    }
+
+    /// Declares its parameters.
+    pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
+        match self {
+            Self::Gated(mlp) => mlp.declare_gated(hidden_size, ParameterRole::Projection, to),
+            Self::Plain(mlp) => mlp.declare_plain(hidden_size, ParameterRole::Projection, to),
+            Self::Moe(moe) => moe.declare(hidden_size, to),
+        }
+    }
 }
 
 /// Width, activation and bias of a dense MLP.
@@ -22,6 +42,20 @@ pub struct MlpSpec {
     pub activation: Activation,
     /// Whether the projections carry biases.
     pub bias: bool,
+}
+
+impl MlpSpec {
+    /// Declares `gate_proj`, `up_proj` and `down_proj`.
+    pub fn declare_gated(&self, hidden_size: usize, role: ParameterRole, to: &mut Declare<'_>) {
+        to.projection("gate_proj", [self.intermediate_size, hidden_size], self.bias, role);
+        self.declare_plain(hidden_size, role, to);
+    }
+
+    /// Declares `up_proj` and `down_proj`.
+    pub fn declare_plain(&self, hidden_size: usize, role: ParameterRole, to: &mut Declare<'_>) {
+        to.projection("up_proj", [self.intermediate_size, hidden_size], self.bias, role);
+        to.projection("down_proj", [hidden_size, self.intermediate_size], self.bias, role);
+    }
 }
 
 /// Elementwise non-linearities.
@@ -54,6 +88,23 @@ pub struct MoeSpec {
     pub router: RouterSpec,
     /// An expert that sees every token.
     pub shared_expert: Option<SharedExpert>,
+}
+
+impl MoeSpec {
+    /// Declares the router `gate`, `experts.0` and so on, and the shared expert with its gate.
+    pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
+        let router = ParameterRole::Router;
+        to.projection("gate", [self.num_experts, hidden_size], self.router.bias, router);
+        to.repeat("experts", self.num_experts, |to| {
+            self.expert.declare_gated(hidden_size, ParameterRole::ExpertProjection, to);
+        });
+        if let Some(shared) = &self.shared_expert {
+            to.inside("shared_expert", |to| shared.mlp.declare_gated(hidden_size, ParameterRole::Projection, to));
+            if shared.gate {
+                to.projection("shared_expert_gate", [1, hidden_size], false, router);
+            }
+        }
+    }
 }
 
 /// How experts are scored and weighted.

@@ -1,0 +1,250 @@
+//! Embedding, layers and final norm: from token ids to hidden states.
+
+use crate::mixer::Ropes;
+use crate::pass::Pass;
+use crate::skeleton::Skeleton;
+use crate::{CacheOptions, DecodeCache, Layer, MixerState, ModelError, Norm, TokenBatch};
+#[cfg(feature = "cube")]
+use automodel_attention::step::StepPosition;
+use automodel_attention::{Positions, Rope, SdpaBackend};
+use automodel_quant::Precision;
+use automodel_registry::spec::{self, EmbeddingSpec, LearnedPositions};
+use burn::module::{Module, Param};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
+use std::sync::Arc;
+
+/// Embedding, layers and final norm.
+#[derive(Module, Debug)]
+pub struct Backbone {
+    /// `[vocab_size, hidden_size]`
+    pub embed_tokens: Embedding,
+    /// `[positions, hidden_size]`
+    pub embed_positions: Option<Embedding>,
+    /// The layers.
+    pub layers: Vec<Layer>,
+    /// The norm after them.
+    pub norm: Norm,
+    #[module(skip)]
+    ropes: Arc<Vec<Rope>>,
+    #[module(skip)]
+    facts: Facts,
+}
+
+/// A table of vectors.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[rows, hidden_size]`
+    pub weight: Param<Tensor<2>>,
+}
+
+/// How a model runs, besides its mathematics.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelOptions {
+    /// How attention is computed.
+    pub attention: SdpaBackend,
+    /// The dtype of activations; `None` for that of the token embedding. Weights of projections may have another.
+    pub activations: Option<FloatDType>,
+    /// How products of a few rows with quantised weights are computed.
+    pub precision: Precision,
+}
+
+impl ModelOptions {
+    /// Activations as the token embedding, exact products.
+    pub fn new(attention: SdpaBackend) -> Self {
+        Self { attention, activations: None, precision: Precision::Exact }
+    }
+}
+
+/// What a forward pass needs to know besides parameters.
+#[derive(Clone, Debug)]
+struct Facts {
+    vocab_size: usize,
+    hidden_size: usize,
+    max_position_embeddings: Option<usize>,
+    embedding: EmbeddingSpec,
+    cache_valid_to: Option<usize>,
+    options: ModelOptions,
+}
+
+impl Backbone {
+    /// A backbone without values.
+    pub(crate) fn new(
+        spec: &spec::Backbone,
+        options: ModelOptions,
+        parameters: &Skeleton<'_>,
+    ) -> Result<Self, ModelError> {
+        let mut ropes = Ropes::default();
+        let mut layers = Vec::with_capacity(spec.layers.len());
+        let mut states = 0;
+        for (index, layer) in spec.layers.iter().enumerate() {
+            layers.push(Layer::new(layer, index, states, &parameters.at(&format!("layers.{index}")), &mut ropes)?);
+            states += layer.mixers().count();
+        }
+        let cache_valid_to = ropes.cache_valid_to();
+        let positions = spec.embedding.learned_positions.as_ref();
+        let positions = positions.map(|_| parameters.tensor("embed_positions.weight")).transpose()?;
+        Ok(Self {
+            embed_tokens: Embedding { weight: parameters.tensor("embed_tokens.weight")? },
+            embed_positions: positions.map(|weight| Embedding { weight }),
+            layers,
+            norm: parameters.norm("norm", spec.final_norm)?,
+            ropes: Arc::new(ropes.finish()?),
+            facts: Facts {
+                vocab_size: spec.vocab_size,
+                hidden_size: spec.hidden_size,
+                max_position_embeddings: spec.max_position_embeddings,
+                embedding: spec.embedding.clone(),
+                cache_valid_to,
+                options,
+            },
+        })
+    }
+
+    /// Rows of the token embedding.
+    pub fn vocab_size(&self) -> usize {
+        self.facts.vocab_size
+    }
+
+    /// Width of the hidden states.
+    pub fn hidden_size(&self) -> usize {
+        self.facts.hidden_size
+    }
+
+    /// Longest sequence that the model was made for, if it has one.
+    pub fn max_position_embeddings(&self) -> Option<usize> {
+        self.facts.max_position_embeddings
+    }
+
+    pub(crate) fn cache_valid_to(&self) -> Option<usize> {
+        self.facts.cache_valid_to
+    }
+
+    pub(crate) fn options(&self) -> &ModelOptions {
+        &self.facts.options
+    }
+
+    #[cfg(feature = "cube")]
+    pub(crate) fn ropes(&self) -> &[Rope] {
+        &self.ropes
+    }
+
+    /// An empty cache.
+    pub(crate) fn new_cache(&self, options: &CacheOptions) -> DecodeCache {
+        let states = self.layers.iter().flat_map(|layer| layer.new_states(options)).collect();
+        DecodeCache::new(options.batch_size, states)
+    }
+
+    /// Hidden states `[batch, length, hidden_size]` after the final norm of tokens that come after what the cache holds.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the batch does not fit the cache, the vocabulary or the learned positions.
+    pub fn forward(&self, batch: &TokenBatch, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
+        cache.check(batch)?;
+        batch.check_vocabulary(self.facts.vocab_size)?;
+        let padding = if cache.length() == 0 { batch.padding() } else { cache.padding() }.to_vec();
+        let ids = self.embed_tokens.ids(batch.ids().iter().map(|&id| i64::from(id)));
+        let x = self.forward_ids(ids, [batch.batch_size(), batch.length()], padding, cache)?;
+        cache.advance(batch)?;
+        Ok(x)
+    }
+
+    /// [`forward`](Self::forward) of ids `[batch * length]` on the device; the cache does not advance yet.
+    pub(crate) fn forward_ids(
+        &self,
+        ids: Tensor<1, Int>,
+        shape: [usize; 2],
+        padding: Vec<usize>,
+        cache: &mut DecodeCache,
+    ) -> Result<Tensor<3>, ModelError> {
+        let positions = Positions { query_start: cache.length(), key_start: 0, padding };
+        let x = self.embed(ids, shape, &positions)?;
+        let device = x.device();
+        let rows = positions.rotary(shape[1]);
+        let total_length = rows.iter().flatten().max().map_or(1, |last| last + 1).max(cache.announced());
+        let tables = self.ropes.iter().map(|rope| rope.tables(&rows, total_length, &device));
+        let ropes = tables
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| ModelError::Attention { layer: 0, source: Box::new(source) })?;
+        let pass = Pass::Tokens { positions, ropes: &ropes, backend: self.facts.options.attention };
+        self.run_layers(x, &mut cache.states, &pass)
+    }
+
+    /// Embedded tokens through all layers and the final norm.
+    pub(crate) fn run_layers(
+        &self,
+        embedded: Tensor<3>,
+        states: &mut [MixerState],
+        pass: &Pass<'_>,
+    ) -> Result<Tensor<3>, ModelError> {
+        let mut x = embedded;
+        for layer in &self.layers {
+            x = layer.forward(x, states, pass)?;
+        }
+        Ok(self.norm.forward(x))
+    }
+
+    fn embed(
+        &self,
+        ids: Tensor<1, Int>,
+        [batch_size, length]: [usize; 2],
+        positions: &Positions,
+    ) -> Result<Tensor<3>, ModelError> {
+        let x = self.embed_ids(ids, [batch_size, length]);
+        let Some((learned, table)) = self.learned_positions() else { return Ok(x) };
+        let (end, limit) = (positions.query_start + length, learned.positions());
+        if end > limit {
+            return Err(ModelError::TooManyPositions { length: end, limit });
+        }
+        let rows = positions.rotary(length);
+        // One row stands for all where nothing is padded.
+        let rows = rows.iter().cycle().take(batch_size);
+        let ids = table.ids(rows.flatten().map(|&position| (position + learned.offset) as i64));
+        Ok(x + table.lookup(ids, [batch_size, length]))
+    }
+
+    /// One token of each sequence, whose position is read on the device.
+    #[cfg(feature = "cube")]
+    pub(crate) fn embed_step(&self, tokens: Tensor<1, Int>, at: &StepPosition) -> Tensor<3> {
+        let shape = [tokens.dims()[0], 1];
+        let x = self.embed_ids(tokens, shape);
+        let Some((learned, table)) = self.learned_positions() else { return x };
+        let positions = (at.position.clone() - at.padding.clone()).clamp_min(0);
+        x + table.lookup(positions + learned.offset as i64, shape)
+    }
+
+    fn embed_ids(&self, ids: Tensor<1, Int>, shape: [usize; 2]) -> Tensor<3> {
+        let mut x = self.embed_tokens.lookup(ids, shape);
+        if let Some(dtype) = self.facts.options.activations {
+            x = x.cast(dtype);
+        }
+        match self.facts.embedding.scale {
+            Some(scale) => x * scale,
+            None => x,
+        }
+    }
+
+    fn learned_positions(&self) -> Option<(&LearnedPositions, &Embedding)> {
+        self.facts.embedding.learned_positions.as_ref().zip(self.embed_positions.as_ref())
+    }
+
+    /// Positions that have an embedding, where these are learned.
+    #[cfg(feature = "cube")]
+    pub(crate) fn most_positions(&self) -> usize {
+        self.learned_positions().map_or(usize::MAX, |(learned, _)| learned.positions())
+    }
+}
+
+impl Embedding {
+    /// Row numbers on the device of the table.
+    fn ids(&self, ids: impl Iterator<Item = i64>) -> Tensor<1, Int> {
+        let ids: Vec<i64> = ids.collect();
+        let count = ids.len();
+        Tensor::from_data(TensorData::new(ids, [count]), &self.weight.val().device())
+    }
+
+    fn lookup(&self, ids: Tensor<1, Int>, [batch, length]: [usize; 2]) -> Tensor<3> {
+        let rows = self.weight.val().select(0, ids);
+        let width = rows.dims()[1];
+        rows.reshape([batch, length, width])
+    }
+}

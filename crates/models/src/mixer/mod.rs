@@ -1,0 +1,59 @@
+//! How positions exchange information, and what that keeps of a sequence.
+
+mod attention;
+mod convert;
+mod ropes;
+
+pub use attention::Attention;
+pub(crate) use ropes::Ropes;
+
+use crate::pass::Pass;
+use crate::skeleton::Skeleton;
+use crate::{CacheOptions, MixerState, ModelError};
+use automodel_registry::spec::Mixer;
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+/// How positions exchange information.
+#[derive(Module, Debug)]
+pub enum MixerModule {
+    /// Softmax attention.
+    Attention(Attention),
+}
+
+impl MixerModule {
+    /// A mixer without values; its rotary embedding is added to `ropes`.
+    pub(crate) fn new(spec: &Mixer, parameters: &Skeleton<'_>, ropes: &mut Ropes) -> Result<Self, ModelError> {
+        Ok(match spec {
+            Mixer::Attention(spec) => Self::Attention(Attention::new(spec, parameters, ropes)?),
+        })
+    }
+
+    /// An empty state.
+    pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
+        match self {
+            Self::Attention(attention) => attention.new_state(options),
+        }
+    }
+
+    /// `[batch, length, hidden_size]` to the same; the state then holds these tokens too. `layer` is for messages.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<3>,
+        layer: usize,
+        state: &mut MixerState,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor<3>, ModelError> {
+        match self {
+            Self::Attention(attention) => attention.forward(x, layer, state, pass),
+        }
+    }
+
+    /// Whether it has kernels on the device for [`Pass::Step`].
+    #[cfg(feature = "cube")]
+    pub(crate) fn supports_steps(&self, device: &burn::tensor::Device) -> bool {
+        match self {
+            Self::Attention(attention) => attention.supports_steps(device),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Layers as lists of branches off the residual stream.
+
+use super::{Declare, FeedForward, Mixer, NormSpec};
+use serde::Serialize;
+
+/// One layer: branches, each of which adds to the residual stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerSpec {
+    /// The branches, in the order in which they are added.
+    pub branches: Vec<Branch>,
+}
+
+/// `residual + scale * post(operation(pre(input)))`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Branch {
+    /// Name of the operation in the layer: `self_attn`.
+    pub name: &'static str,
+    /// What the branch reads.
+    pub input: BranchInput,
+    /// Norm on the input.
+    pub pre: Option<NamedNorm>,
+    /// What it computes.
+    pub operation: Operation,
+    /// Norm on the result.
+    pub post: Option<NamedNorm>,
+    /// Factor on the result (Granite).
+    pub scale: Option<f64>,
+}
+
+/// What a branch reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum BranchInput {
+    /// The residual stream with all earlier branches added.
+    Residual,
+    /// The residual stream as it came into the layer.
+    LayerInput,
+    /// The input of an earlier branch of this layer, by index, after that branch's `pre` norm.
+    SameAs(usize),
+}
+
+/// What a branch computes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(clippy::large_enum_variant, reason = "specifications are few and are not moved about")]
+pub enum Operation {
+    /// Positions exchange information.
+    Mix(Mixer),
+    /// Each position by itself.
+    Feed(FeedForward),
+}
+
+/// A norm over the residual stream with its name in the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct NamedNorm {
+    /// `input_layernorm`
+    pub name: &'static str,
+    /// Kind and epsilon.
+    pub norm: NormSpec,
+}
+
+/// Names of a layer's norms in Llama's and Gemma 2's spelling.
+const INPUT: &str = "input_layernorm";
+const POST_ATTENTION: &str = "post_attention_layernorm";
+const PRE_FEED_FORWARD: &str = "pre_feedforward_layernorm";
+const POST_FEED_FORWARD: &str = "post_feedforward_layernorm";
+
+impl LayerSpec {
+    /// `h = x + mixer(input_layernorm(x)); h + mlp(post_attention_layernorm(h))` (Llama).
+    pub fn pre(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
+        let mix = Branch::mix(mixer).with_pre(INPUT, norm);
+        Self { branches: vec![mix, Branch::feed(mlp).with_pre(POST_ATTENTION, norm)] }
+    }
+
+    /// `h = x + post_attention_layernorm(mixer(x)); h + post_feedforward_layernorm(mlp(h))` (OLMo 2).
+    pub fn post(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
+        let mix = Branch::mix(mixer).with_post(POST_ATTENTION, norm);
+        Self { branches: vec![mix, Branch::feed(mlp).with_post(POST_FEED_FORWARD, norm)] }
+    }
+
+    /// Norms before and after each branch: `input_layernorm`, `post_attention_layernorm`, `pre_feedforward_layernorm`,
+    /// `post_feedforward_layernorm` (Gemma 2).
+    pub fn sandwich(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
+        let mix = Branch::mix(mixer).with_pre(INPUT, norm).with_post(POST_ATTENTION, norm);
+        let feed = Branch::feed(mlp).with_pre(PRE_FEED_FORWARD, norm).with_post(POST_FEED_FORWARD, norm);
+        Self { branches: vec![mix, feed] }
+    }
+
+    /// `n = input_layernorm(x); x + mixer(n) + mlp(n)` (Phi, Cohere).
+    pub fn parallel_shared(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
+        let mix = Branch::mix(mixer).with_pre(INPUT, norm);
+        Self { branches: vec![mix, Branch { input: BranchInput::SameAs(0), ..Branch::feed(mlp) }] }
+    }
+
+    /// `x + mixer(input_layernorm(x)) + mlp(post_attention_layernorm(x))` (GPT-NeoX).
+    pub fn parallel_split(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
+        let mix = Branch::mix(mixer).with_pre(INPUT, norm);
+        let feed = Branch { input: BranchInput::LayerInput, ..Branch::feed(mlp) };
+        Self { branches: vec![mix, feed.with_pre(POST_ATTENTION, norm)] }
+    }
+
+    /// With a factor on every branch.
+    pub fn with_scale(mut self, scale: Option<f64>) -> Self {
+        self.branches.iter_mut().for_each(|branch| branch.scale = scale);
+        self
+    }
+
+    /// Its mixers.
+    pub fn mixers(&self) -> impl Iterator<Item = &Mixer> {
+        self.branches.iter().filter_map(|branch| match &branch.operation {
+            Operation::Mix(mixer) => Some(mixer),
+            Operation::Feed(_) => None,
+        })
+    }
+
+    /// What it computes at each position.
+    pub fn feed_forwards(&self) -> impl Iterator<Item = &FeedForward> {
+        self.branches.iter().filter_map(|branch| match &branch.operation {
+            Operation::Mix(_) => None,
+            Operation::Feed(feed) => Some(feed),
+        })
+    }
+
+    /// The norms on inputs and results of its branches, in order.
+    pub fn norms(&self) -> impl Iterator<Item = &NamedNorm> {
+        self.branches.iter().flat_map(|branch| branch.pre.iter().chain(&branch.post))
+    }
+
+    /// Declares its parameters: those of each operation, then the norms.
+    pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
+        for branch in &self.branches {
+            to.inside(branch.name, |to| match &branch.operation {
+                Operation::Mix(mixer) => mixer.declare(hidden_size, to),
+                Operation::Feed(feed) => feed.declare(hidden_size, to),
+            });
+        }
+        for NamedNorm { name, norm } in self.norms() {
+            norm.declare(name, &[hidden_size], to);
+        }
+    }
+}
+
+impl Branch {
+    /// `residual + mixer(residual)`, named `self_attn`.
+    pub fn mix(mixer: Mixer) -> Self {
+        Self::new("self_attn", Operation::Mix(mixer))
+    }
+
+    /// `residual + feed(residual)`, named `mlp`.
+    pub fn feed(feed: FeedForward) -> Self {
+        Self::new("mlp", Operation::Feed(feed))
+    }
+
+    /// `residual + operation(residual)`, named `name`.
+    pub fn new(name: &'static str, operation: Operation) -> Self {
+        Self { name, input: BranchInput::Residual, pre: None, operation, post: None, scale: None }
+    }
+
+    /// With a norm on the input.
+    pub fn with_pre(self, name: &'static str, norm: NormSpec) -> Self {
+        Self { pre: Some(NamedNorm { name, norm }), ..self }
+    }
+
+    /// With a norm on the result.
+    pub fn with_post(self, name: &'static str, norm: NormSpec) -> Self {
+        Self { post: Some(NamedNorm { name, norm }), ..self }
+    }
+}

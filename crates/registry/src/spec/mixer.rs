@@ -1,0 +1,91 @@
+//! How positions exchange information, and what that keeps of a sequence.
+
+use super::{AttentionMask, AttentionSpec, Declare};
+use serde::Serialize;
+
+/// How positions exchange information.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Mixer {
+    /// Softmax attention.
+    Attention(AttentionSpec),
+}
+
+/// What a mixer keeps of one sequence between passes, counted in activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CacheSpec {
+    /// Elements for each position that is kept: keys and values.
+    pub per_position: usize,
+    /// Only so many of the last positions are kept; `None` keeps all.
+    pub window: Option<usize>,
+    /// Elements that are kept whatever the length of the sequence.
+    pub fixed: usize,
+}
+
+/// Positions by which a rolling buffer exceeds its window at least, see `LayerCache::rolling` of automodel-attention.
+const LEAST_SLACK: usize = 16;
+
+impl Mixer {
+    /// The attention, if it is one.
+    pub fn attention(&self) -> Option<&AttentionSpec> {
+        match self {
+            Self::Attention(attention) => Some(attention),
+        }
+    }
+
+    /// Declares its parameters.
+    pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
+        match self {
+            Self::Attention(attention) => attention.declare(hidden_size, to),
+        }
+    }
+
+    /// What it keeps of a sequence.
+    pub fn cache(&self) -> CacheSpec {
+        match self {
+            Self::Attention(attention) => CacheSpec {
+                per_position: attention.num_key_value_heads.saturating_mul(attention.head_dim).saturating_mul(2),
+                window: match attention.mask {
+                    AttentionMask::Sliding { window } => Some(window),
+                    AttentionMask::Full | AttentionMask::Chunked { .. } => None,
+                },
+                fixed: 0,
+            },
+        }
+    }
+}
+
+impl CacheSpec {
+    /// Elements that a sequence of `positions` takes, in buffers made for that many. Where a window bounds them, a quarter of it
+    /// comes on top, so that old positions are moved once in many steps.
+    pub fn elements(&self, positions: usize) -> u64 {
+        let kept = match self.window {
+            Some(window) if positions > window => {
+                let past = window.saturating_sub(1);
+                past.saturating_add((past / 4).max(LEAST_SLACK))
+            }
+            _ => positions,
+        };
+        (self.per_position as u64).saturating_mul(kept as u64).saturating_add(self.fixed as u64)
+    }
+
+    /// Elements that each further position takes in the long run.
+    pub fn elements_per_token(&self) -> u64 {
+        if self.window.is_some() { 0 } else { self.per_position as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_bound_what_is_kept() {
+        let cache = CacheSpec { per_position: 8, window: Some(100), fixed: 0 };
+        assert_eq!((cache.elements(100), cache.elements(101), cache.elements(usize::MAX)), (800, 8 * 123, 8 * 123));
+        assert_eq!(cache.elements_per_token(), 0);
+        let all = CacheSpec { window: None, ..cache };
+        assert_eq!((all.elements(101), all.elements_per_token()), (808, 8));
+        let state = CacheSpec { fixed: 7, ..CacheSpec::default() };
+        assert_eq!((state.elements(1), state.elements(1 << 20), state.elements_per_token()), (7, 7, 0));
+    }
+}
