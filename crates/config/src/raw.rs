@@ -233,6 +233,15 @@ impl<'a> Wrapper<'a> {
         Self { key, model_type: values.get("model_type").and_then(Value::as_str), values }
     }
 
+    /// The configs of its parts, the text model's too, with their keys: objects called `text_config`, `vision_config` and so on.
+    pub fn parts(&self) -> impl Iterator<Item = (&'a str, &'a Map<String, Value>)> {
+        const NO_PARTS: [&str; 3] = ["quantization_config", "compression_config", "generation_config"];
+        let key = self.key;
+        let is_part = move |name: &str| name == key || (name.ends_with("_config") && !NO_PARTS.contains(&name));
+        let objects = self.values.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_object()?)));
+        objects.filter(move |(name, _)| is_part(name))
+    }
+
     /// Its value at a dotted key, unless that is null.
     pub fn get(&self, dotted: &str) -> Option<&'a Value> {
         merge::get(self.values, dotted).filter(|value| !value.is_null())

@@ -79,3 +79,54 @@ impl Encoder for BackboneEncoder {
         self.model.forward(batch, &mut self.model.new_cache(&options))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CausalLm, Decoder, LogitsFor, initialize_random};
+    use automodel_attention::SdpaBackend;
+    use automodel_config::{Overrides, RawConfig};
+    use automodel_registry::{Registry, ResolveOptions};
+    use burn::tensor::FloatDType;
+
+    fn spec() -> ModelSpec {
+        let raw = RawConfig::from_str(
+            r#"{"model_type": "gemma2", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
+                "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 3}"#,
+        );
+        let registry = Registry::builtin();
+        let options = ResolveOptions::default();
+        let (config, resolution) = registry.resolve_config(&raw.unwrap(), &Overrides::new(), &options).unwrap();
+        registry.lower(&config, &resolution).unwrap().spec.unwrap()
+    }
+
+    #[test]
+    fn hidden_states_are_those_of_the_decoder() {
+        let (device, options) = (Device::flex(), ModelOptions::new(SdpaBackend::EfficientAttention));
+        let causal = spec();
+        let mut decoder = Decoder::new(&causal, options, &device).unwrap();
+        let embed = ModelSpec { task: Task::Embed, ..causal.clone() };
+        let mut encoder = BackboneEncoder::new(&embed, options, &device).unwrap();
+        // The same path and seed give the same values.
+        initialize_random(&mut decoder, 7, 0.3, FloatDType::F32, 1.0, &[]).unwrap();
+        initialize_random(&mut encoder, 7, 0.3, FloatDType::F32, 1.0, &[]).unwrap();
+
+        let batch = TokenBatch::new(&[vec![1, 2, 3, 4, 5], vec![9, 8]], encoder.vocab_size()).unwrap();
+        let hidden = encoder.encode(&batch).unwrap();
+        assert_eq!(hidden.dims(), [2, 5, encoder.hidden_size()]);
+        let mut cache = decoder.new_cache(&CacheOptions { batch_size: 2, capacity: None });
+        let logits = decoder.forward(&batch, LogitsFor::All, &mut cache).unwrap();
+        assert_eq!(decoder.logits(hidden).into_data(), logits.into_data());
+    }
+
+    #[test]
+    fn each_module_takes_its_own_task() {
+        let (device, options) = (Device::flex(), ModelOptions::new(SdpaBackend::Math));
+        let causal = spec();
+        let embed = ModelSpec { task: Task::Embed, ..causal.clone() };
+        let refused = BackboneEncoder::new(&causal, options, &device).unwrap_err().to_string();
+        assert!(refused.contains("the next token"), "{refused}");
+        let refused = Decoder::new(&embed, options, &device).unwrap_err().to_string();
+        assert!(refused.contains("no output head"), "{refused}");
+    }
+}

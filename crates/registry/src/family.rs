@@ -1,7 +1,7 @@
 //! A family: how the configs of one model type become specifications.
 
-use crate::{RegistryError, spec::ModelSpec, weights::Layout};
-use automodel_config::{ClassDefaults, ResolvedConfig};
+use crate::{FamilyConfig, RegistryError, spec::ModelSpec, weights::Layout};
+use automodel_config::ClassDefaults;
 
 /// How the configs of one `model_type` become specifications. Plain data: users declare their own as statics.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub struct Family {
     pub defaults: &'static ClassDefaults,
     /// From config to mathematics. Everything that the mathematics depends on is read through the config, so that keys
     /// that nobody read can be named.
-    pub lower: fn(&ResolvedConfig) -> Result<ModelSpec, RegistryError>,
+    pub lower: fn(&FamilyConfig<'_>) -> Result<ModelSpec, RegistryError>,
     /// Keys that its configs carry and that the family's code in transformers does not read, although other families do.
     pub ignored_keys: &'static [&'static str],
     /// How checkpoints name and pack the parameters.

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod composite;
 mod custom;
 mod error;
 mod families;
 mod family;
+mod family_config;
 mod lineage;
 mod nearest;
 mod options;
@@ -15,9 +17,11 @@ pub mod template;
 pub mod weights;
 mod wrapper;
 
+pub use composite::{Composite, CompositePart};
 pub use custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation, SupportsConfig};
 pub use error::RegistryError;
 pub use family::Family;
+pub use family_config::FamilyConfig;
 pub use options::{SplitOptions, split_options};
 pub use registry::{Lowered, MOST_PARAMETERS, Registration, Registry};
 pub use resolution::{Considered, Implementation, Resolution, ResolveOptions};

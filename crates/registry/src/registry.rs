@@ -2,7 +2,9 @@
 
 use crate::custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation};
 use crate::resolution::{Considered, Implementation, Resolution, ResolveOptions};
-use crate::{Family, RegistryError, families, lineage, spec::ModelSpec, weights::WeightMap, wrapper};
+use crate::{
+    Composite, Family, FamilyConfig, RegistryError, families, lineage, spec::ModelSpec, weights::WeightMap, wrapper,
+};
 use automodel_config::{ClassDefaults, Overrides, RawConfig, ResolvedConfig};
 use std::collections::BTreeMap;
 
@@ -55,6 +57,8 @@ pub struct Lowered {
     pub spec: Option<ModelSpec>,
     /// Where the checkpoint keeps the parameters.
     pub weights: WeightMap,
+    /// The larger model that the text model is a part of.
+    pub composite: Option<Composite>,
 }
 
 impl Registry {
@@ -226,7 +230,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::UnsupportedArchitecture`] if neither serves it.
     pub fn resolve(&self, config: &ResolvedConfig, options: &ResolveOptions) -> Result<Resolution, RegistryError> {
-        let model_type = effective_model_type(config.model_type(), config.peek("layer_types"));
+        let model_type = families::effective_model_type(config.model_type(), config.peek("layer_types"));
         let mut considered = Vec::new();
         for candidate in self.custom_implementations().filter(|known| serves(known, config)) {
             match self.judge(candidate, config, options) {
@@ -318,20 +322,24 @@ impl Registry {
                     implementation: name.clone(),
                     reason: "it is not in this registry".to_owned(),
                 })?;
-                Ok(Lowered { spec: None, weights: (implementation.weight_map)(config)? })
+                let weights = (implementation.weight_map)(config)?;
+                Ok(Lowered { spec: None, weights, composite: Composite::of(config) })
             }
             Implementation::Generic { family } => {
                 let family = self
                     .families
                     .get(family)
                     .ok_or_else(|| self.unsupported(config.model_type(), config.architectures().to_vec()))?;
-                let spec = (family.lower)(config)?;
+                let spec = (family.lower)(&FamilyConfig::new(config))?;
                 family.ignored_keys.iter().for_each(|key| config.mark_read(key));
                 check_count(config, family.layout.piece_count(&spec), tensors)?;
                 wrapper::check(config, &spec)?;
                 let mut weights = family.layout.weight_map(&spec);
-                weights.prefixes.splice(0..0, wrapper::prefix(config));
-                Ok(Lowered { spec: Some(spec), weights })
+                let composite = Composite::of(config);
+                let renamings = composite.iter().flat_map(Composite::renamings);
+                let own: Vec<_> = renamings.filter(|renaming| !weights.prefixes.contains(renaming)).collect();
+                weights.prefixes.splice(0..0, own);
+                Ok(Lowered { spec: Some(spec), weights, composite })
             }
         }
     }
@@ -380,11 +388,5 @@ fn model_type_of(raw: &RawConfig) -> Result<&str, RegistryError> {
     let model_type = raw.model_type();
     let model_type = model_type
         .map_err(|source| RegistryError::Config { model_type: "(missing)".to_owned(), source: Box::new(source) })?;
-    Ok(effective_model_type(model_type, raw.get("layer_types")))
-}
-
-/// transformers reads a Mistral config with layer types as Ministral (configuration_auto.py).
-fn effective_model_type<'a>(model_type: &'a str, layer_types: Option<&serde_json::Value>) -> &'a str {
-    let has_layer_types = layer_types.is_some_and(|value| !value.is_null());
-    if model_type == "mistral" && has_layer_types { "ministral" } else { model_type }
+    Ok(families::effective_model_type(model_type, raw.get("layer_types")))
 }

@@ -1,9 +1,8 @@
 //! Rotary embeddings: from what the config says to specifications.
 
-use crate::RegistryError;
 use crate::spec::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
-use crate::template::InConfig;
-use automodel_config::{ResolvedConfig, RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+use crate::{FamilyConfig, RegistryError};
+use automodel_config::{RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
 use std::collections::BTreeMap;
 
 /// The rotary embeddings of a model, by layer type or one for all.
@@ -38,7 +37,7 @@ impl RopeByLayerType {
     /// # Errors
     /// Parameters that are missing or make no sense.
     pub fn read(
-        config: &ResolvedConfig,
+        config: &FamilyConfig<'_>,
         defaults: RopeDefaults,
         head_dim: usize,
         pairing: RopePairing,
@@ -52,7 +51,7 @@ impl RopeByLayerType {
     /// # Errors
     /// Parameters that are missing or make no sense.
     pub fn read_with(
-        config: &ResolvedConfig,
+        config: &FamilyConfig<'_>,
         options: &RopeOptions,
         head_dim: usize,
         pairing: RopePairing,
@@ -61,14 +60,14 @@ impl RopeByLayerType {
     }
 
     fn read_rotation(
-        config: &ResolvedConfig,
+        config: &FamilyConfig<'_>,
         options: &RopeOptions,
         head_dim: usize,
         pairing: RopePairing,
         rotation: Rotation,
     ) -> Result<Self, RegistryError> {
         let spec = |parameters: RopeParameters| rope_spec(config, &parameters, head_dim, pairing, rotation);
-        let ropes = match config.rope_parameters_with(options).in_config(config)? {
+        let ropes = match config.rope_parameters_with(options)? {
             RopeConfig::Uniform(parameters) => Ropes::Uniform(spec(parameters)?),
             RopeConfig::PerLayerType(by_type) => Ropes::PerLayerType(
                 by_type
@@ -86,7 +85,7 @@ impl RopeByLayerType {
     /// # Errors
     /// Parameters that are missing or make no sense.
     pub fn full_and_sliding(
-        config: &ResolvedConfig,
+        config: &FamilyConfig<'_>,
         thetas: &LayerTypeThetas,
         head_dim: usize,
     ) -> Result<Self, RegistryError> {
@@ -98,7 +97,7 @@ impl RopeByLayerType {
             layer("full_attention", thetas.full, Some("rope_theta"), true),
             layer("sliding_attention", thetas.sliding, thetas.sliding_key, false),
         ];
-        let by_type = config.rope_parameters_by_layer_type(&layers, &RopeOptions::default()).in_config(config)?;
+        let by_type = config.rope_parameters_by_layer_type(&layers, &RopeOptions::default())?;
         let ropes = by_type
             .into_iter()
             .map(|(layer_type, parameters)| {
@@ -155,7 +154,7 @@ enum Rotation {
 }
 
 fn rope_spec(
-    config: &ResolvedConfig,
+    config: &FamilyConfig<'_>,
     parameters: &RopeParameters,
     head_dim: usize,
     pairing: RopePairing,
@@ -228,7 +227,7 @@ fn rope_spec(
 /// Scaled frequencies follow `partial_rotary_factor` in every family, so that transformers cannot run one that then rotates
 /// whole heads.
 fn check_whole_rotation(
-    config: &ResolvedConfig,
+    config: &FamilyConfig<'_>,
     parameters: &RopeParameters,
     is_whole: bool,
 ) -> Result<(), RegistryError> {

@@ -1,9 +1,9 @@
 //! The common ground of decoder families: Llama's mathematics read from a config, from which families deviate.
 
-use crate::RegistryError;
 use crate::rope::RopeByLayerType;
 use crate::spec::*;
-use automodel_config::{ConfigError, ResolvedConfig, RopeDefaults};
+use crate::{FamilyConfig, RegistryError};
+use automodel_config::RopeDefaults;
 
 /// Names under which a family's config keeps common values.
 #[derive(Clone, Copy, Debug)]
@@ -65,41 +65,38 @@ impl Template {
     ///
     /// # Errors
     /// A value that is missing, of the wrong kind, absurd, or contradicts another.
-    pub fn read(config: &ResolvedConfig, keys: &Keys) -> Result<Self, RegistryError> {
+    pub fn read(config: &FamilyConfig<'_>, keys: &Keys) -> Result<Self, RegistryError> {
         let model_type = config.model_type().to_owned();
-        let at = |source| RegistryError::Config { model_type: model_type.clone(), source: Box::new(source) };
-        let hidden_size = config.usize("hidden_size").map_err(at)?;
-        let heads = config.usize("num_attention_heads").map_err(at)?;
-        let given = |key: Option<&str>| key.map_or(Ok(None), |key| config.usize_or_null(key)).map_err(at);
+        let hidden_size = config.usize("hidden_size")?;
+        let heads = config.usize("num_attention_heads")?;
+        let given = |key: Option<&str>| key.map_or(Ok(None), |key| config.usize_or_null(key));
         let key_value_heads = given(keys.num_key_value_heads)?.unwrap_or(heads);
         let head_dim = given(keys.head_dim)?;
         let head_dim = match head_dim {
             Some(head_dim) => head_dim,
             None if hidden_size % heads == 0 => hidden_size / heads,
             None => {
-                let problem = format!(
+                return Err(config.inconsistent(format!(
                     "hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}: correct one of them, \
                      or give head_dim"
-                );
-                return Err(RegistryError::InconsistentConfig { model_type, problem });
+                )));
             }
         };
         let activation = activation(config, keys.activation)?;
-        let mlp =
-            MlpSpec { intermediate_size: config.usize(keys.intermediate_size).map_err(at)?, activation, bias: false };
+        let mlp = MlpSpec { intermediate_size: config.usize(keys.intermediate_size)?, activation, bias: false };
         Ok(Self {
-            num_hidden_layers: config.usize("num_hidden_layers").map_err(at)?,
-            vocab_size: config.usize("vocab_size").map_err(at)?,
+            num_hidden_layers: config.usize("num_hidden_layers")?,
+            vocab_size: config.usize("vocab_size")?,
             hidden_size,
-            max_position_embeddings: config.usize_or_null("max_position_embeddings").map_err(at)?,
+            max_position_embeddings: config.usize_or_null("max_position_embeddings")?,
             embedding: EmbeddingSpec { scale: None, learned_positions: None },
             head: HeadSpec {
-                tied: config.bool("tie_word_embeddings").map_err(at)?,
+                tied: config.bool("tie_word_embeddings")?,
                 bias: false,
                 logit_scale: None,
                 logit_softcap: None,
             },
-            norm: NormSpec { kind: NormKind::Rms, eps: config.f64(keys.norm_eps).map_err(at)? },
+            norm: NormSpec { kind: NormKind::Rms, eps: config.f64(keys.norm_eps)? },
             layer: LayerSpec::pre,
             attention: AttentionSpec {
                 num_attention_heads: heads,
@@ -125,7 +122,7 @@ impl Template {
     ///
     /// # Errors
     /// As [`read`](Self::read), and rope parameters that make no sense.
-    pub fn llama(config: &ResolvedConfig) -> Result<Self, RegistryError> {
+    pub fn llama(config: &FamilyConfig<'_>) -> Result<Self, RegistryError> {
         Self::read(config, &Keys::LLAMA)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)
     }
 
@@ -135,7 +132,7 @@ impl Template {
     /// Rope parameters that make no sense, or that differ by layer type.
     pub fn with_rope(
         mut self,
-        config: &ResolvedConfig,
+        config: &FamilyConfig<'_>,
         defaults: RopeDefaults,
         pairing: RopePairing,
     ) -> Result<Self, RegistryError> {
@@ -246,8 +243,8 @@ fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryErro
 ///
 /// # Errors
 /// A name that is not supported.
-pub fn activation(config: &ResolvedConfig, key: &str) -> Result<Activation, RegistryError> {
-    let name = config.str(key).in_config(config)?;
+pub fn activation(config: &FamilyConfig<'_>, key: &str) -> Result<Activation, RegistryError> {
+    let name = config.str(key)?;
     Ok(match name {
         "silu" | "swish" => Activation::Silu,
         "gelu" | "gelu_python" => Activation::Gelu,
@@ -256,12 +253,8 @@ pub fn activation(config: &ResolvedConfig, key: &str) -> Result<Activation, Regi
         "relu" => Activation::Relu,
         "relu2" => Activation::Relu2,
         _ => {
-            return Err(RegistryError::UnsupportedSetting {
-                model_type: config.model_type().to_owned(),
-                key: key.to_owned(),
-                value: format!("\"{name}\""),
-                reason: "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu and relu2".to_owned(),
-            });
+            let reason = "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu and relu2";
+            return Err(config.unsupported(key, reason));
         }
     })
 }
@@ -271,7 +264,7 @@ pub fn activation(config: &ResolvedConfig, key: &str) -> Result<Activation, Regi
 /// # Errors
 /// An unknown layer type, or a sliding layer without a window.
 pub fn mask_of(
-    config: &ResolvedConfig,
+    config: &FamilyConfig<'_>,
     layer_type: &str,
     window: Option<usize>,
 ) -> Result<AttentionMask, RegistryError> {
@@ -296,29 +289,11 @@ pub fn mask_of(
 /// # Errors
 /// Fewer types than layers.
 pub fn layer_types(
-    config: &ResolvedConfig,
+    config: &FamilyConfig<'_>,
     layers: usize,
     otherwise: impl FnMut(usize) -> &'static str,
 ) -> Result<Vec<String>, RegistryError> {
     check_layer_count(config.model_type(), layers)?;
-    let given = config.layer_types(layers).in_config(config)?;
+    let given = config.layer_types(layers)?;
     Ok(given.unwrap_or_else(|| (0..layers).map(otherwise).map(str::to_owned).collect()))
-}
-
-/// Adds the config's model type to errors.
-pub trait InConfig<T> {
-    /// Adds the config's model type.
-    ///
-    /// # Errors
-    /// The error that it adds to.
-    fn in_config(self, config: &ResolvedConfig) -> Result<T, RegistryError>;
-}
-
-impl<T> InConfig<T> for Result<T, ConfigError> {
-    fn in_config(self, config: &ResolvedConfig) -> Result<T, RegistryError> {
-        self.map_err(|source| RegistryError::Config {
-            model_type: config.model_type().to_owned(),
-            source: Box::new(source),
-        })
-    }
 }

@@ -181,10 +181,9 @@ fn own_tie(wrapper: Wrapper<'_>) -> Option<bool> {
     wrapper.get(TIE).and_then(Value::as_bool)
 }
 
-/// Where checkpoints of the config's wrapper keep the text model, besides the names that every wrapper may use.
-pub(crate) fn prefix(config: &ResolvedConfig) -> Option<(String, String)> {
-    let prefix = rule_of(config.wrapper()?.model_type?)?.prefix?;
-    Some(("model.".to_owned(), prefix.to_owned()))
+/// Where checkpoints of a wrapper keep the text model, besides the names that every wrapper may use.
+pub(crate) fn prefix(wrapper: &str) -> Option<&'static str> {
+    rule_of(wrapper)?.prefix
 }
 
 fn rule_of(model_type: &str) -> Option<&'static Rule> {

@@ -1,6 +1,8 @@
 //! One layer: branches off the residual stream.
 
 mod module;
+#[cfg(test)]
+mod tests;
 
 use crate::mixer::Ropes;
 use crate::pass::Pass;

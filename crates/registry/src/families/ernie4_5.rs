@@ -29,10 +29,10 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 500_000.0, ..RopeDefaults::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
-    let bias = config.bool("use_bias").in_config(config)?;
+    let bias = config.bool("use_bias")?;
     template.attention.bias = AttentionBias::qkv_o(bias, bias);
     template.with_mlp_bias(config, "use_bias")?.build_uniform()
 }

@@ -31,10 +31,10 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);
     template.layer = LayerSpec::post;
-    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let window = config.usize_or_null("sliding_window")?;
     let pattern = SlidingPattern::read(config, window.is_some())?;
     let types = layer_types(config, template.num_hidden_layers, |index| pattern.layer_type(index))?;
     template.build(|index, layer| {
@@ -55,7 +55,7 @@ enum SlidingPattern {
 }
 
 impl SlidingPattern {
-    fn read(config: &ResolvedConfig, windowed: bool) -> Result<Self, RegistryError> {
+    fn read(config: &FamilyConfig<'_>, windowed: bool) -> Result<Self, RegistryError> {
         let value = config.value("sliding_window_pattern");
         let word = value.as_ref().and_then(|value| value.as_str()).map(|word| word.as_bytes().to_vec());
         Ok(match word {
@@ -63,7 +63,7 @@ impl SlidingPattern {
             Some(word) if !word.is_empty() && word.iter().all(|letter| b"LG".contains(letter)) => Self::Word(word),
             Some(_) => {
                 let reason = "a word of L (window) and G (no window), or a number, is expected";
-                return Err(unsupported(config, "sliding_window_pattern", reason));
+                return Err(config.unsupported("sliding_window_pattern", reason));
             }
             None => Self::EveryNth(sliding_window_pattern(config, 4)?),
         })

@@ -39,10 +39,10 @@ const LAYOUT: Layout = Layout {
     ..Layout::LLAMA
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { partial_rotary_factor: 0.5, ..RopeDefaults::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
     template.layer = LayerSpec::sandwich;
-    template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias").in_config(config)?, false);
+    template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias")?, false);
     template.build_uniform()
 }

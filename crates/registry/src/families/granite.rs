@@ -33,13 +33,12 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
-    template.attention.scale = config.f64("attention_multiplier").in_config(config)?;
-    template.embedding.scale = Some(config.f64("embedding_multiplier").in_config(config)?);
-    template.residual_scale = Some(config.f64("residual_multiplier").in_config(config)?);
-    template.head.logit_scale = Some(1.0 / config.f64("logits_scaling").in_config(config)?);
+    template.attention.bias = attention_bias(config)?;
+    template.attention.scale = config.f64("attention_multiplier")?;
+    template.embedding.scale = Some(config.f64("embedding_multiplier")?);
+    template.residual_scale = Some(config.f64("residual_multiplier")?);
+    template.head.logit_scale = Some(1.0 / config.f64("logits_scaling")?);
     template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
 }

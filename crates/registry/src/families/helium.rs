@@ -30,10 +30,10 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 100_000.0, ..RopeDefaults::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::Interleaved)?;
     template.norm.kind = NormKind::RmsProductInFloat32;
-    template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias").in_config(config)?, false);
+    template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias")?, false);
     template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
 }

@@ -41,9 +41,8 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.attention.bias = attention_bias(config)?;
     template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
 }

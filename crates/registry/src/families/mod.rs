@@ -1,31 +1,20 @@
-//! The built-in families, one file each. Adding one: write its file, list it here, add a fixture.
+//! The built-in families, one file for each model type; those that share code are a folder, a lineage. Adding one: write its
+//! file, list it in [`BUILTIN`], add a fixture.
 
 mod cohere;
-mod cohere2;
 mod common;
 mod ernie4_5;
 mod exaone4;
 mod gemma;
-mod gemma2;
-mod gemma3_text;
 mod glm4;
-mod gpt2;
-mod gpt_neox;
+mod gpt;
 mod granite;
 mod helium;
 mod llama;
-mod ministral;
 mod mistral;
-mod mixtral;
-mod olmo2;
-mod olmo3;
-mod olmoe;
+mod olmo;
 mod phi;
-mod phi3;
-mod qwen2;
-mod qwen2_moe;
-mod qwen3;
-mod qwen3_moe;
+mod qwen;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
@@ -34,34 +23,35 @@ mod starcoder2;
 mod tests;
 
 use crate::Family;
+pub(crate) use mistral::effective_model_type;
 
 /// Every built-in family, by model type.
 pub static BUILTIN: &[&Family] = &[
-    &cohere::FAMILY,
-    &cohere2::FAMILY,
+    &cohere::cohere::FAMILY,
+    &cohere::cohere2::FAMILY,
     &ernie4_5::FAMILY,
     &exaone4::FAMILY,
-    &gemma::FAMILY,
-    &gemma2::FAMILY,
-    &gemma3_text::FAMILY,
+    &gemma::gemma::FAMILY,
+    &gemma::gemma2::FAMILY,
+    &gemma::gemma3_text::FAMILY,
     &glm4::FAMILY,
-    &gpt2::FAMILY,
-    &gpt_neox::FAMILY,
+    &gpt::gpt2::FAMILY,
+    &gpt::gpt_neox::FAMILY,
     &granite::FAMILY,
     &helium::FAMILY,
     &llama::FAMILY,
-    &ministral::FAMILY,
-    &mistral::FAMILY,
-    &mixtral::FAMILY,
-    &olmo2::FAMILY,
-    &olmo3::FAMILY,
-    &olmoe::FAMILY,
-    &phi::FAMILY,
-    &phi3::FAMILY,
-    &qwen2::FAMILY,
-    &qwen2_moe::FAMILY,
-    &qwen3::FAMILY,
-    &qwen3_moe::FAMILY,
+    &mistral::ministral::FAMILY,
+    &mistral::mistral::FAMILY,
+    &mistral::mixtral::FAMILY,
+    &olmo::olmo2::FAMILY,
+    &olmo::olmo3::FAMILY,
+    &olmo::olmoe::FAMILY,
+    &phi::phi::FAMILY,
+    &phi::phi3::FAMILY,
+    &qwen::qwen2::FAMILY,
+    &qwen::qwen2_moe::FAMILY,
+    &qwen::qwen3::FAMILY,
+    &qwen::qwen3_moe::FAMILY,
     &seed_oss::FAMILY,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
@@ -73,9 +63,9 @@ mod prelude {
     pub(super) use super::common::*;
     pub(super) use crate::rope::{LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
-    pub(super) use crate::template::{InConfig, Keys, Template, layer_types, mask_of};
+    pub(super) use crate::template::{Keys, Template, layer_types, mask_of};
     pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};
-    pub(super) use crate::{Family, RegistryError};
+    pub(super) use crate::{Family, FamilyConfig, RegistryError};
     pub(super) use automodel_config::DefaultValue::*;
-    pub(super) use automodel_config::{ClassDefaults, ResolvedConfig, RopeDefaults, RopeOptions};
+    pub(super) use automodel_config::{ClassDefaults, RopeDefaults, RopeOptions};
 }

@@ -31,10 +31,10 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;
-    let qkv = config.bool("attention_bias").in_config(config)?;
-    let out = config.bool("attention_out_bias").in_config(config)?;
+    let qkv = config.bool("attention_bias")?;
+    let out = config.bool("attention_out_bias")?;
     template.attention.bias = AttentionBias::qkv_o(qkv, out);
     template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
 }

@@ -34,27 +34,26 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 2_000_000.0, ..RopeDefaults::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.attention.bias = attention_bias(config)?;
     template = template.with_mlp_bias(config, "mlp_bias")?;
     let layers = template.num_hidden_layers;
-    let interval = config.usize("no_rope_layer_interval").in_config(config)?;
-    let rotates = config.list_usize_or_null("no_rope_layers").in_config(config)?;
+    let interval = config.usize("no_rope_layer_interval")?;
+    let rotates = config.list_usize_or_null("no_rope_layers")?;
     let rotates: Vec<bool> = match rotates {
         Some(list) if list.len() >= layers => list.iter().map(|&flag| flag != 0).collect(),
         Some(list) => {
-            return Err(inconsistent(
-                config,
-                format!("no_rope_layers has {} entries for {layers} layers: give one for each", list.len()),
-            ));
+            return Err(config.inconsistent(format!(
+                "no_rope_layers has {} entries for {layers} layers: give one for each",
+                list.len()
+            )));
         }
         None => (0..layers).map(|index| (index + 1) % interval != 0).collect(),
     };
-    let windowed = config.bool("use_sliding_window").in_config(config)?;
-    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let windowed = config.bool("use_sliding_window")?;
+    let window = config.usize_or_null("sliding_window")?;
     // `use_sliding_window` decides which layers get a window where the file does not; a layer that `layer_types` calls
     // sliding has one in any case, because the mask follows the type alone (transformers, modeling_smollm3.py).
     let default_type = |index: usize| {

@@ -40,19 +40,19 @@ const LAYOUT: Layout = Layout {
     ..Layout::LLAMA
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "layer_norm_eps", head_dim: None, ..Keys::LLAMA };
     let defaults = RopeDefaults { partial_rotary_factor: 0.25, ..RopeDefaults::default() };
     let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
     template.norm.kind = NormKind::LayerNorm { bias: true };
-    if config.bool("use_parallel_residual").in_config(config)? {
+    if config.bool("use_parallel_residual")? {
         template.layer = LayerSpec::parallel_shared;
     }
     // Left from the training code, under names that the class does not read.
-    must_agree(config, "num_heads", template.attention.num_attention_heads, "num_attention_heads")?;
-    must_agree(config, "rotary_scaling_factor", 1, "rope_parameters without scaling")?;
-    template.attention.bias = AttentionBias::qkv_o(config.bool("use_qkv_bias").in_config(config)?, false);
-    if config.bool("qk_layernorm").in_config(config)? {
+    config.must_agree("num_heads", template.attention.num_attention_heads, "num_attention_heads")?;
+    config.must_agree("rotary_scaling_factor", 1, "rope_parameters without scaling")?;
+    template.attention.bias = AttentionBias::qkv_o(config.bool("use_qkv_bias")?, false);
+    if config.bool("qk_layernorm")? {
         let norm = NormSpec { kind: NormKind::LayerNorm { bias: false }, eps: template.norm.eps };
         let extent = QkNormExtent::HeadOwnWeight;
         template.attention.qk_norm = Some(QkNorm { norm, extent, after_rope: false });

@@ -44,11 +44,11 @@ const LAYOUT: Layout = Layout {
     ..Layout::LLAMA
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "norm_epsilon", ..Keys::LLAMA };
     let mut template =
         Template::read(config, &keys)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?;
-    let bias = config.bool("use_bias").in_config(config)?;
+    let bias = config.bool("use_bias")?;
     template.norm.kind = NormKind::LayerNorm { bias: true };
     template.attention.bias = AttentionBias::qkv_o(bias, bias);
     template.attention.mask = uniform_window(config)?;

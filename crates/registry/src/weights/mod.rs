@@ -5,6 +5,8 @@ mod layout;
 mod map;
 mod piece;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 pub use crate::spec::ParameterRole;
 pub use experts::StackedExperts;

@@ -166,9 +166,9 @@ impl Rule {
 }
 
 fn rename<'a>(mut located: Located<'a>, from: &str, to: &str) -> Located<'a> {
-    let replaced = |name: &String| name.replacen(from, to, 1);
-    located.name = replaced(&located.name);
-    located.split = located.split.map(|names| names.iter().map(replaced).collect());
+    for name in located.split.iter_mut().flatten().chain([&mut located.name]) {
+        *name = name.replacen(from, to, 1);
+    }
     located
 }
 

@@ -1,6 +1,6 @@
 //! GPT-NeoX and Pythia: parallel branches with a norm each, partial rotation, fused projections by head.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "gpt_neox",
@@ -55,16 +55,15 @@ const ROPE: RopeOptions = RopeOptions {
     partial_rotary_factor_key: "rotary_pct",
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "layer_norm_eps", num_key_value_heads: None, head_dim: None, ..Keys::LLAMA };
     let mut template = Template::read(config, &keys)?;
     let rope = RopeByLayerType::read_with(config, &ROPE, template.attention.head_dim, RopePairing::HalfSplit)?;
     template.attention.rope = Some(rope.uniform()?.clone());
     template.norm.kind = NormKind::LayerNorm { bias: true };
-    if config.bool("use_parallel_residual").in_config(config)? {
+    if config.bool("use_parallel_residual")? {
         template.layer = LayerSpec::parallel_split;
     }
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.attention.bias = attention_bias(config)?;
     template.with_plain_mlp(true).build_uniform()
 }

@@ -1,6 +1,6 @@
 //! Ministral: Mistral with a mask per layer.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "ministral",
@@ -30,9 +30,9 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let template = Template::llama(config)?;
-    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let window = config.usize_or_null("sliding_window")?;
     let default = if window.is_some() { "sliding_attention" } else { "full_attention" };
     let types = layer_types(config, template.num_hidden_layers, |_| default)?;
     template.build(|index, layer| {

@@ -1,6 +1,6 @@
 //! Gemma 3, the text model: Gemma 2 with norms on heads, five windowed layers to one full, and rope by layer type.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "gemma3_text",
@@ -35,12 +35,12 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
-    refuse_bidirectional(config)?;
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
+    super::refuse_bidirectional(config)?;
     let mut template = Template::gemma2(config)?.with_qk_norm(QkNormExtent::Head);
     // The class has `attn_logit_softcapping`, but the attention does not use it (transformers, modeling_gemma3.py).
     template.attention.softcap = None;
-    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let window = config.usize_or_null("sliding_window")?;
     let pattern = sliding_window_pattern(config, 6)?;
     let every_nth =
         |index: usize| if (index + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" };

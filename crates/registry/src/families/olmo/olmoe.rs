@@ -1,6 +1,6 @@
 //! OLMoE: routed experts in every layer, norms over whole queries and keys.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "olmoe",
@@ -32,13 +32,12 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[("num_local_experts", "num_experts")],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Projection);
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
-    template.attention.clip_qkv = config.f64_or_null("clip_qkv").in_config(config)?;
-    let intermediate_size = config.usize("intermediate_size").in_config(config)?;
-    let normalize = config.bool("norm_topk_prob").in_config(config)?;
+    template.attention.bias = attention_bias(config)?;
+    template.attention.clip_qkv = config.f64_or_null("clip_qkv")?;
+    let intermediate_size = config.usize("intermediate_size")?;
+    let normalize = config.bool("norm_topk_prob")?;
     template.mlp = FeedForward::Moe(softmax_moe(config, "num_experts", intermediate_size, normalize)?);
     template.build_uniform()
 }

@@ -1,6 +1,6 @@
 //! Command R7B and A: Command R with three windowed, rotating layers to one full layer without positions.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "cohere2",
@@ -43,14 +43,14 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
     let template = Template::read(config, &keys)?.with_cohere_head_and_norms(config)?.with_rope(
         config,
         RopeDefaults::default(),
         RopePairing::Interleaved,
     )?;
-    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let window = config.usize_or_null("sliding_window")?;
     let pattern = sliding_window_pattern(config, 4)?;
     let every_nth =
         |index: usize| if (index + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" };

@@ -1,6 +1,6 @@
 //! Phi-1 to Phi-2: one layer norm for both branches, partial rotation, biases everywhere.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "phi",
@@ -41,7 +41,7 @@ const LAYOUT: Layout = Layout {
     ..Layout::LLAMA
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
     let defaults = RopeDefaults { partial_rotary_factor: 0.5, ..RopeDefaults::default() };
     let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
@@ -49,12 +49,12 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     template.layer = LayerSpec::parallel_shared;
     template.attention.bias = AttentionBias::qkv_o(true, true);
     template.head.bias = true;
-    if config.bool("qk_layernorm").in_config(config)? {
+    if config.bool("qk_layernorm")? {
         template = template.with_qk_norm(QkNormExtent::Head);
     }
     // The first conversions gave the width that rotates too.
     if let Some(rope) = &template.attention.rope {
-        must_agree(config, "rotary_dim", rope.rotary_dim, "partial_rotary_factor of a head")?;
+        config.must_agree("rotary_dim", rope.rotary_dim, "partial_rotary_factor of a head")?;
     }
     template.with_plain_mlp(true).build_uniform()
 }

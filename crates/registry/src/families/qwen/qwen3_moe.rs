@@ -1,6 +1,6 @@
 //! Qwen3-MoE: Qwen3 with routed experts.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "qwen3_moe",
@@ -38,17 +38,16 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[("num_local_experts", "num_experts")],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
-    let windowed = config.bool("use_sliding_window").in_config(config)?;
+    template.attention.bias = attention_bias(config)?;
+    let windowed = config.bool("use_sliding_window")?;
     let window = uniform_window(config)?;
     if windowed {
         template.attention.mask = window;
     }
-    let moe = qwen_moe(config, "num_experts")?;
-    let sparse = SparseLayers::read(config)?;
+    let moe = super::qwen_moe(config, "num_experts")?;
+    let sparse = super::SparseLayers::read(config)?;
     template.build(|index, layer| {
         if sparse.contains(index) {
             layer.mlp = FeedForward::Moe(moe.clone());

@@ -1,6 +1,6 @@
 //! Phi-3 and Phi-4: fused projections, LongRoPE, partial rotation in Phi-4-mini.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "phi3",
@@ -32,7 +32,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 const LAYOUT: Layout =
     Layout { rules: &[packed_qkv("self_attn.qkv_proj", PackOrder::Rows), PACKED_GATE_UP], ..Layout::LLAMA };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     // The first releases say "su" or "yarn" and mean LongRoPE (transformers, configuration_phi3.py).
     let options = RopeOptions { type_aliases: &[("su", "longrope"), ("yarn", "longrope")], ..RopeOptions::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?;
@@ -40,7 +40,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     let mut rope = rope.uniform()?.clone();
     if let RopeScaling::LongRope(scaling) = &mut rope.scaling {
         // The only class of transformers that does so (`prepare_inputs_for_generation`, modeling_phi3.py).
-        scaling.cache_valid_to = config.usize_or_null("original_max_position_embeddings").in_config(config)?;
+        scaling.cache_valid_to = config.usize_or_null("original_max_position_embeddings")?;
     }
     template.attention.rope = Some(rope);
     template.attention.mask = uniform_window(config)?;

@@ -1,6 +1,6 @@
 //! OLMo 2: norms after each branch and over whole queries and keys.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "olmo2",
@@ -28,7 +28,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let template = Template::olmo2(config)?;
     template.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?.build_uniform()
 }

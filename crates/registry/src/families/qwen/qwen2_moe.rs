@@ -1,6 +1,6 @@
 //! Qwen2-MoE: routed experts and a gated shared expert.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "qwen2_moe",
@@ -40,17 +40,17 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;
-    template.attention.bias = AttentionBias::qkv_o(config.bool("qkv_bias").in_config(config)?, false);
-    let mut moe = qwen_moe(config, "num_experts")?;
-    let shared = config.usize("shared_expert_intermediate_size").in_config(config)?;
+    template.attention.bias = AttentionBias::qkv_o(config.bool("qkv_bias")?, false);
+    let mut moe = super::qwen_moe(config, "num_experts")?;
+    let shared = config.usize("shared_expert_intermediate_size")?;
     let mlp = MlpSpec { intermediate_size: shared, ..moe.expert.clone() };
     moe.shared_expert = Some(SharedExpert { mlp, gate: true });
-    let sparse = SparseLayers::read(config)?;
-    let windowed = config.bool("use_sliding_window").in_config(config)?;
-    let window = config.count_or_null("sliding_window").in_config(config)?.filter(|&window| windowed && window > 0);
-    let below = config.count("max_window_layers").in_config(config)?;
+    let sparse = super::SparseLayers::read(config)?;
+    let windowed = config.bool("use_sliding_window")?;
+    let window = config.count_or_null("sliding_window")?.filter(|&window| windowed && window > 0);
+    let below = config.count("max_window_layers")?;
     let default_type = |index: usize| {
         if index.is_multiple_of(2) && index < below && windowed { "sliding_attention" } else { "full_attention" }
     };

@@ -1,6 +1,6 @@
 //! Mistral: Llama with a sliding window.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "mistral",
@@ -29,7 +29,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;
     template.attention.mask = uniform_window(config)?;
     template.build_uniform()

@@ -1,6 +1,6 @@
 //! Gemma 2: norms around both branches, soft-capped scores and logits, a window on every other layer.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "gemma2",
@@ -36,10 +36,10 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
-    refuse_bidirectional(config)?;
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
+    super::refuse_bidirectional(config)?;
     let template = Template::gemma2(config)?.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?;
-    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let window = config.usize_or_null("sliding_window")?;
     let alternate = |index: usize| if index.is_multiple_of(2) { "sliding_attention" } else { "full_attention" };
     let types = layer_types(config, template.num_hidden_layers, alternate)?;
     template.build(|index, layer| {

@@ -1,6 +1,6 @@
 //! Qwen2 and Qwen2.5: biases on queries, keys and values; windows on the upper layers if asked for.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "qwen2",
@@ -33,8 +33,8 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?;
     template.attention.bias = AttentionBias::qkv_o(true, false);
-    build_with_upper_windows(config, template)
+    super::build_with_upper_windows(config, template)
 }

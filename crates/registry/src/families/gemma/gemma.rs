@@ -1,6 +1,6 @@
 //! Gemma: scaled embeddings, norms with an offset of one, tanh-GELU.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "gemma",
@@ -31,13 +31,12 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
-    refuse_bidirectional(config)?;
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
+    super::refuse_bidirectional(config)?;
     let mut template = Template::llama(config)?.with_gemma_embedding_and_norms();
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
+    template.attention.bias = attention_bias(config)?;
     // The first releases say "gelu" and mean its tanh approximation (transformers, configuration_gemma.py).
-    if config.str("hidden_act").in_config(config)? == "gelu"
+    if config.str("hidden_act")? == "gelu"
         && let Some(mlp) = template.dense_mlp()
     {
         mlp.activation = Activation::GeluTanh;

@@ -1,6 +1,6 @@
 //! Mixtral: Mistral with eight experts, two of them for each token.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "mixtral",
@@ -42,11 +42,11 @@ const LAYOUT: Layout = Layout {
     ..Layout::LLAMA
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 1_000_000.0, ..RopeDefaults::default() };
     let mut template = Template::read(config, &Keys::LLAMA)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
     template.attention.mask = uniform_window(config)?;
-    let intermediate_size = config.usize("intermediate_size").in_config(config)?;
+    let intermediate_size = config.usize("intermediate_size")?;
     template.mlp = FeedForward::Moe(softmax_moe(config, "num_local_experts", intermediate_size, true)?);
     template.build_uniform()
 }

@@ -1,6 +1,6 @@
 //! Command R: parallel branches off one layer norm, interleaved rotation, scaled logits.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "cohere",
@@ -30,7 +30,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let defaults = RopeDefaults { theta: 500_000.0, ..RopeDefaults::default() };
     let keys = Keys { norm_eps: "layer_norm_eps", ..Keys::LLAMA };
     let mut template = Template::read(config, &keys)?.with_cohere_head_and_norms(config)?.with_rope(
@@ -38,7 +38,7 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
         defaults,
         RopePairing::Interleaved,
     )?;
-    if config.bool("use_qk_norm").in_config(config)? {
+    if config.bool("use_qk_norm")? {
         template = template.with_qk_norm(QkNormExtent::HeadOwnWeight);
     }
     template.build_uniform()

@@ -1,6 +1,6 @@
 //! Qwen3: a norm on each head of queries and keys.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "qwen3",
@@ -33,9 +33,8 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head);
-    let bias = config.bool("attention_bias").in_config(config)?;
-    template.attention.bias = AttentionBias::qkv_o(bias, bias);
-    build_with_upper_windows(config, template)
+    template.attention.bias = attention_bias(config)?;
+    super::build_with_upper_windows(config, template)
 }

@@ -1,6 +1,6 @@
 //! GPT-2: learned positions, layer norms, fused and transposed projections.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "gpt2",
@@ -58,9 +58,9 @@ const LAYOUT: Layout = Layout {
     ],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
-    let hidden_size = config.usize("hidden_size").in_config(config)?;
-    let inner = config.usize_or_null("n_inner").in_config(config)?.unwrap_or(4 * hidden_size);
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
+    let hidden_size = config.usize("hidden_size")?;
+    let inner = config.usize_or_null("n_inner")?.unwrap_or(4 * hidden_size);
     let keys = Keys {
         norm_eps: "layer_norm_epsilon",
         activation: "activation_function",
@@ -72,17 +72,17 @@ fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
     if let Some(mlp) = template.dense_mlp() {
         mlp.intermediate_size = inner;
     }
-    if config.bool("add_cross_attention").in_config(config)? {
-        return Err(unsupported(config, "add_cross_attention", "a decoder alone has nothing to attend across to"));
+    if config.bool("add_cross_attention")? {
+        return Err(config.unsupported("add_cross_attention", "a decoder alone has nothing to attend across to"));
     }
     // Reordering the products and computing scores in float32 changes rounding in half precision alone.
-    config.bool("reorder_and_upcast_attn").in_config(config)?;
+    config.bool("reorder_and_upcast_attn")?;
     template.norm.kind = NormKind::LayerNorm { bias: true };
     template.attention.bias = AttentionBias::qkv_o(true, true);
-    if !config.bool("scale_attn_weights").in_config(config)? {
+    if !config.bool("scale_attn_weights")? {
         template.attention.scale = 1.0;
     }
-    let by_depth = config.bool("scale_attn_by_inverse_layer_idx").in_config(config)?;
+    let by_depth = config.bool("scale_attn_by_inverse_layer_idx")?;
     template.embedding.learned_positions =
         template.max_position_embeddings.map(|rows| LearnedPositions { rows, offset: 0 });
     template.build(|index, layer| {

@@ -1,6 +1,6 @@
 //! OLMo 3: OLMo 2 with three windowed layers to one full, and rope by layer type.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "olmo3",
@@ -30,9 +30,9 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[],
 };
 
-fn lower(config: &ResolvedConfig) -> Result<ModelSpec, RegistryError> {
+fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let template = Template::olmo2(config)?;
-    let window = config.usize_or_null("sliding_window").in_config(config)?;
+    let window = config.usize_or_null("sliding_window")?;
     let every_fourth =
         |index: usize| if (index + 1).is_multiple_of(4) { "full_attention" } else { "sliding_attention" };
     let types = layer_types(config, template.num_hidden_layers, every_fourth)?;

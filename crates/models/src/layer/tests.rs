@@ -1,0 +1,121 @@
+//! Branches against their formulas.
+
+use super::*;
+use crate::parameters::{self, ParameterTensor};
+use crate::skeleton;
+use automodel_registry::spec::{Activation, FeedForward, MlpSpec, NormKind, NormSpec};
+use burn::tensor::{DType, TensorData};
+
+const WIDTH: usize = 6;
+
+fn mlp() -> Operation {
+    Operation::Feed(FeedForward::Plain(MlpSpec { intermediate_size: 4, activation: Activation::Silu, bias: false }))
+}
+
+fn norm() -> NormSpec {
+    NormSpec { kind: NormKind::Rms, eps: 1e-6 }
+}
+
+fn branch(name: &'static str, input: BranchInput) -> Branch {
+    Branch { input, ..Branch::new(name, mlp()) }
+}
+
+fn layer(spec: &LayerSpec) -> Layer {
+    let device = Device::flex();
+    let make = |parameters: &Skeleton<'_>| Layer::new(spec, 0, 0, parameters, &mut Ropes::default());
+    let layer = skeleton::build(|to| spec.declare(WIDTH, to), &device, make).unwrap();
+    let mut shapes = Vec::new();
+    parameters::visit(&layer, &mut |path, shape| shapes.push((path.to_owned(), shape.to_vec())));
+    let (layer, outcome) = parameters::assign(layer, &mut |path| {
+        let (_, shape) = shapes.iter().find(|(known, _)| known == path)?;
+        let seed: u32 = path.bytes().map(u32::from).sum();
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| ((i as f32 + seed as f32) * 0.7391).sin()).collect();
+        let data = TensorData::new(values, shape.clone());
+        Some(match shape.len() {
+            1 => ParameterTensor::new(Tensor::<1>::from_data(data, (&device, DType::F32))),
+            _ => ParameterTensor::new(Tensor::<2>::from_data(data, (&device, DType::F32))),
+        })
+    });
+    outcome.unwrap();
+    layer
+}
+
+fn input() -> Tensor<3> {
+    let values: Vec<f32> = (0..2 * 3 * WIDTH).map(|i| (i as f32 * 0.37).cos()).collect();
+    Tensor::from_data(TensorData::new(values, [2, 3, WIDTH]), &Device::flex())
+}
+
+fn run(layer: &Layer) -> Tensor<3> {
+    let positions = automodel_attention::Positions { query_start: 0, key_start: 0, padding: vec![0, 0] };
+    let backend = automodel_attention::SdpaBackend::Math;
+    layer.forward(input(), &mut [], &Pass::Tokens { positions, ropes: &[], backend }).unwrap()
+}
+
+fn feed(layer: &Layer, name: &str, x: Tensor<3>) -> Tensor<3> {
+    match layer.operation(name) {
+        Some(OperationModule::Feed(feed)) => feed.forward(x),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn pre(layer: &Layer, branch: usize, x: Tensor<3>) -> Tensor<3> {
+    layer.branches[branch].norm_input(x)
+}
+
+fn check(found: Tensor<3>, expected: Tensor<3>) {
+    let apart: f32 = (found - expected).abs().max().into_scalar();
+    assert!(apart < 1e-5, "{apart}");
+}
+
+#[test]
+fn branches_read_what_they_say() {
+    let spec = LayerSpec {
+        branches: vec![
+            branch("first", BranchInput::Residual).with_pre("first_norm", norm()),
+            branch("parallel", BranchInput::SameAs(0)),
+            branch("second", BranchInput::Residual).with_pre("second_norm", norm()),
+            Branch { scale: Some(0.5), ..branch("late", BranchInput::LayerInput).with_post("late_norm", norm()) },
+        ],
+    };
+    let layer = layer(&spec);
+    let x = input();
+    let n = pre(&layer, 0, x.clone());
+    let h = x.clone() + feed(&layer, "first", n.clone()) + feed(&layer, "parallel", n);
+    let h = h.clone() + feed(&layer, "second", pre(&layer, 2, h));
+    let late = layer.branches[3].norm_result(feed(&layer, "late", x));
+    check(run(&layer), h + late * 0.5);
+}
+
+#[test]
+fn parameters_have_the_names_of_branches_and_norms() {
+    let spec = LayerSpec { branches: vec![branch("mlp", BranchInput::Residual).with_pre("input_layernorm", norm())] };
+    let mut paths = Vec::new();
+    parameters::visit(&layer(&spec), &mut |path, _| paths.push(path.to_owned()));
+    assert_eq!(paths, ["mlp.up_proj.weight", "mlp.down_proj.weight", "input_layernorm.weight"]);
+}
+
+#[test]
+fn a_state_that_is_missing_is_an_error() {
+    let attention = automodel_registry::spec::AttentionSpec {
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 3,
+        bias: Default::default(),
+        qk_norm: None,
+        scale: 1.0,
+        softcap: None,
+        mask: automodel_registry::spec::AttentionMask::Full,
+        rope: None,
+        sinks: false,
+        clip_qkv: None,
+        query_temperature: None,
+    };
+    let spec = LayerSpec { branches: vec![Branch::mix(automodel_registry::spec::Mixer::Attention(attention))] };
+    let layer = layer(&spec);
+    let positions = automodel_attention::Positions { query_start: 0, key_start: 0, padding: vec![0, 0] };
+    let backend = automodel_attention::SdpaBackend::Math;
+    let pass = Pass::Tokens { positions, ropes: &[], backend };
+    assert!(matches!(layer.forward(input(), &mut [], &pass), Err(ModelError::ForeignCache { layer: 0 })));
+    assert_eq!(layer.new_states(&CacheOptions::default()).count(), 1);
+}

@@ -1,0 +1,18 @@
+//! Ai2's OLMo models: norms over whole queries and keys.
+
+pub mod olmo2;
+pub mod olmo3;
+pub mod olmoe;
+
+use super::prelude::*;
+
+impl Template {
+    /// What OLMo 2 and 3 share; without positions.
+    pub(super) fn olmo2(config: &FamilyConfig<'_>) -> Result<Self, RegistryError> {
+        let mut template = Self::read(config, &Keys::LLAMA)?;
+        template.norm.kind = NormKind::RmsProductInFloat32;
+        template.layer = LayerSpec::post;
+        template.attention.bias = attention_bias(config)?;
+        Ok(template.with_qk_norm(QkNormExtent::Projection))
+    }
+}

@@ -1,0 +1,5 @@
+//! Microsoft's Phi models.
+
+#[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
+pub mod phi;
+pub mod phi3;
