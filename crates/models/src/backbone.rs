@@ -1,9 +1,10 @@
 //! Embedding, layers and final norm: from token ids to hidden states.
 
+use crate::linears::Linears;
 use crate::mixer::Ropes;
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
-use crate::{CacheOptions, DecodeCache, Layer, MixerState, ModelError, Norm, TokenBatch};
+use crate::{CacheOptions, DecodeCache, Layer, Linear, MixerState, ModelError, Norm, TokenBatch};
 #[cfg(feature = "cube")]
 use automodel_attention::step::StepPosition;
 use automodel_attention::{Positions, Rope, SdpaBackend};
@@ -64,6 +65,14 @@ struct Facts {
     embedding: EmbeddingSpec,
     cache_valid_to: Option<usize>,
     options: ModelOptions,
+}
+
+impl Linears for Backbone {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            layer.for_each_linear(&format!("{path}.layers.{index}"), visit);
+        }
+    }
 }
 
 impl Backbone {

@@ -1,9 +1,6 @@
 //! A walk over the projections whose weights may be quantised.
 
-use crate::feed_forward::{FeedForwardModule, SparseMoe};
-use crate::layer::{Layer, OperationModule};
-use crate::mixer::MixerModule;
-use crate::{Backbone, Linear, ModelError, Weight};
+use crate::{Linear, ModelError, Weight};
 use automodel_quant::{Linear4bit, Precision};
 
 /// Modules with projections. Implementations take their module apart field by field, so that a new field does not compile until
@@ -52,55 +49,3 @@ macro_rules! linears {
     };
 }
 pub(crate) use linears;
-
-impl Linears for SparseMoe {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        for (index, expert) in self.experts_mut().iter_mut().enumerate() {
-            expert.for_each_linear(&format!("{path}.experts.{index}"), visit);
-        }
-        if let Some(shared) = &mut self.shared_expert {
-            shared.for_each_linear(&format!("{path}.shared_expert"), visit);
-        }
-        if let Some(gate) = &mut self.shared_expert_gate {
-            visit(&format!("{path}.shared_expert_gate"), gate);
-        }
-    }
-}
-
-impl Linears for MixerModule {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        match self {
-            Self::Attention(attention) => attention.for_each_linear(path, visit),
-        }
-    }
-}
-
-impl Linears for FeedForwardModule {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        match self {
-            Self::Gated(mlp) => mlp.for_each_linear(path, visit),
-            Self::Plain(mlp) => mlp.for_each_linear(path, visit),
-            Self::Moe(moe) => moe.for_each_linear(path, visit),
-        }
-    }
-}
-
-impl Linears for Layer {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        for (name, operation) in self.operations_mut() {
-            let path = [path, ".", name].concat();
-            match operation {
-                OperationModule::Mix(mixer) => mixer.for_each_linear(&path, visit),
-                OperationModule::Feed(feed) => feed.for_each_linear(&path, visit),
-            }
-        }
-    }
-}
-
-impl Linears for Backbone {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        for (index, layer) in self.layers.iter_mut().enumerate() {
-            layer.for_each_linear(&format!("{path}.layers.{index}"), visit);
-        }
-    }
-}

@@ -6,8 +6,9 @@ mod moe;
 pub use mlp::{GatedMlp, PlainMlp};
 pub use moe::{Router, SparseMoe};
 
-use crate::ModelError;
+use crate::linears::Linears;
 use crate::skeleton::Skeleton;
+use crate::{Linear, ModelError};
 use automodel_registry::spec::FeedForward;
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -22,6 +23,16 @@ pub enum FeedForwardModule {
     Plain(PlainMlp),
     /// A mixture of experts.
     Moe(SparseMoe),
+}
+
+impl Linears for FeedForwardModule {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        match self {
+            Self::Gated(mlp) => mlp.for_each_linear(path, visit),
+            Self::Plain(mlp) => mlp.for_each_linear(path, visit),
+            Self::Moe(moe) => moe.for_each_linear(path, visit),
+        }
+    }
 }
 
 impl FeedForwardModule {

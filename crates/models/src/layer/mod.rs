@@ -4,10 +4,11 @@ mod module;
 #[cfg(test)]
 mod tests;
 
+use crate::linears::Linears;
 use crate::mixer::Ropes;
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
-use crate::{CacheOptions, FeedForwardModule, MixerModule, MixerState, ModelError, Norm, kernels};
+use crate::{CacheOptions, FeedForwardModule, Linear, MixerModule, MixerState, ModelError, Norm, kernels};
 use automodel_registry::spec::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -50,6 +51,18 @@ pub enum OperationModule {
     Mix(MixerModule),
     /// Each position by itself.
     Feed(FeedForwardModule),
+}
+
+impl Linears for Layer {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        for (name, operation) in self.operations_mut() {
+            let path = [path, ".", name].concat();
+            match operation {
+                OperationModule::Mix(mixer) => mixer.for_each_linear(&path, visit),
+                OperationModule::Feed(feed) => feed.for_each_linear(&path, visit),
+            }
+        }
+    }
 }
 
 impl Layer {

@@ -7,9 +7,10 @@ mod ropes;
 pub use attention::Attention;
 pub(crate) use ropes::Ropes;
 
+use crate::linears::Linears;
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
-use crate::{CacheOptions, MixerState, ModelError};
+use crate::{CacheOptions, Linear, MixerState, ModelError};
 use automodel_registry::spec::Mixer;
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -19,6 +20,14 @@ use burn::tensor::Tensor;
 pub enum MixerModule {
     /// Softmax attention.
     Attention(Attention),
+}
+
+impl Linears for MixerModule {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        match self {
+            Self::Attention(attention) => attention.for_each_linear(path, visit),
+        }
+    }
 }
 
 impl MixerModule {

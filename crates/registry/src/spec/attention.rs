@@ -1,6 +1,6 @@
 //! Softmax attention: heads, biases, norms, masks.
 
-use super::{Declare, NormSpec, ParameterRole, RopeSpec};
+use super::{Declare, NormSpec, ParameterRole, RopeSpec, validate};
 use serde::Serialize;
 
 /// Multi-head attention with grouped key-value heads.
@@ -48,6 +48,28 @@ impl AttentionSpec {
         if self.sinks {
             to.parameter("sinks", &[heads], ParameterRole::Other);
         }
+    }
+}
+
+impl AttentionSpec {
+    pub(super) fn validate(&self, hidden_size: usize) -> Result<(), String> {
+        let (heads, key_value_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if key_value_heads == 0 || !heads.is_multiple_of(key_value_heads) {
+            return Err(format!(
+                "num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}: correct one of them"
+            ));
+        }
+        validate::check_elements("a projection", &[heads, self.head_dim, hidden_size])?;
+        if let Some(rope) = &self.rope
+            && (rope.rotary_dim == 0 || rope.rotary_dim % 2 == 1 || rope.rotary_dim > self.head_dim)
+        {
+            return Err(format!(
+                "the rotary embedding turns {} of the {} elements of a head: it must be an even number, at least 2 and at \
+                 most the head's",
+                rope.rotary_dim, self.head_dim
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,11 @@
 //! What is computed at each position: dense MLPs and mixtures of experts.
 
-use super::{Declare, ParameterRole};
+use super::{Declare, ParameterRole, validate};
 use serde::Serialize;
+
+/// More experts in a layer than this are a mistake, not a model; the table of ranges in `config` has the same bound for the
+/// keys that it knows.
+const MOST_EXPERTS: usize = 1 << 13;
 
 /// What a layer computes at each position.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,6 +24,15 @@ impl FeedForward {
         match self {
             Self::Moe(moe) => Some(moe),
             Self::Gated(_) | Self::Plain(_) => None,
+        }
+    }
+
+    pub(super) fn validate(&self, hidden_size: usize) -> Result<(), String> {
+        match self {
+            Self::Gated(mlp) | Self::Plain(mlp) => {
+                validate::check_elements("the MLP", &[mlp.intermediate_size, hidden_size])
+            }
+            Self::Moe(moe) => moe.validate(hidden_size),
         }
     }
 
@@ -104,6 +117,24 @@ impl MoeSpec {
                 to.projection("shared_expert_gate", [1, hidden_size], false, router);
             }
         }
+    }
+}
+
+impl MoeSpec {
+    fn validate(&self, hidden_size: usize) -> Result<(), String> {
+        if self.num_experts_per_tok == 0 || self.num_experts_per_tok > self.num_experts {
+            return Err(format!(
+                "num_experts_per_tok is {}, but there are {} experts: it must be between 1 and their number",
+                self.num_experts_per_tok, self.num_experts
+            ));
+        }
+        if self.num_experts > MOST_EXPERTS {
+            return Err(format!("{} experts are more than any model's: correct the config", self.num_experts));
+        }
+        if self.router.score == RouterScore::TopkSoftmax && self.router.normalize {
+            return Err("softmax over the chosen experts is normalised already".to_owned());
+        }
+        validate::check_elements("an expert", &[self.expert.intermediate_size, hidden_size])
     }
 }
 

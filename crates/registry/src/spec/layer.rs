@@ -139,9 +139,9 @@ impl LayerSpec {
 }
 
 impl Branch {
-    /// `residual + mixer(residual)`, named `self_attn`.
+    /// `residual + mixer(residual)`, named after the kind of mixer.
     pub fn mix(mixer: Mixer) -> Self {
-        Self::new("self_attn", Operation::Mix(mixer))
+        Self::new(mixer.name(), Operation::Mix(mixer))
     }
 
     /// `residual + feed(residual)`, named `mlp`.

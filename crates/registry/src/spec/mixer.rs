@@ -32,6 +32,19 @@ impl Mixer {
         }
     }
 
+    /// What its branch is called in a layer: `self_attn`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Attention(_) => "self_attn",
+        }
+    }
+
+    pub(super) fn validate(&self, hidden_size: usize) -> Result<(), String> {
+        match self {
+            Self::Attention(attention) => attention.validate(hidden_size),
+        }
+    }
+
     /// Declares its parameters.
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         match self {

@@ -6,6 +6,7 @@ mod gpu;
 mod stacks;
 
 use crate::linear::project;
+use crate::linears::Linears;
 use crate::skeleton::{self, Skeleton};
 use crate::{GatedMlp, Linear, ModelError};
 use automodel_registry::spec::{MoeSpec, RouterScore, RouterSpec};
@@ -86,6 +87,20 @@ pub struct SparseMoe {
     pub shared_expert_gate: Option<Linear>,
     #[cfg(feature = "cube")]
     stacks: stacks::Stacks,
+}
+
+impl Linears for SparseMoe {
+    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        for (index, expert) in self.experts_mut().iter_mut().enumerate() {
+            expert.for_each_linear(&format!("{path}.experts.{index}"), visit);
+        }
+        if let Some(shared) = &mut self.shared_expert {
+            shared.for_each_linear(&format!("{path}.shared_expert"), visit);
+        }
+        if let Some(gate) = &mut self.shared_expert_gate {
+            visit(&format!("{path}.shared_expert_gate"), gate);
+        }
+    }
 }
 
 impl SparseMoe {
