@@ -17,7 +17,7 @@ pub(crate) fn cache_bytes_per_token(spec: &ModelSpec, plan: &LoadPlan) -> u64 {
 
 fn sum(spec: &ModelSpec, plan: &LoadPlan, elements: impl Fn(CacheSpec) -> u64) -> u64 {
     let mixers = spec.backbone.layers.iter().flat_map(|layer| layer.mixers());
-    let elements = mixers.map(|mixer| elements(mixer.cache())).fold(0, u64::saturating_add);
+    let elements = mixers.map(|mixer| elements(mixer.cache(spec.backbone.hidden_size))).fold(0, u64::saturating_add);
     elements.saturating_mul(activation_bytes(plan))
 }
 

@@ -9,6 +9,7 @@ use automodel_registry::spec::{
 pub(crate) fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attention(attention) => attention_words(attention),
+        Mixer::ShortConv(conv) => format!("gated convolution over {} positions", conv.kernel_size),
     }
 }
 

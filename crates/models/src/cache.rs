@@ -1,5 +1,6 @@
 //! What decoding keeps between calls.
 
+use crate::ConvState;
 use automodel_attention::LayerCache;
 #[cfg(feature = "cube")]
 use automodel_attention::step::FixedCache;
@@ -26,6 +27,8 @@ pub enum MixerState {
     /// KV cache of an attention in buffers of fixed capacity, for captured decoding.
     #[cfg(feature = "cube")]
     FixedAttention(Box<FixedCache>),
+    /// Last inputs of a short convolution.
+    Conv(ConvState),
     /// State of a custom implementation.
     Custom(Box<dyn CustomState>),
 }
@@ -43,6 +46,7 @@ impl MixerState {
             Self::Attention(cache) => cache.bytes(),
             #[cfg(feature = "cube")]
             Self::FixedAttention(cache) => cache.bytes(),
+            Self::Conv(state) => state.bytes(),
             Self::Custom(state) => state.bytes(),
         }
     }

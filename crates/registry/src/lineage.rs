@@ -53,7 +53,7 @@ const MISSING: &[(&str, &[&str])] = &[
             "nemotron_h",
         ],
     ),
-    ("its convolution layers are not implemented", &["lfm2", "lfm2_moe", "lfm3"]),
+    ("its convolution layers are not implemented", &["lfm2_moe", "lfm3"]),
     ("its positions are biases of the attention scores (ALiBi), which are not implemented", &["bloom", "mpt"]),
     (
         "its embeddings for each layer, and keys and values that layers share, are not implemented",

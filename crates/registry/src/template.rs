@@ -10,8 +10,8 @@ use automodel_config::RopeDefaults;
 pub struct Keys {
     /// Epsilon of the norms.
     pub norm_eps: &'static str,
-    /// Activation of the MLP.
-    pub activation: &'static str,
+    /// Activation of the MLP; without such a key it is SiLU.
+    pub activation: Option<&'static str>,
     /// Width of the MLP.
     pub intermediate_size: &'static str,
     /// Number of key-value heads, where the family has such a key.
@@ -24,7 +24,7 @@ impl Keys {
     /// Llama's names.
     pub const LLAMA: Self = Self {
         norm_eps: "rms_norm_eps",
-        activation: "hidden_act",
+        activation: Some("hidden_act"),
         intermediate_size: "intermediate_size",
         num_key_value_heads: Some("num_key_value_heads"),
         head_dim: Some("head_dim"),
@@ -82,7 +82,7 @@ impl Template {
                 )));
             }
         };
-        let activation = activation(config, keys.activation)?;
+        let activation = keys.activation.map_or(Ok(Activation::Silu), |key| activation(config, key))?;
         let mlp = MlpSpec { intermediate_size: config.usize(keys.intermediate_size)?, activation, bias: false };
         Ok(Self {
             num_hidden_layers: config.usize("num_hidden_layers")?,

@@ -54,7 +54,8 @@ impl Windows {
     fn of(summary: &Summary) -> Option<Self> {
         let spec = summary.prepared.lowered.spec.as_ref()?;
         let mixers = spec.backbone.layers.iter().flat_map(|layer| layer.mixers());
-        let lengths: BTreeSet<usize> = mixers.filter_map(|mixer| mixer.cache().window).collect();
+        let lengths: BTreeSet<usize> =
+            mixers.filter_map(|mixer| mixer.cache(spec.backbone.hidden_size).window).collect();
         (!lengths.is_empty()).then_some(Self { lengths, token_bytes: summary.cache_bytes(1)? })
     }
 

@@ -3,9 +3,11 @@
 mod attention;
 mod convert;
 mod ropes;
+mod short_conv;
 
 pub use attention::Attention;
 pub(crate) use ropes::Ropes;
+pub use short_conv::{ConvState, DepthwiseConv, ShortConv};
 
 use crate::linears::Linears;
 use crate::pass::Pass;
@@ -20,12 +22,15 @@ use burn::tensor::Tensor;
 pub enum MixerModule {
     /// Softmax attention.
     Attention(Attention),
+    /// A gated short convolution.
+    ShortConv(ShortConv),
 }
 
 impl Linears for MixerModule {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
         match self {
             Self::Attention(attention) => attention.for_each_linear(path, visit),
+            Self::ShortConv(conv) => conv.for_each_linear(path, visit),
         }
     }
 }
@@ -35,6 +40,7 @@ impl MixerModule {
     pub(crate) fn new(spec: &Mixer, parameters: &Skeleton<'_>, ropes: &mut Ropes) -> Result<Self, ModelError> {
         Ok(match spec {
             Mixer::Attention(spec) => Self::Attention(Attention::new(spec, parameters, ropes)?),
+            Mixer::ShortConv(spec) => Self::ShortConv(ShortConv::new(spec, parameters)?),
         })
     }
 
@@ -42,6 +48,7 @@ impl MixerModule {
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
         match self {
             Self::Attention(attention) => attention.new_state(options),
+            Self::ShortConv(_) => MixerState::Conv(ConvState::default()),
         }
     }
 
@@ -55,6 +62,7 @@ impl MixerModule {
     ) -> Result<Tensor<3>, ModelError> {
         match self {
             Self::Attention(attention) => attention.forward(x, layer, state, pass),
+            Self::ShortConv(conv) => conv.forward(x, layer, state, pass),
         }
     }
 
@@ -63,6 +71,7 @@ impl MixerModule {
     pub(crate) fn supports_steps(&self, device: &burn::tensor::Device) -> bool {
         match self {
             Self::Attention(attention) => attention.supports_steps(device),
+            Self::ShortConv(_) => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What several families share.
 
 use crate::spec::*;
-use crate::template::{Keys, Template};
+use crate::template::Template;
 use crate::{FamilyConfig, RegistryError};
 
 /// One flag, `attention_bias`, for all four projections.
@@ -28,7 +28,7 @@ pub(super) fn softmax_moe(
     intermediate_size: usize,
     normalize: bool,
 ) -> Result<MoeSpec, RegistryError> {
-    let activation = crate::template::activation(config, Keys::LLAMA.activation)?;
+    let activation = crate::template::activation(config, "hidden_act")?;
     Ok(MoeSpec {
         num_experts: config.count(experts_key)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,

@@ -10,6 +10,7 @@ mod glm4;
 mod gpt;
 mod granite;
 mod helium;
+mod lfm2;
 mod llama;
 mod mistral;
 mod olmo;
@@ -39,6 +40,7 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gpt_neox::FAMILY,
     &granite::FAMILY,
     &helium::FAMILY,
+    &lfm2::FAMILY,
     &llama::FAMILY,
     &mistral::ministral::FAMILY,
     &mistral::mistral::FAMILY,

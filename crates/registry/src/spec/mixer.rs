@@ -1,6 +1,6 @@
 //! How positions exchange information, and what that keeps of a sequence.
 
-use super::{AttentionMask, AttentionSpec, Declare};
+use super::{AttentionMask, AttentionSpec, Declare, ShortConvSpec};
 use serde::Serialize;
 
 /// How positions exchange information.
@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Mixer {
     /// Softmax attention.
     Attention(AttentionSpec),
+    /// A gated short convolution.
+    ShortConv(ShortConvSpec),
 }
 
 /// What a mixer keeps of one sequence between passes, counted in activations.
@@ -29,6 +31,7 @@ impl Mixer {
     pub fn attention(&self) -> Option<&AttentionSpec> {
         match self {
             Self::Attention(attention) => Some(attention),
+            Self::ShortConv(_) => None,
         }
     }
 
@@ -36,12 +39,14 @@ impl Mixer {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Attention(_) => "self_attn",
+            Self::ShortConv(_) => "conv",
         }
     }
 
     pub(super) fn validate(&self, hidden_size: usize) -> Result<(), String> {
         match self {
             Self::Attention(attention) => attention.validate(hidden_size),
+            Self::ShortConv(conv) => conv.validate(hidden_size),
         }
     }
 
@@ -49,11 +54,12 @@ impl Mixer {
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         match self {
             Self::Attention(attention) => attention.declare(hidden_size, to),
+            Self::ShortConv(conv) => conv.declare(hidden_size, to),
         }
     }
 
     /// What it keeps of a sequence.
-    pub fn cache(&self) -> CacheSpec {
+    pub fn cache(&self, hidden_size: usize) -> CacheSpec {
         match self {
             Self::Attention(attention) => CacheSpec {
                 per_position: attention.num_key_value_heads.saturating_mul(attention.head_dim).saturating_mul(2),
@@ -63,6 +69,7 @@ impl Mixer {
                 },
                 fixed: 0,
             },
+            Self::ShortConv(conv) => CacheSpec { fixed: conv.state_elements(hidden_size), ..CacheSpec::default() },
         }
     }
 }

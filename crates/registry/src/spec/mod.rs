@@ -11,6 +11,7 @@ mod layer;
 mod mixer;
 mod norm;
 mod rope;
+mod short_conv;
 mod validate;
 
 pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
@@ -20,6 +21,7 @@ pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};
 pub use norm::{NormKind, NormSpec};
 pub use rope::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
+pub use short_conv::ShortConvSpec;
 
 use serde::Serialize;
 

@@ -27,7 +27,7 @@ impl Template {
 
     /// What Gemma 2 and 3 share; without positions.
     pub(super) fn gemma2(config: &FamilyConfig<'_>) -> Result<Self, RegistryError> {
-        let keys = Keys { activation: "hidden_activation", ..Keys::LLAMA };
+        let keys = Keys { activation: Some("hidden_activation"), ..Keys::LLAMA };
         let mut template = Self::read(config, &keys)?.with_gemma_embedding_and_norms();
         template.layer = LayerSpec::sandwich;
         template.attention.bias = attention_bias(config)?;

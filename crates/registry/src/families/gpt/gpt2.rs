@@ -63,7 +63,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let inner = config.usize_or_null("n_inner")?.unwrap_or(4 * hidden_size);
     let keys = Keys {
         norm_eps: "layer_norm_epsilon",
-        activation: "activation_function",
+        activation: Some("activation_function"),
         intermediate_size: "hidden_size",
         num_key_value_heads: None,
         head_dim: None,
