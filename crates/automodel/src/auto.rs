@@ -4,7 +4,7 @@ use crate::forecast::packed_experts_bytes;
 use crate::variants::Planner;
 use crate::{
     AutoModel, AutoModelError, DeviceMemory, Dtype, ForecastOptions, FromConfig, MemoryForecast, Prepared, Summary,
-    demo, filling, options::Options,
+    assign, demo, options::Options,
 };
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
@@ -68,7 +68,7 @@ impl AutoModelForCausalLM {
 
 type ProgressCallback = Box<dyn FnMut(Progress<'_>)>;
 
-/// Collects what is asked for; [`load`](Self::load) does it.
+/// A builder; [`load`](Self::load) does the work.
 pub struct FromPretrained {
     model: String,
     config: Option<RawConfig>,
@@ -225,7 +225,7 @@ impl FromPretrained {
         self
     }
 
-    /// Reckons with so many bytes of memory instead of what the device has.
+    /// Assumes this many bytes of memory instead of asking the device.
     pub fn assume_memory(mut self, bytes: u64) -> Self {
         self.options.assumed_memory = Some(DeviceMemory::given(bytes));
         self
@@ -288,7 +288,7 @@ impl FromPretrained {
         Planner { files: &files, prepared: &prepared, options: &self.options }.refuse_what_cannot_fit(&plan)?;
         let mut model = prepared.skeleton(&self.options)?;
         let implementation = prepared.implementation();
-        filling::check_plan(model.as_mut(), implementation, &plan)?;
+        assign::check_plan(model.as_mut(), implementation, &plan)?;
         let mut silent = |_: Progress<'_>| {};
         let progress: &mut dyn FnMut(Progress<'_>) = match &mut self.progress {
             Some(progress) => progress,
@@ -296,7 +296,7 @@ impl FromPretrained {
         };
         let (loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
         let (tied, mapped) = (loaded.tied().to_vec(), loaded.mapped_files().clone());
-        filling::fill(model.as_mut(), implementation, loaded)?;
+        assign::fill(model.as_mut(), implementation, loaded)?;
         if self.has_room_to_pack_experts(&plan) {
             model.pack_experts();
         }
@@ -313,14 +313,14 @@ impl FromPretrained {
         })
     }
 
-    /// Whether the device can have the experts of a layer twice for a moment.
+    /// Whether the device has memory for the experts of a layer twice while they are packed.
     fn has_room_to_pack_experts(&self, plan: &LoadPlan) -> bool {
         let needed = packed_experts_bytes(plan);
         let has_room = needed == 0
             || self.options.load.device == Device::flex()
             || self.options.device_memory().is_none_or(|memory| needed <= memory.available_bytes);
         if !has_room {
-            tracing::warn!(needed, "no room to put experts side by side: the host chooses them, which is slower");
+            tracing::warn!(needed, "no memory to pack the experts: the host routes tokens, which is slower");
         }
         has_room
     }
@@ -449,7 +449,7 @@ pub(crate) fn adapter_or(error: HubError) -> AutoModelError {
 fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<TextTokenizer>, AutoModelError> {
     match TextTokenizer::from_dir(&checkpoint.dir) {
         Ok(tokenizer) => Ok(Some(tokenizer)),
-        // Token ids can do without; whoever gives text is told then.
+        // Token ids need no tokenizer; a prompt of text is refused later.
         Err(GenerationError::MissingTokenizerFile { .. } | GenerationError::UnconvertedTokenizer { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }

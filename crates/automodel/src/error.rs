@@ -15,7 +15,7 @@ pub enum AutoModelError {
     /// The config could not be read or makes no sense.
     #[error(transparent)]
     Config(#[from] automodel_config::ConfigError),
-    /// No implementation serves the config, or it contradicts itself.
+    /// No implementation supports the config, or it contradicts itself.
     #[error(transparent)]
     Registry(#[from] automodel_registry::RegistryError),
     /// The weights are quantised in a way that cannot be read.

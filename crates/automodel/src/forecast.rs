@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Contexts that are shown unless others are asked for, at most.
 const MOST_CONTEXTS: usize = 4;
 
-/// A context of `2^k` positions is looked at for these `k`, where the model has so many positions.
+/// Contexts of `2^k` positions are forecast for these `k`, up to the model's own limit.
 const CONTEXT_POWERS: std::ops::RangeInclusive<u32> = 10..=17;
 
 /// More positions than any model has.
@@ -41,7 +41,7 @@ impl ForecastOptions {
         self
     }
 
-    /// With so many sequences at once.
+    /// With `batch_size` sequences at once.
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
         self
@@ -71,7 +71,7 @@ pub struct MemoryForecast {
 pub struct LoadForecast {
     /// `float32`, `nf4` or `nf4 double` for instance.
     pub name: String,
-    /// Whether it is what the options ask for.
+    /// Whether it is the one that the options request.
     pub selected: bool,
     /// Which dtype weights get.
     pub dtype: DtypePolicy,

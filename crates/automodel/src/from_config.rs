@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// Collects what is asked for; [`build`](Self::build) does it.
+/// A builder; [`build`](Self::build) does the work.
 #[derive(Debug)]
 pub struct FromConfig {
     config: RawConfig,
@@ -90,7 +90,7 @@ impl FromConfig {
         self
     }
 
-    /// Reckons with so many bytes of memory instead of what the device has.
+    /// Assumes this many bytes of memory instead of asking the device.
     pub fn assume_memory(mut self, bytes: u64) -> Self {
         self.options.assumed_memory = Some(DeviceMemory::given(bytes));
         self

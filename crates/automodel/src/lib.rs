@@ -1,12 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod assign;
 mod auto;
 mod cache;
 pub mod cuda;
 mod demo;
+mod describe;
 mod device;
 mod error;
-mod filling;
 mod forecast;
 mod from_config;
 mod memory;
@@ -16,7 +17,6 @@ mod prepared;
 mod save;
 mod summary;
 mod variants;
-mod words;
 
 pub use auto::{AutoModelForCausalLM, FromPretrained};
 pub use demo::DEMO;

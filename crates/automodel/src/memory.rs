@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// No file that is read here is longer; what is behind is not looked at.
+/// No file that is read here is longer; the rest is not read.
 const MOST_BYTES_OF_FILE: u64 = 1 << 16;
 
 /// Deeper control groups are not looked at.
@@ -57,7 +57,7 @@ impl DeviceMemory {
         None
     }
 
-    /// A memory of so many bytes, all of them available.
+    /// A memory of `bytes` bytes, all of them available.
     pub fn given(bytes: u64) -> Self {
         Self { total_bytes: bytes, available_bytes: bytes, bound: MemoryBound::Given }
     }

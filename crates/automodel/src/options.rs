@@ -73,7 +73,7 @@ pub(crate) struct Options {
     pub precision: Precision,
     /// Refuse to load what cannot fit into memory.
     pub check_memory: bool,
-    /// The memory to reckon with, instead of the device's own.
+    /// The memory to assume, instead of the device's own.
     pub assumed_memory: Option<DeviceMemory>,
 }
 
@@ -91,7 +91,7 @@ impl Options {
         };
     }
 
-    /// The memory to reckon with, if it is known.
+    /// The memory to assume, if it is known.
     pub fn device_memory(&self) -> Option<DeviceMemory> {
         self.assumed_memory.or_else(|| DeviceMemory::of(&self.load.device))
     }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 pub struct Prepared {
     /// The config, each value with its origin.
     pub config: ResolvedConfig,
-    /// Which implementation serves it, and why.
+    /// Which implementation supports it, and why.
     pub resolution: Resolution,
     /// Its mathematics and weight map.
     pub lowered: Lowered,
@@ -27,7 +27,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Config and registry's part of the way: the implementation, `raw` with overrides and its class defaults, its spec; for a
-    /// checkpoint of so many tensors.
+    /// checkpoint of `tensors` tensors.
     pub(crate) fn new(raw: RawConfig, options: &Options, tensors: usize) -> Result<Self, AutoModelError> {
         let (mut config, mut resolution) = resolve(&raw, &options.overrides, options)?;
         let accepted = options.registry.accepted_options(&resolution);
@@ -97,7 +97,7 @@ impl Prepared {
     }
 }
 
-/// The config of the implementation that serves `raw`, and which one that is.
+/// The config of the implementation that supports `raw`, and which one that is.
 fn resolve(
     raw: &RawConfig,
     overrides: &Overrides,

@@ -1,6 +1,6 @@
 //! What would be loaded, for people and programs to read.
 
-use crate::{Prepared, cache, words};
+use crate::{Prepared, cache, describe};
 use automodel_hub::Checkpoint;
 use automodel_loader::{CheckpointFiles, LoadPlan, StoredDtype};
 use automodel_registry::Resolution;
@@ -19,7 +19,7 @@ pub struct Summary {
     pub commit: Option<String>,
     /// The weights are not on this machine: config and headers were read from the server, and the directory was a temporary one.
     pub headers_only: bool,
-    /// Which implementation serves the config, and why.
+    /// Which implementation supports the config, and why.
     pub resolution: Resolution,
     /// The attention backend.
     pub attention: String,
@@ -162,9 +162,9 @@ fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
         let row = LayerSummary {
             first: index,
             last: index,
-            mixer: words::listed(layer.mixers().map(words::mixer)),
-            mlp: words::listed(layer.feed_forwards().map(words::feed_forward)),
-            norms: words::norms(layer),
+            mixer: describe::listed(layer.mixers().map(describe::mixer)),
+            mlp: describe::listed(layer.feed_forwards().map(describe::feed_forward)),
+            norms: describe::norms(layer),
         };
         match rows.last_mut() {
             Some(last) if (&last.mixer, &last.mlp, &last.norms) == (&row.mixer, &row.mlp, &row.norms) => {

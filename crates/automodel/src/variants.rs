@@ -28,7 +28,7 @@ pub struct SmallerLoad {
 /// One way to load a checkpoint.
 pub(crate) struct Variant {
     pub name: String,
-    /// Whether it is what the options ask for.
+    /// Whether it is the one that the options request.
     pub selected: bool,
     pub dtype: DtypePolicy,
     pub quantization: Option<QuantizationConfig>,
@@ -56,13 +56,13 @@ impl Planner<'_> {
         if is_quantized_already(&asked.plan) {
             return Ok(vec![asked]);
         }
-        let mut wishes = vec![(DtypePolicy::Auto, None), (load.dtype, None)];
-        wishes.dedup();
-        wishes.extend(self.in_4_bits());
+        let mut requests = vec![(DtypePolicy::Auto, None), (load.dtype, None)];
+        requests.dedup();
+        requests.extend(self.in_4_bits());
         let mut variants: Vec<Variant> = Vec::new();
-        for wish in wishes {
-            let variant = self.plan(wish)?;
-            // A wish that changes nothing is no way of its own; the one that was asked for stays.
+        for request in requests {
+            let variant = self.plan(request)?;
+            // A request that changes nothing is left out; the one that the options make stays.
             match variants.iter_mut().find(|known| known.name == variant.name) {
                 Some(known) if variant.selected => *known = variant,
                 Some(_) => {}
@@ -97,9 +97,9 @@ impl Planner<'_> {
             return Vec::new();
         }
         let half = half_dtype(plan).map(|dtype| (DtypePolicy::AtLeast(dtype), None));
-        let wishes = [(DtypePolicy::Auto, None)].into_iter().chain(self.in_4_bits()).chain(half);
+        let requests = [(DtypePolicy::Auto, None)].into_iter().chain(self.in_4_bits()).chain(half);
         let mut loads: Vec<SmallerLoad> = Vec::new();
-        for Variant { name, dtype, quantization, plan, .. } in wishes.filter_map(|wish| self.plan(wish).ok()) {
+        for Variant { name, dtype, quantization, plan, .. } in requests.filter_map(|request| self.plan(request).ok()) {
             if !loads.iter().any(|load| load.name == name) {
                 let (needed_bytes, mapped_bytes) = (held_bytes(&plan), plan.mapped_bytes);
                 loads.push(SmallerLoad { name, dtype, quantization, needed_bytes, mapped_bytes });
@@ -186,7 +186,7 @@ mod tests {
         AutoModelForCausalLM::from_pretrained("demo").zero_copy(false)
     }
 
-    /// What a memory of so many bytes is refused with.
+    /// The error for a memory that is too small.
     #[track_caller]
     fn refusal(builder: FromPretrained, bytes: u64) -> (String, u64, Vec<SmallerLoad>) {
         let unread = |_: automodel_loader::Progress<'_>| panic!("a weight was read before the check");

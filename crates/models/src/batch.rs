@@ -89,7 +89,7 @@ impl TokenBatch {
     pub fn read(tokens: Tensor<1, Int>, vocab_size: usize) -> Result<Self, ModelError> {
         let data =
             tokens.try_into_data().map_err(|source| ModelError::UnreadableTokens { source: Box::new(source) })?;
-        // What is no id at all is outside of every vocabulary.
+        // Negative ids are outside every vocabulary.
         let rows: Vec<[u32; 1]> = data.iter::<i64>().map(|id| [u32::try_from(id).unwrap_or(u32::MAX)]).collect();
         Self::new(&rows, vocab_size)
     }

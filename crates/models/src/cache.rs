@@ -116,7 +116,7 @@ impl DecodeCache {
         Ok(())
     }
 
-    /// Checks that a batch of so many sequences can continue this cache.
+    /// Checks that a batch of `batch` sequences can continue this cache.
     pub(crate) fn check_size(&self, batch: usize) -> Result<(), crate::ModelError> {
         if batch != self.batch_size {
             return Err(crate::ModelError::CacheBatchSize { batch, cache: self.batch_size });

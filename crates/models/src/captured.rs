@@ -1,7 +1,7 @@
-//! Decoding one token of each sequence over buffers that stay where they are, recorded once and replayed.
+//! Decoding one token of each sequence over buffers of fixed addresses, captured once as a graph and replayed.
 //!
-//! A pass over one token is some hundred launches, and the host takes longer to ask for them than the device to run them. Where a
-//! device can record launches, one call replays them all.
+//! A pass over one token is some hundred kernel launches, and the host takes longer to launch them than the device to run them. Where
+//! a device can capture them as a graph (CUDA graphs), one call replays them all.
 
 use crate::pass::Pass;
 use crate::{DecodeCache, Decoder, MixerState, ModelError};
@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// Positions that a cache has room for beyond those it holds, at least; as many again as it holds, up to [`MOST_ROOM`].
+/// Positions that a cache has room for beyond those it holds, at least; it doubles up to [`MOST_ROOM`] more.
 const LEAST_ROOM: usize = 256;
 const MOST_ROOM: usize = 4096;
 
@@ -125,7 +125,7 @@ impl CapturedDecode {
         }
     }
 
-    /// Angles for all positions that there is room for.
+    /// Cosines and sines of all positions up to the capacity.
     fn make_room(&mut self) -> Result<(), ModelError> {
         let mut state = lock(&self.state);
         let known = state.ropes.len() == state.decoder.model.ropes().len();

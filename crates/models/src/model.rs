@@ -5,7 +5,7 @@ use automodel_quant::Linear4bit;
 use burn::tensor::Device;
 use std::fmt::Debug;
 
-/// A model whose parameters can be listed, filled and read. What it computes is another trait's matter:
+/// A model whose parameters can be listed, filled and read. What it computes is another trait:
 /// [`CausalLm`](crate::CausalLm), [`Encoder`](crate::Encoder).
 ///
 /// Shared between threads: a pass over one token runs on the threads that compute its products.
@@ -26,7 +26,7 @@ pub trait Model: Debug + Send + Sync {
 
     /// Replaces the weight of every projection for which `provide` has a 4-bit layer; paths are those of the weights. `provide` is
     /// asked for every projection that may be in 4 bits: weights that are not asked for are not loaded so. Implementations
-    /// without quantised projections keep the default, which asks for none.
+    /// without quantised projections keep the default, which never calls it.
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if a weight has another shape.
@@ -34,8 +34,8 @@ pub trait Model: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Lays out parameters as their device reads them best, after all were assigned. Their values stay what they are. The default leaves
-    /// them where they are.
+    /// Packs the weights of experts where that helps their device, after all parameters were assigned. Values do not change. The
+    /// default does nothing.
     fn pack_experts(&mut self) {}
 
     /// Calls `read` with the path and value of every dense parameter, in module order. Fails in the caller's closure, not here.

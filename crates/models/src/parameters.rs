@@ -89,7 +89,7 @@ pub fn assign<M: Module>(
 struct Path {
     dotted: String,
     lengths: Vec<usize>,
-    /// Levels inside a 4-bit weight, whose parts are no parameters of their own.
+    /// Levels inside a quantised weight, whose parts are not parameters of their own.
     inside_quantized: usize,
 }
 

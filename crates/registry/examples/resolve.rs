@@ -1,4 +1,4 @@
-//! Prints which implementation serves a config, why, and what it was lowered to.
+//! Prints which implementation supports a config, why, and what it was lowered to.
 //!
 //! `cargo run -p automodel-registry --example resolve -- path/to/config.json`
 

@@ -9,7 +9,7 @@ use automodel_config::{ClassDefaults, ResolvedConfig};
 pub struct CustomImplementation {
     /// Name, unique among implementations.
     pub name: &'static str,
-    /// `architectures[0]` that it serves.
+    /// `architectures[0]` that it is for.
     pub architecture: &'static str,
     /// `model_type` whose configs it reads.
     pub model_type: &'static str,

@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// A config that no family and no custom implementation serves.
+    /// A config that no family and no custom implementation supports.
     #[error(
         "model type `{model_type}`{}{} is not supported: {}{}",
         with_architectures(.architectures),

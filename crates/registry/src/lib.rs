@@ -6,7 +6,6 @@ mod error;
 mod families;
 mod family;
 mod family_config;
-mod lineage;
 mod nearest;
 mod options;
 mod registry;
@@ -14,6 +13,7 @@ mod resolution;
 pub mod rope;
 pub mod spec;
 pub mod template;
+mod unsupported;
 pub mod weights;
 mod wrapper;
 

@@ -3,7 +3,7 @@
 use crate::custom::{AcceptedOptions, BUILTIN_RULES, CompatibilityRule, CustomImplementation};
 use crate::resolution::{Considered, Implementation, Resolution, ResolveOptions};
 use crate::{
-    Composite, Family, FamilyConfig, RegistryError, families, lineage, spec::ModelSpec, weights::WeightMap, wrapper,
+    Composite, Family, FamilyConfig, RegistryError, families, spec::ModelSpec, unsupported, weights::WeightMap, wrapper,
 };
 use automodel_config::{ClassDefaults, Overrides, RawConfig, ResolvedConfig};
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub enum Registration {
     Replace,
 }
 
-/// A config lowered for the implementation that serves it.
+/// A config lowered for the implementation that supports it.
 #[derive(Clone, Debug)]
 pub struct Lowered {
     /// The mathematics; `None` where a custom implementation keeps it to itself.
@@ -141,7 +141,7 @@ impl Registry {
         self.custom_implementations().filter(move |implementation| implementation.tags.contains(&tag))
     }
 
-    /// Resolves `raw` for the implementation that serves it, and says which one that is: custom before generic, each judged
+    /// Resolves `raw` for the implementation that supports it, and says which one that is: custom before generic, each judged
     /// by the config as its own class defaults complete it, so that one that is not chosen changes nothing. Of a model around a
     /// text model, the text model's config is resolved ([`unwrap_text_model`](crate::unwrap_text_model)).
     ///
@@ -149,7 +149,7 @@ impl Registry {
     /// class defaults count where its `model_type` is the config's; elsewhere those of the family do.
     ///
     /// # Errors
-    /// [`RegistryError::UnsupportedArchitecture`] if nothing serves it, [`RegistryError::Config`] if it cannot be resolved.
+    /// [`RegistryError::UnsupportedArchitecture`] if nothing supports it, [`RegistryError::Config`] if it cannot be resolved.
     pub fn resolve_config(
         &self,
         raw: &RawConfig,
@@ -180,7 +180,7 @@ impl Registry {
                     }
                 },
             };
-            let Some(config) = config.filter(|config| serves(candidate, config)) else { continue };
+            let Some(config) = config.filter(|config| is_registered_for(candidate, config)) else { continue };
             match self.judge(candidate, &config, options) {
                 Ok(()) => {
                     considered.push(Considered::new(candidate, "chosen".to_owned()));
@@ -200,7 +200,7 @@ impl Registry {
         }
     }
 
-    /// What the config class of the implementation that serves `raw` assumes for absent keys, see
+    /// What the config class of the implementation that supports `raw` assumes for absent keys, see
     /// [`resolve_config`](Self::resolve_config); where none does, what an implementation of its `model_type` assumes.
     ///
     /// # Errors
@@ -228,11 +228,11 @@ impl Registry {
     /// As [`resolve_config`](Self::resolve_config), but that all are judged by the same config.
     ///
     /// # Errors
-    /// [`RegistryError::UnsupportedArchitecture`] if neither serves it.
+    /// [`RegistryError::UnsupportedArchitecture`] if neither supports it.
     pub fn resolve(&self, config: &ResolvedConfig, options: &ResolveOptions) -> Result<Resolution, RegistryError> {
         let model_type = families::effective_model_type(config.model_type(), config.peek("layer_types"));
         let mut considered = Vec::new();
-        for candidate in self.custom_implementations().filter(|known| serves(known, config)) {
+        for candidate in self.custom_implementations().filter(|known| is_registered_for(known, config)) {
             match self.judge(candidate, config, options) {
                 Ok(()) => {
                     considered.push(Considered::new(candidate, "chosen".to_owned()));
@@ -244,7 +244,7 @@ impl Registry {
         self.generic(config, model_type, considered)
     }
 
-    /// Whether a custom implementation serves a config of its architecture; the error is why not.
+    /// Whether a custom implementation supports a config of its architecture; the error is why not.
     fn judge(
         &self,
         candidate: &CustomImplementation,
@@ -288,7 +288,7 @@ impl Registry {
             |last: &Considered| format!("`{}`: {}", last.name, last.verdict),
         );
         Ok(Resolution {
-            reason: format!("the generic decoder serves model type `{model_type}` ({why})"),
+            reason: format!("the generic decoder supports model type `{model_type}` ({why})"),
             implementation: Implementation::Generic { family: family.model_type.to_owned() },
             architecture,
             model_type: model_type.to_owned(),
@@ -305,8 +305,8 @@ impl Registry {
         self.lower_for(config, resolution, 0)
     }
 
-    /// [`lower`](Self::lower) for a checkpoint of so many tensors, which may have that many more parameters: what a few
-    /// numbers of a config describe takes no more memory than the files that are to fill it.
+    /// [`lower`](Self::lower) for a checkpoint of `tensors` tensors, which raise the limit on parameters: a config
+    /// cannot make the weight map larger than the files that fill it.
     ///
     /// # Errors
     /// As [`lower`](Self::lower).
@@ -361,8 +361,8 @@ impl Registry {
     fn unsupported(&self, model_type: &str, architectures: Vec<String>) -> RegistryError {
         let known = self.families.keys().map(String::as_str).chain(self.custom_implementations().map(|c| c.model_type));
         RegistryError::UnsupportedArchitecture {
-            missing: lineage::missing(model_type),
-            nearest: lineage::misspelt(model_type, known),
+            missing: unsupported::missing(model_type),
+            nearest: unsupported::misspelt(model_type, known),
             model_type: model_type.to_owned(),
             architectures,
             checkpoint: None,
@@ -371,7 +371,7 @@ impl Registry {
 }
 
 /// Whether a custom implementation is for the config's architecture.
-fn serves(candidate: &CustomImplementation, config: &ResolvedConfig) -> bool {
+fn is_registered_for(candidate: &CustomImplementation, config: &ResolvedConfig) -> bool {
     config.architectures().first().is_some_and(|architecture| architecture == candidate.architecture)
 }
 

@@ -1,4 +1,4 @@
-//! Which implementation serves a config, and why.
+//! Which implementation supports a config, and why.
 
 use crate::CustomImplementation;
 use automodel_config::ResolvedConfig;
@@ -11,7 +11,7 @@ pub struct ResolveOptions {
     pub force_generic: bool,
 }
 
-/// Which implementation serves a config, and why.
+/// Which implementation supports a config, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resolution {
     /// `architectures[0]`, if there is one.
@@ -26,7 +26,7 @@ pub struct Resolution {
     pub considered: Vec<Considered>,
 }
 
-/// What serves a config.
+/// The implementation that supports a config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Implementation {

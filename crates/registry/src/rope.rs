@@ -192,7 +192,7 @@ fn rope_spec(
             for (name, factors) in [("short_factor", &short_factor), ("long_factor", &long_factor)] {
                 if factors.len() != rotary_dim / 2 {
                     let problem = format!(
-                        "{name} has {} entries, but {} pairs of a head rotate: they must be as many",
+                        "{name} has {} entries, but {} pairs of a head rotate: the numbers must be equal",
                         factors.len(),
                         rotary_dim / 2
                     );

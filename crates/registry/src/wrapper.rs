@@ -17,8 +17,8 @@ struct Rule {
     text: &'static str,
     /// How it decides whether head and embedding are one tensor.
     tie: TieRule,
-    /// Where checkpoints keep what a text model by itself has under `model.`, where that is no name that every wrapper may
-    /// use.
+    /// Where checkpoints keep what a text model by itself has under `model.`, unless it is a name that every
+    /// wrapper may use.
     prefix: Option<&'static str>,
 }
 

@@ -112,7 +112,7 @@ pub struct CudaProblem {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CudaEffect {
-    /// There is no GPU to be had.
+    /// No GPU was found.
     NoDevice,
     /// No kernel can be compiled.
     NoKernels,

@@ -64,7 +64,7 @@ impl FeedForwardModule {
         }
     }
 
-    /// Whether the device computes it for so many tokens without reading anything back.
+    /// Whether the device computes it for `tokens` tokens without reading anything back.
     #[cfg(feature = "cube")]
     pub(crate) fn stays_on_device(&self, tokens: usize) -> bool {
         match self {

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_handed_back() {
+    fn what_does_not_fit_is_returned() {
         let device = Device::flex();
         let x = Tensor::<2>::ones([2, 3], &device);
         assert!(add_scaled(x.clone(), &Tensor::ones([1, 3], &device), None).is_err());

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexTensor};
 
 /// Runs `pass` over all rows of `width` elements of `x`: it gets the index of a first row and the rows from there on.
-/// `x` is handed back if it is not a float32 tensor of the CPU backend.
+/// `x` is returned if it is not a float32 tensor of the CPU backend.
 pub(super) fn map_rows<const D: usize>(
     x: Tensor<D>,
     width: usize,

@@ -51,20 +51,20 @@ pub(crate) trait NormOps: Backend {
 
 /// `x` with its last axis normalised, or `x` itself where there is no kernel: on other devices, for other dtypes, and where gradients
 /// are tracked. The axes of `weight` and `bias` are the last axes of `x`.
-#[allow(clippy::result_large_err, reason = "the error is the argument handed back")]
+#[allow(clippy::result_large_err, reason = "the error is the argument, returned")]
 pub(super) fn normalized<const D: usize, const W: usize>(
     spec: &NormSpec,
     x: Tensor<D>,
     weight: Option<Tensor<W>>,
     bias: Option<Tensor<W>>,
 ) -> Result<Tensor<D>, Tensor<D>> {
-    let serves = |dtype: DType| matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    let supports = |dtype: DType| matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
     let fits = |parameter: &Option<Tensor<W>>| {
-        parameter.as_ref().is_none_or(|parameter| serves(parameter.dtype()) && x.dims().ends_with(&parameter.dims()))
+        parameter.as_ref().is_none_or(|parameter| supports(parameter.dtype()) && x.dims().ends_with(&parameter.dims()))
     };
     let has_elements = x.dims().iter().all(|&size| size > 0);
     let is_gpu = matches!(x.device().as_dispatch(), DispatchDevice::Cube(_));
-    if !is_gpu || !has_elements || !serves(x.dtype()) || !fits(&weight) || !fits(&bias) {
+    if !is_gpu || !has_elements || !supports(x.dtype()) || !fits(&weight) || !fits(&bias) {
         return Err(x);
     }
     // A bias without a weight, or of another dtype, is nothing that a model has.

@@ -17,7 +17,7 @@ pub enum Mixer {
 pub struct CacheSpec {
     /// Elements for each position that is kept: keys and values.
     pub per_position: usize,
-    /// Only so many of the last positions are kept; `None` keeps all.
+    /// Only this many of the last positions are kept; `None` keeps all.
     pub window: Option<usize>,
     /// Elements that are kept whatever the length of the sequence.
     pub fixed: usize,

@@ -27,8 +27,8 @@ pub struct WeightMap {
 }
 
 impl WeightMap {
-    /// Why a parameter cannot be had in 4 bits: its pieces turn a matrix of the checkpoint the wrong way round, so that rows of
-    /// the weight would be taken for its columns.
+    /// Why a parameter cannot be quantised: its pieces transpose a matrix of the checkpoint, so that rows of the weight would be
+    /// taken for its columns.
     pub fn wrong_way_round(&self, slot: &ParameterSlot) -> Option<String> {
         let turned = |piece: &&SourcePiece| match piece.ops.as_slice() {
             [ViewOp::Transpose(0, 1) | ViewOp::Transpose(1, 0), rest @ ..] => {

@@ -221,7 +221,7 @@ fn stack<'a>(located: Located<'a>, over: &str, into: &str, shapes: &Shapes) -> L
     let Some(&count) = shapes.counts.get(numbered.before) else { return located };
     let (index, from) = (numbered.index, format!("{over}.{}", numbered.index));
     let name = located.name.replacen(&from, into, 1);
-    // What is stacked has no `.weight` behind it: `experts.gate_up_proj`, and biases are `experts.gate_up_proj_bias`.
+    // Stacked tensors have no `.weight` at the end: `experts.gate_up_proj`, and biases are `experts.gate_up_proj_bias`.
     let name = match name.strip_suffix(".weight") {
         Some(name) => name.to_owned(),
         None => name.strip_suffix(".bias").map(|name| format!("{name}_bias")).unwrap_or(name),

@@ -141,8 +141,8 @@ impl SparseMoe {
         &mut self.experts
     }
 
-    /// Puts the weights of the experts side by side in the memory of their device, if that is a GPU, so that few tokens are sent to their
-    /// experts without asking the host. Weights that differ in encoding stay where they are, as do experts with biases. On devices
+    /// Packs the weights of the experts into one buffer of their device, if that is a GPU, so that few tokens are routed without
+    /// the host. Weights that differ in encoding stay where they are, as do experts with biases. On devices
     /// without kernels nothing happens.
     pub fn stack_experts(&mut self) {
         #[cfg(feature = "cube")]
@@ -151,7 +151,7 @@ impl SparseMoe {
         }
     }
 
-    /// Whether [`stack_experts`](Self::stack_experts) has put the experts side by side.
+    /// Whether [`stack_experts`](Self::stack_experts) has packed the experts.
     pub fn is_stacked(&self) -> bool {
         #[cfg(feature = "cube")]
         return self.stacks.is_some();
@@ -159,7 +159,7 @@ impl SparseMoe {
         false
     }
 
-    /// Whether the device sends so many tokens to their experts by itself.
+    /// Whether the device routes `tokens` tokens to their experts by itself.
     #[cfg(feature = "cube")]
     pub(crate) fn routes_on_device(&self, tokens: usize) -> bool {
         self.stacks.supports(tokens, self)

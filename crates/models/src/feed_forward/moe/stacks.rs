@@ -1,4 +1,4 @@
-//! Experts side by side in the memory of a GPU, which chooses among them without asking the host.
+//! Packed experts in the memory of a GPU, which routes tokens to them without the host.
 
 use super::SparseMoe;
 use super::gpu::{RoutePlan, route};
@@ -40,7 +40,7 @@ impl Stacks {
         self.0.is_some()
     }
 
-    /// Whether so many tokens are better sent to their experts by the device: it reads an expert for each token, the host's way each
+    /// Whether routing on the device is better for `tokens` tokens: it reads an expert for each token, routing on the host reads each
     /// expert once. An estimate; it was not measured.
     pub fn supports(&self, tokens: usize, moe: &SparseMoe) -> bool {
         let reads = tokens.saturating_mul(moe.gate.num_experts_per_tok);

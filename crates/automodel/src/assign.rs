@@ -18,7 +18,7 @@ pub(crate) fn check_plan(
     model.visit_parameters(&mut |path, _| {
         dense.insert(path.to_owned());
     });
-    // An implementation with quantised projections asks for each of them.
+    // An implementation with quantised projections names each of them.
     let mut quantizable = HashSet::new();
     model.assign_quantized(&mut |path| {
         quantizable.insert(path.to_owned());
