@@ -1,25 +1,17 @@
 //! Development tasks of the workspace: `cargo xtask --help`.
 
 mod arrows;
-mod bench_peers;
 mod ci;
 mod fixtures;
 mod fuzz;
 mod gpu;
 mod hub_check;
-mod make_checkpoint;
 mod nvrtc_check;
-mod python_environment;
 mod tidy;
 
 use clap::{Parser, Subcommand};
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
-
-type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+use std::process::ExitCode;
+use xtask::{Result, make_checkpoint, python_environment, workspace_root};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of the workspace")]
@@ -38,8 +30,6 @@ enum Task {
     ///
     /// For large ones, build with optimisation: `cargo run --release -p xtask -- make-checkpoint ...`.
     MakeCheckpoint(make_checkpoint::Arguments),
-    /// Measure ours beside transformers, bitsandbytes, llama.cpp, candle and mistral.rs on the same files.
-    BenchPeers(Box<bench_peers::Arguments>),
     /// Pack what checks and measures on a machine with a GPU and without Rust.
     Gpu(gpu::Arguments),
     /// Check that our cache and that of huggingface_hub are the same one; skipped, and said to be, without Python.
@@ -57,7 +47,6 @@ fn main() -> ExitCode {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments),
-        Task::BenchPeers(arguments) => bench_peers::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::HubCheck(arguments) => hub_check::run(&arguments),
         Task::NvrtcCheck(arguments) => nvrtc_check::run(&arguments),
@@ -71,10 +60,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The directory of the workspace's `Cargo.toml`.
-fn workspace_root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_owned()
 }

@@ -92,7 +92,7 @@ fn read_shard(path: &Path, sizes: &mut Sizes) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::make_checkpoint;
+    use xtask::make_checkpoint;
 
     #[test]
     fn every_element_is_counted_once() {
@@ -100,7 +100,7 @@ mod tests {
         let out = directory.path().join("out");
         make_checkpoint::run(&make_checkpoint::Arguments::preset("llama-tiny", out.clone())).unwrap();
         let sizes = read(&out).unwrap();
-        let bytes: u64 = super::super::checkpoint::shards(&out)
+        let bytes: u64 = crate::checkpoint::shards(&out)
             .unwrap()
             .iter()
             .map(|path| {

@@ -12,7 +12,8 @@ use super::{
     Arguments, Setup,
     contenders::{Contender, Program},
 };
-use crate::{Result, python_environment, workspace_root};
+use crate::Result;
+use xtask::{python_environment, workspace_root};
 
 /// Prints the versions of packages, as JSON, without importing them.
 const VERSIONS: &str =
@@ -85,7 +86,7 @@ fn parse_versions(output: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench_peers::contenders;
+    use crate::contenders;
 
     #[test]
     fn versions_are_one_line() {

@@ -1,11 +1,12 @@
 //! The files that all contenders read.
 
-use crate::{Result, make_checkpoint};
+use crate::Result;
 use std::{
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
 };
+use xtask::make_checkpoint;
 
 /// The random model of 1.1 billion parameters.
 const PRESET: &str = "llama-1b";
