@@ -1,6 +1,6 @@
 //! Models whose projections are quantised while they are loaded.
 
-use crate::support::{Reference, checkpoint, copy_of_directory, distance, edit_tensors, fixture};
+use crate::support::{Reference, bitsandbytes, checkpoint, copy_of_directory, distance, edit_tensors};
 use automodel::attention::SdpaBackend;
 use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
 use automodel::models::parameters::ParameterTensor;
@@ -90,7 +90,7 @@ fn checkpoints_of_bitsandbytes_give_the_logits_of_transformers() {
     let with_storage = ["llama-nf4-bf16", "llama-nf4-double-f32", "llama-fp4-f16"];
     let plain = ["llama-nf4", "llama-nf4-double", "llama-fp4", "gpt2-nf4"];
     for name in plain.into_iter().chain(fused).chain(with_storage) {
-        let directory = fixture("bitsandbytes").join(name);
+        let directory = bitsandbytes(name);
         let reference = Reference::in_directory(&directory);
         let model = AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).load().unwrap();
         let found = model.logits(&reference.tokens).unwrap().into_data().try_into_vec::<f32>().unwrap();
@@ -104,7 +104,7 @@ fn checkpoints_of_bitsandbytes_give_the_logits_of_transformers() {
 fn bytes_of_codes_may_be_called_anything() {
     use safetensors::Dtype;
     for name in ["llama-nf4", "llama-nf4-double", "llama-fp4", "gpt2-nf4"] {
-        let original = fixture("bitsandbytes").join(name);
+        let original = bitsandbytes(name);
         let reference = Reference::in_directory(&original);
         let logits = |directory: &Path| -> Vec<f32> {
             let model = AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).load().unwrap();

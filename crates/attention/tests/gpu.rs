@@ -5,7 +5,8 @@ use automodel_attention::{
     AttentionParams, CausalMask, LayerCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling, SdpaBackend,
     attention,
 };
-use burn::tensor::{DType, Device, DeviceType, Tensor, TensorData};
+use automodel_test_support::first_gpu;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 const BATCH: usize = 2;
 const HEADS: usize = 8;
@@ -16,19 +17,9 @@ const BEFORE: usize = 120;
 const STEPS: usize = 12;
 const CAPACITY: usize = 136;
 
-/// The first GPU, or what poses as one.
+/// The first GPU, a software driver included.
 fn device() -> Option<Device> {
-    let kinds = [
-        #[cfg(feature = "cuda")]
-        DeviceType::Cuda,
-        #[cfg(feature = "wgpu")]
-        DeviceType::Wgpu,
-    ];
-    let found = kinds.into_iter().find_map(|kind| Device::enumerate(kind).into_iter().next());
-    if found.is_none() {
-        eprintln!("SKIPPED: no GPU and no software Vulkan driver, so the GPU kernels were not run");
-    }
-    found
+    first_gpu!("the GPU kernels were not run")
 }
 
 /// Values between -2 and 2 without a pattern that heads share, on the CPU, rounded to `dtype`.

@@ -10,7 +10,8 @@
 #   PYTHON=python3  a Python with torch and bitsandbytes, for the same shapes
 cd "$(dirname "$0")" || exit 1
 DEVICE=${DEVICE:-cuda} WORKING_SET=${WORKING_SET:-536870912} MODELS=${MODELS:-1b,8b,70b,moe-30b} ROWS=${ROWS:-1,2,4,8,16,32,64} BIG=${BIG:-1} GEMM=${GEMM-8b} PYTHON=${PYTHON:-python3}
-export RUST_MIN_STACK=67108864 AUTOMODEL_CHECKPOINTS="$PWD/checkpoints"
+# A test that finds no GPU fails here.
+export AUTOMODEL_REQUIRE_GPU=1 RUST_MIN_STACK=67108864 AUTOMODEL_CHECKPOINTS="$PWD/checkpoints"
 # NVRTC is where CUDA's toolkit or a Python package has put it, and not always on the loader's path.
 for folder in "${CUDA_PATH:-/usr/local/cuda}"/lib64 /usr/local/cuda*/targets/*/lib \
     "$("$PYTHON" -c 'import nvidia, os; print(os.path.join(list(nvidia.__path__)[0], "cu13", "lib"))' 2>/dev/null)"; do
