@@ -1,4 +1,4 @@
-//! Sizes in configs that no file bears out, by the allocator: they cost no more than the files that are there. The only test of its
+//! Sizes in configs that no file confirms, by the allocator: they cost no more than the files that exist. The only test of its
 //! process, so that nothing else is counted.
 
 mod counting;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::{fs, ops::ControlFlow, path::Path, sync::atomic::Ordering::Relaxed};
 
 const MIB: usize = 1 << 20;
-/// What a config may cost beside small files: the weight map and the plan of as many parameters as it may describe by itself.
+/// Memory that a config may cost beside small files: the weight map and the plan of as many parameters as it may describe by itself.
 const ALLOWED: usize = 96 * MIB;
 
 /// Every size that some family reads.
@@ -39,7 +39,7 @@ const KEYS: [&str; 20] = [
     "original_max_position_embeddings",
 ];
 
-/// Bytes that `run` needed at once beyond what was there before.
+/// Peak of live bytes during `run`, beyond those live before.
 fn cost(run: impl FnOnce()) -> usize {
     let before = NOW.load(Relaxed);
     HIGHEST.store(before, Relaxed);
@@ -65,7 +65,7 @@ fn use_checkpoint(directory: &Path) -> Result<(), AutoModelError> {
 
 #[test]
 fn sizes_cost_nothing_before_the_files_confirm_them() {
-    // Threads, tables of names and what else is there once.
+    // Threads, tables of names and whatever else is allocated once.
     use_checkpoint(&checkpoint("llama")).unwrap();
     sizes_of_checkpoints();
     experts_times_layers();

@@ -3,7 +3,7 @@
 //! Of 4-bit weights three crates promise something, each its own part: `quant` the codes and scales of one weight and the tensors of
 //! one parameter, against bitsandbytes (`golden.rs`, `format.rs`); `loader` that the weights of every family are the same bits
 //! while loading, from file to file and as transformers writes them (`three_ways.rs`), and which files are refused; these tests that
-//! models compute with them as transformers does, and come back from what they are saved as (`save_quantized.rs`).
+//! models compute with them as transformers does, and are the same after saving and loading (`save_quantized.rs`).
 
 use crate::support::{Reference, bitsandbytes, checkpoint, copy_of_directory, distance, edit_tensors};
 use automodel::attention::SdpaBackend;
@@ -25,7 +25,7 @@ fn load(name: &str, quantization: Option<QuantizationConfig>) -> AutoModel {
     model.load().unwrap()
 }
 
-/// The dense model with every projection replaced by what its 4-bit codes mean.
+/// The dense model with every projection quantised and dequantised.
 fn decoded(dense: &AutoModel, quant_type: QuantType, blocksize: Blocksize) -> Decoder {
     let lowered = &dense.prepared().lowered;
     let options = DecoderOptions::new(SdpaBackend::Math);
@@ -104,7 +104,7 @@ fn checkpoints_of_bitsandbytes_give_the_logits_of_transformers() {
     }
 }
 
-/// `bnb_4bit_quant_storage` changes what the bytes of codes are called, and nothing else.
+/// `bnb_4bit_quant_storage` changes the dtype under which codes are stored, and nothing else.
 #[test]
 fn bytes_of_codes_may_be_called_anything() {
     use safetensors::Dtype;
@@ -157,7 +157,7 @@ fn a_quantised_head_is_read_in_4_bits_and_saved_so() {
         assert_eq!(count(&again), count(&model), "{}", directory.display());
         assert!(logits(&again) == logits(&model), "{}", directory.display());
     }
-    // A head that is the embedding stays what it is.
+    // A tied head stays dense.
     let tied = load("llama-tied", Some(config.clone().with_quantize_head(true)));
     assert_eq!(count(&tied), count(&load("llama-tied", Some(config))));
 }

@@ -14,7 +14,7 @@ fn quantized(directory: &Path, config: &QuantizationConfig) -> AutoModel {
     AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).quantize(config.clone()).load().unwrap()
 }
 
-/// Saves a model, reads it back and hands both over with what is in the directory.
+/// Saves a model and reads it back: the copy, its files, and the report.
 fn saved(model: &AutoModel, options: &SaveOptions) -> (AutoModel, Files, SaveReport) {
     let parent = tempfile::tempdir().unwrap();
     let copy = parent.path().join("copy");
@@ -134,7 +134,7 @@ fn checkpoints_of_bitsandbytes_are_saved_as_they_were() {
             assert!(report.warnings.is_empty(), "{:?}", report.warnings);
             continue;
         }
-        // Scales in 8 bits were decoded: the files have what they stood for, and say so.
+        // Scales in 8 bits were decoded: the files have them in float32, and say so.
         let parameter = "model.layers.0.self_attn.q_proj.weight";
         let (before, after) = (original.parameter(parameter), copy.parameter(parameter));
         assert_eq!(after.packed(), before.packed());
@@ -210,7 +210,7 @@ fn what_transformers_could_not_read_is_refused() {
     }
 }
 
-/// What cannot be quantised as the one tensor that it is for transformers stays dense, here and in files.
+/// A tensor that cannot be quantised as a whole, as transformers does, stays dense, here and in files.
 #[test]
 fn fused_projections_that_cannot_be_cut_are_dense_everywhere() {
     let nf4 = QuantizationConfig::nf4;

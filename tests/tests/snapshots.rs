@@ -1,6 +1,6 @@
-//! What each stage concludes from every fixture, as snapshots: one file for a fixture, one section for a stage.
+//! The conclusions of each stage from every fixture, as snapshots: one file for a fixture, one section for a stage.
 //!
-//! `INSTA_UPDATE=always cargo test -p automodel-tests snapshots` writes them anew; look at what changed before committing.
+//! `INSTA_UPDATE=always cargo test -p automodel-tests snapshots` writes them anew; review the changes before committing.
 
 use crate::render::render;
 use crate::sparse::SparseCheckpoint;
@@ -8,7 +8,7 @@ use automodel::AutoModelForCausalLM;
 use std::fs;
 use std::path::Path;
 
-/// What is concluded from the checkpoint in `directory`, whose config is `file`.
+/// Conclusions from the checkpoint in `directory`, whose config is `file`.
 fn text(directory: &str, file: &Path) -> String {
     let summary = AutoModelForCausalLM::from_pretrained(directory).inspect().unwrap();
     render(&summary, &serde_json::from_slice(&fs::read(file).unwrap()).unwrap())

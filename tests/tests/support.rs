@@ -1,4 +1,4 @@
-//! What several modules need beside the helpers of `automodel-test-support`.
+//! Helpers for several modules, beside those of `automodel-test-support`.
 
 pub use automodel_test_support::checkpoints::{Tensors, copy_of_directory, edit_json, edit_tensors};
 pub use automodel_test_support::compare::{assert_says, check_all, distance, message};

@@ -10,7 +10,7 @@ struct Step<'a> {
     variables: &'a [(&'a str, &'a str)],
 }
 
-/// What is behind the features for GPUs. Without `autotune`, which takes minutes on a software Vulkan driver.
+/// The features for GPUs. Without `autotune`, which takes minutes on a software Vulkan driver.
 const GPU: &str = "automodel-quant/wgpu,automodel/cuda,automodel-cli/wgpu";
 
 /// The tests of kernels, for `cargo test`.

@@ -1,4 +1,4 @@
-//! What other packages of the workspace use of its development tasks: random checkpoints, and environments of Python.
+//! The development tasks that other packages of the workspace use: random checkpoints, and virtual environments of Python.
 
 pub mod make_checkpoint;
 pub mod python_environment;

@@ -24,19 +24,19 @@ struct Cli {
 enum Task {
     /// Check format, lints, documentation and the structure of the workspace; stop at the first failure.
     Ci,
-    /// Check the structure of the workspace: who imports whom, and what every crate must have.
+    /// Check the structure of the workspace: imports between crates, and the files every crate must have.
     Tidy,
     /// Write a random checkpoint of any size in Hugging Face layout.
     ///
     /// For large ones, build with optimisation: `cargo run --release -p xtask -- make-checkpoint ...`.
     MakeCheckpoint(make_checkpoint::Arguments),
-    /// Pack what checks and measures on a machine with a GPU and without Rust.
+    /// Pack the tests and benchmarks for a machine with a GPU and without Rust.
     Gpu(gpu::Arguments),
-    /// Check that our cache and that of huggingface_hub are the same one; skipped, and said to be, without Python.
+    /// Check that our cache and that of huggingface_hub are the same; prints SKIPPED without Python.
     HubCheck(hub_check::Arguments),
-    /// Check that CUDA's compiler takes every kernel, on a machine that needs no GPU; skipped, and said to be, without the compiler.
+    /// Check that CUDA's compiler compiles every kernel, on a machine that needs no GPU; prints SKIPPED without the compiler.
     NvrtcCheck(nvrtc_check::Arguments),
-    /// Let mutated inputs meet everything that reads files, JSON, templates and answers of servers.
+    /// Fuzz everything that reads files, JSON, templates and answers of servers.
     Fuzz(fuzz::Arguments),
     /// Make the test fixtures again with transformers, or say how.
     Fixtures(fixtures::Arguments),

@@ -1,4 +1,4 @@
-//! Building what the harness runs.
+//! Builds the programs that the harness runs.
 
 use std::{
     env,

@@ -18,7 +18,7 @@ pub fn ensure(model: Option<&Path>, work: &Path) -> Result<PathBuf> {
     }
     let (whole, partial) = (work.join(PRESET), work.join(format!("{PRESET}.partial")));
     if !whole.exists() {
-        // What an earlier run left when it was ended.
+        // Left by an earlier run that was interrupted.
         if partial.exists() {
             fs::remove_dir_all(&partial)?;
         }

@@ -1,4 +1,4 @@
-//! Ours beside what people would use instead, on the same files, in one run: `cargo run --release -p automodel-peers-bench -- --help`.
+//! automodel beside its alternatives, on the same files, in one run: `cargo run --release -p automodel-peers-bench -- --help`.
 //!
 //! Every contender is a process of its own. Rounds are interleaved (the first of all, then the second of all, ...), so that a
 //! machine that slows down slows all of them; medians are reported.
@@ -74,7 +74,7 @@ struct Arguments {
     /// Install the pinned Python packages into an environment below --work, and use that first.
     #[arg(long)]
     install: bool,
-    /// Use the programs that are there, instead of building ours and candle's.
+    /// Use programs that were built before, instead of building ours and candle's.
     #[arg(long)]
     no_build: bool,
     /// Most seconds for one process.
@@ -99,7 +99,7 @@ struct Arguments {
     tensors: Vec<u32>,
 }
 
-/// What the measurements have in common.
+/// Settings that all measurements share.
 struct Setup {
     pub work: PathBuf,
     pub threads: u32,

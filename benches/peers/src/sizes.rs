@@ -82,7 +82,7 @@ fn read_shard(path: &Path, sizes: &mut Sizes) -> Result<()> {
     let mut header = vec![0; usize::try_from(length)?];
     file.read_exact(&mut header)?;
     let header: Value = serde_json::from_slice(&header)?;
-    let entries = header.as_object().ok_or("its header is no object")?;
+    let entries = header.as_object().ok_or("its header is not an object")?;
     for (name, entry) in entries.iter().filter(|(name, _)| *name != "__metadata__") {
         sizes.add(name, entry["shape"].as_array().ok_or_else(|| format!("{name} has no shape"))?)?;
     }

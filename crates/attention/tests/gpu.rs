@@ -29,7 +29,7 @@ fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType) -> Tensor<
     Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex()).cast(dtype)
 }
 
-/// What a layer asks for.
+/// The settings of a layer.
 #[derive(Clone, Debug)]
 struct Case {
     kv_heads: usize,
@@ -165,7 +165,7 @@ fn compiles_the_kernels_of_steps() {
     }
 }
 
-/// What is in the memory of the device may be anything.
+/// The memory of the device may hold any bytes.
 #[test]
 fn positions_that_are_none_lead_nowhere_else() {
     let Some(device) = device() else { return };

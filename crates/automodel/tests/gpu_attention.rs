@@ -29,7 +29,7 @@ fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType) -> Tensor<
     Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex()).cast(dtype)
 }
 
-/// One call: how many heads and queries, and what the layer asks for.
+/// One call: its numbers of heads and queries, and the settings of the layer.
 #[derive(Clone, Debug)]
 struct Case {
     kv_heads: usize,

@@ -8,7 +8,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// Says what a checkpoint is made from.
+/// Names the checkpoint that another is derived from.
 const MANIFEST: &str = "derived.json";
 const WEIGHTS: &str = "model.safetensors";
 
@@ -34,7 +34,7 @@ pub fn whole(directory: &Path) -> PathBuf {
     place
 }
 
-/// What `derived.json` says.
+/// The contents of `derived.json`.
 struct Manifest {
     /// The folder beside this one that has the weights.
     from: String,
@@ -46,10 +46,10 @@ struct Manifest {
 impl Manifest {
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let json: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(format!("{value} is no string"));
+        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(format!("{value} is not a string"));
         let from = text(&json["from"])?;
         if !matches!(Path::new(&from).components().collect::<Vec<_>>()[..], [std::path::Component::Normal(_)]) {
-            return Err(format!("{from:?} is no folder beside this one"));
+            return Err(format!("{from:?} is not a folder beside this one"));
         }
         let view = &json["bytes_as"];
         let dtype = serde_json::from_value(view["dtype"].clone()).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! The fixtures under `tests/fixtures`: where they are, and what transformers computed from them.
+//! The fixtures under `tests/fixtures`: their paths, and the numbers of transformers.
 
 use crate::derived;
 use safetensors::SafeTensors;
@@ -38,7 +38,7 @@ fn folders(kind: &str) -> Vec<String> {
     names
 }
 
-/// What transformers computed from a checkpoint.
+/// The numbers that transformers computed from a checkpoint.
 pub struct Reference {
     /// The input, `[length]`.
     pub tokens: Vec<u32>,

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 pub const REQUIRED: &str = "AUTOMODEL_REQUIRE_GPU";
 
 /// The first device of a kind that the calling crate is built for (its features `cuda` and `wgpu`), software drivers included:
-/// `Option<burn::tensor::Device>`. The argument ends the sentence "..., so", and says what did not run.
+/// `Option<burn::tensor::Device>`. The argument ends the sentence "no GPU ..., so", and names the tests that did not run.
 #[macro_export]
 macro_rules! first_gpu {
     ($consequence:expr) => {{
@@ -21,11 +21,11 @@ macro_rules! first_gpu {
     }};
 }
 
-/// Passes on what was found; says SKIPPED if it is nothing.
+/// Returns the argument; prints SKIPPED if it is `None`.
 ///
 /// # Panics
 ///
-/// If it is nothing and a GPU is [`REQUIRED`].
+/// If it is `None` and a GPU is [`REQUIRED`].
 #[track_caller]
 pub fn found_or_skipped<T>(found: Option<T>, consequence: &str) -> Option<T> {
     if found.is_none() {

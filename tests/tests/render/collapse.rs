@@ -26,7 +26,7 @@ pub fn ranges(members: &[usize]) -> String {
 }
 
 /// Neighbours that are equal are counted, and those whose numbers proceed in equal steps become one text:
-/// `h.{0, 1 .. 11}.bias`. The texts can be had back from the result.
+/// `h.{0, 1 .. 11}.bias`. No information is lost.
 pub fn runs(texts: &[String]) -> Vec<String> {
     let parts: Vec<Parts> = texts.iter().map(|text| Parts::of(text)).collect();
     let mut found = Vec::new();
@@ -57,7 +57,7 @@ fn end_of_run(parts: &[Parts], start: usize) -> usize {
     end
 }
 
-/// A text as numbers and what is between them: one more text than numbers.
+/// A text as numbers and the text between them: one more text than numbers.
 struct Parts {
     between: Vec<String>,
     numbers: Vec<i64>,

@@ -39,7 +39,7 @@ pub fn lines(value: &Value) -> Vec<String> {
     text
 }
 
-/// What [`object`] leaves out, where a list has it and another does not.
+/// The value of a field that [`object`] left out, in a list of differences.
 pub fn left_out() -> Value {
     Value::from(LEFT_OUT)
 }
@@ -68,7 +68,7 @@ pub fn inline_fields(fields: &Map<String, Value>) -> String {
 
 /// The fields of an object that differ from their defaults.
 pub fn object(value: &Value) -> Map<String, Value> {
-    let fields = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
+    let fields = value.as_object().unwrap_or_else(|| panic!("{value} is not an object"));
     fields.iter().filter_map(|(key, value)| Some((key.clone(), pruned(key, value)?))).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Conclusions as text that a person can review: what differs from a default, and what is alike once.
+//! Conclusions as text that a person can review: values that differ from a default, and equal layers once.
 //!
 //! Everything is made from serialised values, so that a new field shows only where it has another value than its default.
 

@@ -5,12 +5,12 @@ use super::compact::{inline, inline_fields, left_out, object, wrapped};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// What the pieces of a parameter are shown under.
+/// The name under which the pieces of a parameter are shown.
 const PIECES: &str = "<-";
 /// Names up to this many characters share a line.
 const WIDTH: usize = 120;
 
-/// The table: first the fields that most parameters have in common, then lines that name what is different.
+/// The table: first the fields that most parameters have in common, then lines with the differences.
 pub fn table(slots: &Value, rows: &Value) -> Vec<String> {
     let (slots, rows) = (slots.as_array().unwrap(), rows.as_array().unwrap());
     assert_eq!(slots.len(), rows.len(), "a row for each parameter");
@@ -74,7 +74,7 @@ fn joined(parameters: &[Parameter]) -> Vec<String> {
     lines.into_iter().map(|(names, text)| format!("{names} {text}")).collect()
 }
 
-/// One parameter: what the weight map says of it, and the plan.
+/// One parameter: its entries in the weight map and in the plan.
 #[derive(Clone)]
 struct Parameter {
     name: String,
@@ -134,7 +134,7 @@ impl Parameter {
     }
 }
 
-/// A field as text. Where the values come from is text already, and what a parameter is for needs no name.
+/// A field as text. Pieces are text already, and a role is shown without its key.
 fn field_text(key: &str, value: &Value) -> String {
     match value.as_str() {
         Some(text) if key == PIECES => format!("{key} {text}"),
@@ -187,7 +187,7 @@ fn piece_text(piece: &Value, slot: &Value, place: &Place) -> String {
     text
 }
 
-/// Leaves out of planned sources, wherever they are in a row, what the pieces and the row say already, and gives the length of each
+/// Leaves out of planned sources, wherever they are in a row, all that the pieces and the row say already, and gives the length of each
 /// in the file in bytes an element. A list of as many sources as pieces has one for each piece.
 fn shorten_sources(value: &mut Value, pieces: &[Value], stored: Option<&Value>) {
     match value {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks and measures on a machine with a GPU. Writes to the folder results/ beside this script.
+# Runs tests and benchmarks on a machine with a GPU. Writes to the folder results/ beside this script.
 #   DEVICE=cuda  the device (wgpu for a try without CUDA)
 #   WORKING_SET=536870912  bytes of weights that are read in turn, so that caches do not hold them
 #   MODELS=1b,8b,70b,moe-30b  whose layers are measured
@@ -60,7 +60,7 @@ if [ "$BIG" = 1 ]; then
         # shellcheck disable=SC2086 # no quantisation is no argument
         LINES_SHOWN=100 step "moe${quantize:+-nf4}" bin/automodel bench qwen3-moe-8 --device "$DEVICE" $quantize --new-tokens 128 --warmup 1 --rounds 3
     done
-    # What each launch of a step takes, where NVIDIA's profiler is.
+    # The time of each launch of a step, where NVIDIA's profiler is.
     if command -v ncu >/dev/null; then
         [ -d llama-8b-4 ] || step make-8b-4 bin/xtask make-checkpoint --like llama-8b --set num_hidden_layers=4 --out llama-8b-4
         step step-profile ncu --clock-control none --graph-profiling node --metrics gpu__time_duration.sum --csv --page raw \

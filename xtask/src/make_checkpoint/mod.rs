@@ -133,7 +133,7 @@ pub fn bytes(arguments: &Arguments) -> Result<u64> {
     Ok(elements.saturating_mul(arguments.dtype.bytes()))
 }
 
-/// Refuses to mix a checkpoint with what is already there.
+/// Creates the directory; refuses one that has files already.
 fn create_empty(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).map_err(|error| format!("{} cannot be created: {error}", directory.display()))?;
     if fs::read_dir(directory)?.next().is_some() {

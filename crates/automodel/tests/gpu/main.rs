@@ -151,7 +151,7 @@ fn weights_quantised_on_the_gpu_are_saved_like_those_of_the_cpu() {
 fn scales_that_are_quantised_too_stay_so_on_the_gpu() {
     let Some((device, _)) = device() else { return };
     let (there, _) = saved(&device, QuantizationConfig::nf4().with_double_quant(true));
-    // What `automodel quantize` writes from the files, without a model.
+    // The files that `automodel quantize` writes, without a model.
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("converted");
     let config = QuantizationConfig::nf4().with_double_quant(true);
@@ -193,7 +193,7 @@ fn files_in_half_precision_are_quantised_alike() {
     }
 }
 
-/// What the driver has free is what loading and forecasts reckon with.
+/// Loading and forecasts use the free memory that the driver reports.
 #[test]
 fn asks_the_driver_for_memory() {
     let driver = CudaFacts::gather().filter(|facts| !facts.devices.is_empty());

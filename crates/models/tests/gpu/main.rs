@@ -29,7 +29,7 @@ fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType, device: &D
     Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (device, dtype))
 }
 
-/// What a norm of a kind gives for `x` of a shape, whose last axes are those of the weight.
+/// The result of a norm of a kind for `x` of a shape, whose last axes are those of the weight.
 fn result<const W: usize, const D: usize>(
     kind: NormKind,
     shape: [usize; D],
