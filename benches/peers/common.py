@@ -1,4 +1,4 @@
-"""What the scripts of all peers share: options, the prompt, the clock, and the report with the keys of `automodel bench --json`."""
+"""Shared by the scripts of all peers: options, the prompt, the clock, and the report with the keys of `automodel bench --json`."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ def measure(start, vocab_size, arguments):
 
 
 def generate(step, tokens, new_tokens):
-    """Greedy generation: what it took, and the tokens."""
+    """Greedy generation: times, and the tokens."""
     began = time.perf_counter()
     generated = [step(tokens)]
     first = time.perf_counter()
@@ -50,7 +50,7 @@ def generate(step, tokens, new_tokens):
 
 def peak_resident_bytes():
     """Highest resident memory of this process, interpreter and libraries included; None where the system does not tell."""
-    # Not getrusage: its ru_maxrss begins with what the process that started this one had.
+    # Not getrusage: its ru_maxrss starts with the peak of the parent process.
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))

@@ -1,4 +1,4 @@
-"""What llama.cpp takes for a GGUF file: load, first token, prefill, decode, peak memory.
+"""Measure llama.cpp on a GGUF file: load, first token, prefill, decode, peak memory.
 
     python llama_bench.py FILE.gguf [--dtype bf16|q4_0] [--prompt-tokens 512] [--new-tokens 16] [--threads 2]
 

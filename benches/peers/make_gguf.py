@@ -2,7 +2,7 @@
 
     python make_gguf.py DIR --bf16 OUT.gguf [--q4-0 OUT.gguf] [--threads 2]
 
-There is no tokenizer in them: the benchmarks give token ids. A file that exists is left alone.
+There is no tokenizer in them: the benchmarks give token ids. An existing file is kept.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What transformers takes for the same checkpoint: load, first token, prefill, decode, peak memory.
+"""Measure transformers on the same checkpoint: load, first token, prefill, decode, peak memory.
 
     python transformers_bench.py DIR [--dtype float32|bfloat16|nf4] [--prompt-tokens 512] [--new-tokens 16] [--threads 2]
 
@@ -17,7 +17,7 @@ def main() -> None:
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-    # transformers imports a model's module, and what quantises it, when they are first used. Importing is no part of loading.
+    # transformers imports a model's module and its quantiser on first use. Imports do not count as loading.
     getattr(transformers, AutoConfig.from_pretrained(arguments.model).architectures[0])
 
     torch.set_num_threads(arguments.threads)

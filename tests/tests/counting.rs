@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Counts what is allocated, and the most that ever was.
+/// Counts live bytes, and their peak.
 struct Counting;
 
 /// Bytes that are allocated now.

@@ -1,4 +1,4 @@
-//! The checkpoint that comes with the crate does what its README promises.
+//! The checkpoint that comes with the crate keeps the promises of its README.
 
 use automodel::generation::{GenerationOptions, Prompt};
 use automodel::loader::QuantizationConfig;

@@ -1,4 +1,4 @@
-//! Sizes in configs that no file bears out, by the allocator: they cost no more than the files that are there. The only test of its
+//! Sizes in configs that no file confirms, by the allocator: they cost no more than the files that exist. The only test of its
 //! process, so that nothing else is counted.
 
 mod counting;
@@ -6,12 +6,13 @@ mod counting;
 use automodel::config::RawConfig;
 use automodel::generation::GenerationOptions;
 use automodel::{AutoModelError, AutoModelForCausalLM, ForecastOptions};
+use automodel_test_support::fixtures::checkpoint;
 use counting::{HIGHEST, NOW};
 use serde_json::{Value, json};
 use std::{fs, ops::ControlFlow, path::Path, sync::atomic::Ordering::Relaxed};
 
 const MIB: usize = 1 << 20;
-/// What a config may cost beside small files: the weight map and the plan of as many parameters as it may describe by itself.
+/// Memory that a config may cost beside small files: the weight map and the plan of as many parameters as it may describe by itself.
 const ALLOWED: usize = 96 * MIB;
 
 /// Every size that some family reads.
@@ -38,11 +39,7 @@ const KEYS: [&str; 20] = [
     "original_max_position_embeddings",
 ];
 
-fn fixture(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints").join(name)
-}
-
-/// Bytes that `run` needed at once beyond what was there before.
+/// Peak of live bytes during `run`, beyond those live before.
 fn cost(run: impl FnOnce()) -> usize {
     let before = NOW.load(Relaxed);
     HIGHEST.store(before, Relaxed);
@@ -68,8 +65,8 @@ fn use_checkpoint(directory: &Path) -> Result<(), AutoModelError> {
 
 #[test]
 fn sizes_cost_nothing_before_the_files_confirm_them() {
-    // Threads, tables of names and what else is there once.
-    use_checkpoint(&fixture("llama")).unwrap();
+    // Threads, tables of names and whatever else is allocated once.
+    use_checkpoint(&checkpoint("llama")).unwrap();
     sizes_of_checkpoints();
     experts_times_layers();
     random_models();
@@ -81,8 +78,8 @@ fn sizes_of_checkpoints() {
     let (mut refused, mut used) = (0, 0);
     for name in fixtures {
         let directory = tempfile::tempdir().unwrap();
-        fs::copy(fixture(name).join("model.safetensors"), directory.path().join("model.safetensors")).unwrap();
-        let config: Value = serde_json::from_slice(&fs::read(fixture(name).join("config.json")).unwrap()).unwrap();
+        fs::copy(checkpoint(name).join("model.safetensors"), directory.path().join("model.safetensors")).unwrap();
+        let config: Value = serde_json::from_slice(&fs::read(checkpoint(name).join("config.json")).unwrap()).unwrap();
         for key in KEYS.into_iter().filter(|key| config.get(key).is_some()) {
             for size in [1_u64 << 16, 1 << 30, 1 << 50] {
                 let mut changed = config.clone();
@@ -105,7 +102,7 @@ fn sizes_of_checkpoints() {
 /// 371 bytes that describe a trillion parameters.
 fn experts_times_layers() {
     let directory = tempfile::tempdir().unwrap();
-    fs::copy(fixture("llama").join("model.safetensors"), directory.path().join("model.safetensors")).unwrap();
+    fs::copy(checkpoint("llama").join("model.safetensors"), directory.path().join("model.safetensors")).unwrap();
     for (layers, experts) in [(1024, 8192), (16, 8192), (1024, 512), (1024, 5)] {
         let config = json!({
             "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "vocab_size": 8, "hidden_size": 2,
@@ -122,7 +119,7 @@ fn experts_times_layers() {
 }
 
 fn random_models() {
-    let config = fs::read_to_string(fixture("llama").join("config.json")).unwrap();
+    let config = fs::read_to_string(checkpoint("llama").join("config.json")).unwrap();
     for key in ["vocab_size", "hidden_size", "intermediate_size", "head_dim", "num_hidden_layers"] {
         for size in [1_u64 << 22, 1 << 30, 1 << 40] {
             let mut config: Value = serde_json::from_str(&config).unwrap();

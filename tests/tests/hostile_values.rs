@@ -29,7 +29,7 @@ fn numbers() -> Vec<Value> {
     integers.into_iter().chain(floats).chain(literals).collect()
 }
 
-/// JSON pointers to everything in the config and below its objects, and to what the family's class assumes.
+/// JSON pointers to everything in the config and below its objects, and to the defaults of the family's class.
 fn places(family: &str, config: &Value) -> BTreeSet<String> {
     let own = config.as_object().unwrap().iter().flat_map(|(key, value)| {
         let inner = value.as_object().into_iter().flatten().map(move |(inner, _)| format!("/{key}/{inner}"));

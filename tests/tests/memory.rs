@@ -56,7 +56,7 @@ fn options(max_new_tokens: usize, prefill_chunk: Option<usize>) -> GenerationOpt
     }
 }
 
-/// The peak of live bytes from the prompt to the first token, beyond what was live before.
+/// The peak of live bytes from the prompt to the first token, beyond the bytes live before.
 fn peak_of_prompt(model: &Decoder, tokens: usize, chunk: Option<usize>) -> usize {
     let prompt = [prompt(tokens)];
     let before = NOW.load(Relaxed);
@@ -82,7 +82,7 @@ fn chunks_bound_the_memory_of_prompts(model: &Decoder) {
         grown <= allowed + 64 * KIB,
         "four times the prompt took {grown} bytes more, {allowed} of them for the cache"
     );
-    // What the bound is worth: without chunks the activations grow with the prompt.
+    // For comparison: without chunks the activations grow with the prompt.
     let [short_whole, long_whole] = [512, 2048].map(|tokens| peak_of_prompt(model, tokens, None));
     let grown_whole = long_whole - short_whole;
     assert!(

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 /// Largest difference from transformers, in standard deviations of its logits.
 const PROMISED: f64 = 1e-3;
-/// What is reached, with some room for other processors.
+/// The difference measured, with some room for other processors.
 const REACHED: f64 = 1e-4;
 
 const BACKENDS: [&str; 2] = ["math", "efficient_attention"];

@@ -85,7 +85,7 @@ fn memory_stays_near_the_quantised_size() {
             assert!(resident <= plan.peak_bytes + 16 * MIB, "{resident} resident, planned {}", plan.peak_bytes);
         }
         drop(parameters);
-        // What the whole process ever had, its code and threads included.
+        // The peak of the whole process, its code and threads included.
         #[cfg(target_os = "linux")]
         {
             let highest = high_water_mark();

@@ -50,7 +50,7 @@ fn an_output_directory_that_exists_is_left_as_it_is() {
     fs::write(directory.path().join("thesis.txt"), "years of work").unwrap();
     let said = message(&model.save_pretrained(directory.path(), &SaveOptions::default()).unwrap_err());
     assert_says(&said, &[directory.path().to_str().unwrap(), "exists", "not empty"]);
-    // Asked to overwrite, it still takes no directory that is no checkpoint.
+    // Even with overwriting allowed, a directory that is not a checkpoint is refused.
     let mut overwrite = SaveOptions::default();
     overwrite.overwrite = true;
     let said = message(&model.save_pretrained(directory.path(), &overwrite).unwrap_err());

@@ -1,10 +1,10 @@
 //! Models in 4 bits saved and read back: the same codes, scales and numbers, in files as `quantize_checkpoint` makes them.
 
-use crate::support::{Reference, assert_says, check_all, checkpoint, checkpoints, fixture, load, message};
+use crate::support::{Reference, assert_says, bitsandbytes, check_all, checkpoint, checkpoints, load, message};
 use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions, SaveReport};
 use automodel::quant::{Absmax, Blocksize, Quantized4bit, format};
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
-use safetensors::SafeTensors;
+use automodel_test_support::checkpoints::{Tensors, read_tensors};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ fn quantized(directory: &Path, config: &QuantizationConfig) -> AutoModel {
     AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).quantize(config.clone()).load().unwrap()
 }
 
-/// Saves a model, reads it back and hands both over with what is in the directory.
+/// Saves a model and reads it back: the copy, its files, and the report.
 fn saved(model: &AutoModel, options: &SaveOptions) -> (AutoModel, Files, SaveReport) {
     let parent = tempfile::tempdir().unwrap();
     let copy = parent.path().join("copy");
@@ -34,9 +34,7 @@ fn weights(model: &AutoModel) -> BTreeMap<String, Quantized4bit> {
     weights
 }
 
-/// dtype, shape and bytes of each tensor.
-type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
-
+/// A saved checkpoint.
 struct Files {
     tensors: Tensors,
     config: Value,
@@ -48,12 +46,7 @@ impl Files {
         for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
             let weights = path.extension().is_some_and(|extension| extension == "safetensors");
             if weights && !path.ends_with("reference.safetensors") {
-                let bytes = fs::read(path).unwrap();
-                let found = SafeTensors::deserialize(&bytes).unwrap().tensors();
-                let owned = found
-                    .into_iter()
-                    .map(|(name, tensor)| (name, (tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec())));
-                tensors.extend(owned);
+                tensors.extend(read_tensors(&path));
             }
         }
         Self { tensors, config: serde_json::from_slice(&fs::read(directory.join("config.json")).unwrap()).unwrap() }
@@ -129,7 +122,7 @@ fn the_files_are_those_of_quantising_on_disk() {
 #[test]
 fn checkpoints_of_bitsandbytes_are_saved_as_they_were() {
     for name in ["llama-nf4", "llama-fp4", "gpt2-nf4", "llama-nf4-double"] {
-        let directory = fixture("bitsandbytes").join(name);
+        let directory = bitsandbytes(name);
         let (model, original) = (load(&directory).unwrap(), Files::read(&directory));
         let (again, copy, report) = saved(&model, &SaveOptions::default());
         let tokens = Reference::in_directory(&directory).tokens;
@@ -141,7 +134,7 @@ fn checkpoints_of_bitsandbytes_are_saved_as_they_were() {
             assert!(report.warnings.is_empty(), "{:?}", report.warnings);
             continue;
         }
-        // Scales in 8 bits were decoded: the files have what they stood for, and say so.
+        // Scales in 8 bits were decoded: the files have them in float32, and say so.
         let parameter = "model.layers.0.self_attn.q_proj.weight";
         let (before, after) = (original.parameter(parameter), copy.parameter(parameter));
         assert_eq!(after.packed(), before.packed());
@@ -217,7 +210,7 @@ fn what_transformers_could_not_read_is_refused() {
     }
 }
 
-/// What cannot be quantised as the one tensor that it is for transformers stays dense, here and in files.
+/// A tensor that cannot be quantised as a whole, as transformers does, stays dense, here and in files.
 #[test]
 fn fused_projections_that_cannot_be_cut_are_dense_everywhere() {
     let nf4 = QuantizationConfig::nf4;
@@ -261,7 +254,7 @@ fn the_text_model_of_a_larger_one_is_saved_by_itself_before_it_is_quantised_on_d
             &automodel::loader::ConvertOptions::default(),
         )
     };
-    let source = crate::support::fixture("checkpoints").join("smolvlm");
+    let source = checkpoint("smolvlm");
     let error = quantize(&source).unwrap_err().to_string();
     assert!(error.contains("smolvlm") && error.contains("save the text model"), "{error}");
     assert!(!out.exists());

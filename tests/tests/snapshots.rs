@@ -1,17 +1,27 @@
-//! What each stage concludes from every fixture, as snapshots: one file for a fixture, one section for a stage.
+//! The conclusions of each stage from every fixture, as snapshots: one file for a fixture, one section for a stage.
 //!
-//! `INSTA_UPDATE=always cargo test -p automodel-tests snapshots` writes them anew; look at what changed before committing.
+//! `INSTA_UPDATE=always cargo test -p automodel-tests snapshots` writes them anew; review the changes before committing.
 
 use crate::render::render;
 use crate::sparse::SparseCheckpoint;
 use automodel::AutoModelForCausalLM;
+use std::fs;
+use std::path::Path;
+
+/// Conclusions from the checkpoint in `directory`, whose config is `file`.
+fn text(directory: &str, file: &Path) -> String {
+    let summary = AutoModelForCausalLM::from_pretrained(directory).inspect().unwrap();
+    render(&summary, &serde_json::from_slice(&fs::read(file).unwrap()).unwrap())
+}
+
+fn assert_snapshot(kind: &str, text: &str) {
+    insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(kind, text) });
+}
 
 #[test]
 fn checkpoints() {
     insta::glob!("../fixtures/checkpoints", "*/config.json", |path| {
-        let directory = path.parent().unwrap().to_str().unwrap();
-        let summary = AutoModelForCausalLM::from_pretrained(directory).inspect().unwrap();
-        insta::assert_snapshot!("checkpoint", render(&summary));
+        assert_snapshot("checkpoint", &text(path.parent().unwrap().to_str().unwrap(), path));
     });
 }
 
@@ -19,8 +29,6 @@ fn checkpoints() {
 #[test]
 fn configs() {
     insta::glob!("../fixtures/configs", "*.json", |path| {
-        let checkpoint = SparseCheckpoint::of_config(path);
-        let summary = AutoModelForCausalLM::from_pretrained(checkpoint.path()).inspect().unwrap();
-        insta::assert_snapshot!("config", render(&summary));
+        assert_snapshot("config", &text(SparseCheckpoint::of_config(path).path(), path));
     });
 }

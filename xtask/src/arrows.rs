@@ -1,6 +1,6 @@
 //! Who may import whom: the arrow table of `docs/ARCHITECTURE.md` as data.
 
-/// One published crate and what it may import. Names are those of the directories under `crates/`.
+/// One published crate and the crates that it may import. Names are those of the directories under `crates/`.
 pub struct Arrow {
     /// The crate.
     pub name: &'static str,

@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: the checks that come after the tests, stopping at the first that fails.
 
-use std::{env, process::Command, time::Instant};
+use std::{env, fs, process::Command, time::Instant};
 
 use crate::{Result, fuzz, hub_check, nvrtc_check, tidy, workspace_root};
 
@@ -10,7 +10,7 @@ struct Step<'a> {
     variables: &'a [(&'a str, &'a str)],
 }
 
-/// What is behind the features for GPUs. Without `autotune`, which takes minutes on a software Vulkan driver.
+/// The features for GPUs. Without `autotune`, which takes minutes on a software Vulkan driver.
 const GPU: &str = "automodel-quant/wgpu,automodel/cuda,automodel-cli/wgpu";
 
 /// The tests of kernels, for `cargo test`.
@@ -35,6 +35,12 @@ const STEPS: [Step<'static>; 4] = [
     },
 ];
 
+/// Set to 1, it lets tests of kernels fail that find no GPU (`tests/support/src/gpu.rs`).
+const REQUIRE_GPU: &str = "AUTOMODEL_REQUIRE_GPU";
+
+/// Where the Vulkan loader looks for drivers on Linux, each a JSON file; software drivers are among them.
+const VULKAN_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+
 pub fn run() -> Result<()> {
     for step in &STEPS {
         timed(&step.to_string(), || step.run())?;
@@ -42,7 +48,9 @@ pub fn run() -> Result<()> {
     // Kernels run on a software Vulkan driver where there is one. The threads that compile them need larger stacks in a build
     // without optimisation.
     let arguments = [&["test"][..], &GPU_TESTS, &["--", "--nocapture"]].concat();
-    let tests = Step { arguments: &arguments, variables: &[("RUST_MIN_STACK", "67108864")] };
+    let required = env::var(REQUIRE_GPU).unwrap_or_else(|_| u8::from(has_vulkan_driver()).to_string());
+    let variables = [("RUST_MIN_STACK", "67108864"), (REQUIRE_GPU, required.as_str())];
+    let tests = Step { arguments: &arguments, variables: &variables };
     timed(&tests.to_string(), || tests.run())?;
     let arguments = nvrtc_check::Arguments { install: true, python: "python3".into() };
     timed("cargo xtask nvrtc-check --install", || nvrtc_check::run(&arguments))?;
@@ -51,6 +59,12 @@ pub fn run() -> Result<()> {
     let arguments = fuzz::Arguments::for_ci();
     timed("cargo xtask fuzz", || fuzz::run(&arguments))?;
     timed("cargo xtask tidy", tidy::run)
+}
+
+/// Whether a driver for the tests of kernels is installed; then they have to run.
+fn has_vulkan_driver() -> bool {
+    let files = VULKAN_DRIVERS.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    files.filter_map(|file| file.ok()).any(|file| file.path().extension().is_some_and(|extension| extension == "json"))
 }
 
 fn timed(heading: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {

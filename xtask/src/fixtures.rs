@@ -1,4 +1,4 @@
-//! `cargo xtask fixtures`: make the fixtures under `tests/fixtures` again with transformers.
+//! `cargo xtask fixtures`: regenerate the fixtures under `tests/fixtures` with transformers.
 
 use clap::Args;
 use std::{path::PathBuf, process::Command};
@@ -39,6 +39,6 @@ fn instructions() -> String {
          python3 -m venv target/fixtures-venv\n    \
          target/fixtures-venv/bin/pip install -r {REQUIREMENTS}\n    \
          cargo xtask fixtures --python target/fixtures-venv/bin/python [CASE ...]\n\n\
-         The tests read the files that are checked in; nothing runs Python but this."
+         The tests read the files in git; only this task runs Python."
     )
 }

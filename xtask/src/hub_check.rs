@@ -12,10 +12,10 @@ use std::{
 use crate::{Result, python_environment, workspace_root};
 
 const REPO: &str = "org/checked";
-/// What `--install` installs.
+/// The packages that `--install` installs.
 const PACKAGE: &str = "huggingface_hub==2.4.0";
 const SCRIPT: &str = "xtask/src/hub_check.py";
-/// What a load of the demo needs.
+/// The files that loading the demo needs.
 const NEEDED: [&str; 5] =
     ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
 
@@ -45,26 +45,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let place = Place::new(&python)?;
     let mut server = Server::start(&place)?;
 
-    // What we download, Python finds and does not download again.
+    // Python finds our downloads and does not download them again.
     let ours = place.directory.join("ours");
     place.automodel(&server, &ours, &["pull", REPO])?;
     server.bodies()?;
     let found = place.python(&server, &ours, "ours")?;
-    expect_none("Python downloaded again what was there", &server.bodies()?)?;
-    println!("huggingface_hub {version} finds what `automodel pull` brought: {}", found.trim());
+    expect_none("Python downloaded files that are in the cache", &server.bodies()?)?;
+    println!("huggingface_hub {version} finds the downloads of `automodel pull`: {}", found.trim());
 
     // And the other way round.
     let theirs = place.directory.join("theirs");
     let found = place.python(&server, &theirs, "theirs")?;
     server.bodies()?;
     place.automodel(&server, &theirs, &["pull", REPO])?;
-    expect_none("automodel downloaded again what was there", &server.bodies()?)?;
+    expect_none("automodel downloaded files that are in the cache", &server.bodies()?)?;
     place.automodel(&server, &theirs, &["cache", "verify"])?;
     let text = place.automodel(&server, &theirs, &["generate", REPO, "--offline", "--prompt", "27+48="])?;
     if text.trim() != "75" {
         return Err(format!("the model of the shared cache says {text:?}").into());
     }
-    println!("`automodel pull` finds what huggingface_hub {version} brought: {}", found.trim());
+    println!("`automodel pull` finds the downloads of huggingface_hub {version}: {}", found.trim());
     Ok(())
 }
 

@@ -1,25 +1,17 @@
 //! Development tasks of the workspace: `cargo xtask --help`.
 
 mod arrows;
-mod bench_peers;
 mod ci;
 mod fixtures;
 mod fuzz;
 mod gpu;
 mod hub_check;
-mod make_checkpoint;
 mod nvrtc_check;
-mod python_environment;
 mod tidy;
 
 use clap::{Parser, Subcommand};
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
-
-type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+use std::process::ExitCode;
+use xtask::{Result, make_checkpoint, python_environment, workspace_root};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of the workspace")]
@@ -32,21 +24,19 @@ struct Cli {
 enum Task {
     /// Check format, lints, documentation and the structure of the workspace; stop at the first failure.
     Ci,
-    /// Check the structure of the workspace: who imports whom, and what every crate must have.
+    /// Check the structure of the workspace: imports between crates, and the files every crate must have.
     Tidy,
     /// Write a random checkpoint of any size in Hugging Face layout.
     ///
     /// For large ones, build with optimisation: `cargo run --release -p xtask -- make-checkpoint ...`.
     MakeCheckpoint(make_checkpoint::Arguments),
-    /// Measure ours beside transformers, bitsandbytes, llama.cpp, candle and mistral.rs on the same files.
-    BenchPeers(Box<bench_peers::Arguments>),
-    /// Pack what checks and measures on a machine with a GPU and without Rust.
+    /// Pack the tests and benchmarks for a machine with a GPU and without Rust.
     Gpu(gpu::Arguments),
-    /// Check that our cache and that of huggingface_hub are the same one; skipped, and said to be, without Python.
+    /// Check that our cache and that of huggingface_hub are the same; prints SKIPPED without Python.
     HubCheck(hub_check::Arguments),
-    /// Check that CUDA's compiler takes every kernel, on a machine that needs no GPU; skipped, and said to be, without the compiler.
+    /// Check that CUDA's compiler compiles every kernel, on a machine that needs no GPU; prints SKIPPED without the compiler.
     NvrtcCheck(nvrtc_check::Arguments),
-    /// Let mutated inputs meet everything that reads files, JSON, templates and answers of servers.
+    /// Fuzz everything that reads files, JSON, templates and answers of servers.
     Fuzz(fuzz::Arguments),
     /// Make the test fixtures again with transformers, or say how.
     Fixtures(fixtures::Arguments),
@@ -57,7 +47,6 @@ fn main() -> ExitCode {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments),
-        Task::BenchPeers(arguments) => bench_peers::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::HubCheck(arguments) => hub_check::run(&arguments),
         Task::NvrtcCheck(arguments) => nvrtc_check::run(&arguments),
@@ -71,10 +60,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The directory of the workspace's `Cargo.toml`.
-fn workspace_root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_owned()
 }

@@ -1,17 +1,17 @@
-//! Environments of Python for what is measured and checked against it.
+//! Virtual environments of Python, for measurements and checks against its packages.
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// Makes an environment, or takes the one that is there: its Python.
+/// Creates a virtual environment, or reuses the existing one. Returns its interpreter.
 pub fn create(python: &Path, environment: &Path) -> Result<PathBuf, String> {
     status(Command::new(python).args(["-m", "venv"]).arg(environment))?;
     Ok(environment.join("bin/python"))
 }
 
-/// Installs into the environment of `python` what pip makes of `packages`: names with versions, or `-r` and a file.
+/// Installs `packages` with pip into the environment of `python`: names with versions, or `-r` and a file.
 pub fn install(python: &Path, packages: &[&str]) -> Result<(), String> {
     status(Command::new(python).args(["-m", "pip", "install", "--quiet"]).args(packages))
 }

@@ -46,7 +46,7 @@ fn ways() -> Vec<(&'static str, Strategy)> {
     [("as it is", Strategy::Auto)].into_iter().chain(ways).collect()
 }
 
-/// Times `x W^T` of a layer for so many rows of bfloat16, each way, and prints a row of a table for it.
+/// Times `x W^T` of a layer for a number of rows of bfloat16, each way, and prints a row of a table for it.
 pub fn measure(device: &Device, layer: Layer, rows: usize) -> Result<(), Box<dyn Error>> {
     let (out_features, in_features) = (layer.out_features, layer.in_features);
     let problem = Problem::new(device, rows, out_features, in_features)?;
@@ -78,7 +78,7 @@ struct Problem {
 
 impl Problem {
     fn new(device: &Device, rows: usize, out_features: usize, in_features: usize) -> Result<Self, Box<dyn Error>> {
-        let DispatchDevice::Cube(device) = device.as_dispatch() else { return Err("that is no GPU".into()) };
+        let DispatchDevice::Cube(device) = device.as_dispatch() else { return Err("this device is not a GPU".into()) };
         let client = device.client();
         let tensor = |shape: [usize; 2], seed: u64| {
             let values = random(shape[0] * shape[1], seed);

@@ -50,7 +50,7 @@ impl Measured {
 pub fn copy_bandwidth(device: &Device, bytes: usize) -> Result<f64, Box<dyn Error>> {
     let elements = bytes / 4;
     let source = Tensor::<1>::random([elements], Distribution::Uniform(-1.0, 1.0), device);
-    // What is too large for a device may do nothing, and that at once.
+    // A launch that is too large for a device may return at once without work.
     let last = |tensor: Tensor<1>| -> Result<f32, Box<dyn Error>> {
         let data = tensor.narrow(0, elements - 1, 1).try_into_data().map_err(|error| error.to_string())?;
         data.iter::<f32>().next().ok_or_else(|| "an empty tensor".into())
@@ -98,7 +98,7 @@ pub fn measure(
         })?;
         all.push(measured("quantise".into(), seconds, 2 * elements + packed));
     }
-    // Results are kept until all are there, so there are fewer of the large ones.
+    // All results are kept to the end, so large ones are fewer.
     let few = (8 * working_set / (2 * elements)).clamp(1, count);
     let seconds = per_launch(device, few, &mut |i| layers[i].dequantize(dtype))?;
     all.push(measured("dequantise".into(), seconds, packed + 2 * elements));
@@ -113,7 +113,7 @@ pub fn measure(
         let seconds = per_launch(device, few, &mut |i| dense_product(x.clone(), weights[i].clone()))?;
         let bytes = 2 * elements + 2 * rows * (inner + out);
         all.push(measured(format!("dense product, {rows} rows"), seconds, bytes));
-        // What it is weighed against.
+        // The baseline.
         let seconds = per_launch(device, few, &mut |i| x.clone().matmul(weights[i].clone().transpose()))?;
         all.push(measured(format!("Burn's dense product, {rows} rows"), seconds, bytes));
     }

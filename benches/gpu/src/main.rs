@@ -1,4 +1,4 @@
-//! What the 4-bit kernels reach on a GPU, beside its bandwidth for copies in the same run.
+//! Bandwidth of the 4-bit kernels on a GPU, beside that of copies in the same run.
 
 #[cfg(feature = "cube")]
 mod experts;
@@ -33,7 +33,7 @@ struct Arguments {
     #[arg(long)]
     fast: bool,
     #[cfg(feature = "cube")]
-    /// Times the ways that Burn's kernels multiply dense matrices instead, for so many rows.
+    /// Times the ways that Burn's kernels multiply dense matrices instead, for this number of rows.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "64,512,2048")]
     gemm: Option<Vec<usize>>,
     /// Writes the figures to a file as well.

@@ -1,4 +1,4 @@
-//! How long launches take on the device, and with what the host adds.
+//! Times of launches: on the device alone, and with the host.
 
 use automodel::Device;
 use burn::tensor::capture;
@@ -15,20 +15,20 @@ const LEAST: Duration = Duration::from_millis(20);
 /// Seconds of one launch.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Seconds {
-    /// Replayed from a recording: what the device takes. `None` where it has no recordings.
+    /// Replayed from a recording: the time on the device. `None` for devices without recordings.
     pub replayed: Option<f64>,
-    /// Launched one by one without waiting: the greater of what the device and what the host takes.
+    /// Launched one by one without waiting: the longer of the times on the device and on the host.
     pub launched: f64,
 }
 
 impl Seconds {
-    /// What the device takes, as far as is known.
+    /// The time on the device, as far as is known.
     pub fn of_device(self) -> f64 {
         self.replayed.unwrap_or(self.launched)
     }
 }
 
-/// What one of `count` launches takes: they are launched in turn, again and again, and waited for at the end. What a launch returns
+/// The time of one of `count` launches: they are launched in turn, repeatedly, and synchronised at the end. What a launch returns
 /// is kept, because fusion skips launches whose results nothing reads.
 pub fn per_launch<T>(
     device: &Device,

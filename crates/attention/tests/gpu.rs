@@ -5,7 +5,8 @@ use automodel_attention::{
     AttentionParams, CausalMask, LayerCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling, SdpaBackend,
     attention,
 };
-use burn::tensor::{DType, Device, DeviceType, Tensor, TensorData};
+use automodel_test_support::first_gpu;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 const BATCH: usize = 2;
 const HEADS: usize = 8;
@@ -16,19 +17,9 @@ const BEFORE: usize = 120;
 const STEPS: usize = 12;
 const CAPACITY: usize = 136;
 
-/// The first GPU, or what poses as one.
+/// The first GPU, a software driver included.
 fn device() -> Option<Device> {
-    let kinds = [
-        #[cfg(feature = "cuda")]
-        DeviceType::Cuda,
-        #[cfg(feature = "wgpu")]
-        DeviceType::Wgpu,
-    ];
-    let found = kinds.into_iter().find_map(|kind| Device::enumerate(kind).into_iter().next());
-    if found.is_none() {
-        eprintln!("SKIPPED: no GPU and no software Vulkan driver, so the GPU kernels were not run");
-    }
-    found
+    first_gpu!("the GPU kernels were not run")
 }
 
 /// Values between -2 and 2 without a pattern that heads share, on the CPU, rounded to `dtype`.
@@ -38,7 +29,7 @@ fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType) -> Tensor<
     Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex()).cast(dtype)
 }
 
-/// What a layer asks for.
+/// The settings of a layer.
 #[derive(Clone, Debug)]
 struct Case {
     kv_heads: usize,
@@ -174,7 +165,7 @@ fn compiles_the_kernels_of_steps() {
     }
 }
 
-/// What is in the memory of the device may be anything.
+/// The memory of the device may hold any bytes.
 #[test]
 fn positions_that_are_none_lead_nowhere_else() {
     let Some(device) = device() else { return };

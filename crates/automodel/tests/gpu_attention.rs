@@ -1,7 +1,8 @@
-//! Attention on a GPU, or what poses as one, against the CPU.
+//! Attention on a GPU, a software driver included, against the CPU.
 
 use automodel::{Device, DeviceError, DeviceName};
 use automodel_attention::{AttentionError, AttentionParams, CausalMask, Positions, SdpaBackend, attention};
+use automodel_test_support::gpu::found_or_skipped;
 use burn::tensor::{DType, Tensor, TensorData};
 
 const BATCH: usize = 2;
@@ -10,17 +11,15 @@ const HEAD_DIM: usize = 16;
 /// More keys than one tile of the online softmax holds, if it has all the queries that a tile can have.
 const KEYS: usize = 600;
 
-/// The first device that is there, and how much less exact its float32 products may be: CUDA may take TF32 tensor cores, with 11 bits.
+/// The first GPU, and how much less exact its float32 products may be: CUDA may take TF32 tensor cores, with 11 bits.
 fn device() -> Option<(Device, f32)> {
-    for (name, share) in [(DeviceName::Cuda(0), 200.0), (DeviceName::Wgpu, 1.0)] {
-        match name.open() {
-            Ok(device) => return Some((device, share)),
-            Err(DeviceError::Absent { .. } | DeviceError::NotBuilt { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
-    eprintln!("SKIPPED: no GPU and no software Vulkan driver, so attention was not run on one");
-    None
+    let kinds = [(DeviceName::Cuda(0), 200.0), (DeviceName::Wgpu, 1.0)];
+    let found = kinds.into_iter().find_map(|(name, share)| match name.open() {
+        Ok(device) => Some((device, share)),
+        Err(DeviceError::Absent { .. } | DeviceError::NotBuilt { .. }) => None,
+        Err(error) => panic!("{error}"),
+    });
+    found_or_skipped(found, "attention was not run on one")
 }
 
 /// Values between -2 and 2 without a pattern that heads share, on the CPU, rounded to `dtype`.
@@ -30,7 +29,7 @@ fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType) -> Tensor<
     Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex()).cast(dtype)
 }
 
-/// One call: how many heads and queries, and what the layer asks for.
+/// One call: its numbers of heads and queries, and the settings of the layer.
 #[derive(Clone, Debug)]
 struct Case {
     kv_heads: usize,

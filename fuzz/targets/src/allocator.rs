@@ -1,4 +1,4 @@
-//! An allocator that counts, and that refuses what no target may need.
+//! An allocator that counts, and that refuses more than any target may need.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,7 +11,7 @@ const MOST_BYTES: usize = 2 << 30;
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts what is allocated, and the most that ever was. Make it the `#[global_allocator]`.
+/// Counts live bytes, and their peak. Make it the `#[global_allocator]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Counting;
 

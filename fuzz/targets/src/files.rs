@@ -11,7 +11,7 @@ const MARK: &[u8] = b"=== ";
 /// Longest file of holes: they cost nothing, but file systems have limits.
 const LONGEST: u64 = 1 << 32;
 
-/// The files of an input: each begins with a line `=== NAME`, and what comes before the first such line has the name "".
+/// The files of an input: each begins with a line `=== NAME`, and text before the first such line is the file "".
 ///
 /// ```
 /// use automodel_fuzz::Files;
@@ -71,7 +71,7 @@ impl Files {
         self.entries.iter().find(|(known, _)| known == name).map(|(_, contents)| contents.as_slice())
     }
 
-    /// The contents of the first file of this name as text, with what is no UTF-8 replaced.
+    /// The contents of the first file of this name as text, with invalid UTF-8 replaced.
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|contents| String::from_utf8_lossy(contents).into_owned())
     }
@@ -117,7 +117,7 @@ impl Files {
     }
 }
 
-/// Only what stays in the directory is written: inputs choose names, and the fuzzer must not harm its machine.
+/// Nothing is written outside the directory: inputs choose names, and the fuzzer must not harm its machine.
 fn is_plain(name: &str) -> bool {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.bytes().all(is_usual)

@@ -1,4 +1,4 @@
-//! What comes from outside meets the code that reads it: one function for each kind of input, with a bound on its memory.
+//! Untrusted input for the code that reads it: one function for each kind of input, with a bound on its memory.
 //!
 //! The same functions are run by `cargo xtask fuzz`, which mutates the inputs of `fuzz/corpus` on a stable compiler, and by
 //! cargo-fuzz. See `fuzz/README.md`.

@@ -1,4 +1,4 @@
-//! The whole of the corpus passes, and what a target can do wrong is found.
+//! The whole corpus passes, and every kind of fault of a target is found.
 
 use automodel_fuzz::{Counting, Target, check, named};
 use std::{
@@ -27,7 +27,7 @@ fn the_corpus_passes() {
     }
 }
 
-/// What the target `faulty` is told to do is a finding that is kept, and the inputs after it are run too.
+/// Each fault of the target `faulty` is a finding that is kept, and the inputs after it are run too.
 fn finding_of(input: &str) -> (String, String) {
     let (corpus, artifacts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::create_dir(corpus.path().join("faulty")).unwrap();

@@ -1,4 +1,4 @@
-//! Calls that ask a sound model for what it cannot do.
+//! Invalid calls of a valid model.
 
 use crate::support::{assert_says, checkpoint, copy_of, edit_json, load, message};
 use automodel::generation::{GenerationOptions, Prompt};

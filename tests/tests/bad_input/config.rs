@@ -1,4 +1,4 @@
-//! Configs that make no sense, or ask for what there is not.
+//! Configs that make no sense, or need something that does not exist.
 
 use super::refusal;
 use crate::support::{assert_says, copy_of, edit_json, message};

@@ -153,7 +153,7 @@ fn a_tensor_in_two_shards() {
     add_shard(directory.path(), "model.layers.0.mlp.up_proj.weight", norm, |_| {});
     assert_says(&refusal(directory.path()), &[norm, "model-00004-of-00003.safetensors"]);
 
-    // What nothing reads may differ.
+    // Tensors that nothing reads may differ.
     let directory = sharded();
     edit_json(directory.path(), "config.json", |config| config["num_hidden_layers"] = json!(1));
     let unread = "model.layers.1.mlp.up_proj.weight";

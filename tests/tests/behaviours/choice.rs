@@ -48,7 +48,7 @@ fn registry() -> Registry {
     registry
 }
 
-/// A builder that knows [`OWN`], and what its factory is given.
+/// A builder that knows [`OWN`], and the arguments of its factory.
 fn with_own(builder: FromPretrained) -> (FromPretrained, Arc<Mutex<Option<serde_json::Value>>>) {
     let seen = Arc::new(Mutex::new(None));
     let note = seen.clone();
@@ -121,7 +121,7 @@ fn attention_backends_keep_their_order_and_any_spelling() {
     let (backend, reason) = chosen(fixture("llama").attention(mixed));
     assert_eq!(backend, SdpaBackend::EfficientAttention);
     assert!(!reason.is_empty());
-    // An explicit wish wins over what constraints would have chosen.
+    // An explicit request wins over the choice of the constraints.
     let constraints = SdpaConstraints { activation_checkpointing: true, ..SdpaConstraints::default() };
     let (unasked, _) = chosen(fixture("llama").attention_constraints(constraints));
     assert_ne!(unasked, SdpaBackend::Math);
@@ -171,7 +171,7 @@ fn a_registration_changes_nothing_for_the_generic_decoder() {
         }
         registry
     };
-    // A config that leaves to its class what the two classes differ in.
+    // A config without the keys in whose defaults the two classes differ.
     let directory = copy_of("llama");
     edit_json(directory.path(), "config.json", |config| {
         for key in ["rms_norm_eps", "hidden_act"] {
@@ -190,7 +190,7 @@ fn a_registration_changes_nothing_for_the_generic_decoder() {
         assert!(mathematics(builder) == expected, "{case}");
     }
     let chosen = plain().registry(with(own, false)).inspect().unwrap().prepared;
-    assert_eq!(chosen.config.f64("rms_norm_eps").unwrap(), 0.01, "what is chosen has its own");
+    assert_eq!(chosen.config.f64("rms_norm_eps").unwrap(), 0.01, "the chosen class has its own default");
 
     // With more of them absent, what the custom class says would be visible in every shape.
     let bare = RawConfig::from_str(r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#).unwrap();

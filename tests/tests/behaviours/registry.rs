@@ -153,7 +153,7 @@ fn what_a_config_alone_may_describe_is_bounded() {
         assert!(matches!(error, RegistryError::TooManyParameters { tensors: 41, .. }), "{error}");
         assert!(error.to_string().contains("the checkpoint has 41 tensor(s)"), "{error}");
     }
-    // Qwen3-235B, from its config alone; and what nobody has, with the files to prove it.
+    // Qwen3-235B, from its config alone; and a size that no model has, with files that confirm it.
     assert!(lower(experts(94, 128), 0).unwrap() > 94 * 128 * 3);
     assert!(lower(experts(64, 1024), 64 * 1024 * 3).unwrap() > 64 * 1024 * 3);
     // One norm for each head is one tensor for each head.

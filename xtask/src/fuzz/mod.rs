@@ -48,5 +48,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(input) = &arguments.input {
         command.arg("--input").arg(input);
     }
-    if command.status()?.success() { Ok(()) } else { Err("fuzzing found what is named above".into()) }
+    if command.status()?.success() { Ok(()) } else { Err("fuzzing found the faults above".into()) }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask gpu`: a bundle that checks and measures on a machine with a GPU and without Rust.
+//! `cargo xtask gpu`: a bundle of tests and benchmarks for a machine with a GPU and without Rust.
 
 use cargo_metadata::{Message, TargetKind};
 use clap::Args;
@@ -15,7 +15,7 @@ const SCRIPT: &str = include_str!("run.sh");
 const BESIDE: &str = include_str!("beside_bitsandbytes.py");
 /// Small checkpoints of every family.
 const CHECKPOINTS: &str = "tests/fixtures/checkpoints";
-/// What transformers computes with these, which no test on a GPU reads.
+/// References of transformers, which no test on a GPU reads.
 const REFERENCE: &str = "reference";
 /// Packages with a feature for each kind of GPU.
 const WITH_GPUS: [&str; 7] = [

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks and measures on a machine with a GPU. Writes to the folder results/ beside this script.
+# Runs tests and benchmarks on a machine with a GPU. Writes to the folder results/ beside this script.
 #   DEVICE=cuda  the device (wgpu for a try without CUDA)
 #   WORKING_SET=536870912  bytes of weights that are read in turn, so that caches do not hold them
 #   MODELS=1b,8b,70b,moe-30b  whose layers are measured
@@ -10,7 +10,8 @@
 #   PYTHON=python3  a Python with torch and bitsandbytes, for the same shapes
 cd "$(dirname "$0")" || exit 1
 DEVICE=${DEVICE:-cuda} WORKING_SET=${WORKING_SET:-536870912} MODELS=${MODELS:-1b,8b,70b,moe-30b} ROWS=${ROWS:-1,2,4,8,16,32,64} BIG=${BIG:-1} GEMM=${GEMM-8b} PYTHON=${PYTHON:-python3}
-export RUST_MIN_STACK=67108864 AUTOMODEL_CHECKPOINTS="$PWD/checkpoints"
+# A test that finds no GPU fails here.
+export AUTOMODEL_REQUIRE_GPU=1 RUST_MIN_STACK=67108864 AUTOMODEL_CHECKPOINTS="$PWD/checkpoints"
 # NVRTC is where CUDA's toolkit or a Python package has put it, and not always on the loader's path.
 for folder in "${CUDA_PATH:-/usr/local/cuda}"/lib64 /usr/local/cuda*/targets/*/lib \
     "$("$PYTHON" -c 'import nvidia, os; print(os.path.join(list(nvidia.__path__)[0], "cu13", "lib"))' 2>/dev/null)"; do
@@ -59,7 +60,7 @@ if [ "$BIG" = 1 ]; then
         # shellcheck disable=SC2086 # no quantisation is no argument
         LINES_SHOWN=100 step "moe${quantize:+-nf4}" bin/automodel bench qwen3-moe-8 --device "$DEVICE" $quantize --new-tokens 128 --warmup 1 --rounds 3
     done
-    # What each launch of a step takes, where NVIDIA's profiler is.
+    # The time of each launch of a step, where NVIDIA's profiler is.
     if command -v ncu >/dev/null; then
         [ -d llama-8b-4 ] || step make-8b-4 bin/xtask make-checkpoint --like llama-8b --set num_hidden_layers=4 --out llama-8b-4
         step step-profile ncu --clock-control none --graph-profiling node --metrics gpu__time_duration.sum --csv --page raw \

@@ -118,12 +118,14 @@ impl Sizes {
         let (hidden, heads) = (size("hidden_size", LARGEST)?, size("num_attention_heads", MOST)?);
         let key_heads = size("num_key_value_heads", MOST)?;
         if !heads.is_multiple_of(key_heads) {
-            return Err(format!("num_attention_heads {heads} is no multiple of num_key_value_heads {key_heads}").into());
+            return Err(
+                format!("num_attention_heads {heads} is not a multiple of num_key_value_heads {key_heads}").into()
+            );
         }
         let head = match config.get("head_dim") {
             Some(_) => size("head_dim", LARGEST)?,
             None if hidden.is_multiple_of(heads) => hidden / heads,
-            None => return Err(format!("hidden_size {hidden} is no multiple of num_attention_heads {heads}").into()),
+            None => return Err(format!("hidden_size {hidden} is not a multiple of num_attention_heads {heads}").into()),
         };
         let vocab = size("vocab_size", LARGEST)?;
         if vocab < tokenizer::VOCAB_SIZE {

@@ -21,6 +21,7 @@ use std::{
 use crate::Result;
 use shards::{Shard, parse_size};
 
+/// The checkpoint to write.
 #[derive(Args)]
 pub struct Arguments {
     /// The preset that gives config.json.
@@ -64,7 +65,9 @@ impl Arguments {
 /// dtype of the stored weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
+    /// 2 bytes an element.
     Bfloat16,
+    /// 4 bytes an element.
     Float32,
 }
 
@@ -93,6 +96,7 @@ impl Dtype {
     }
 }
 
+/// Writes the checkpoint. Errors if a value of the config is of no use, or if the directory is not empty or not writable.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     let config = config::build(&arguments.like, &arguments.overrides, arguments.dtype)?;
@@ -121,7 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of all tensors of the checkpoint that `arguments` describe.
+/// Bytes of all tensors of the checkpoint that `arguments` describe. Errors if a value of the config is of no use.
 pub fn bytes(arguments: &Arguments) -> Result<u64> {
     let config = config::build(&arguments.like, &arguments.overrides, arguments.dtype)?;
     let tensors = layout::tensors(&config)?;
@@ -129,7 +133,7 @@ pub fn bytes(arguments: &Arguments) -> Result<u64> {
     Ok(elements.saturating_mul(arguments.dtype.bytes()))
 }
 
-/// Refuses to mix a checkpoint with what is already there.
+/// Creates the directory; refuses one that has files already.
 fn create_empty(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).map_err(|error| format!("{} cannot be created: {error}", directory.display()))?;
     if fs::read_dir(directory)?.next().is_some() {

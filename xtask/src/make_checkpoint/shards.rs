@@ -44,7 +44,9 @@ pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
     let (number, unit) =
         UNITS.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit))).unwrap_or((text, 1));
     let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| format!("{text} is no size: write 500MB, 5GB or a number of bytes"))
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("{text} is not a size: write 500MB, 5GB or a number of bytes"))
 }
 
 #[cfg(test)]

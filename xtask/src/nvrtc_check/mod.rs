@@ -1,6 +1,6 @@
 //! `cargo xtask nvrtc-check`: the compiler of CUDA takes every kernel, on a machine that has no GPU.
 //!
-//! `driver.c` poses as a driver with one H200. NVRTC, which is the real one, compiles what the tests named `compiles_` launch; tests named
+//! `driver.c` stands in for a driver with one H200. The real NVRTC compiles the kernels that the tests named `compiles_` launch; tests named
 //! `asks_the_driver_` want no kernel.
 
 use cargo_metadata::{Message, TargetKind};
@@ -16,7 +16,7 @@ use std::{
 use crate::{Result, ci, python_environment, workspace_root};
 
 const DRIVER: &str = "xtask/src/nvrtc_check/driver.c";
-/// What `--install` installs: the compiler and the headers that kernels include.
+/// The packages that `--install` installs: the compiler and the headers that kernels include.
 const PACKAGES: [&str; 4] = [
     "nvidia-cuda-nvrtc==13.0.88",
     "nvidia-cuda-runtime==13.0.96",
@@ -74,7 +74,7 @@ fn install(python: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Where the packages have put CUDA, if they are there.
+/// Where the packages have installed CUDA, if they are installed.
 fn toolkit(python: &Path) -> Option<PathBuf> {
     let find = "import nvidia, os; print(os.path.join(list(nvidia.__path__)[0], 'cu13'))";
     let output = Command::new(python).args(["-c", find]).output().ok()?;
@@ -132,7 +132,7 @@ impl Place {
         }
     }
 
-    /// A program for which there is a GPU. What it remembers of that is kept apart.
+    /// A program that sees a GPU. Its caches of that GPU are kept apart.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(workspace_root().join("crates/automodel")).env("XDG_CACHE_HOME", self.folder.join("cache"));
@@ -176,7 +176,7 @@ impl Place {
         if output.status.code() != Some(1) || !text.contains("libnvrtc") || text.contains("panicked") {
             return Err(format!("without NVRTC the doctor ends with {}:\n{text}", output.status).into());
         }
-        println!("without NVRTC, `automodel doctor --device cuda` says what is missing");
+        println!("without NVRTC, `automodel doctor --device cuda` reports the missing compiler");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What every published crate has: a README, an example, the workspace's lints, and files of readable length.
+//! Files that every published crate has: a README, an example, the workspace's lints, and files of readable length.
 
 use std::{
     fs,
@@ -58,7 +58,7 @@ fn check_source(file: &str, text: &str) -> Vec<String> {
     findings
 }
 
-/// The `.rs` files below `directory`, sorted; none if there is no such directory.
+/// The `.rs` files below `directory`, sorted; empty if it does not exist.
 fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     if !directory.is_dir() {
         return Ok(Vec::new());

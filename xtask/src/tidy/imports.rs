@@ -21,7 +21,7 @@ fn check_table(workspace: &Workspace) -> Vec<String> {
     let absent = ARROWS.iter().filter(|arrow| !published.contains(&arrow.name));
     let unknown = published.iter().filter(|name| arrow(name).is_none());
     absent
-        .map(|arrow| format!("the arrow table has `{}`, which is no published crate of the workspace", arrow.name))
+        .map(|arrow| format!("the arrow table has `{}`, which is not a published crate of the workspace", arrow.name))
         .chain(unknown.map(|name| format!("`{name}` is not in the arrow table (xtask/src/arrows.rs)")))
         .collect()
 }

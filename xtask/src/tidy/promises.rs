@@ -12,7 +12,7 @@ const DOCUMENTS: [&str; 2] = ["docs/security.md", "docs/hub.md"];
 /// The heading of the column that names tests.
 const HEADING: &str = "test";
 
-/// A finding for each test or file in a table's column of tests that is not there, and for each promise without any.
+/// A finding for each test or file in a table's column of tests that does not exist, and for each promise without any.
 pub fn check(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for document in DOCUMENTS {
@@ -46,7 +46,7 @@ fn check_document(root: &Path, document: &str, text: &str) -> Result<Vec<String>
             findings.push(format!("{document}:{} is a promise without a test", number + 1));
         }
         let missing = missing(root, folder, cell)?.into_iter();
-        findings.extend(missing.map(|what| format!("{document}:{} names {what}", number + 1)));
+        findings.extend(missing.map(|missing| format!("{document}:{} names {missing}", number + 1)));
     }
     Ok(findings)
 }
@@ -65,7 +65,7 @@ impl Table {
     }
 }
 
-/// What a cell names and is not there: files, with a path or in the folder of the heading, and functions of the file before them.
+/// Missing files and functions that a cell names: files, with a path or in the folder of the heading, and functions of the file before them.
 fn missing(root: &Path, folder: &Path, cell: &str) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     let mut file: Option<(String, String)> = None;
@@ -76,12 +76,12 @@ fn missing(root: &Path, folder: &Path, cell: &str) -> Result<Vec<String>> {
             if path.is_file() {
                 file = Some((name, fs::read_to_string(path)?));
             } else if !path.is_dir() {
-                missing.push(format!("`{name}`, which is no file"));
+                missing.push(format!("`{name}`, which does not exist"));
             }
         } else if let Some((path, text)) = &file
             && !text.contains(&format!("fn {name}("))
         {
-            missing.push(format!("`{name}`, which is no function in `{path}`"));
+            missing.push(format!("`{name}`, which is not a function in `{path}`"));
         } else if file.is_none() {
             missing.push(format!("`{name}` without a file before it"));
         }
@@ -97,7 +97,7 @@ fn alternatives(name: &str) -> Vec<String> {
     }
 }
 
-/// What is in backticks.
+/// Texts in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -117,9 +117,9 @@ mod tests {
         assert_eq!(check(&table("`tests/a.rs` `there`")), Vec::<String>::new());
         assert_eq!(
             check(&table("`tests/a.rs`: `gone`")),
-            ["x.md:3 names `gone`, which is no function in `tests/a.rs`"]
+            ["x.md:3 names `gone`, which is not a function in `tests/a.rs`"]
         );
-        assert_eq!(check(&table("`tests/b.rs`")), ["x.md:3 names `tests/b.rs`, which is no file"]);
+        assert_eq!(check(&table("`tests/b.rs`")), ["x.md:3 names `tests/b.rs`, which does not exist"]);
         assert_eq!(check(&table("`there`")), ["x.md:3 names `there` without a file before it"]);
         assert_eq!(check(&table("")), ["x.md:3 is a promise without a test"]);
     }
@@ -131,10 +131,10 @@ mod tests {
         fs::write(root.path().join("tests/a.rs"), "").unwrap();
         let text = "| promise | tested in `tests` |\n|---|---|\n| it holds | `a.rs` |\n| it too | `b.rs` |\n\n| a | b |\n|---|---|\n| x | `y` |\n";
         let findings = check_document(root.path(), "x.md", text).unwrap();
-        assert_eq!(findings, ["x.md:4 names `b.rs`, which is no file"]);
+        assert_eq!(findings, ["x.md:4 names `b.rs`, which does not exist"]);
 
         let text = "Files are in `tests`.\n\n| promise | tested in |\n|---|---|\n| it holds | `{a,b}.rs` |\n";
         let findings = check_document(root.path(), "x.md", text).unwrap();
-        assert_eq!(findings, ["x.md:5 names `b.rs`, which is no file"]);
+        assert_eq!(findings, ["x.md:5 names `b.rs`, which does not exist"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What the checks know of the workspace, read from `cargo metadata`.
+//! The workspace as the checks see it, read from `cargo metadata`.
 
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Node, Package, PackageId};
 use std::{
@@ -86,7 +86,7 @@ impl<'a> Reached<'a> {
         })
     }
 
-    /// Names of what `start` depends on. Development dependencies count for `start` itself and not further on.
+    /// Names of the dependencies of `start`. Development dependencies count for `start` itself and not further on.
     fn from(&self, start: &PackageId) -> BTreeSet<String> {
         let mut found = HashSet::new();
         let mut pending = vec![start];

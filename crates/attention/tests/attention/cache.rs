@@ -1,4 +1,4 @@
-//! Caches: what they keep, that they write in place, and that every kind gives one answer.
+//! Caches: the positions they keep, writes in place, and equal results of every kind.
 
 use crate::reference::numbers;
 use automodel_attention::{AttentionError, AttentionParams, CausalMask, LayerCache, Positions, SdpaBackend, attention};
@@ -178,7 +178,7 @@ fn absurd_capacities_are_refused() {
         let result = LayerCache::preallocated(capacity).append(one.clone(), one.clone());
         assert!(matches!(result, Err(AttentionError::CacheAllocation { .. })), "{capacity}");
     }
-    // A window costs what is in it.
+    // The memory of a sliding cache is that of its window.
     let mut cache = LayerCache::rolling(usize::MAX);
     cache.append(one.clone(), one).expect("one position");
     assert!(cache.bytes() < 100_000);

@@ -34,7 +34,7 @@ fn order_is_kept_and_names_mix_with_values() {
 
 #[test]
 fn an_unknown_name_lists_the_valid_ones() {
-    let error = resolve_sdpa_method(Some(&["math", "flash"]), &PLAIN).expect_err("`flash` is no name");
+    let error = resolve_sdpa_method(Some(&["math", "flash"]), &PLAIN).expect_err("`flash` is not a name");
     assert_eq!(error, AttentionError::UnknownBackend { name: "flash".to_owned() });
     assert_eq!(
         error.to_string(),

@@ -1,15 +1,18 @@
-//! Every family's small checkpoint on a GPU, or what poses as one, against the CPU, whose numbers are compared with transformers elsewhere.
+//! Every family's small checkpoint on a GPU, a software driver included, against the CPU, whose numbers are compared with transformers
+//! elsewhere.
 
 use super::device;
 use super::steps::{PROMPTS, take_steps};
 use automodel::models::{CacheOptions, LogitsFor, TokenBatch};
 use automodel::{AutoModel, AutoModelForCausalLM, Device, Dtype};
-use std::path::{Path, PathBuf};
+use automodel_test_support::fixtures::{checkpoint, checkpoints};
+use std::path::PathBuf;
 
 /// Where the checkpoints are: beside the tests of the whole workspace, or where a bundle has put them.
 pub fn folders() -> Vec<PathBuf> {
-    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints");
-    let root = std::env::var_os("AUTOMODEL_CHECKPOINTS").map_or_else(here, PathBuf::from);
+    let Some(root) = std::env::var_os("AUTOMODEL_CHECKPOINTS").map(PathBuf::from) else {
+        return checkpoints().iter().map(|name| checkpoint(name)).collect();
+    };
     let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     folders.sort();

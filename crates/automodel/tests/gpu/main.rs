@@ -1,4 +1,4 @@
-//! Whole models on a GPU, or what poses as one, against the CPU.
+//! Whole models on a GPU, a software driver included, against the CPU.
 
 mod families;
 mod quantize;
@@ -13,23 +13,22 @@ use automodel::{
     AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceMemory, DeviceName, Dtype, Fit, ForecastOptions,
     MemoryBound,
 };
+use automodel_test_support::gpu::found_or_skipped;
 use burn::tensor::{DeviceType, FloatDType};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use tempfile::TempDir;
 
-/// The first device that is there, and how much less exact its float32 products may be: CUDA may take TF32 tensor cores, with 11 bits.
+/// The first GPU, and how much less exact its float32 products may be: CUDA may take TF32 tensor cores, with 11 bits.
 fn device() -> Option<(Device, f32)> {
-    for (name, share) in [(DeviceName::Cuda(0), 200.0), (DeviceName::Wgpu, 1.0)] {
-        match name.open() {
-            Ok(device) => return Some((device, share)),
-            Err(DeviceError::Absent { .. } | DeviceError::NotBuilt { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
-    eprintln!("SKIPPED: no GPU and no software Vulkan driver, so no model was run on one");
-    None
+    let kinds = [(DeviceName::Cuda(0), 200.0), (DeviceName::Wgpu, 1.0)];
+    let found = kinds.into_iter().find_map(|(name, share)| match name.open() {
+        Ok(device) => Some((device, share)),
+        Err(DeviceError::Absent { .. } | DeviceError::NotBuilt { .. }) => None,
+        Err(error) => panic!("{error}"),
+    });
+    found_or_skipped(found, "no model was run on one")
 }
 
 const VOCABULARY: usize = 96;
@@ -152,7 +151,7 @@ fn weights_quantised_on_the_gpu_are_saved_like_those_of_the_cpu() {
 fn scales_that_are_quantised_too_stay_so_on_the_gpu() {
     let Some((device, _)) = device() else { return };
     let (there, _) = saved(&device, QuantizationConfig::nf4().with_double_quant(true));
-    // What `automodel quantize` writes from the files, without a model.
+    // The files that `automodel quantize` writes, without a model.
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("converted");
     let config = QuantizationConfig::nf4().with_double_quant(true);
@@ -194,7 +193,7 @@ fn files_in_half_precision_are_quantised_alike() {
     }
 }
 
-/// What the driver has free is what loading and forecasts reckon with.
+/// Loading and forecasts use the free memory that the driver reports.
 #[test]
 fn asks_the_driver_for_memory() {
     let driver = CudaFacts::gather().filter(|facts| !facts.devices.is_empty());

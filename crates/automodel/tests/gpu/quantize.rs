@@ -1,4 +1,4 @@
-//! Weights that a GPU quantises, or what poses as one, against those of the host and of files: the same bits for every family.
+//! Weights that a GPU quantises, a software driver included, against those of the host and of files: the same bits for every family.
 
 use super::device;
 use super::families::folders;

@@ -1,4 +1,4 @@
-//! Decoding over fixed buffers on the device, for models that differ in what such a step needs.
+//! Decoding over fixed buffers on the device, for models that need different parts of a step.
 
 use super::{Saved, VOCABULARY, device};
 use automodel::generation::{GenerationOptions, Prompt};
@@ -81,7 +81,7 @@ fn mixtures_of_experts_take_steps() {
             assert_eq!(tokens(&gpu), tokens(&cpu), "{quantization:?}");
         }
     }
-    // What is saved are the experts' own weights.
+    // The experts' own weights are saved.
     let copy = saved.0.path().join("copy");
     saved.load(&device, &None).save_pretrained(&copy, &SaveOptions::default()).unwrap();
     let read = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();

@@ -77,7 +77,7 @@ pub fn in_directory_with<A: AsRef<std::ffi::OsStr>>(
 
 /// Directory of a fixture.
 pub fn fixture(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name).display().to_string()
+    automodel_test_support::fixtures::checkpoint(name).display().to_string()
 }
 
 /// A copy of the demo in `directory`, whose files may be changed.

@@ -5,19 +5,10 @@ mod generator;
 mod rules;
 mod sampler;
 
-use burn::tensor::{Device, DeviceType};
+use automodel_test_support::first_gpu;
+use burn::tensor::Device;
 
-/// The first GPU, or what poses as one.
+/// The first GPU, a software driver included.
 fn device() -> Option<Device> {
-    let kinds = [
-        #[cfg(feature = "cuda")]
-        DeviceType::Cuda,
-        #[cfg(feature = "wgpu")]
-        DeviceType::Wgpu,
-    ];
-    let found = kinds.into_iter().find_map(|kind| Device::enumerate(kind).into_iter().next());
-    if found.is_none() {
-        eprintln!("SKIPPED: no GPU and no software Vulkan driver, so no token was chosen on one");
-    }
-    found
+    first_gpu!("no token was chosen on one")
 }

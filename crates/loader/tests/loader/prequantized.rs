@@ -9,6 +9,7 @@ use automodel_quant::{
     format::{StoredTensor, read_parameter, write_parameter},
 };
 use automodel_registry::weights::{ParameterRole, SourcePiece, Tie, ViewOp, WeightMap};
+use automodel_test_support::fixtures::bitsandbytes;
 use burn::tensor::FloatDType;
 use half::bf16;
 use safetensors::{Dtype, SafeTensors};
@@ -83,7 +84,6 @@ fn parameters_stay_in_the_file_as_they_are() {
 
 #[test]
 fn checkpoints_that_transformers_wrote_load_without_decoding() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/bitsandbytes");
     for (name, encoding) in [
         ("llama-nf4", "nf4, blocks of 64"),
         ("llama-nf4-double", "nf4, blocks of 64, double quantisation"),
@@ -93,7 +93,7 @@ fn checkpoints_that_transformers_wrote_load_without_decoding() {
         ("llama-nf4-double-f32", "nf4, blocks of 64, double quantisation"),
         ("llama-fp4-f16", "fp4, blocks of 64"),
     ] {
-        let directory = fixtures.join(name);
+        let directory = bitsandbytes(name);
         let (mut parameters, report) = load(&directory, &family_map(&directory), &options()).unwrap();
         assert_eq!(report.encodings.len(), 1, "{name}");
         assert_eq!(report.encodings[0].encoding.to_string(), encoding);

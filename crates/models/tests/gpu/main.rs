@@ -4,8 +4,9 @@ mod moe;
 
 use automodel_models::Norm;
 use automodel_registry::spec::{NormKind, NormSpec};
+use automodel_test_support::first_gpu;
 use burn::module::{Param, ParamId};
-use burn::tensor::{DType, Device, DeviceType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 const KINDS: [NormKind; 7] = [
     NormKind::Rms,
@@ -17,19 +18,9 @@ const KINDS: [NormKind; 7] = [
     NormKind::LayerNormWithoutParameters,
 ];
 
-/// The first GPU, or what poses as one.
+/// The first GPU, a software driver included.
 fn device() -> Option<Device> {
-    let kinds = [
-        #[cfg(feature = "cuda")]
-        DeviceType::Cuda,
-        #[cfg(feature = "wgpu")]
-        DeviceType::Wgpu,
-    ];
-    let found = kinds.into_iter().find_map(|kind| Device::enumerate(kind).into_iter().next());
-    if found.is_none() {
-        eprintln!("SKIPPED: no GPU and no software Vulkan driver, so the GPU kernels were not run");
-    }
-    found
+    first_gpu!("the GPU kernels were not run")
 }
 
 fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType, device: &Device) -> Tensor<D> {
@@ -38,7 +29,7 @@ fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType, device: &D
     Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (device, dtype))
 }
 
-/// What a norm of a kind gives for `x` of a shape, whose last axes are those of the weight.
+/// The result of a norm of a kind for `x` of a shape, whose last axes are those of the weight.
 fn result<const W: usize, const D: usize>(
     kind: NormKind,
     shape: [usize; D],

@@ -139,7 +139,7 @@ fn whatever_may_change_an_expert_drops_the_stacks() {
     assert!(forward(&zeroed, 1, DType::F32, &device).iter().all(|value| *value == 0.0));
     assert!(!stacked().to_device(&device).is_stacked() && !stacked().valid().is_stacked());
 
-    // What is not alike is left alone.
+    // Experts that are stored differently are not packed.
     let mut mixed = moe(&spec, DType::F32, None, &device);
     let values = values([HIDDEN, 96], 0.0, DType::F32, &device);
     let layer = Linear4bit::quantize(values, QuantType::Nf4, Blocksize::default(), None).unwrap();

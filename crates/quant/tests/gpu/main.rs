@@ -8,21 +8,12 @@ use automodel_quant::{
     Quantized4bit, WeightDtype, dense_product,
     self_test::{self, Kernel, Outcome},
 };
-use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
+use automodel_test_support::first_gpu;
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 
-/// The first GPU, or what poses as one.
+/// The first GPU, a software driver included.
 fn device() -> Option<Device> {
-    let kinds = [
-        #[cfg(feature = "cuda")]
-        DeviceType::Cuda,
-        #[cfg(feature = "wgpu")]
-        DeviceType::Wgpu,
-    ];
-    let found = kinds.into_iter().find_map(|kind| Device::enumerate(kind).into_iter().next());
-    if found.is_none() {
-        eprintln!("SKIPPED: no GPU and no software Vulkan driver, so the GPU kernels were not run");
-    }
-    found
+    first_gpu!("the GPU kernels were not run")
 }
 
 fn quantized(quant_type: QuantType, blocksize: usize, shape: [usize; 2]) -> Quantized4bit {

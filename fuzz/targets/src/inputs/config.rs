@@ -42,7 +42,7 @@ fn run(input: &[u8]) {
     }
 }
 
-/// What is known of a model before a file of weights is opened.
+/// Everything that is concluded before a file of weights is opened.
 fn lower(config: &str, overrides: &str) -> Result<(), Box<dyn Error>> {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     let registry = REGISTRY.get_or_init(Registry::builtin);

@@ -83,7 +83,7 @@ fn run(input: &[u8]) {
     let after = outside(&root);
     let changed = before.iter().find(|(path, contents)| after.get(*path) != Some(contents)).map(|(path, _)| path);
     let changed = changed.or_else(|| after.keys().find(|path| !before.contains_key(*path)));
-    assert_eq!(changed, None, "what is outside the cache was changed");
+    assert_eq!(changed, None, "files outside the cache were changed");
 }
 
 struct Served {
@@ -128,7 +128,7 @@ fn with_commit(mut files: Files, commit: &str) -> Files {
     files
 }
 
-/// The cache, and beside it what must stay.
+/// The cache, and beside it files that must stay.
 fn prepare(root: &Path, cache: &Path, commit: &str, files: &Files) -> io::Result<()> {
     fs::create_dir(cache)?;
     let outside = root.join(OUTSIDE);
@@ -143,7 +143,7 @@ fn prepare(root: &Path, cache: &Path, commit: &str, files: &Files) -> io::Result
     }
     fs::write(root.join("lock"), files.get("lock").unwrap_or_default())?;
     for (name, contents) in &files.entries {
-        // Two entries of an input may want the same name, which is no fault of the code that is tested.
+        // Two entries of an input may want the same name, which is not a fault of the tested code.
         if let Some(path) = name.strip_prefix("cache ").and_then(|name| inside(cache, name)) {
             let _ = fs::write(path, contents);
         }

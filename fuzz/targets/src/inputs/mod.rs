@@ -17,7 +17,7 @@ pub struct Target {
     pub name: &'static str,
     /// Lets the code read an input.
     pub run: fn(&[u8]),
-    /// Memory that any input may take: tables, threads, what the code's own limits allow.
+    /// Memory that any input may take: tables, threads, and the code's own limits.
     pub fixed_bytes: usize,
     /// Memory that each byte of an input may take.
     pub bytes_per_byte: usize,
@@ -36,7 +36,7 @@ impl Target {
 pub const TARGETS: [Target; 6] =
     [config::TARGET, plan::TARGET, quant_state::TARGET, tokenizer::TARGET, template::TARGET, hub::TARGET];
 
-/// The target of this name; `faulty` is one that does what it is told, for tests.
+/// The target of this name; `faulty` fails on request, for tests.
 pub fn named(name: &str) -> Option<&'static Target> {
     TARGETS.iter().chain([&faulty::TARGET]).find(|target| target.name == name)
 }
@@ -51,7 +51,7 @@ pub fn say_aloud() {
     ALOUD.store(true, Relaxed);
 }
 
-/// Writes what a message and its causes say, as whoever reports an error does.
+/// Formats an error and its causes, as whoever reports it does.
 fn say(error: &dyn std::error::Error) {
     let mut cause = Some(error);
     while let Some(error) = cause {

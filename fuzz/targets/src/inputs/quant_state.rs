@@ -47,7 +47,7 @@ fn run(input: &[u8]) {
     }
 }
 
-/// What is read can be used, and comes back from what is written of it.
+/// A weight that was read can be used, and survives being written and read again.
 fn read(find: impl Fn(&str) -> Option<format::StoredTensor>) -> Result<(), QuantError> {
     let weight = format::read_parameter(PARAMETER, find)?;
     weight.dequantize::<f32>();

@@ -1,4 +1,4 @@
-//! A chat template (the file `template`, or all of the input) and what it is given: the file `given`, an object with `messages`,
+//! A chat template (the file `template`, or all of the input) and its variables: the file `given`, an object with `messages`,
 //! `tools`, `documents` and `variables`.
 
 use automodel::generation::{ChatLimits, ChatMessage, ChatOptions, ChatTemplate, GenerationError, SpecialTokens};

@@ -72,7 +72,7 @@ fn read(directory: &Path, given: Option<&str>) -> Result<(), GenerationError> {
 }
 
 fn decode(tokenizer: &TextTokenizer, ids: &[u32]) -> Result<(), GenerationError> {
-    // Some kilobytes of tokens show what there is to see.
+    // A few kilobytes of tokens are enough.
     let ids = &ids[..ids.len().min(LONGEST)];
     tokenizer.decode(ids, true)?;
     let mut stream = TextStream::new(tokenizer, false);

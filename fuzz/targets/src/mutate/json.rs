@@ -2,7 +2,7 @@
 
 use super::Random;
 
-/// Numbers at the ends of ranges, among them what Python reads and JSON does not have.
+/// Numbers at the ends of ranges, among them those that Python reads and JSON does not have.
 pub const NUMBERS: &[&str] = &[
     "0",
     "1",
@@ -76,14 +76,14 @@ const STRINGS: &[&str] = &[
     "\"NaN\"",
 ];
 const OTHERS: &[&str] = &["null", "true", "false", "[]", "{}", "[null]", "[[]]"];
-/// Deeper text is no JSON here, so that this code does not overflow its stack.
+/// Deeper text is not taken for JSON, so that this code does not overflow its stack.
 const DEEPEST: usize = 200;
 /// Nesting that mutations add at once.
 const MOST_NESTING: usize = 150;
 /// Most copies of an item.
 const COPIES: usize = 40;
 
-/// JSON with what parsers lose: numbers as they are written, keys as often as they are there.
+/// JSON with details that parsers lose: the spelling of numbers, repeated keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json {
     /// A number, a string with its quotes, or a word.
@@ -101,7 +101,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Remembers what is in `json`.
+    /// Remembers the values in `json`.
     pub fn learn(&mut self, json: &Json) {
         match json {
             Json::Atom(_) => {}
@@ -122,7 +122,7 @@ impl Vocabulary {
 }
 
 impl Json {
-    /// Reads a text whose outside is an object or a list; anything else is no JSON.
+    /// Reads a text whose outside is an object or a list; anything else is not taken for JSON.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = text.trim_ascii();
         if !matches!(text.first(), Some(b'{' | b'[')) {

@@ -55,7 +55,7 @@ impl Mutator {
         let index = random.below(files.entries.len());
         let Some((_, contents)) = files.entries.get_mut(index) else { return };
         match Json::parse(contents) {
-            // Most mutations leave JSON whole, so that they reach what is behind the parser.
+            // Most mutations leave JSON whole, so that they reach the code behind the parser.
             Some(mut json) if !random.chance(8) => {
                 json.mutate(&self.vocabulary, random);
                 *contents = json.text();

@@ -23,14 +23,14 @@ impl Findings {
         Ok(Self { target: target.to_owned(), directory })
     }
 
-    /// Keeps an input and says what it did and how to see it again.
+    /// Keeps an input, and prints the failure and how to reproduce it.
     pub fn keep(&self, kind: &str, what: &str, input: &[u8]) -> io::Result<()> {
         let mut hasher = DefaultHasher::new();
         input.hash(&mut hasher);
         let path = self.directory.join(format!("{kind}-{:016x}", hasher.finish()));
         fs::write(&path, input)?;
         let (target, path) = (&self.target, path.display());
-        eprintln!("{target}: {kind}: {what}\n    see it again: cargo xtask fuzz --target {target} --input {path}");
+        eprintln!("{target}: {kind}: {what}\n    reproduce it: cargo xtask fuzz --target {target} --input {path}");
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Runs the fuzz targets by plain mutation: `cargo xtask fuzz`.
 //!
-//! The targets run in a child process, so that what ends it (memory, the stack, an endless loop) is a finding like a panic.
+//! The targets run in a child process, so that an abort (memory, the stack, an endless loop) is a finding like a panic.
 
 mod child;
 mod findings;
@@ -30,7 +30,7 @@ struct Arguments {
     /// The folder of the inputs, with a folder for each target.
     #[arg(long, default_value = "fuzz/corpus")]
     corpus: PathBuf,
-    /// The folder for what is found.
+    /// The folder for findings.
     #[arg(long, default_value = "fuzz/artifacts")]
     artifacts: PathBuf,
     /// Runs inputs in this process, from this number on.

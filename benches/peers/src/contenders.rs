@@ -1,6 +1,6 @@
 //! Who runs: names, groups, and their choice by `--only` and `--skip`.
 
-/// What a contender is compared with.
+/// The contenders that one is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Weights as they are, compared with `automodel-dense`.
@@ -24,7 +24,7 @@ pub enum Storage {
     GgufQ4_0,
 }
 
-/// The program behind a contender; the text is what it calls its dtype.
+/// The program behind a contender; the text is its name for the dtype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// Ours, with these options.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Ours;
-use crate::bench_peers::{measurement::Measurement, table};
+use crate::{measurement::Measurement, table};
 
 pub struct Row {
     context: u32,

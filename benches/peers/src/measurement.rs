@@ -1,4 +1,4 @@
-//! What one contender took: parsed from its JSON, and medians over rounds.
+//! Times and memory of one contender: parsed from its JSON, and medians over rounds.
 
 use serde_json::{Value, json};
 

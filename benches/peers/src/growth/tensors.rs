@@ -6,14 +6,11 @@ use serde_json::{Value, json};
 
 use super::Ours;
 use crate::{
-    Result,
-    bench_peers::{
-        checkpoint,
-        measurement::{Measurement, median},
-        sizes, table,
-    },
-    make_checkpoint,
+    Result, checkpoint,
+    measurement::{Measurement, median},
+    sizes, table,
 };
+use xtask::make_checkpoint;
 
 /// Most shards of a checkpoint.
 const SHARDS: u64 = 200;

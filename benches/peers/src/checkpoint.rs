@@ -1,11 +1,12 @@
 //! The files that all contenders read.
 
-use crate::{Result, make_checkpoint};
+use crate::Result;
 use std::{
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
 };
+use xtask::make_checkpoint;
 
 /// The random model of 1.1 billion parameters.
 const PRESET: &str = "llama-1b";
@@ -17,7 +18,7 @@ pub fn ensure(model: Option<&Path>, work: &Path) -> Result<PathBuf> {
     }
     let (whole, partial) = (work.join(PRESET), work.join(format!("{PRESET}.partial")));
     if !whole.exists() {
-        // What an earlier run left when it was ended.
+        // Left by an earlier run that was interrupted.
         if partial.exists() {
             fs::remove_dir_all(&partial)?;
         }

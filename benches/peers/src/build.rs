@@ -1,4 +1,4 @@
-//! Building what the harness runs.
+//! Builds the programs that the harness runs.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use std::{
 use cargo_metadata::MetadataCommand;
 
 use super::Setup;
-use crate::workspace_root;
+use xtask::workspace_root;
 
 /// Our command, built with optimisation as its users have it.
 pub fn automodel(setup: &Setup) -> Result<PathBuf, String> {

@@ -82,7 +82,7 @@ fn read_shard(path: &Path, sizes: &mut Sizes) -> Result<()> {
     let mut header = vec![0; usize::try_from(length)?];
     file.read_exact(&mut header)?;
     let header: Value = serde_json::from_slice(&header)?;
-    let entries = header.as_object().ok_or("its header is no object")?;
+    let entries = header.as_object().ok_or("its header is not an object")?;
     for (name, entry) in entries.iter().filter(|(name, _)| *name != "__metadata__") {
         sizes.add(name, entry["shape"].as_array().ok_or_else(|| format!("{name} has no shape"))?)?;
     }
@@ -92,7 +92,7 @@ fn read_shard(path: &Path, sizes: &mut Sizes) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::make_checkpoint;
+    use xtask::make_checkpoint;
 
     #[test]
     fn every_element_is_counted_once() {
@@ -100,7 +100,7 @@ mod tests {
         let out = directory.path().join("out");
         make_checkpoint::run(&make_checkpoint::Arguments::preset("llama-tiny", out.clone())).unwrap();
         let sizes = read(&out).unwrap();
-        let bytes: u64 = super::super::checkpoint::shards(&out)
+        let bytes: u64 = crate::checkpoint::shards(&out)
             .unwrap()
             .iter()
             .map(|path| {

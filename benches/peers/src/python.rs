@@ -12,7 +12,8 @@ use super::{
     Arguments, Setup,
     contenders::{Contender, Program},
 };
-use crate::{Result, python_environment, workspace_root};
+use crate::Result;
+use xtask::{python_environment, workspace_root};
 
 /// Prints the versions of packages, as JSON, without importing them.
 const VERSIONS: &str =
@@ -20,7 +21,7 @@ const VERSIONS: &str =
 
 /// The interpreters to look for packages in: the installed environment first, then those given.
 pub fn interpreters(arguments: &Arguments, chosen: &[&Contender], setup: &Setup) -> Result<Vec<PathBuf>> {
-    // A path stays as it is written: what a link in an environment leads to does not know the environment.
+    // Links are not resolved: the target of a link in an environment does not know the environment.
     let absolute =
         |path: &PathBuf| if path.components().count() > 1 { std::path::absolute(path) } else { Ok(path.clone()) };
     let mut interpreters = arguments.python.iter().map(absolute).collect::<std::io::Result<Vec<PathBuf>>>()?;
@@ -45,7 +46,7 @@ fn requirements(chosen: &[&Contender]) -> BTreeSet<&'static str> {
 }
 
 /// Makes an environment with pinned packages, one file of them after the other: one that cannot be installed is reported, and
-/// keeps no other away.
+/// does not prevent the others.
 fn install(python: &Path, files: &BTreeSet<&str>, environment: &Path) -> Result<PathBuf, String> {
     let python = python_environment::create(python, environment)?;
     for file in files {
@@ -85,7 +86,7 @@ fn parse_versions(output: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench_peers::contenders;
+    use crate::contenders;
 
     #[test]
     fn versions_are_one_line() {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interpreter_that_is_not_there_has_nothing() {
+    fn a_missing_interpreter_has_no_packages() {
         let error = with_packages(&["/nowhere/at/all/python".into()], &["torch"]).unwrap_err();
         assert!(error.contains("torch") && error.contains("--install"));
     }

@@ -16,7 +16,7 @@ pub struct Finished {
     pub stdout: String,
     /// From the start of the process to its end.
     pub seconds: f64,
-    /// `VmHWM`; what the process reached in its last 20 ms may be missing.
+    /// `VmHWM`; a peak in the last 20 ms of the process may be missing.
     pub peak_resident_bytes: Option<f64>,
 }
 

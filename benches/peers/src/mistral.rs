@@ -1,4 +1,4 @@
-//! What `mistralrs bench` prints: a table, and log lines with times.
+//! Parses the output of `mistralrs bench`: a table, and log lines with times.
 //! Source: `src/commands/bench.rs` of <https://crates.io/crates/mistralrs-cli/0.8.1>
 
 use super::measurement::Measurement;

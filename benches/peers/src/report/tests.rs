@@ -1,7 +1,7 @@
 //! The table of a small comparison.
 
 use super::*;
-use crate::bench_peers::{
+use crate::{
     contenders::{self, Contender},
     machine::Processor,
     peers::Tokens,

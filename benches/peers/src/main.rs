@@ -1,4 +1,4 @@
-//! `cargo xtask bench-peers`: ours beside what people would use instead, on the same files, in one run.
+//! automodel beside its alternatives, on the same files, in one run: `cargo run --release -p automodel-peers-bench -- --help`.
 //!
 //! Every contender is a process of its own. Rounds are interleaved (the first of all, then the second of all, ...), so that a
 //! machine that slows down slows all of them; medians are reported.
@@ -20,25 +20,27 @@ mod section;
 mod sizes;
 mod table;
 
-use clap::Args;
-use std::{fs, path::PathBuf, time::Duration};
-
-use crate::{Result, workspace_root};
+use clap::Parser;
 use machine::Machine;
 use report::Report;
 use rounds::Outcome;
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use xtask::{Result, workspace_root};
 
 /// The document whose marked sections `--write` replaces, below the root of the workspace.
 const DOCUMENT: &str = "docs/performance.md";
 
-#[derive(Args)]
-#[command(after_help = "\
+#[derive(Parser)]
+#[command(
+    about = "Measure ours beside transformers, bitsandbytes, llama.cpp, candle and mistral.rs on the same files",
+    after_help = "\
 Contenders: automodel-dense, automodel-f32, automodel-nf4, automodel-nf4-fast, transformers-bf16,
 transformers-f32, transformers-nf4, llama-bf16, llama-q4_0, candle-bf16, candle-f32, mistralrs-bf16, mistralrs-q4_0.
 The first word alone names all of its kind. One that cannot run is skipped, with the reason.
 
-Example: cargo run --release -p xtask -- bench-peers --python venv/bin/python --skip mistralrs --write")]
-pub struct Arguments {
+Example: cargo run --release -p automodel-peers-bench -- --python venv/bin/python --skip mistralrs --write"
+)]
+struct Arguments {
     /// A checkpoint in Hugging Face layout, instead of the random one of 1.1 billion parameters.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -72,7 +74,7 @@ pub struct Arguments {
     /// Install the pinned Python packages into an environment below --work, and use that first.
     #[arg(long)]
     install: bool,
-    /// Use the programs that are there, instead of building ours and candle's.
+    /// Use programs that were built before, instead of building ours and candle's.
     #[arg(long)]
     no_build: bool,
     /// Most seconds for one process.
@@ -97,8 +99,8 @@ pub struct Arguments {
     tensors: Vec<u32>,
 }
 
-/// What the measurements have in common.
-pub struct Setup {
+/// Settings that all measurements share.
+struct Setup {
     pub work: PathBuf,
     pub threads: u32,
     pub rounds: u32,
@@ -106,7 +108,17 @@ pub struct Setup {
     pub timeout: Duration,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     let setup = Setup::new(arguments)?;
     let machine = Machine::read(setup.threads);
     eprintln!("{machine}");

@@ -30,7 +30,7 @@ pub fn measure(threads: u32) -> Result<f64> {
     median(&passes).ok_or_else(|| "no pass was measured".into())
 }
 
-/// Reads `words` with the widest loads that matter: where a core has 32-byte ones, 16-byte ones do not reach what memory gives.
+/// Reads `words` with the widest loads that matter: where a core has 32-byte ones, 16-byte ones do not reach the bandwidth of memory.
 fn read(words: &[u64]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {

@@ -21,7 +21,7 @@ pub fn figure(value: Option<f64>) -> String {
     }
 }
 
-/// `value`, and in brackets what it is divided by `ours`. Ours itself has no ratio.
+/// `value`, and in brackets its ratio to `ours`. Ours itself has no ratio.
 pub fn with_ratio(value: Option<f64>, ours: Option<f64>) -> String {
     match (value, ours) {
         (Some(value), Some(ours)) if ours > 0.0 => format!("{} ({})", figure(Some(value)), figure(Some(value / ours))),

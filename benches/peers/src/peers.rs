@@ -21,9 +21,9 @@ pub struct Ready {
     pub contender: &'static Contender,
     program: PathBuf,
     arguments: Vec<OsString>,
-    /// Versions of what runs.
+    /// Versions of the program and its libraries.
     pub version: String,
-    /// What it reads.
+    /// The files that it reads.
     pub files: Vec<PathBuf>,
 }
 
@@ -63,7 +63,7 @@ pub fn prepare(
     (ready, skipped)
 }
 
-/// What is built once for several contenders.
+/// Programs and files that are built once for several contenders.
 struct Preparation<'a> {
     model: &'a Path,
     pythons: &'a [PathBuf],
@@ -148,7 +148,7 @@ impl Ready {
             Program::Mistral(_) => ["--prompt-len", "--gen-len"],
             _ => ["--prompt-tokens", "--new-tokens"],
         };
-        // What mistral.rs generates beside the first token is a measurement of its own.
+        // The tokens that mistral.rs generates after the first are a measurement of their own.
         let is_start_of_mistral = matches!(self.contender.program, Program::Mistral(_)) && tokens.new == 1;
         let new_tokens = if is_start_of_mistral { 0 } else { tokens.new };
         command.args(&self.arguments);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::Result;
 
-/// What every contender is asked for.
+/// The work of every contender.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
     pub tokens: Tokens,
@@ -30,7 +30,7 @@ pub struct Measured {
     pub median: Measurement,
 }
 
-/// What all rounds gave.
+/// The results of all rounds.
 pub struct Outcome {
     pub measured: Vec<Measured>,
     pub failed: Vec<Skipped>,
@@ -100,7 +100,7 @@ fn run_process(ready: &Ready, tokens: Tokens, suffix: &str, setup: &Setup) -> Re
         Program::Mistral(_) => mistral::parse(&finished.stdout)?,
         _ => Measurement::parse(&finished.stdout)?,
     };
-    // What the process says of itself is exact; what was seen from outside may miss its end.
+    // The report of the process is exact; sampling from outside may miss its end.
     measurement.peak_resident_bytes = measurement.peak_resident_bytes.or(finished.peak_resident_bytes);
     Ok(measurement)
 }
