@@ -30,6 +30,8 @@
 //! ```
 
 pub mod attention;
+#[cfg(test)]
+mod auto_traits;
 pub mod cache;
 mod dispatch;
 mod elementary;

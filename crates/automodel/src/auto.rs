@@ -19,9 +19,9 @@ use automodel_quant::Precision;
 use automodel_registry::{Registry, RegistryError};
 use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Causal language models by name, as `AutoModelForCausalLM` of transformers.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ impl AutoModelForCausalLM {
             config: None,
             options: Options::default(),
             progress: None,
-            looked_at: RefCell::default(),
+            headers: Mutex::default(),
         }
     }
 
@@ -66,7 +66,8 @@ impl AutoModelForCausalLM {
     }
 }
 
-type ProgressCallback = Box<dyn FnMut(Progress<'_>)>;
+/// Called by the thread that loads. In a mutex, so that a builder with a callback that is not `Sync` can still be shared.
+type ProgressCallback = Mutex<Box<dyn FnMut(Progress<'_>) + Send>>;
 
 /// Collects what is asked for; [`load`](Self::load) does it.
 pub struct FromPretrained {
@@ -74,8 +75,8 @@ pub struct FromPretrained {
     config: Option<RawConfig>,
     options: Options,
     progress: Option<ProgressCallback>,
-    /// What was found by looking, so that two questions are one request.
-    looked_at: RefCell<Option<(HubOptions, Checkpoint)>>,
+    /// Config and headers as [`look`](Self::look) found them, so that `inspect` and `load` ask the Hub once.
+    headers: Mutex<Option<(HubOptions, Checkpoint)>>,
 }
 
 impl FromPretrained {
@@ -232,8 +233,8 @@ impl FromPretrained {
     }
 
     /// Calls `progress` after each parameter.
-    pub fn progress(mut self, progress: impl FnMut(Progress<'_>) + 'static) -> Self {
-        self.progress = Some(Box::new(progress));
+    pub fn progress(mut self, progress: impl FnMut(Progress<'_>) + Send + 'static) -> Self {
+        self.progress = Some(Mutex::new(Box::new(progress)));
         self
     }
 
@@ -291,7 +292,7 @@ impl FromPretrained {
         filling::check_plan(model.as_mut(), implementation, &plan)?;
         let mut silent = |_: Progress<'_>| {};
         let progress: &mut dyn FnMut(Progress<'_>) = match &mut self.progress {
-            Some(progress) => progress,
+            Some(progress) => progress.get_mut().unwrap_or_else(PoisonError::into_inner),
             None => &mut silent,
         };
         let (loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
@@ -375,12 +376,12 @@ impl FromPretrained {
 
     /// Config and headers, without weights if those are elsewhere.
     fn look(&self) -> Result<Checkpoint, AutoModelError> {
-        let mut looked_at = self.looked_at.borrow_mut();
-        match &*looked_at {
+        let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*headers {
             Some((options, checkpoint)) if *options == self.options.hub => Ok(checkpoint.clone()),
             _ => {
                 let checkpoint = demo::look(&self.model, &self.options.hub)?;
-                *looked_at = Some((self.options.hub.clone(), checkpoint.clone()));
+                *headers = Some((self.options.hub.clone(), checkpoint.clone()));
                 Ok(checkpoint)
             }
         }

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod auto;
+#[cfg(test)]
+mod auto_traits;
 mod cache;
 pub mod cuda;
 mod demo;

@@ -22,6 +22,8 @@
 //! # }
 //! ```
 
+#[cfg(test)]
+mod auto_traits;
 mod beside;
 mod cache;
 mod checkpoint;

@@ -26,8 +26,8 @@ pub enum LayerState {
 }
 
 /// State that only its own implementation understands.
-pub trait CustomState: Any + Send + std::fmt::Debug {}
-impl<T: Any + Send + std::fmt::Debug> CustomState for T {}
+pub trait CustomState: Any + Send + Sync + std::fmt::Debug {}
+impl<T: Any + Send + Sync + std::fmt::Debug> CustomState for T {}
 
 impl DecodeCache {
     /// An empty cache.

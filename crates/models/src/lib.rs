@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod attention;
+#[cfg(test)]
+mod auto_traits;
 mod batch;
 mod cache;
 mod causal_lm;

@@ -1,0 +1,36 @@
+//! Every public type can be moved to another thread, and be shared between threads unless its line says otherwise. `cargo xtask tidy`
+//! checks that none is missing here.
+
+fn is_send<T: Send>() {}
+fn is_send_and_sync<T: Send + Sync>() {}
+
+#[test]
+fn public_types_are_send_and_sync() {
+    is_send_and_sync::<crate::Attention>();
+    is_send_and_sync::<crate::BuildContext<'_>>();
+    is_send_and_sync::<crate::CacheOptions>();
+    is_send_and_sync::<crate::DecodeCache>();
+    is_send_and_sync::<crate::Decoder>();
+    is_send_and_sync::<crate::DecoderLayer>();
+    is_send_and_sync::<crate::DecoderModel>();
+    is_send_and_sync::<crate::DecoderOptions>();
+    is_send_and_sync::<crate::FeedForward>();
+    is_send_and_sync::<crate::GatedMlp>();
+    is_send_and_sync::<crate::LayerState>();
+    is_send_and_sync::<crate::Linear>();
+    is_send_and_sync::<crate::LogitsFor>();
+    is_send_and_sync::<crate::MixerModule>();
+    is_send_and_sync::<crate::ModelError>();
+    is_send_and_sync::<crate::ModelFactories>();
+    is_send_and_sync::<crate::ModelFactory>();
+    is_send_and_sync::<crate::Norm>();
+    is_send_and_sync::<crate::PlainMlp>();
+    is_send_and_sync::<crate::Router>();
+    is_send_and_sync::<crate::SparseMoe>();
+    is_send_and_sync::<crate::TokenBatch>();
+    is_send_and_sync::<crate::Weight>();
+    is_send_and_sync::<crate::parameters::ParameterTensor>();
+    is_send_and_sync::<crate::scope::NotAFloatDtype>();
+    #[cfg(feature = "cube")]
+    is_send::<crate::CapturedDecode>();
+}
