@@ -7,9 +7,9 @@ fn is_send_and_sync<T: Send + Sync>() {}
 fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::AttentionError>();
     is_send_and_sync::<crate::AttentionParams>();
-    is_send_and_sync::<crate::CachedKeys>();
+    is_send_and_sync::<crate::KeysAndValues>();
     is_send_and_sync::<crate::CausalMask>();
-    is_send_and_sync::<crate::LayerCache>();
+    is_send_and_sync::<crate::KvCache>();
     is_send_and_sync::<crate::Positions>();
     is_send_and_sync::<crate::Rope>();
     is_send_and_sync::<crate::RopeConfig>();
@@ -21,7 +21,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::SdpaConstraints>();
     is_send_and_sync::<crate::SdpaMethod>();
     #[cfg(feature = "cube")]
-    is_send_and_sync::<crate::step::FixedCache>();
+    is_send_and_sync::<crate::step::StaticKvCache>();
     #[cfg(feature = "cube")]
     is_send_and_sync::<crate::step::StepHeads>();
     #[cfg(feature = "cube")]

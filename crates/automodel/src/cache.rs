@@ -5,7 +5,7 @@ use automodel_registry::spec::{AttentionMask, AttentionSpec, Mixer, ModelSpec};
 use automodel_registry::weights::ParameterRole;
 use burn::tensor::{DType, Device, FloatDType};
 
-/// Positions by which a rolling buffer exceeds its window at least, see `LayerCache::rolling` of automodel-attention.
+/// Positions by which a rolling buffer exceeds its window at least, see `KvCache::rolling` of automodel-attention.
 const MIN_ROOM: usize = 16;
 
 /// Bytes of the keys and values of one sequence of `positions`, in buffers made for that many.

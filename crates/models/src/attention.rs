@@ -2,8 +2,8 @@
 
 use crate::{CacheOptions, LayerState, Linear, ModelError, Norm, convert, parameters};
 #[cfg(feature = "cube")]
-use automodel_attention::step::{self, FixedCache, StepHeads, StepPosition, StepRope};
-use automodel_attention::{AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention};
+use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
+use automodel_attention::{AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -83,11 +83,11 @@ impl Attention {
     pub fn new_cache(&self, options: &CacheOptions) -> LayerState {
         LayerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
             (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
-                LayerCache::preallocated(capacity)
+                KvCache::preallocated(capacity)
             }
-            (AttentionMask::Sliding { window }, _) => LayerCache::rolling(window),
-            (_, Some(capacity)) => LayerCache::preallocated(capacity),
-            (_, None) => LayerCache::growing(),
+            (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
+            (_, Some(capacity)) => KvCache::preallocated(capacity),
+            (_, None) => KvCache::growing(),
         }))
     }
 
@@ -96,7 +96,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         rope: Option<usize>,
-        cache: &mut LayerCache,
+        cache: &mut KvCache,
         context: &PassContext<'_>,
     ) -> Result<Tensor<3>, AttentionError> {
         let [batch, length, _] = x.dims();
@@ -196,7 +196,7 @@ impl Attention {
         let turns_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
         turns_last
             && self.spec.query_temperature.is_none()
-            && step::serves(device, heads, &convert::mask(self.spec.mask))
+            && step::supports(device, heads, &convert::mask(self.spec.mask))
     }
 
     /// [`forward`](Self::forward) for one new token of each sequence, `[batch, 1, hidden_size]`, over a cache of fixed buffers.
@@ -204,7 +204,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         rope: Option<&StepRope>,
-        cache: &mut FixedCache,
+        cache: &mut StaticKvCache,
         at: &StepPosition,
     ) -> Result<Tensor<3>, AttentionError> {
         let [batch, _, _] = x.dims();
@@ -223,7 +223,7 @@ impl Attention {
 
 impl Attention {
     /// The state of this layer.
-    pub(crate) fn cache_of(state: &mut LayerState, layer: usize) -> Result<&mut LayerCache, ModelError> {
+    pub(crate) fn cache_of(state: &mut LayerState, layer: usize) -> Result<&mut KvCache, ModelError> {
         match state {
             LayerState::Attention(cache) => Ok(cache),
             LayerState::Custom(_) => Err(ModelError::ForeignCache { layer }),

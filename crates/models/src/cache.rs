@@ -1,6 +1,6 @@
 //! What decoding keeps between calls.
 
-use automodel_attention::LayerCache;
+use automodel_attention::KvCache;
 use std::any::Any;
 
 /// State of every layer and the length of what was seen.
@@ -20,7 +20,7 @@ pub struct DecodeCache {
 #[non_exhaustive]
 pub enum LayerState {
     /// Keys and values of an attention layer.
-    Attention(Box<LayerCache>),
+    Attention(Box<KvCache>),
     /// State of a dedicated implementation.
     Custom(Box<dyn CustomState>),
 }

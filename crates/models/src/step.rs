@@ -4,7 +4,7 @@
 //! device can record launches, one call replays them all.
 
 use crate::{DecodeCache, Decoder, FeedForward, LayerState, MixerModule, ModelError};
-use automodel_attention::step::{FixedCache, StepPosition, StepRope};
+use automodel_attention::step::{StaticKvCache, StepPosition, StepRope};
 use automodel_attention::{Rope, RopeScaling, SdpaBackend};
 use burn::tensor::{Device, Graph, Int, Tensor, capture};
 use std::ops::Range;
@@ -38,7 +38,7 @@ struct State {
     tokens: Tensor<1, Int>,
     at: StepPosition,
     ropes: Vec<StepRope>,
-    caches: Vec<FixedCache>,
+    caches: Vec<StaticKvCache>,
 }
 
 impl std::fmt::Debug for CapturedDecode {
@@ -183,11 +183,11 @@ fn capacity_for(needed: usize, limit: usize) -> usize {
     needed.saturating_add(needed.clamp(LEAST_ROOM, MOST_ROOM)).next_multiple_of(LEAST_ROOM).min(limit).max(needed)
 }
 
-fn fixed_caches(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<FixedCache>>, ModelError> {
+fn fixed_caches(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<StaticKvCache>>, ModelError> {
     let mut caches = Vec::with_capacity(cache.layers.len());
     for (layer, state) in cache.layers.iter().enumerate() {
         let LayerState::Attention(kept) = state else { return Ok(None) };
-        let fixed = FixedCache::of(kept, capacity);
+        let fixed = StaticKvCache::of(kept, capacity);
         let fixed = fixed.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })?;
         let Some(fixed) = fixed else { return Ok(None) };
         caches.push(fixed);

@@ -98,7 +98,10 @@ mod tests {
         let findings = || check("x", directory.path()).unwrap();
         assert_eq!(findings(), Vec::<String>::new(), "a program without a library");
 
-        write("lib.rs", "mod a;\npub mod b;\npub mod inline { }\npub use a::{\n    A, run,\n};\npub use other::B as C;\n");
+        write(
+            "lib.rs",
+            "mod a;\npub mod b;\npub mod inline { }\npub use a::{\n    A, run,\n};\npub use other::B as C;\n",
+        );
         write("a.rs", "pub struct A;\npub(crate) struct Inner;\npub enum NotExported {}\npub fn run() {}\n");
         write("b/mod.rs", "pub mod deep;\npub trait T {}\npub const MOST: usize = 1;\n");
         write("b/deep.rs", "pub type Alias<'a> = &'a str;\n#[cfg(test)]\nmod tests {\n    pub struct OfTests;\n}\n");
