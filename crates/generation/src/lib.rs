@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod auto_traits;
-mod awake;
+
 mod chat;
 mod error;
 mod forward;
@@ -13,6 +13,7 @@ mod raw_stop;
 mod report;
 mod row;
 mod sampling;
+mod spin;
 mod stop;
 mod stream;
 mod tokenizer;

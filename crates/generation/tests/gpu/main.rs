@@ -1,5 +1,5 @@
-//! The choice of tokens on GPUs against that on the CPU, on whatever device a build with `cuda` or `wgpu` finds; a software Vulkan
-//! driver will do.
+//! Sampling on GPUs compared with the CPU, on whatever device a build with `cuda` or `wgpu` finds; a software Vulkan driver is
+//! enough.
 
 mod generator;
 mod rules;
@@ -7,7 +7,7 @@ mod sampler;
 
 use burn::tensor::{Device, DeviceType};
 
-/// The first GPU, or what poses as one.
+/// The first GPU, or a software Vulkan driver.
 fn device() -> Option<Device> {
     let kinds = [
         #[cfg(feature = "cuda")]

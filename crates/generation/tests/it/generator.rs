@@ -29,7 +29,7 @@ fn run(model: &RuleModel, prompts: &[&str], options: &GenerationOptions) -> Resu
     let mut heard = vec![(Vec::new(), String::new(), None); prompts.len()];
     let report = generator.generate(&prompts, options, &mut |event| {
         let (tokens, text, finish_reason) = &mut heard[event.row];
-        assert_eq!(*finish_reason, None, "row {} speaks after its end", event.row);
+        assert_eq!(*finish_reason, None, "row {} has an event after its end", event.row);
         tokens.push(event.token);
         text.push_str(event.text);
         *finish_reason = event.finish_reason;
@@ -85,7 +85,7 @@ fn chunks_of_the_prompt_change_nothing() {
     for (chunk, lengths) in expected {
         assert_eq!(chunked(&RuleModel::alphabet(), Some(chunk)), lengths);
         let cannot = RuleModel { takes_parts: false, ..RuleModel::alphabet() };
-        assert_eq!(chunked(&cannot, Some(chunk)), [9, 1, 1], "a model that takes no parts gets none");
+        assert_eq!(chunked(&cannot, Some(chunk)), [9, 1, 1], "a model without support for chunks gets none");
     }
     assert_eq!(chunked(&RuleModel::alphabet(), None), [9, 1, 1]);
     let none = GenerationOptions { prefill_chunk: Some(0), ..options(3) };
@@ -94,7 +94,7 @@ fn chunks_of_the_prompt_change_nothing() {
 }
 
 #[test]
-fn long_prompts_come_in_chunks_unless_told_otherwise() {
+fn long_prompts_are_prefilled_in_chunks_by_default() {
     let model = RuleModel::alphabet();
     let prompt = "a".repeat(GenerationOptions::PREFILL_CHUNK + 1);
     run(&model, &[&prompt], &options(1)).unwrap();
@@ -187,7 +187,7 @@ fn characters_across_tokens_arrive_whole() {
 }
 
 #[test]
-fn the_caller_can_break_off() {
+fn the_caller_can_cancel() {
     let model = RuleModel::alphabet();
     let tokenizer = tokenizer(&byte_level());
     let generator = Generator::new(&model).with_tokenizer(&tokenizer);

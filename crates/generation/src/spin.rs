@@ -1,20 +1,20 @@
-//! Threads that stay awake while one token is computed.
+//! Keeps rayon's threads spinning while one token is computed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rayon::Yield;
 
-/// Time without work after which a thread no longer waits for more. The serial parts of a pass over one token are far
-/// shorter. As every wait ends, a thread that comes to wait inside of another's work delays it by this much at most.
-const PATIENCE: Duration = Duration::from_millis(1);
-/// Threads that are kept awake at most: more of them would mostly look into each other's empty queues.
+/// Time without work after which a thread stops spinning. The serial parts of a pass over one token are far shorter. Because
+/// spinning ends, a thread that spins inside another task delays that task by at most this much.
+const IDLE_LIMIT: Duration = Duration::from_millis(1);
+/// Maximum of spinning threads: more would mostly poll each other's empty queues.
 const MAX_WAITING: usize = 15;
 
-/// Runs `pass` on a thread of rayon's pool, while the pool's other threads look for work without going to sleep.
+/// Runs `pass` on a thread of rayon's pool, while the pool's other threads poll for work instead of sleeping.
 ///
-/// A pass over one token is some hundred short parallel products with serial parts of microseconds between them, and to
-/// wake a sleeping thread takes longer than many of those. A thread that waits gives way to other processes.
+/// A pass over one token is some hundred short parallel products with serial parts of microseconds between them, and waking a
+/// sleeping thread takes longer than many of those. A spinning thread yields to other processes.
 pub(crate) fn awake<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
     let waiting = (rayon::current_num_threads() - 1).min(MAX_WAITING);
     let over = AtomicBool::new(false);
@@ -23,9 +23,9 @@ pub(crate) fn awake<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
         let caller = rayon::current_thread_index();
         for _ in 0..waiting {
             scope.spawn(move |_| {
-                // The calling thread may come across this task while it waits for a product: it has better things to do.
+                // The calling thread may pick up this task while it waits for a product; it must not spin.
                 if rayon::current_thread_index() != caller {
-                    wait_for_work(over);
+                    spin(over);
                 }
             });
         }
@@ -34,9 +34,9 @@ pub(crate) fn awake<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-fn wait_for_work(over: &AtomicBool) {
+fn spin(over: &AtomicBool) {
     let mut last_work = Instant::now();
-    while !over.load(Ordering::Relaxed) && last_work.elapsed() < PATIENCE {
+    while !over.load(Ordering::Relaxed) && last_work.elapsed() < IDLE_LIMIT {
         match rayon::yield_now() {
             Some(Yield::Executed) => last_work = Instant::now(),
             _ => std::thread::yield_now(),
@@ -44,7 +44,7 @@ fn wait_for_work(over: &AtomicBool) {
     }
 }
 
-/// Ends the waiting, also when the pass panics.
+/// Stops the spinning, also when the pass panics.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -65,8 +65,9 @@ mod tests {
     #[test]
     fn passes_of_several_threads_all_end() {
         let results: Vec<usize> = std::thread::scope(|threads| {
-            let passes: Vec<_> =
-                (0..4).map(|_| threads.spawn(|| (0..20).map(|_| awake(sum_of_parts)).sum::<usize>())).collect();
+            let passes: Vec<_> = (0..4)
+                .map(|_| threads.spawn(|| (0..20).map(|_| with_spinning_pool(sum_of_parts)).sum::<usize>()))
+                .collect();
             passes.into_iter().map(|pass| pass.join().expect("no panic")).collect()
         });
         assert_eq!(results, [20 * 40 * 49_995_000; 4]);
@@ -74,13 +75,13 @@ mod tests {
 
     #[test]
     fn a_pass_inside_of_a_pass_ends() {
-        assert_eq!(awake(|| awake(sum_of_parts)), 40 * 49_995_000);
+        assert_eq!(with_spinning_pool(|| with_spinning_pool(sum_of_parts)), 40 * 49_995_000);
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_ends_the_waiting() {
-        let result = std::panic::catch_unwind(|| awake(|| panic!("of the pass")));
+    fn a_panic_reaches_the_caller_and_stops_the_spinning() {
+        let result = std::panic::catch_unwind(|| with_spinning_pool(|| panic!("of the pass")));
         assert_eq!(result.expect_err("the panic").downcast_ref(), Some(&"of the pass"));
-        assert_eq!(awake(|| 7), 7);
+        assert_eq!(with_spinning_pool(|| 7), 7);
     }
 }
