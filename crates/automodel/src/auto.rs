@@ -75,7 +75,7 @@ pub struct FromPretrained {
     config: Option<RawConfig>,
     options: Options,
     progress: Option<ProgressCallback>,
-    /// Config and headers as [`look`](Self::look) found them, so that `inspect` and `load` ask the Hub once.
+    /// Config and headers as [`look`](Self::resolve_headers) found them, so that `inspect` and `load` ask the Hub once.
     headers: Mutex<Option<(HubOptions, Checkpoint)>>,
 }
 
@@ -244,7 +244,7 @@ impl FromPretrained {
     /// # Errors
     /// As [`load`](Self::load), but for what only the weights themselves can show.
     pub fn inspect(&self) -> Result<Summary, AutoModelError> {
-        let (checkpoint, prepared, files) = self.prepare(self.look()?)?;
+        let (checkpoint, prepared, files) = self.prepare(self.resolve_headers()?)?;
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Ok(Summary::new(&checkpoint, prepared, &files, plan))
     }
@@ -268,7 +268,7 @@ impl FromPretrained {
     /// # Errors
     /// As [`inspect`](Self::inspect).
     pub fn forecast(&self, request: &ForecastOptions) -> Result<MemoryForecast, AutoModelError> {
-        let (_, prepared, files) = self.prepare(self.look()?)?;
+        let (_, prepared, files) = self.prepare(self.resolve_headers()?)?;
         MemoryForecast::new(&files, &prepared, &self.options, request)
     }
 
@@ -338,7 +338,7 @@ impl FromPretrained {
         options: &ConvertOptions,
     ) -> Result<ConvertReport, AutoModelError> {
         // Before anything is downloaded. What is wrong with the source shows when that is tried.
-        let source = self.look().map(|checkpoint| checkpoint.dir).unwrap_or_default();
+        let source = self.resolve_headers().map(|checkpoint| checkpoint.dir).unwrap_or_default();
         automodel_loader::check_output(out, options.overwrite, &source)?;
         let (checkpoint, prepared, files) = self.prepare(self.download(false)?)?;
         if let Some(wrapper) = prepared.config.wrapper() {
@@ -348,7 +348,7 @@ impl FromPretrained {
         let beside = SaveFiles {
             config: Some(prepared.config.to_json()),
             generation_config: None,
-            copies: checkpoint.files_beside_weights()?,
+            copies: checkpoint.auxiliary_files()?,
         };
         let map = &prepared.lowered.weights;
         Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)
@@ -356,8 +356,8 @@ impl FromPretrained {
 
     /// All files. What config and headers show to be impossible is refused before any weight is downloaded.
     fn download(&self, check_memory: bool) -> Result<Checkpoint, AutoModelError> {
-        use HubError::{CorruptDownload, UnusableAnswer, UnusableHeader};
-        match self.look() {
+        use HubError::{CorruptDownload, InvalidHeader, InvalidResponse};
+        match self.resolve_headers() {
             Ok(checkpoint) if !checkpoint.headers_only => return Ok(checkpoint),
             Ok(checkpoint) => {
                 let (_, prepared, files) = self.prepare(checkpoint)?;
@@ -368,19 +368,19 @@ impl FromPretrained {
                 }
             }
             // A server that cannot be looked at may still hand out whole files.
-            Err(AutoModelError::Hub(UnusableAnswer { .. } | UnusableHeader { .. } | CorruptDownload { .. })) => {}
+            Err(AutoModelError::Hub(InvalidResponse { .. } | InvalidHeader { .. } | CorruptDownload { .. })) => {}
             Err(error) => return Err(error),
         }
         demo::resolve(&self.model, &self.options.hub)
     }
 
     /// Config and headers, without weights if those are elsewhere.
-    fn look(&self) -> Result<Checkpoint, AutoModelError> {
+    fn resolve_headers(&self) -> Result<Checkpoint, AutoModelError> {
         let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
         match &*headers {
             Some((options, checkpoint)) if *options == self.options.hub => Ok(checkpoint.clone()),
             _ => {
-                let checkpoint = demo::look(&self.model, &self.options.hub)?;
+                let checkpoint = demo::resolve_headers(&self.model, &self.options.hub)?;
                 *headers = Some((self.options.hub.clone(), checkpoint.clone()));
                 Ok(checkpoint)
             }

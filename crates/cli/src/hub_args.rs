@@ -56,7 +56,7 @@ impl HubArgs {
             subfolder: self.subfolder.clone(),
             offline: self.offline,
             token,
-            locked: self.locked.clone(),
+            lock_file: self.locked.clone(),
             progress: Some(SharedProgress::new(DownloadBars::new(json))),
             ..HubOptions::default()
         })

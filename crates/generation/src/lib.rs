@@ -2,7 +2,6 @@
 
 #[cfg(test)]
 mod auto_traits;
-
 mod chat;
 mod error;
 mod forward;

@@ -15,7 +15,7 @@ const MAX_WAITING: usize = 15;
 ///
 /// A pass over one token is some hundred short parallel products with serial parts of microseconds between them, and waking a
 /// sleeping thread takes longer than many of those. A spinning thread yields to other processes.
-pub(crate) fn awake<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn with_spinning_pool<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
     let waiting = (rayon::current_num_threads() - 1).min(MAX_WAITING);
     let over = AtomicBool::new(false);
     let over = &over;

@@ -29,7 +29,7 @@ impl Fault {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// The connection ends without an answer.
+    /// The connection ends without a response.
     Drop,
     /// The body ends after so many bytes, and the connection with it.
     Cut(usize),
@@ -55,7 +55,7 @@ pub enum FaultKind {
     Body(Vec<u8>),
     /// Another body with status 200, which is followed by itself as the next page.
     EndlessPages(Vec<u8>),
-    /// After the answer a branch leads to another commit.
+    /// After the response a branch leads to another commit.
     MoveBranch {
         /// The repo.
         repo: String,

@@ -10,10 +10,10 @@
 //! assert_eq!((commit.len(), server.log().len()), (40, 0));
 //! ```
 
-mod answer;
 mod connection;
 mod fault;
 mod hub;
+mod response;
 mod routes;
 
 use std::{
@@ -42,7 +42,7 @@ pub struct Request {
     pub range_start: Option<u64>,
     /// It had an access token.
     pub has_token: bool,
-    /// Status of the answer.
+    /// Status of the response.
     pub status: u16,
     /// Bytes of the body that were sent.
     pub body_bytes: u64,

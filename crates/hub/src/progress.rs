@@ -1,4 +1,4 @@
-//! What a download says of itself while it goes on. How that is shown is the caller's business.
+//! Progress events of a download.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,27 +6,27 @@ use std::{fmt, sync::Arc, time::Duration};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ProgressEvent<'a> {
-    /// More files belong to this load. Comes at most twice: for the small files, then for the weights that they name.
+    /// Files were added to this load. Sent at most twice: for the small files, then for the weights.
     Planned {
         /// Files that are not in the cache.
         files: usize,
         /// Their bytes.
         bytes: u64,
     },
-    /// A file begins, or goes on after an earlier run.
+    /// The download of a file begins or is resumed.
     Started {
         /// Its name in the repo.
         file: &'a str,
-        /// Bytes that are there already.
+        /// Bytes that were downloaded before.
         bytes_done: u64,
         /// Its size.
         bytes_total: u64,
     },
-    /// Bytes arrived, here or in the process that is waited for.
+    /// Bytes were received, by this process or by the one that it waits for.
     Advanced {
         /// The file.
         file: &'a str,
-        /// Bytes that are there; fewer than before when the file begins anew.
+        /// Received bytes; fewer than before if the download restarts.
         bytes_done: u64,
     },
     /// Another process downloads the file, and this one waits for it.
@@ -34,32 +34,32 @@ pub enum ProgressEvent<'a> {
         /// The file.
         file: &'a str,
     },
-    /// A file is whole and has its final name.
+    /// A file is complete and has its final name.
     Finished {
         /// The file.
         file: &'a str,
         /// Its size.
         bytes: u64,
     },
-    /// A request failed and is repeated after a while.
+    /// A request failed and will be retried.
     Retrying {
-        /// What is being done.
+        /// The action.
         what: &'a str,
         /// Why it failed.
         reason: &'a str,
-        /// The pause.
+        /// The pause before the retry.
         delay: Duration,
     },
-    /// Something that the user should know.
+    /// A warning for the user.
     Warning {
         /// The text.
         text: &'a str,
     },
 }
 
-/// Where the events of a download go.
+/// Receiver of the events of a download.
 pub trait Progress: Send + Sync {
-    /// Takes one event. It is called from several threads and should return soon.
+    /// Handles one event. It is called from several threads and should return quickly.
     fn event(&self, event: ProgressEvent<'_>);
 }
 
@@ -86,7 +86,7 @@ impl SharedProgress {
         Self(Arc::new(progress))
     }
 
-    /// Passes an event on.
+    /// Sends an event.
     pub fn event(&self, event: ProgressEvent<'_>) {
         self.0.event(event);
     }

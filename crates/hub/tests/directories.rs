@@ -94,7 +94,7 @@ fn a_file_leads_to_its_directory() {
     let directory = directory_with(&["config.json", "model.safetensors"]);
     for name in ["config.json", "model.safetensors"] {
         let error = resolve(text(&directory.path().join(name))).unwrap_err();
-        let HubError::FileGiven { directory: advised, .. } = &error else { panic!("{error}") };
+        let HubError::NotADirectory { directory: advised, .. } = &error else { panic!("{error}") };
         assert_eq!(advised, directory.path());
     }
 }
@@ -123,7 +123,7 @@ fn what_is_neither_file_nor_directory_is_named() {
     let pipe = directory.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let error = resolve(text(&pipe)).unwrap_err();
-    assert!(matches!(&error, HubError::FileGiven { kind: "a named pipe", .. }), "{error}");
+    assert!(matches!(&error, HubError::NotADirectory { kind: "a named pipe", .. }), "{error}");
 
     fs::rename(&pipe, directory.path().join("generation_config.json")).unwrap();
     let checkpoint = resolve(text(directory.path())).unwrap();

@@ -1,6 +1,7 @@
 //! Every public type can be moved to another thread, and be shared between threads unless its line says otherwise. `cargo xtask tidy`
 //! checks that none is missing here.
 
+#[cfg(feature = "cube")]
 fn is_send<T: Send>() {}
 fn is_send_and_sync<T: Send + Sync>() {}
 

@@ -11,9 +11,9 @@ use std::{
 /// Bytes that a throttled connection sends at once.
 const PIECE: usize = 4096;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Arc<Vec<u8>>,
@@ -26,7 +26,7 @@ pub struct Answer {
     pub stall: Duration,
 }
 
-impl Answer {
+impl Response {
     pub fn new(status: u16, body: Vec<u8>) -> Self {
         let end = body.len();
         Self { status, body: Arc::new(body), end, ..Self::default() }
@@ -38,8 +38,8 @@ impl Answer {
 
     /// A refusal as the Hub words it.
     pub fn refused(status: u16, code: &str) -> Self {
-        let answer = Self::new(status, b"{\"error\": \"refused\"}".to_vec());
-        if code.is_empty() { answer } else { answer.with("x-error-code", code) }
+        let response = Self::new(status, b"{\"error\": \"refused\"}".to_vec());
+        if code.is_empty() { response } else { response.with("x-error-code", code) }
     }
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {

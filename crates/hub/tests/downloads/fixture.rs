@@ -50,14 +50,14 @@ pub fn files(version: &str) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-pub struct Workplace {
+pub struct Fixture {
     pub server: Server,
     pub cache: TempDir,
     pub commit: String,
     pub events: Arc<Mutex<Vec<String>>>,
 }
 
-impl Workplace {
+impl Fixture {
     pub fn new() -> Self {
         Self::of(files("1"))
     }
@@ -73,7 +73,7 @@ impl Workplace {
         self.server.change(|hub| hub.faults.push(fault));
     }
 
-    pub fn without_faults(&self) {
+    pub fn clear_faults(&self) {
         self.server.change(|hub| hub.faults.clear());
     }
 
@@ -144,11 +144,11 @@ impl Workplace {
 pub fn quick() -> RetryPolicy {
     RetryPolicy {
         attempts: 4,
-        first_delay: Duration::from_millis(4),
-        longest_delay: Duration::from_millis(20),
-        longest_retry_after: Duration::from_secs(3),
-        stall: Duration::from_millis(250),
-        connect: Duration::from_secs(2),
+        initial_delay: Duration::from_millis(4),
+        max_delay: Duration::from_millis(20),
+        max_retry_after: Duration::from_secs(3),
+        stall_timeout: Duration::from_millis(250),
+        connect_timeout: Duration::from_secs(2),
     }
 }
 
