@@ -8,12 +8,12 @@ use automodel::hub::{Progress, ProgressEvent};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Characters of a file's name that are shown.
+/// Maximum characters of a file's name.
 const NAME: usize = 36;
 const OF_ALL: &str = "{wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 const OF_FILE: &str = "  {wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 
-/// One bar for each file that is under way, and one for all of them.
+/// One bar for each file in progress, and one for all of them.
 pub struct DownloadBars {
     bars: Bars,
     state: Mutex<State>,
@@ -45,7 +45,7 @@ impl DownloadBars {
         state.total.get_or_insert_with(|| self.bars.add(OF_ALL)).clone()
     }
 
-    /// Sets how far a file is; the bar of all files moves along.
+    /// Sets the progress of a file, and of all files.
     fn advance(&self, state: &mut State, file: &str, bytes_done: u64) {
         let total = self.total(state);
         let Some(of_file) = state.files.get_mut(file) else { return };
@@ -102,8 +102,8 @@ impl Progress for DownloadBars {
             }
             ProgressEvent::Retrying { reason, delay, .. } => {
                 let total = self.total(&mut state);
-                let doing = if total.length() == 0 { "asking the server" } else { "downloading" };
-                total.set_message(&format!("{doing}; again in {:.1} s: {reason}", delay.as_secs_f64()));
+                let doing = if total.length() == 0 { "contacting the server" } else { "downloading" };
+                total.set_message(&format!("{doing}; retry in {:.1} s: {reason}", delay.as_secs_f64()));
             }
             ProgressEvent::Warning { text } if !self.json => self.bars.suspend(|| failure::warn(text)),
             _ => {}

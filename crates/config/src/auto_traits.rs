@@ -22,6 +22,6 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::RopeParameters>();
     is_send_and_sync::<crate::RopeType>();
     is_send_and_sync::<crate::UnreadKey>();
-    is_send_and_sync::<crate::UnusableSetting>();
+    is_send_and_sync::<crate::InvalidSetting>();
     is_send_and_sync::<crate::Wrapper<'_>>();
 }

@@ -27,7 +27,7 @@ mod warning;
 pub use defaults::{ClassDefaults, DefaultValue};
 pub use dtype::FloatType;
 pub use error::{ConfigError, UnreadKey};
-pub use generation::{GenerationConfig, UnusableSetting};
+pub use generation::{GenerationConfig, InvalidSetting};
 pub use harmless::harmless_reason;
 pub use object::{json_number, parse_json_object};
 pub use origin::Origin;

@@ -138,7 +138,7 @@ pub enum GenerationError {
     },
     /// A setting of the checkpoint that is needed and invalid.
     #[error("`{option}` is {value} in {location}, but must be {expected}: correct it there, or override it")]
-    UnusableSetting {
+    InvalidSetting {
         /// The setting.
         option: String,
         /// Its value.

@@ -76,7 +76,7 @@ impl<'m> Generator<'m> {
     /// Before anything runs: [`GenerationError::NoPrompts`], [`EmptyPrompt`](GenerationError::EmptyPrompt),
     /// [`TokenOutOfVocabulary`](GenerationError::TokenOutOfVocabulary),
     /// [`SequenceTooLong`](GenerationError::SequenceTooLong), [`InvalidOption`](GenerationError::InvalidOption),
-    /// [`IgnoredOption`](GenerationError::IgnoredOption), [`UnusableSetting`](GenerationError::UnusableSetting),
+    /// [`IgnoredOption`](GenerationError::IgnoredOption), [`InvalidSetting`](GenerationError::InvalidSetting),
     /// [`UnsupportedOption`](GenerationError::UnsupportedOption),
     /// [`MissingTokenizer`](GenerationError::MissingTokenizer). Later: [`Model`](GenerationError::Model),
     /// [`NonFiniteLogits`](GenerationError::NonFiniteLogits) and what the tokenizer reports.

@@ -105,7 +105,7 @@ fn check_usable(
     do_sample: bool,
 ) -> Result<(), GenerationError> {
     let length = options.max_new_tokens.is_some();
-    let is_said = |option: &str| match option {
+    let is_overridden = |option: &str| match option {
         "eos_token_id" => options.eos_token_ids.is_some() || options.ignore_eos,
         "max_new_tokens" => length,
         "max_length" => length || config.max_new_tokens.is_some(),
@@ -122,9 +122,9 @@ fn check_usable(
         "num_beams" => options.do_sample == Some(false),
         _ => false,
     };
-    match config.unusable.iter().find(|(option, _)| !is_said(option)) {
+    match config.invalid.iter().find(|(option, _)| !is_overridden(option)) {
         None => Ok(()),
-        Some((option, setting)) => Err(GenerationError::UnusableSetting {
+        Some((option, setting)) => Err(GenerationError::InvalidSetting {
             option: option.clone(),
             value: setting.value.clone(),
             expected: setting.expected,
@@ -272,7 +272,7 @@ mod tests {
         ] {
             let error = plan(&greedy, &read(json), None).unwrap_err();
             assert!(
-                matches!(&error, GenerationError::UnusableSetting { option: named, .. } if named == option),
+                matches!(&error, GenerationError::InvalidSetting { option: named, .. } if named == option),
                 "{error}"
             );
         }

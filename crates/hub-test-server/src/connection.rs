@@ -1,4 +1,4 @@
-//! One connection: requests one after the other.
+//! One connection with its requests.
 
 use std::{
     io::{self, BufRead, BufReader},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{FaultKind, Request, Shared, lock, response::Response, routes};
 
-/// What is asked for.
+/// A parsed request.
 #[derive(Debug)]
 pub struct Asked {
     pub method: String,

@@ -1,4 +1,4 @@
-//! Answers, and how they reach the client.
+//! Responses, and how they are sent.
 
 use std::{
     io::{self, Write},
@@ -17,12 +17,12 @@ pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Arc<Vec<u8>>,
-    /// The part of the body that is sent.
+    /// The sent part of the body.
     pub start: usize,
     pub end: usize,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this number of body bytes.
     pub cut: Option<usize>,
-    /// It stays open so long before.
+    /// Pause before the connection ends.
     pub stall: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Response {
         Self::new(200, value.to_string().into_bytes()).with("content-type", "application/json")
     }
 
-    /// A refusal as the Hub words it.
+    /// An error in the Hub's format.
     pub fn refused(status: u16, code: &str) -> Self {
         let response = Self::new(status, b"{\"error\": \"refused\"}".to_vec());
         if code.is_empty() { response } else { response.with("x-error-code", code) }

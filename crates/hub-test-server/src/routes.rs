@@ -1,4 +1,4 @@
-//! Which response belongs to which path.
+//! The routes of the API.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub fn response(hub: &Hub, asked: &Asked, shared: &Shared) -> Response {
     with_repo(hub, asked, path.trim_start_matches('/'), |id, repo, rest| file(id, repo, rest, shared))
 }
 
-/// Finds the repo at the beginning of `path` and checks that it may be seen.
+/// Finds the repo at the beginning of `path` and checks access to it.
 fn with_repo(hub: &Hub, asked: &Asked, path: &str, then: impl FnOnce(&str, &Repo, &str) -> Response) -> Response {
     let is_at_start =
         |id: &&String| path.strip_prefix(id.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -401,7 +401,7 @@ pub enum HubError {
         reason: String,
     },
     /// A malformed lock file.
-    #[error("{} is not a lock file: {reason}; write a new one with `pull --lock`", .path.display())]
+    #[error("{} is not a lock file: {reason}", .path.display())]
     MalformedLockFile {
         /// The file.
         path: PathBuf,
@@ -409,7 +409,7 @@ pub enum HubError {
         reason: String,
     },
     /// A repo that a lock file does not name.
-    #[error("{} has no entry for {model}: it locks {}; add it with `pull --lock`", .path.display(), or_nothing(.locked))]
+    #[error("{} has no entry for {model}: it locks {}", .path.display(), or_nothing(.locked))]
     NotLocked {
         /// The lock file.
         path: PathBuf,
@@ -440,10 +440,9 @@ pub enum HubError {
 /// The advice without a network, after the words `is not in the cache`.
 fn without_network(offline: bool) -> &'static str {
     if offline {
-        ", and offline mode forbids downloads: unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE or leave out --offline, fill the cache with `automodel pull` \
-         on a machine with a network"
+        ", and offline mode forbids downloads: unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE, or turn off `HubOptions::offline`"
     } else if cfg!(feature = "network") {
-        ": fill the cache with `automodel pull`"
+        ": download the repo first"
     } else {
         ", and this build cannot download: fill the cache with `hf download`"
     }

@@ -35,7 +35,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         return Err(CliError::NotARepo { name: args.repo.clone() });
     };
     if let Some(path) = &args.lock {
-        // Of the commit that was loaded, wherever the branch is by now.
+        // The commit that was loaded, even if the branch has moved.
         let of_commit = hub::HubOptions { revision: checkpoint.commit.clone(), ..options.clone() };
         let mut model = hub::lock(&args.repo, &of_commit)?;
         model.revision = options.revision.unwrap_or_else(|| "main".to_owned());

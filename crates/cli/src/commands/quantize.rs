@@ -26,14 +26,14 @@ pub struct Args {
     /// Replace the directory if it holds a checkpoint
     #[arg(long)]
     overwrite: bool,
-    /// Begin anew even if an interrupted run could be continued
+    /// Start from the beginning even if an interrupted run could be resumed
     #[arg(long)]
     restart: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    // clap requires --quantize with --out, and --out itself.
+    // clap requires --out, and --quantize with it.
     let Some(config) = args.model.quantization.config() else { return Ok(()) };
     let mut options = ConvertOptions::default();
     options.max_shard_bytes = args.max_shard_size;

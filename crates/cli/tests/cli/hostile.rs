@@ -326,7 +326,7 @@ fn servers() {
     let redirect = format!("http://127.0.0.1:1/{EVIL}");
     let mut cases = vec![
         ("names of files", Vec::new(), &all[..]),
-        ("an answer that is no JSON", vec![Fault::always("/api/", FaultKind::Body(EVIL.as_bytes().to_vec()))], &all),
+        ("a response that is not JSON", vec![Fault::always("/api/", FaultKind::Body(EVIL.as_bytes().to_vec()))], &all),
         ("a commit", vec![Fault::always("/api/", body(json!({ "sha": EVIL, "id": EVIL, "siblings": [] })))], &all),
         (
             "a list",
