@@ -5,12 +5,11 @@ use clap::{ArgAction, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 MODEL is a directory in Hugging Face layout, a repo id of the Hugging Face Hub, or `demo`: a small
-model that is part of this program and adds two numbers below 100 (a directory of that name is
-./demo). What the Hugging Face cache lacks of a repo is downloaded; --offline, or HF_HUB_OFFLINE=1,
-forbids that.
+built-in model that adds two numbers below 100 (a directory of that name is ./demo). Files of a repo
+that are missing in the Hugging Face cache are downloaded; --offline or HF_HUB_OFFLINE=1 forbids it.
 
-Weights keep the dtype of their file unless --dtype names another; on the CPU, half precision becomes
-float32, which is much faster there.
+Weights keep the dtype of their file unless --dtype is given; on the CPU, products with weights in
+half precision compute in float32.
 
 Exit codes: 0 success, 1 error, 2 wrong usage.
 

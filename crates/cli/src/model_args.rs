@@ -25,7 +25,7 @@ pub struct ModelArgs {
     /// Change a value of the config: KEY or KEY.SUBKEY; may be repeated
     #[arg(long = "override", value_name = "KEY=VALUE", value_parser = values::config_override, help_heading = "Model")]
     pub overrides: Vec<Overrides>,
-    /// Attention backends in order: flash_attention,efficient_attention,math
+    /// Backends in order: flash_attention,efficient_attention,math
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
     pub attention: Vec<SdpaBackend>,
     /// Use the generic decoder even where a custom one fits
@@ -37,16 +37,16 @@ pub struct ModelArgs {
     /// Check all weights for NaN and infinity
     #[arg(long, help_heading = "Model")]
     pub check_finite: bool,
-    /// Copy weights instead of mapping files, for files that are edited in place
+    /// Copy weights instead of mapping files that may be edited
     #[arg(long, help_heading = "Model")]
     pub no_mmap: bool,
-    /// Assumed memory, instead of the available memory: 16GiB
+    /// Assumed memory instead of the available: 16GiB
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size, help_heading = "Model")]
     pub memory: Option<u64>,
     /// Load a model even if it does not fit into memory
     #[arg(long, help_heading = "Model")]
     pub ignore_memory: bool,
-    /// Device: cpu, or with the build's features cuda[:N], wgpu
+    /// Device: cpu, or in builds with it cuda[:N], wgpu
     #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
     pub device: DeviceName,
     /// Round activations to 15 bits in products with 4-bit weights

@@ -157,11 +157,15 @@ const HARMLESS_AT: &[(&str, At, &str)] = &[
 
 /// Values of another kind of model than a decoder, for any family, and why: [`forbidden_reason`].
 const FORBIDDEN: &[(&str, At, &str)] = &[
-    ("is_causal", At::Flag(false), "attention would be bidirectional (an embedding model), which changes the logits"),
+    (
+        "is_causal",
+        At::Flag(false),
+        "each position would attend to later ones (as in an embedding model), which changes the logits",
+    ),
     (
         "use_bidirectional_attention",
         At::Flag(true),
-        "attention would be bidirectional (an embedding model), which changes the logits",
+        "each position would attend to later ones (as in an embedding model), which changes the logits",
     ),
     ("is_encoder_decoder", At::Flag(true), "it has an encoder, which a decoder alone lacks: its logits depend on both"),
     ("add_cross_attention", At::Flag(true), "its layers attend to an encoder, which a decoder alone lacks"),

@@ -59,7 +59,7 @@ fn a_directory_without_a_config_lists_what_is_there() {
     assert_eq!(found, &["model.bin", "original/"]);
 
     let empty = directory_with(&[]);
-    assert!(resolve(text(empty.path())).unwrap_err().to_string().ends_with("it holds nothing"));
+    assert!(resolve(text(empty.path())).unwrap_err().to_string().ends_with("it contains nothing"));
 
     let names: Vec<String> = (0..40).map(|number| format!("{number:02}.bin")).collect();
     let many = directory_with(&names.iter().map(String::as_str).collect::<Vec<_>>());

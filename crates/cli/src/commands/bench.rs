@@ -7,8 +7,8 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 
 const AFTER_HELP: &str = "\
-The prompt is a fixed sequence of token ids, the text is not shown, and tokens that would end it
-are ignored.
+The prompt is a fixed sequence of token ids, the text is not shown, and end-of-sequence tokens are
+ignored.
 
 Example: automodel bench demo --prompt-tokens 32 --new-tokens 16 --rounds 5 --json";
 

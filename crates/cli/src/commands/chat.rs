@@ -17,9 +17,9 @@ const ANSWER_TOKENS: usize = 1024;
 const AFTER_HELP: &str = "\
 Each line of standard input is a message. Three are commands:
   /exit         end the conversation
-  /reset        forget all messages but the system prompt
-  /system TEXT  change the system prompt; without a text there is none
-Answers stream to standard output; with --json each is an object on one line.
+  /reset        remove all messages but the system prompt
+  /system TEXT  change the system prompt; without a text, remove it
+Answers are streamed to standard output; with --json each is an object on one line.
 
 Example: automodel chat Qwen/Qwen3-0.6B --system \"Answer in one sentence.\"";
 

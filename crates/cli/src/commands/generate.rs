@@ -15,8 +15,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-One prompt streams its text as it comes. Several run as one batch and are printed at the end, in
-their order. Settings that are not given come from the checkpoint's generation_config.json.
+The text of one prompt is streamed. Several prompts run as one batch and are printed at the end, in
+their order. Defaults of the settings are those of the checkpoint's generation_config.json.
 
 Example: automodel generate demo --prompt \"27+48=\"";
 

@@ -162,7 +162,7 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
             spec.max_position_embeddings.map_or("unlimited".to_owned(), |limit| units::grouped(limit as u64));
         rows.insert(
             6,
-            ("takes", format!("{positions} positions, vocabulary of {}", units::grouped(spec.vocab_size as u64))),
+            ("limits", format!("{positions} positions, vocabulary of {}", units::grouped(spec.vocab_size as u64))),
         );
     }
     rows.extend(summary.dtype_reasons.iter().map(|reason| ("dtype", reason.clone())));

@@ -8,8 +8,8 @@ use serde_json::Value;
 use std::borrow::Cow;
 
 const AFTER_HELP: &str = "\
-Reads config and headers, no weights. Shows what the model needs of memory in floats and in 4 bits,
-with keys and values for several lengths of context, and whether that fits.
+Reads config and headers, no weights. Shows the memory that the model needs in floats and in 4 bits,
+with the KV cache for several lengths of context, and whether that fits.
 
 Example: automodel plan demo --context 1k,32k --rows 5";
 

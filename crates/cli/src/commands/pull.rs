@@ -6,8 +6,8 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-Brings what a load needs, and nothing else: config, tokenizer, templates, weights in safetensors
-format. Interrupted downloads go on where they stopped. Python finds the files in the same cache.
+Downloads only the files that a load needs: config, tokenizer, templates, weights in safetensors
+format. Interrupted downloads are resumed. Python finds the files in the same cache.
 
 Example: automodel pull Qwen/Qwen3-0.6B --lock automodel.lock";
 

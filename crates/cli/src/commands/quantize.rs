@@ -6,8 +6,8 @@ use serde_json::json;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-Streams the checkpoint tensor by tensor into the format of bitsandbytes. --quantize says which one.
-A run that was interrupted is continued when it is started again with the same settings.
+Streams the checkpoint tensor by tensor into the format of bitsandbytes. --quantize selects the
+code. An interrupted run is resumed when it is started again with the same settings.
 
 Example: automodel quantize demo --out demo-nf4 --quantize nf4 --double-quant";
 

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Writes the config with its overrides, the weights and the tokenizer. Without --dtype, weights keep
-the dtype they are stored in. The directory appears at the end, whole.
+their stored dtype. The directory appears at the end, when it is complete.
 
-With --quantize, or of a checkpoint that is in 4 bits, 4-bit weights are written in the format of
-bitsandbytes, with scales in float32 even after --double-quant; --dtype is that of the others.
+With --quantize, or from a 4-bit checkpoint, 4-bit weights are written in the format of
+bitsandbytes, with scales in float32 even after --double-quant; --dtype applies to the others.
 Experts of a mixture must stay dense: --skip-modules '.*experts'. `automodel quantize` needs less
 memory, keeps scales in 8 bits and leaves experts dense by itself.
 

@@ -82,7 +82,7 @@ fn an_interrupted_file_goes_on_where_it_was_cut() {
     place.fault(of_storage(usize::MAX, FaultKind::Cut(30_000)));
     let error = place.load().unwrap_err();
     assert!(matches!(error, HubError::Unreachable { attempts: 4, .. }), "{error}");
-    assert!(error.to_string().contains("repeating goes on from there"), "{error}");
+    assert!(error.to_string().contains("a repeated run resumes it"), "{error}");
     place.check_nothing_half_done();
     assert!(!place.directory().join("refs/main").exists(), "the branch is written when all is there");
     let incomplete =
@@ -133,7 +133,7 @@ fn damage_of_an_earlier_run_is_found() {
     }
     place.clear_faults();
     place.check_whole(&place.load().unwrap());
-    assert!(place.said("arrived damaged"));
+    assert!(place.said("is corrupt ("));
 
     // Longer than the file can be.
     let place = Fixture::new();

@@ -11,8 +11,8 @@ use report::{Checked, Cuda, Processor, Report};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const AFTER_HELP: &str = "\
-The CPU has to answer the demo's question; other devices run every 4-bit kernel and the demo, dense
-and in 4 bits, and have to come to the CPU's values. Exit code 1 if a device that was asked for fails.
+The CPU must answer the demo's question; other devices run every 4-bit kernel and the demo, dense and
+in 4 bits, and must give the CPU's values. Exit code 1 if the requested device fails.
 
 Example: automodel doctor --json";
 

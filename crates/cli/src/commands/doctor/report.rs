@@ -261,7 +261,7 @@ mod tests {
         };
         let text = report(Some(Cuda::new(facts())), vec![cpu(), gpu]);
         let expected = "
-CUDA, of which this build expects 13.0
+CUDA (this build expects 13.0)
   driver   13.0, /usr/lib/libcuda.so.1
   NVRTC    13.0
   headers  /usr/local/cuda/include
@@ -271,7 +271,7 @@ cpu: works (27+48=75)
 
 cuda:0: works
   hardware  NVIDIA H200
-  logits    those of the demo differ from the CPU's by 3.0e-4, in NF4 by 4.0e-4
+  logits    of the demo differ from the CPU's by 3.0e-4, in NF4 by 4.0e-4
   kernels of 4-bit weights, compared with the CPU (differences relative to the largest value)
     quantise            float32   works, no difference
     product, many rows  bfloat16  works, differs by 1.5e-3
