@@ -64,7 +64,7 @@ fn measure(call: &Call) -> Result<[f64; 3], AttentionError> {
     Ok([ours(SdpaBackend::EfficientAttention)?, ours(SdpaBackend::Math)?, fused])
 }
 
-/// What a window hides beyond a causal mask; `true` is hidden.
+/// The part of a window mask beyond the causal mask; `true` is masked.
 fn window_mask(call: &Call, device: &Device) -> Option<Tensor<4, Bool>> {
     call.mask.window()?;
     let total = call.past + call.queries;

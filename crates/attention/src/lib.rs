@@ -9,7 +9,7 @@
 //! | [`kv_cache`] | [`KvCache`]: growing, preallocated and rolling caches of keys and values |
 //! | `step` | with the features `cuda` or `wgpu`: attention of one decode step over static KV caches, for captured decode (CUDA graphs) |
 //!
-//! Nothing here knows of model families, files or configurations.
+//! Independent of model families, files and configurations.
 //!
 //! ```
 //! use automodel_attention::{AttentionParams, CausalMask, KvCache, Positions, SdpaBackend, attention};

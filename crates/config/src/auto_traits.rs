@@ -11,17 +11,17 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::DefaultValue>();
     is_send_and_sync::<crate::FloatType>();
     is_send_and_sync::<crate::GenerationConfig>();
+    is_send_and_sync::<crate::InvalidSetting>();
+    is_send_and_sync::<crate::ModelRope>();
     is_send_and_sync::<crate::Origin>();
     is_send_and_sync::<crate::Overrides>();
     is_send_and_sync::<crate::RawConfig>();
     is_send_and_sync::<crate::ResolvedConfig>();
-    is_send_and_sync::<crate::RopeConfig>();
     is_send_and_sync::<crate::RopeDefaults>();
     is_send_and_sync::<crate::RopeLayer>();
     is_send_and_sync::<crate::RopeOptions>();
     is_send_and_sync::<crate::RopeParameters>();
     is_send_and_sync::<crate::RopeType>();
     is_send_and_sync::<crate::UnreadKey>();
-    is_send_and_sync::<crate::InvalidSetting>();
     is_send_and_sync::<crate::Wrapper<'_>>();
 }

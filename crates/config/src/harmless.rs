@@ -151,7 +151,7 @@ const HARMLESS_AT: &[(&str, At, &str)] = &[
         At::Flag(true),
         "scores are divided by the square root of the head's width, as always",
     ),
-    ("moe_frequency", At::Number(1.0), "every layer of a mixture has experts, as the family says"),
+    ("moe_frequency", At::Number(1.0), "every layer of a mixture has experts, as the family assumes"),
     ("shared_experts_intermediate_size", At::Number(0.0), "no shared experts; more would add them"),
 ];
 

@@ -34,5 +34,5 @@ pub use origin::Origin;
 pub use overrides::Overrides;
 pub use raw::{FILE_SIZE_LIMIT, RawConfig, Wrapper};
 pub use resolved::ResolvedConfig;
-pub use rope::{RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+pub use rope::{ModelRope, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
 pub use warning::ConfigWarning;

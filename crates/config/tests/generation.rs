@@ -122,7 +122,7 @@ fn a_config_has_generation_settings_without_a_generation_config() {
     assert_eq!(config.eos_token_id, [3]);
     assert_eq!(serde_json::Value::Object(config.other), json!({"bad_words_ids": [[1]]}));
     assert_eq!(config.invalid.into_keys().collect::<Vec<_>>(), ["top_k"]);
-    // A class default is nothing that the file says.
+    // A class default is not a value of the file.
     assert_eq!(config.bos_token_id, None);
     let wrapped = r#"{"max_length": 5, "temperature": null, "text_config": {"model_type": "a", "max_length": 6, "temperature": 2,
         "top_p": 0.5}}"#;

@@ -68,7 +68,7 @@ pub enum GenerationError {
     /// A text prompt or text output without a tokenizer.
     #[error("{purpose} needs a tokenizer, and this generator has none: add one, or pass token ids")]
     MissingTokenizer {
-        /// What needs it.
+        /// The action that needs it.
         purpose: &'static str,
     },
     /// No chat template of the requested name.

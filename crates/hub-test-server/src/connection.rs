@@ -57,7 +57,7 @@ fn range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((start.parse().ok()?, last.parse().ok()))
 }
 
-/// Answers, and says whether the connection goes on.
+/// Sends the response, and returns whether the connection stays open.
 fn response(asked: &Asked, writer: &mut TcpStream, shared: &Shared) -> io::Result<bool> {
     let (response, rate) = {
         let mut hub = lock(&shared.hub);

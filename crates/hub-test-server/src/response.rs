@@ -47,7 +47,7 @@ impl Response {
         self
     }
 
-    /// Sends it; says how many bytes of the body, and whether the connection goes on.
+    /// Sends it; returns the number of sent body bytes, and whether the connection stays open.
     pub fn send(&self, stream: &mut TcpStream, is_head: bool, rate: Option<u64>) -> io::Result<(u64, bool)> {
         let length = self.end - self.start;
         let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {length}\r\n", self.status);

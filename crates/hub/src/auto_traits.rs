@@ -13,6 +13,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::CachedRevision>();
     is_send_and_sync::<crate::Checkpoint>();
     is_send_and_sync::<crate::CheckpointFile>();
+    is_send_and_sync::<crate::DownloadEvent<'_>>();
     is_send_and_sync::<crate::Environment>();
     is_send_and_sync::<crate::HubError>();
     is_send_and_sync::<crate::HubOptions>();
@@ -26,7 +27,6 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::LockedModel>();
     is_send_and_sync::<crate::Locking>();
     is_send_and_sync::<crate::ModelSource>();
-    is_send_and_sync::<crate::ProgressEvent<'_>>();
     #[cfg(feature = "network")]
     is_send_and_sync::<crate::PruneReport>();
     #[cfg(feature = "network")]

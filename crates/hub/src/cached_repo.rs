@@ -64,7 +64,7 @@ impl CachedRepo<'_> {
         self.directory().join("snapshots")
     }
 
-    /// The commit in `refs/<revision>`, or `None` if there is no such file.
+    /// The commit in `refs/<revision>`, or `None` if the file does not exist.
     fn commit_of_ref(&self, revision: &str) -> Result<Option<String>, HubError> {
         commit_in_ref(&self.refs().join(revision))
     }
@@ -118,7 +118,7 @@ impl CachedRepo<'_> {
     }
 }
 
-/// The commit that a file under `refs` holds, or `None` if there is no such file.
+/// The commit in a file under `refs`, or `None` if the file does not exist.
 pub(crate) fn commit_in_ref(path: &Path) -> Result<Option<String>, HubError> {
     if path.is_dir() {
         return Ok(None);

@@ -123,7 +123,7 @@ impl Environment {
     /// A leading `~` in a variable is the home directory.
     ///
     /// # Errors
-    /// [`HubError::UnknownCacheDir`] if no variable leads to one, [`HubError::UnknownHome`] if one begins with `~USER`.
+    /// [`HubError::UnknownCacheDir`] if no variable determines it, [`HubError::UnknownHome`] if one begins with `~USER`.
     pub fn cache_dir(&self) -> Result<PathBuf, HubError> {
         let cache_dir = None
             .or_else(|| self.hf_hub_cache.clone())

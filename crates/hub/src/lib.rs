@@ -55,7 +55,7 @@ pub use network::{
     retry::RetryPolicy,
 };
 pub use options::{HubOptions, Locking};
-pub use progress::{Progress, ProgressEvent, SharedProgress};
+pub use progress::{DownloadEvent, DownloadProgress, SharedProgress};
 #[cfg(feature = "network")]
 pub use resolve::{lock, lock_with};
 pub use resolve::{resolve, resolve_headers, resolve_headers_with, resolve_with};

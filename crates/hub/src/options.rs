@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 #[cfg(feature = "network")]
-use crate::{ProgressEvent, RetryPolicy};
+use crate::{DownloadEvent, RetryPolicy};
 use crate::{SharedProgress, Token};
 
 /// Options of resolving a model: cache, revision, server, downloads.
@@ -85,13 +85,13 @@ pub(crate) struct Reporter(Option<SharedProgress>);
 
 #[cfg(feature = "network")]
 impl Reporter {
-    pub(crate) fn event(&self, event: ProgressEvent<'_>) {
+    pub(crate) fn event(&self, event: DownloadEvent<'_>) {
         if let Some(progress) = &self.0 {
             progress.event(event);
         }
     }
 
     pub(crate) fn warn(&self, text: &str) {
-        self.event(ProgressEvent::Warning { text });
+        self.event(DownloadEvent::Warning { text });
     }
 }

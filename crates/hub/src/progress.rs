@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// Something that happened during a download. Events come from several threads.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum ProgressEvent<'a> {
+pub enum DownloadEvent<'a> {
     /// Files were added to this load. Sent at most twice: for the small files, then for the weights.
     Planned {
         /// Files that are not in the cache.
@@ -58,36 +58,36 @@ pub enum ProgressEvent<'a> {
 }
 
 /// Receiver of the events of a download.
-pub trait Progress: Send + Sync {
+pub trait DownloadProgress: Send + Sync {
     /// Handles one event. It is called from several threads and should return quickly.
-    fn event(&self, event: ProgressEvent<'_>);
+    fn event(&self, event: DownloadEvent<'_>);
 }
 
-impl<F: Fn(ProgressEvent<'_>) + Send + Sync> Progress for F {
-    fn event(&self, event: ProgressEvent<'_>) {
+impl<F: Fn(DownloadEvent<'_>) + Send + Sync> DownloadProgress for F {
+    fn event(&self, event: DownloadEvent<'_>) {
         self(event);
     }
 }
 
-/// A [`Progress`] that options can hold: cheap to clone, and equal only to its clones.
+/// A [`DownloadProgress`] that options can hold: cheap to clone, and equal only to its clones.
 ///
 /// ```
-/// use automodel_hub::{HubOptions, ProgressEvent, SharedProgress};
-/// let progress = SharedProgress::new(|event: ProgressEvent<'_>| eprintln!("{event:?}"));
+/// use automodel_hub::{HubOptions, DownloadEvent, SharedProgress};
+/// let progress = SharedProgress::new(|event: DownloadEvent<'_>| eprintln!("{event:?}"));
 /// let options = HubOptions { progress: Some(progress), ..HubOptions::default() };
 /// # let _ = options;
 /// ```
 #[derive(Clone)]
-pub struct SharedProgress(Arc<dyn Progress>);
+pub struct SharedProgress(Arc<dyn DownloadProgress>);
 
 impl SharedProgress {
     /// Shares `progress`.
-    pub fn new(progress: impl Progress + 'static) -> Self {
+    pub fn new(progress: impl DownloadProgress + 'static) -> Self {
         Self(Arc::new(progress))
     }
 
     /// Sends an event.
-    pub fn event(&self, event: ProgressEvent<'_>) {
+    pub fn event(&self, event: DownloadEvent<'_>) {
         self.0.event(event);
     }
 }

@@ -127,7 +127,7 @@ fn what_is_neither_file_nor_directory_is_named() {
 
     fs::rename(&pipe, directory.path().join("generation_config.json")).unwrap();
     let checkpoint = resolve(text(directory.path())).unwrap();
-    assert!(checkpoint.file("generation_config.json").is_some(), "whoever opens it says what it is");
+    assert!(checkpoint.file("generation_config.json").is_some(), "opening it gives the error");
     assert_eq!(checkpoint.list().unwrap().len(), 1);
 }
 
@@ -175,7 +175,7 @@ fn a_dangling_config_link_is_said_to_be_one() {
         resolve(text(directory.path())).unwrap().list().unwrap().into_iter().map(|file| file.name).collect();
     assert_eq!(names, ["config.json", "model.safetensors"]);
     let checkpoint = resolve(text(directory.path())).unwrap();
-    assert!(checkpoint.file("tokenizer.json").is_some(), "whoever opens it says where it leads");
+    assert!(checkpoint.file("tokenizer.json").is_some(), "opening it gives the error");
 }
 
 #[test]

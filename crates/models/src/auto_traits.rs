@@ -5,6 +5,20 @@
 fn is_send<T: Send>() {}
 fn is_send_and_sync<T: Send + Sync>() {}
 
+/// Implemented twice for types that are `Send`, so that a call for them is ambiguous and does not compile.
+trait IsNotSend<Marker> {
+    fn is_not_send() {}
+}
+impl<T> IsNotSend<()> for T {}
+impl<T: Send> IsNotSend<u8> for T {}
+
+/// Guards restore a setting of the thread that made them.
+#[test]
+fn guards_of_a_thread_are_not_send() {
+    <crate::scope::DefaultDtype as IsNotSend<_>>::is_not_send();
+    <crate::scope::RealAllocation as IsNotSend<_>>::is_not_send();
+}
+
 #[test]
 fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::Attention>();

@@ -3,7 +3,7 @@
 use crate::RegistryError;
 use crate::spec::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
 use crate::template::InConfig;
-use automodel_config::{ResolvedConfig, RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+use automodel_config::{ModelRope, ResolvedConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
 use std::collections::BTreeMap;
 
 /// The rotary embeddings of a model, by layer type or one for all.
@@ -69,8 +69,8 @@ impl RopeByLayerType {
     ) -> Result<Self, RegistryError> {
         let spec = |parameters: RopeParameters| rope_spec(config, &parameters, head_dim, pairing, rotation);
         let ropes = match config.rope_parameters_with(options).in_config(config)? {
-            RopeConfig::Uniform(parameters) => Ropes::Uniform(spec(parameters)?),
-            RopeConfig::PerLayerType(by_type) => Ropes::PerLayerType(
+            ModelRope::Uniform(parameters) => Ropes::Uniform(spec(parameters)?),
+            ModelRope::PerLayerType(by_type) => Ropes::PerLayerType(
                 by_type
                     .into_iter()
                     .map(|(layer_type, parameters)| Ok((layer_type, parameters.map(spec).transpose()?)))

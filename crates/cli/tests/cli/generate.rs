@@ -69,7 +69,7 @@ fn equal_seeds_give_equal_texts_and_others_do_not() {
     assert_eq!(tokens("1", &["--temperature", "5"]), tokens("1", &["--sample", "--temperature", "5"]));
     assert_ne!(tokens("1", &["--temperature", "5"]), tokens("2", &["--temperature", "5"]));
     assert_eq!(tokens("1", &["--greedy"]), tokens("2", &[]));
-    // One candidate is no choice.
+    // With one candidate there is nothing to sample.
     assert_eq!(tokens("3", &["--top-k", "1"]), tokens("1", &["--greedy"]));
     assert_eq!(tokens("3", &["--top-p", "0"]), tokens("1", &["--greedy"]));
     assert_eq!(tokens("3", &["--min-p", "1"]), tokens("1", &["--greedy"]));

@@ -184,7 +184,7 @@ fp4         254.5 KiB  243.0 KiB  11.5 KiB  510.5 KiB    446.5 KiB    3.2 MiB ! 
     assert_eq!(float32["contexts"][1], context);
     assert_eq!(forecast["loads"][1]["quantization"]["blocksize"], 64);
 
-    // What the machine tells. Nothing is said where it does not.
+    // The memory that the machine reports, if it does.
     let plan = automodel(&["plan", "demo", "--json"]).json();
     let known = plan["forecast"]["memory"]["available_bytes"].is_u64();
     assert_eq!(known, cfg!(target_os = "linux"), "{}", plan["forecast"]["memory"]);

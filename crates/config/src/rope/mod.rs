@@ -4,7 +4,7 @@
 mod parameters;
 mod reader;
 
-pub use parameters::{RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+pub use parameters::{ModelRope, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl ResolvedConfig {
     ///
     /// # Errors
     /// An unknown rope type, a missing parameter, or one of the wrong kind or out of range.
-    pub fn rope_parameters(&self, defaults: RopeDefaults) -> Result<RopeConfig, ConfigError> {
+    pub fn rope_parameters(&self, defaults: RopeDefaults) -> Result<ModelRope, ConfigError> {
         self.rope_parameters_with(&RopeOptions::from(defaults))
     }
 
@@ -39,15 +39,15 @@ impl ResolvedConfig {
     ///
     /// # Errors
     /// As [`rope_parameters`](Self::rope_parameters).
-    pub fn rope_parameters_with(&self, options: &RopeOptions) -> Result<RopeConfig, ConfigError> {
+    pub fn rope_parameters_with(&self, options: &RopeOptions) -> Result<ModelRope, ConfigError> {
         self.excuse_original_length();
         let Some((name, object)) = self.rope_object()? else {
-            return RopeReader::new(self, Vec::new(), options).parameters().map(RopeConfig::Uniform);
+            return RopeReader::new(self, Vec::new(), options).parameters().map(ModelRope::Uniform);
         };
         let nested = self.nested_rope_keys(object);
         if nested.is_empty() {
             let parameters = RopeReader::new(self, vec![name.to_owned()], options).parameters()?;
-            return Ok(RopeConfig::Uniform(parameters));
+            return Ok(ModelRope::Uniform(parameters));
         }
         let mut by_type = BTreeMap::new();
         for layer_type in nested {
@@ -60,7 +60,7 @@ impl ResolvedConfig {
             by_type.insert(layer_type.to_owned(), parameters);
         }
         self.warn_of_keys_beside_nested(name, object);
-        Ok(RopeConfig::PerLayerType(by_type))
+        Ok(ModelRope::PerLayerType(by_type))
     }
 
     /// The rope parameters of families that always have one set for each layer type, each with its defaults (Gemma 3, OLMo 3): `rope_parameters` nested by layer type, or the keys of version 4, of which `rope_scaling` and the

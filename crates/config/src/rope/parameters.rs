@@ -67,7 +67,7 @@ pub struct RopeLayer {
 
 /// Rope parameters of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RopeConfig {
+pub enum ModelRope {
     /// The same for all layers.
     Uniform(RopeParameters),
     /// By layer type; `None` if the file has `null` (layers without rope).
@@ -107,7 +107,7 @@ pub enum RopeType {
     },
     /// YaRN.
     Yarn {
-        /// Divisor of interpolated frequencies; where the file says null, the ratio of `max_position_embeddings` to the
+        /// Divisor of interpolated frequencies; if the file has null, the ratio of `max_position_embeddings` to the
         /// original length.
         factor: f64,
         /// Factor on cosines and sines, if given.

@@ -52,7 +52,7 @@ pub(super) fn read_model_config(directory: &Path) -> Result<Map<String, Value>, 
     read_json(&directory.join("config.json"))
 }
 
-/// A JSON object, empty if there is no such file.
+/// A JSON object, empty if the file does not exist.
 pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>, GenerationError> {
     let Some(bytes) = read_optional(path, CONFIG_LIMIT)? else { return Ok(Map::new()) };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());

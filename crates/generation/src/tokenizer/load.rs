@@ -23,7 +23,7 @@ pub(super) struct Loaded {
     pub warning: Option<String>,
 }
 
-/// Loads `tokenizer_json` with the settings in `files`; `model` is `config.json`, empty where there is none.
+/// Loads `tokenizer_json` with the settings in `files`; `model` is `config.json`, empty without one.
 pub(super) fn load(
     tokenizer_json: &[u8],
     files: SettingFiles,

@@ -50,7 +50,7 @@ fn from_files(directory: &Path) -> Result<BTreeMap<String, String>, GenerationEr
     Ok(templates)
 }
 
-/// The template in a file of its own.
+/// The template in a file.
 pub(super) fn from_file(path: &Path) -> Result<String, GenerationError> {
     read_template(path)?.ok_or_else(|| GenerationError::UnreadableFile {
         path: path.to_owned(),

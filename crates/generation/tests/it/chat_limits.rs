@@ -124,7 +124,7 @@ fn memory_has_a_bound() {
     assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"));
 }
 
-/// What is done with a list of a hundred levels, each of which has the level below twice.
+/// Operations on a list of a hundred levels, each of which has the level below twice.
 const SHARED: &[&str] = &[
     "{{ ns.x }}",
     "{{ ns.x | tojson }}",

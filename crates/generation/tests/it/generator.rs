@@ -112,7 +112,7 @@ fn stop_strings_span_tokens_and_are_cut() {
     let texts: Vec<_> = report.texts.iter().map(|text| (text.text.as_str(), text.finish_reason)).collect();
     assert_eq!(texts, [("bc", FinishReason::StopString), ("gh", FinishReason::StopString)]);
     assert_eq!(report.texts[0].token_ids, [98, 99, 100, 101], "the tokens of the stop string are among them");
-    // What was held back for a stop string that did not come is not lost.
+    // Text that was held back for a possible stop string is not lost.
     let report = run(&RuleModel::alphabet(), &["w"], &stop(&["yzz"])).unwrap();
     assert_eq!((report.texts[0].text.as_str(), report.texts[0].finish_reason), ("xyz", FinishReason::Eos));
     let empty = run(&RuleModel::alphabet(), &["w"], &stop(&[""])).unwrap_err();
@@ -168,7 +168,7 @@ fn the_end_of_a_text_can_be_chosen() {
     assert_eq!(run(&model, &["a"], &own).unwrap().texts[0].text, "bc");
     let kept = GenerationOptions { skip_special_tokens: false, ..options(9) };
     assert_eq!(run(&model, &["y"], &kept).unwrap().texts[0].text, "z</s>");
-    // After `</s>` the alphabet model would go on to token 258, which it does not have.
+    // After `</s>` the alphabet model would continue with token 258, which it does not have.
     let wrapping = RuleModel::new(258, |seen, logits| logits[(*seen.last().unwrap() as usize + 160) % 258] = 1.0);
     let ignored = GenerationOptions { ignore_eos: true, ..options(3) };
     let report = run(&wrapping, &["a"], &ignored).unwrap();

@@ -17,7 +17,7 @@ use super::{
     retry::{Failure, Transient, is_transient, retry_after},
     url::{Endpoint, joined, shown},
 };
-use crate::{Environment, HubError, HubOptions, ProgressEvent, RetryPolicy, Token, options};
+use crate::{DownloadEvent, Environment, HubError, HubOptions, RetryPolicy, Token, options};
 
 /// Maximum of redirects.
 const REDIRECTS: usize = 10;
@@ -177,7 +177,7 @@ impl Client {
             if tries >= most || asked.is_some_and(|asked| asked > self.policy.max_retry_after) {
                 return Err(passing.into_error(shown(what), tries));
             }
-            self.progress.event(ProgressEvent::Retrying { what: &shown(what), reason: &passing.reason(), delay });
+            self.progress.event(DownloadEvent::Retrying { what: &shown(what), reason: &passing.reason(), delay });
             self.pause(delay)?;
         }
     }

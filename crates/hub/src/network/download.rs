@@ -14,7 +14,7 @@ use super::{
     retry::{Failure, Transient},
     store::{Store, incomplete_name},
 };
-use crate::{HubError, ProgressEvent, RepoId, options::Reporter};
+use crate::{DownloadEvent, HubError, RepoId, options::Reporter};
 
 const BUFFER: usize = 256 << 10;
 
@@ -51,11 +51,11 @@ impl Download<'_> {
         let _guard = self.store.lock(&self.entry.hash, &mut || {
             self.client.check_stopped()?;
             if !is_waiting {
-                self.progress.event(ProgressEvent::Waiting { file: name });
+                self.progress.event(DownloadEvent::Waiting { file: name });
                 is_waiting = true;
             }
             let bytes_done = self.store.incomplete_bytes(&self.entry.hash);
-            self.progress.event(ProgressEvent::Advanced { file: name, bytes_done: bytes_done.min(self.entry.bytes) });
+            self.progress.event(DownloadEvent::Advanced { file: name, bytes_done: bytes_done.min(self.entry.bytes) });
             Ok(())
         })?;
         // Another process may have downloaded the same contents meanwhile.
@@ -63,14 +63,14 @@ impl Download<'_> {
             self.fetch()?;
         }
         self.store.link(self.commit, self.blobs, self.entry)?;
-        self.progress.event(ProgressEvent::Finished { file: name, bytes: self.entry.bytes });
+        self.progress.event(DownloadEvent::Finished { file: name, bytes: self.entry.bytes });
         Ok(())
     }
 
     fn fetch(&self) -> Result<(), HubError> {
         let mut partial = self.open()?;
         let (file, bytes_total) = (self.entry.name.as_str(), self.entry.bytes);
-        self.progress.event(ProgressEvent::Started { file, bytes_done: partial.bytes, bytes_total });
+        self.progress.event(DownloadEvent::Started { file, bytes_done: partial.bytes, bytes_total });
         let url = self.client.endpoint.file(self.repo, self.commit, file);
         let mut damages = 0;
         loop {
@@ -124,7 +124,7 @@ impl Download<'_> {
         partial.bytes = 0;
         let emptied = partial.file.set_len(0).and_then(|()| partial.file.rewind());
         emptied.map_err(|source| self.unwritable(source))?;
-        self.progress.event(ProgressEvent::Advanced { file: &self.entry.name, bytes_done: 0 });
+        self.progress.event(DownloadEvent::Advanced { file: &self.entry.name, bytes_done: 0 });
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Download<'_> {
             }
             partial.bytes += read as u64;
             *arrived += read as u64;
-            self.progress.event(ProgressEvent::Advanced { file: &self.entry.name, bytes_done: partial.bytes });
+            self.progress.event(DownloadEvent::Advanced { file: &self.entry.name, bytes_done: partial.bytes });
         }
         if partial.bytes < self.entry.bytes {
             return Err(broken(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended too early")));

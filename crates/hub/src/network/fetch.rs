@@ -14,7 +14,7 @@ use super::{
     store::Store,
 };
 use crate::{
-    Environment, HubError, HubOptions, ProgressEvent, RepoId,
+    DownloadEvent, Environment, HubError, HubOptions, RepoId,
     auxiliary::SMALL,
     cached_repo::{CachedRepo, Snapshot},
     file_name::is_contained,
@@ -247,7 +247,7 @@ impl<'a> Load<'a> {
     fn download(&self, commit: &str, files: &[&Entry]) -> Result<(), HubError> {
         let bytes = files.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.bytes));
         if !files.is_empty() {
-            self.progress.event(ProgressEvent::Planned { files: files.len(), bytes });
+            self.progress.event(DownloadEvent::Planned { files: files.len(), bytes });
         }
         let blobs = &self.store.blobs()?;
         let download = |entry: &&Entry| {

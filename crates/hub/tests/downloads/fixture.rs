@@ -1,7 +1,7 @@
 //! A server with one small repo, and an empty cache.
 
 use automodel_hub::{
-    Checkpoint, Environment, HubError, HubOptions, ProgressEvent, RetryPolicy, SharedProgress, resolve_with,
+    Checkpoint, DownloadEvent, Environment, HubError, HubOptions, RetryPolicy, SharedProgress, resolve_with,
 };
 use automodel_hub_test_server::{Fault, FaultKind, Hub, Repo, Server};
 use std::{
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 pub const REPO: &str = "org/tiny";
 
-/// What a load needs, sorted.
+/// The files that a load needs, sorted.
 pub const NEEDED: [&str; 5] = [
     "config.json",
     "model-00001-of-00002.safetensors",
@@ -88,7 +88,7 @@ impl Fixture {
     /// Options that lose no time.
     pub fn options(&self) -> HubOptions {
         let events = Arc::clone(&self.events);
-        let progress = SharedProgress::new(move |event: ProgressEvent<'_>| {
+        let progress = SharedProgress::new(move |event: DownloadEvent<'_>| {
             events.lock().unwrap().push(format!("{event:?}"));
         });
         HubOptions { retries: quick(), progress: Some(progress), ..HubOptions::default() }
@@ -132,7 +132,7 @@ impl Fixture {
         }
     }
 
-    /// Every blob has the contents of its name, and every link leads to one.
+    /// Every blob has the contents of its name, and every link points to one.
     #[track_caller]
     pub fn check_nothing_half_done(&self) {
         let environment = self.environment();

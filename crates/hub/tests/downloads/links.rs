@@ -85,7 +85,7 @@ fn nothing_is_removed_through_a_link() {
     for number in 0..8 {
         let place = Fixture::new();
         place.load().unwrap();
-        // Nothing leads to the commit, so that all of it may go.
+        // The commit has no ref, so all of it may be removed.
         fs::remove_file(place.directory().join("refs/main")).unwrap();
         let outside = Outside::new(&place.commit);
         let link = places(&place).swap_remove(number);

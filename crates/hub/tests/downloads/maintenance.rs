@@ -1,4 +1,4 @@
-//! The care of a cache.
+//! Maintenance of a cache.
 
 use crate::fixture::{Fixture, REPO, files, names_below, of_storage};
 use automodel_hub::{Environment, HubError, HubOptions, PruneReport, RepoId, list_cache, prune_cache, verify_cache};
@@ -43,7 +43,7 @@ fn damage_is_found_and_removed_on_request() {
 
     fs::write(&blob, &bytes[..1_000]).unwrap();
     assert_eq!(verify_cache(&HubOptions::default(), &environment, None, false).unwrap().len(), 2);
-    // Of another size: the next load sees that by itself.
+    // With another size: the next load detects that.
     place.check_whole(&place.load().unwrap());
 
     let other = RepoId::parse("org/tinny").unwrap();

@@ -17,7 +17,7 @@ const LEASES: &str = "HUB_TEST_LEASES";
 /// A file whose absence ends the process that cleans.
 const CLEANING: &str = "HUB_TEST_CLEANING";
 
-/// What a process of its own does; nothing among the other tests.
+/// The work of a child process; without its variables this test does nothing.
 #[test]
 fn child_process() {
     let (Ok(endpoint), Ok(cache)) = (env::var(ENDPOINT), env::var(CACHE)) else { return };
@@ -118,7 +118,7 @@ fn a_process_killed_at_fifty_points_goes_on_and_loses_little() {
         child.kill().unwrap();
         child.wait().unwrap();
         place.check_nothing_half_done();
-        // What is there only grows.
+        // The downloaded part only grows.
         let blobs = place.directory().join("blobs");
         let names = names_below(&blobs);
         let now: u64 = names.iter().map(|name| std::fs::metadata(blobs.join(name)).unwrap().len()).sum();

@@ -11,7 +11,7 @@ use super::{
     on_disk::{Blob, OnDisk, SnapshotFile},
 };
 use crate::{
-    HubError, HubOptions, ProgressEvent, files,
+    DownloadEvent, HubError, HubOptions, files,
     network::{
         folder::Folder,
         hash::ContentHash,
@@ -82,14 +82,14 @@ impl Verifying<'_> {
             .filter_map(|blob| Some((blob, blob.hash()?)))
             .collect();
         let bytes = whole.iter().map(|(blob, _)| blob.bytes).fold(0, u64::saturating_add);
-        reporter.event(ProgressEvent::Planned { files: whole.len(), bytes });
+        reporter.event(DownloadEvent::Planned { files: whole.len(), bytes });
         for (blob, expected) in whole {
             let (file, bytes) = (blob.name.as_str(), blob.bytes);
             let path = disk.path.join("blobs").join(file);
-            reporter.event(ProgressEvent::Started { file, bytes_done: 0, bytes_total: bytes });
+            reporter.event(DownloadEvent::Started { file, bytes_done: 0, bytes_total: bytes });
             let before = self.stamp("blobs", file);
             let problem = wrong_contents(&expected, &path);
-            reporter.event(ProgressEvent::Finished { file, bytes });
+            reporter.event(DownloadEvent::Finished { file, bytes });
             if let Some(problem) = problem {
                 let (folder, store) = (self.folder, self.store);
                 let remove = || -> Result<bool, HubError> {
