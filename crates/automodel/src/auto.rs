@@ -75,7 +75,7 @@ pub struct FromPretrained {
     config: Option<RawConfig>,
     options: Options,
     progress: Option<ProgressCallback>,
-    /// Config and headers as [`look`](Self::resolve_headers) found them, so that `inspect` and `load` ask the Hub once.
+    /// The result of [`resolve_headers`](Self::resolve_headers), so that `inspect` and `load` request headers from the Hub once.
     headers: Mutex<Option<(HubOptions, Checkpoint)>>,
 }
 

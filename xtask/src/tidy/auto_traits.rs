@@ -11,7 +11,7 @@ use crate::Result;
 
 /// The test, in the sources of each crate.
 const TEST: &str = "auto_traits.rs";
-/// Items that are types. Traits say `Send` and `Sync` themselves.
+/// Items that are types. Traits declare `Send` and `Sync` themselves.
 const KINDS: [&str; 4] = ["struct ", "enum ", "union ", "type "];
 
 /// A finding for each public type of the library in `directory` that its test does not name; none for a crate without a library.
@@ -59,7 +59,7 @@ fn declared_types(text: &str) -> BTreeSet<String> {
     names.filter_map(|rest| identifiers([rest]).next()).map(str::to_owned).collect()
 }
 
-/// What stands between `start`, at the left margin, and the next semicolon. Inline modules have none before their brace.
+/// The text between each `start` at the left margin and the next semicolon, without inline modules.
 fn statements<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
     let starts = text.match_indices(start).filter(|&(at, _)| at == 0 || text[..at].ends_with('\n'));
     let statements = starts.filter_map(move |(at, _)| text[at + start.len()..].split_once(';'));

@@ -12,7 +12,7 @@ fn inspect_tells_what_and_why() {
         "no custom implementation",
         "445,312",
         "F32 1.7 MiB",
-        "weights in bfloat16           869.8 KiB",
+        "weights in bfloat16         869.8 KiB",
         "KV cache, 128k tokens       192.0 MiB",
         "0-2  attention 4/2 heads of 32",
     ] {
