@@ -4,7 +4,7 @@
 //! `cargo run -p automodel-attention --example attend -- flash_attention math`
 
 use automodel_attention::{
-    AttentionError, AttentionParams, CausalMask, LayerCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling,
+    AttentionError, AttentionParams, CausalMask, KvCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling,
     SdpaConstraints, attention, resolve_sdpa_method, select_backend,
 };
 use burn::tensor::{Device, Distribution, Tensor};
@@ -34,7 +34,7 @@ fn main() -> Result<(), AttentionError> {
     })?;
     let mask = CausalMask::Sliding { window: WINDOW };
     let params = AttentionParams { scale: (HEAD_DIM as f64).powf(-0.5), softcap: None, mask };
-    let mut cache = LayerCache::rolling(WINDOW);
+    let mut cache = KvCache::rolling(WINDOW);
 
     // A prompt of 40 tokens, then one token at a time.
     for length in [40, 1, 1, 1] {

@@ -1,8 +1,8 @@
-//! Times the backends of the CPU, and Burn's fused operator, at the shapes of decoding and of reading a prompt.
+//! Times the backends of the CPU, and Burn's fused operator, at the shapes of decode and prefill.
 //!
 //! `cargo run --release -p automodel-attention --example measure`
 
-use automodel_attention::{AttentionError, AttentionParams, CausalMask, LayerCache, Positions, SdpaBackend, attention};
+use automodel_attention::{AttentionError, AttentionParams, CausalMask, KvCache, Positions, SdpaBackend, attention};
 use burn::tensor::module::attention as fused_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData};
@@ -29,9 +29,9 @@ fn main() -> Result<(), AttentionError> {
         call("decode at 1024, 32 heads over 4", 32, 4, 1023, 1),
         call("decode at 1024, 32 heads over 32", 32, 32, 1023, 1),
         call("decode at 8192, 32 heads over 4", 32, 4, 8191, 1),
-        call("prompt of 512, 32 heads over 4", 32, 4, 0, 512),
-        call("prompt of 512, 32 heads over 32", 32, 32, 0, 512),
-        call("prompt of 2048, 32 heads over 4", 32, 4, 0, 2048),
+        call("prefill of 512, 32 heads over 4", 32, 4, 0, 512),
+        call("prefill of 512, 32 heads over 32", 32, 32, 0, 512),
+        call("prefill of 2048, 32 heads over 4", 32, 4, 0, 2048),
         Call { mask: CausalMask::Sliding { window: 256 }, ..call("the same in a window of 256", 32, 4, 0, 2048) },
     ];
     println!("{:<34}{:>20}{:>12}{:>14}", "milliseconds, head_dim 64", "efficient_attention", "math", "Burn, fused");
@@ -47,7 +47,7 @@ fn measure(call: &Call) -> Result<[f64; 3], AttentionError> {
     let device = Device::flex();
     let random = |heads, length| Tensor::<4>::random([1, heads, length, HEAD_DIM], Distribution::Default, &device);
     let total = call.past + call.queries;
-    let mut cache = LayerCache::preallocated(total + 64);
+    let mut cache = KvCache::preallocated(total + 64);
     let keys = cache.append(random(call.kv_heads, total), random(call.kv_heads, total))?;
     let (q, k, v) = (random(call.heads, call.queries), keys.k, keys.v);
     let params = AttentionParams { scale: SCALE, softcap: None, mask: call.mask };
@@ -64,7 +64,7 @@ fn measure(call: &Call) -> Result<[f64; 3], AttentionError> {
     Ok([ours(SdpaBackend::EfficientAttention)?, ours(SdpaBackend::Math)?, fused])
 }
 
-/// What a window hides beyond a causal mask; `true` is hidden.
+/// The part of a window mask beyond the causal mask; `true` is masked.
 fn window_mask(call: &Call, device: &Device) -> Option<Tensor<4, Bool>> {
     call.mask.window()?;
     let total = call.past + call.queries;

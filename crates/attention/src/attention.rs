@@ -7,21 +7,21 @@
 //! |---|---|---|---|
 //! | decode at 1024, 32 heads over 4 | 0.50 | 1.45 | 9.6 |
 //! | decode at 1024, 32 heads over 32 | 1.2 | 8.0 | 15 |
-//! | prompt of 512, 32 heads over 4 | 87 | 330 | 243 |
-//! | prompt of 2048, window of 256 | 285 | 3390 | 3150 |
+//! | prefill of 512, 32 heads over 4 | 87 | 330 | 243 |
+//! | prefill of 2048, window of 256 | 285 | 3390 | 3150 |
 
 use crate::mask::CallMask;
 use crate::{AttentionError, CausalMask, Positions, SdpaBackend, flex, math, tiled};
 use burn::tensor::{DType, Tensor};
 
-/// What is fixed for a layer.
+/// Parameters that are constant for a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionParams {
     /// Factor on the scores, usually `head_dim^-0.5`.
     pub scale: f64,
     /// `cap * tanh(scores / cap)` before the mask (Gemma 2).
     pub softcap: Option<f64>,
-    /// Which keys a query sees.
+    /// Which keys a query attends to.
     pub mask: CausalMask,
 }
 
@@ -53,12 +53,12 @@ impl Sizes {
 ///
 /// Returns `[batch, heads, queries, value_dim]` in the dtype of `q`; from the CPU's kernel a view of
 /// `[batch, queries, heads, value_dim]`, so that swapping these axes for the next projection copies nothing. Scores and softmax are computed in float32 (in
-/// float64 for float64 inputs). A query that sees no key gives zeros. `backend` is what
-/// [`select_backend`](crate::select_backend) returned; what each one does is in the table of [`crate::sdpa`].
+/// float64 for float64 inputs). A query without a visible key gives zeros. `backend` comes
+/// from [`select_backend`](crate::select_backend); the table in [`crate::sdpa`] says how each one computes.
 ///
 /// # Errors
 /// Shapes, dtypes or devices that do not fit each other; paddings that are not one per row; a window or chunk of 0; a
-/// scale that is not finite; a soft-cap that is not positive; a backend that the device does not have.
+/// scale that is not finite; a soft-cap that is not positive; a backend that the device does not support.
 pub fn attention(
     backend: SdpaBackend,
     q: Tensor<4>,
@@ -69,7 +69,7 @@ pub fn attention(
     positions: &Positions,
 ) -> Result<Tensor<4>, AttentionError> {
     let sizes = check_shapes(&q, &k, &v, sinks.as_ref())?;
-    check_kinds(&q, &k, &v, sinks.as_ref())?;
+    check_dtypes_and_devices(&q, &k, &v, sinks.as_ref())?;
     check_params(params)?;
     positions.validate(sizes.batch, sizes.queries, sizes.keys)?;
     let choice = crate::select_backend(Some(&[backend]), &q.device())?;
@@ -115,8 +115,13 @@ fn check_shapes(
     Ok(Sizes { batch, heads, kv_heads, queries, keys, head_dim, value_dim })
 }
 
-/// Equal dtypes and devices: backends panic on mixed ones, or compute something else.
-fn check_kinds(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, sinks: Option<&Tensor<1>>) -> Result<(), AttentionError> {
+/// Requires equal dtypes and devices: backends panic on mixed ones, or give wrong results.
+fn check_dtypes_and_devices(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    sinks: Option<&Tensor<1>>,
+) -> Result<(), AttentionError> {
     let (dtype, device) = (q.dtype(), q.device());
     let known = "float32, float16, bfloat16 or float64";
     if !is_supported(dtype) {

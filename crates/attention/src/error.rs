@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors.
 
 use crate::sdpa::{SdpaBackend, join_names};
 use burn::tensor::DType;
@@ -7,37 +7,37 @@ use burn::tensor::DType;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttentionError {
-    /// A name that is no attention backend.
+    /// An unknown name of an attention backend.
     #[error("unknown attention backend `{name}`: choose from {}", join_names(&SdpaBackend::ALL))]
     UnknownBackend {
-        /// The name as it was given.
+        /// The name.
         name: String,
     },
-    /// A list of wanted backends without an entry.
+    /// An empty list of requested backends.
     #[error("the list of attention backends is empty: name at least one of {}, or give no list", join_names(&SdpaBackend::ALL))]
     EmptyPreference,
-    /// None of the wanted backends runs on the device.
+    /// None of the requested backends runs on the device.
     #[error(
-        "no requested attention backend runs on {device}: {}. It has {}",
+        "no requested attention backend runs on {device}: {}. It supports {}",
         skipped.iter().map(|(backend, reason)| format!("{backend} ({reason})")).collect::<Vec<_>>().join(", "),
         join_names(available)
     )]
     UnavailableBackend {
         /// The device.
         device: String,
-        /// What was wanted, with the reason against each.
+        /// The requested backends, each with the reason why it does not run.
         skipped: Vec<(SdpaBackend, String)>,
-        /// What the device has.
+        /// The backends that the device supports.
         available: Vec<SdpaBackend>,
     },
-    /// A tensor whose shape does not fit the others.
+    /// A tensor whose shape does not match the others.
     #[error("attention: the shape of the {tensor} is {found:?}, expected {expected}")]
     Shape {
         /// Which tensor.
         tensor: &'static str,
-        /// What it should have been.
+        /// The expected one.
         expected: String,
-        /// What it is.
+        /// The actual one.
         found: Vec<usize>,
     },
     /// Tensors of one call with different dtypes, or a dtype that attention cannot compute with.
@@ -45,9 +45,9 @@ pub enum AttentionError {
     Dtype {
         /// Which tensor.
         tensor: &'static str,
-        /// What it should have been.
+        /// The expected one.
         expected: String,
-        /// What it is.
+        /// The actual one.
         found: DType,
     },
     /// Tensors of one call on different devices.
@@ -57,7 +57,7 @@ pub enum AttentionError {
         tensor: &'static str,
         /// The device of the queries.
         expected: String,
-        /// Where it is.
+        /// The device of the tensor.
         found: String,
     },
     /// A list of paddings whose length is not the batch size.
@@ -68,8 +68,8 @@ pub enum AttentionError {
         /// Batch size.
         batch: usize,
     },
-    /// Positions that do not fit the machine's integers.
-    #[error("positions overflow: {start} + {length} is beyond the range of positions")]
+    /// Positions that overflow `usize`.
+    #[error("positions overflow: {start} + {length}")]
     PositionOverflow {
         /// First position.
         start: usize,
@@ -86,17 +86,17 @@ pub enum AttentionError {
         /// Its range.
         expected: &'static str,
     },
-    /// A list of frequency divisors whose length is not half the rotating width.
+    /// A list of frequency divisors whose length is not `rotary_dim / 2`.
     #[error("rope {name} has {found} entries, expected {expected} (half of rotary_dim)")]
     RopeFactors {
         /// `short_factor` or `long_factor`.
         name: &'static str,
-        /// Half of the rotating width.
+        /// `rotary_dim / 2`.
         expected: usize,
-        /// Entries given.
+        /// Actual number of entries.
         found: usize,
     },
-    /// Lists of positions for rotary tables that are absent, empty or of unequal lengths.
+    /// Missing or empty lists of positions for rotary tables, or lists of unequal lengths.
     #[error(
         "rope positions: row {row} has {found} positions, expected {expected}: give rows of equal, positive length"
     )]
@@ -108,18 +108,18 @@ pub enum AttentionError {
         /// Positions of this row.
         found: usize,
     },
-    /// Keys or values that do not continue what the cache holds.
+    /// Keys or values whose shape does not match the cache.
     #[error("cache: the shape of the {tensor} is {found:?}, expected {expected}; reset the cache before another batch")]
     CacheShape {
         /// `keys` or `values`.
         tensor: &'static str,
-        /// What it should have been.
+        /// The expected one.
         expected: String,
-        /// What it is.
+        /// The actual one.
         found: Vec<usize>,
     },
-    /// Keys or values of another dtype or on another device than what the cache holds.
-    #[error("cache: the {tensor} are {found}, expected {expected}; reset the cache before another kind")]
+    /// Keys or values of another dtype or on another device than the cache.
+    #[error("cache: the {tensor} are {found}, expected {expected}; reset the cache before changing dtype or device")]
     CacheKind {
         /// `keys` or `values`.
         tensor: &'static str,
@@ -128,12 +128,12 @@ pub enum AttentionError {
         /// Dtype and device of the new tensor.
         found: String,
     },
-    /// More positions than a preallocated cache has room for.
+    /// More positions than the capacity of a preallocated cache.
     #[error("cache: {length} positions held and {added} added exceed the capacity of {capacity}")]
     CacheCapacity {
-        /// Room of the cache.
+        /// Capacity of the cache.
         capacity: usize,
-        /// Positions held.
+        /// Cached positions.
         length: usize,
         /// Positions to add.
         added: usize,

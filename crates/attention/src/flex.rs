@@ -3,7 +3,7 @@
 //! The arithmetic of [`tiled`](crate::tiled), cut so that the scores of a tile stay in the processor's cache: one task
 //! for each row, key-value head and tile of queries, run in parallel. Products are Burn's; keys and values are read
 //! through their strides, so the view of a cache or a transposed projection is not copied. The few rows of a decoding
-//! step take this crate's own [products]. Sizes of tiles are the fastest of those tried (64 to 512 rows, 16 to 128
+//! step use this crate's own [products]. Sizes of tiles are the fastest of those tried (64 to 512 rows, 16 to 128
 //! thousand scores) at 32 heads over 4 and 16 over 16, `head_dim` 64, 1024 positions.
 
 use crate::attention::{AttentionParams, Sizes};
@@ -17,11 +17,11 @@ use burn_flex::{Flex, FlexTensor, Layout};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows (queries of all heads of a group) of one tile, about.
+/// Approximate rows (queries of all heads of a group) of one tile.
 const TILE_ROWS: usize = 256;
-/// Scores of one tile, at most: 256 KiB.
+/// Maximum of scores of one tile: 256 KiB.
 const TILE_SCORES: usize = 64 * 1024;
-/// Keys of one tile, at most.
+/// Maximum of keys of one tile.
 const TILE_KEYS: usize = 1024;
 /// Rows up to which the products of this crate are used.
 const FEW_ROWS: usize = 16;
@@ -59,7 +59,7 @@ pub(crate) fn attention(
         mask,
         sizes,
     };
-    let output = host::give(call.run(), [sizes.batch, sizes.queries, sizes.heads, sizes.value_dim]);
+    let output = host::flex_tensor(call.run(), [sizes.batch, sizes.queries, sizes.heads, sizes.value_dim]);
     Some(output.cast(dtype).swap_dims(1, 2))
 }
 
@@ -104,7 +104,7 @@ impl Call<'_> {
             }
         }
 
-        // Each task gets the part of the output that it fills: for each query the heads of its group side by side.
+        // Each task gets the slices of the output that it writes: for each query the heads of its group side by side.
         let mut output = vec![0.0; batch * queries * heads * value_dim];
         for (index, part) in output.chunks_exact_mut(self.sizes.group() * value_dim).enumerate() {
             let (position, kv_head) = (index / kv_heads, index % kv_heads);
@@ -140,14 +140,14 @@ impl Call<'_> {
                 (Some(k), Some(v)) => {
                     let mut scores = vec![0.0; rows * keys.len()];
                     products::scores(queries.storage(), k, &mut scores);
-                    self.soften(&mut scores, task, &keys, &mut state);
+                    self.exponentiate(&mut scores, task, &keys, &mut state);
                     state.correct(value_dim);
                     products::add_weighted(&scores, v, &mut state.output);
                 }
                 _ => {
                     let transposed = k.layout().transpose(0, 1);
                     let mut scores = Flex::float_matmul(queries.clone(), k.with_layout(transposed));
-                    self.soften(scores.storage_mut(), task, &keys, &mut state);
+                    self.exponentiate(scores.storage_mut(), task, &keys, &mut state);
                     let added = Flex::float_matmul(scores, v);
                     state.correct(value_dim);
                     state.add(added.storage());
@@ -158,7 +158,7 @@ impl Call<'_> {
     }
 
     /// Turns the scores `[group * queries, keys]` of a tile into weights relative to each row's new maximum.
-    fn soften(&self, scores: &mut [f32], task: &Task, keys: &Range<usize>, state: &mut State) {
+    fn exponentiate(&self, scores: &mut [f32], task: &Task, keys: &Range<usize>, state: &mut OnlineSoftmax) {
         let height = task.queries.len();
         let visible: Vec<Range<usize>> = task
             .queries
@@ -204,8 +204,8 @@ impl Call<'_> {
         FlexTensor::from_data(TensorData::new(scaled, [group * task.queries.len(), head_dim]))
     }
 
-    /// A softmax that holds nothing, or the sinks alone.
-    fn start(&self, task: &Task, rows: usize) -> State {
+    /// An online softmax without keys: empty, or with the sinks.
+    fn start(&self, task: &Task, rows: usize) -> OnlineSoftmax {
         let height = task.queries.len();
         let (max, sum) = match self.sinks {
             None => (vec![f32::NEG_INFINITY; rows], vec![0.0; rows]),
@@ -214,7 +214,7 @@ impl Call<'_> {
                 ((0..rows).map(|row| sinks[first + row / height]).collect(), vec![1.0; rows])
             }
         };
-        State { max, sum, correction: vec![1.0; rows], output: vec![0.0; rows * self.sizes.value_dim] }
+        OnlineSoftmax { max, sum, correction: vec![1.0; rows], output: vec![0.0; rows * self.sizes.value_dim] }
     }
 }
 
@@ -238,17 +238,17 @@ fn rows_of(matrix: &FlexTensor) -> Option<Rows<'_>> {
 }
 
 /// An online softmax over the rows of a task.
-struct State {
+struct OnlineSoftmax {
     max: Vec<f32>,
     sum: Vec<f32>,
-    /// Factor that the last tile puts on everything before it.
+    /// Factor by which the last tile rescales everything before it.
     correction: Vec<f32>,
     /// Unnormalised, `[rows, value_dim]`.
     output: Vec<f32>,
 }
 
-impl State {
-    /// Brings the output to the maximum of the last tile.
+impl OnlineSoftmax {
+    /// Rescales the output to the maximum of the last tile.
     fn correct(&mut self, value_dim: usize) {
         for (output, &correction) in self.output.chunks_exact_mut(value_dim).zip(&self.correction) {
             if correction != 1.0 {
@@ -261,7 +261,7 @@ impl State {
         self.output.iter_mut().zip(added).for_each(|(output, added)| *output += added);
     }
 
-    /// Writes the normalised output, for each query the rows of its heads; zeros where no key was seen.
+    /// Writes the normalised output, for each query the rows of its heads; zeros where no key is visible.
     fn finish(&self, value_dim: usize, output: &mut [&mut [f32]]) {
         let height = output.len();
         for (index, (row, &sum)) in self.output.chunks_exact(value_dim).zip(&self.sum).enumerate() {

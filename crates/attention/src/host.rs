@@ -3,21 +3,21 @@
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
-/// The float32 tensor of the CPU backend behind `x`; `x` itself if it has another dtype, lives elsewhere or tracks
-/// gradients. Memory that `x` alone held is then held by the result alone.
+/// The float32 tensor of the CPU backend inside `x`; an error with `x` itself if it has another dtype, is on another device or tracks
+/// gradients. Memory that only `x` referenced is then referenced only by the result, so that it can be written in place.
 #[allow(clippy::result_large_err, reason = "the argument handed back")]
-pub fn take<const D: usize>(x: Tensor<D>) -> Result<FlexTensor, Tensor<D>> {
+pub fn try_into_flex<const D: usize>(x: Tensor<D>) -> Result<FlexTensor, Tensor<D>> {
     if x.dtype() != DType::F32 {
         return Err(x);
     }
     x.clone().try_into_primitive::<Flex>().map_err(|_| x)
 }
 
-/// A tensor of the CPU backend around `values`.
+/// A tensor of the CPU backend from `values`.
 ///
 /// # Panics
 /// If the shape has another number of elements.
-pub fn give<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+pub fn flex_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, shape)))
 }
 

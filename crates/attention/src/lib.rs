@@ -6,20 +6,20 @@
 //! | [`mask`] | [`CausalMask`] (full, sliding, chunked) and [`Positions`] (offsets and left padding) |
 //! | [`attention`](mod@attention) | [`attention()`]: grouped heads, soft-cap, sinks, any mask, any backend |
 //! | [`rope`] | [`Rope`]: the rotary embeddings of transformers 5.23, and [`RopeTables`] |
-//! | [`cache`] | [`LayerCache`]: growing, preallocated and rolling caches of keys and values |
-//! | `step` | with the features `cuda` or `wgpu`: one new token of each sequence over buffers that stay where they are, for recordings |
+//! | [`kv_cache`] | [`KvCache`]: growing, preallocated and rolling caches of keys and values |
+//! | `step` | with the features `cuda` or `wgpu`: attention of one decode step over static KV caches, for captured decode (CUDA graphs) |
 //!
-//! Nothing here knows of model families, files or configurations.
+//! Independent of model families, files and configurations.
 //!
 //! ```
-//! use automodel_attention::{AttentionParams, CausalMask, LayerCache, Positions, SdpaBackend, attention};
+//! use automodel_attention::{AttentionParams, CausalMask, KvCache, Positions, SdpaBackend, attention};
 //! use burn::tensor::{Device, Distribution, Tensor};
 //!
 //! let device = Device::flex();
 //! let random = |heads| Tensor::<4>::random([1, heads, 5, 16], Distribution::Default, &device);
 //!
 //! // Five new tokens, 8 query heads in groups over 2 key-value heads.
-//! let mut cache = LayerCache::growing();
+//! let mut cache = KvCache::growing();
 //! let keys = cache.append(random(2), random(2))?;
 //! let params = AttentionParams { scale: 0.25, softcap: None, mask: CausalMask::Full };
 //! let positions = Positions { key_start: keys.key_start, ..Positions::default() };
@@ -30,12 +30,14 @@
 //! ```
 
 pub mod attention;
-pub mod cache;
+#[cfg(test)]
+mod auto_traits;
 mod dispatch;
 mod elementary;
 mod error;
 mod flex;
 mod host;
+pub mod kv_cache;
 pub mod mask;
 mod math;
 mod parallel;
@@ -48,17 +50,17 @@ pub mod step;
 mod tiled;
 
 pub use attention::{AttentionParams, attention};
-pub use cache::{CachedKeys, LayerCache};
 pub use error::AttentionError;
+pub use kv_cache::{KeysAndValues, KvCache};
 pub use mask::{CausalMask, Positions};
 pub use rope::{Rope, RopeConfig, RopePairing, RopeScaling, RopeTables};
 pub use sdpa::{SdpaBackend, SdpaChoice, SdpaConstraints, SdpaMethod, resolve_sdpa_method, select_backend};
 
-/// What kernels of this workspace share on Burn's CPU backend, beside the macro `dispatched!`. Not part of the interface.
+/// Helpers of the workspace's kernels for Burn's CPU backend, beside the macro `dispatched!`. Not part of the public API.
 #[doc(hidden)]
 pub mod kernels {
     pub use crate::elementary::exp;
-    pub use crate::host::{give, take};
+    pub use crate::host::{flex_tensor, try_into_flex};
     pub use crate::parallel::for_rows;
 }
 

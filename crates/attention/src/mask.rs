@@ -1,4 +1,4 @@
-//! Which keys a query sees.
+//! Causal masks: which keys a query attends to.
 
 use crate::AttentionError;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -25,7 +25,7 @@ pub enum CausalMask {
 
 impl CausalMask {
     /// The absolute positions that a query at absolute position `query` sees in a row with `padding` positions of
-    /// left padding. Always one range; empty for a query that is padding itself.
+    /// left padding. Always one contiguous range; empty for a query that is padding itself.
     ///
     /// ```
     /// use automodel_attention::CausalMask;
@@ -46,9 +46,9 @@ impl CausalMask {
         start..end
     }
 
-    /// How many past positions a cache has to keep for this mask: `None` for all of them.
+    /// Number of past positions that a KV cache has to keep for this mask: `None` for all of them.
     ///
-    /// `Some(n)` is the argument of [`LayerCache::rolling`](crate::LayerCache::rolling).
+    /// `Some(n)` is the argument of [`KvCache::rolling`](crate::KvCache::rolling).
     pub fn window(&self) -> Option<usize> {
         match *self {
             Self::Full => None,
@@ -70,7 +70,7 @@ fn zero(name: &'static str) -> AttentionError {
     AttentionError::Parameter { name, value: "0".to_owned(), expected: "at least 1" }
 }
 
-/// Where the queries and keys of one call stand in their sequences.
+/// The positions of the queries and keys of one call in their sequences.
 ///
 /// Absolute indices count every position of the padded batch from 0; they are equal for all rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,9 +130,9 @@ pub(crate) struct CallMask<'a> {
     pub(crate) keys: usize,
 }
 
-/// Added to hidden scores. Finite, so that a row without visible keys gives no NaN; so low that `exp` is 0 beside
+/// Added to masked scores. Finite, so that a row without visible keys does not give NaN; so low that `exp` is 0 beside
 /// any score.
-const HIDDEN: f32 = -1e30;
+const MASKED: f32 = -1e30;
 
 impl CallMask<'_> {
     /// Keys of the call that query `query` of the call sees in row `row`.
@@ -143,12 +143,12 @@ impl CallMask<'_> {
         local(seen.start)..local(seen.end)
     }
 
-    /// Rows of the batch that need a mask of their own: 1 if none is padded.
+    /// Number of distinct masks in the batch: 1 if no row is padded.
     pub(crate) fn rows(&self) -> usize {
         if self.positions.has_padding() { self.positions.padding.len() } else { 1 }
     }
 
-    /// The smallest range that holds every key seen by `queries` in any row.
+    /// The smallest range that contains every key visible to `queries` in any row.
     pub(crate) fn union(&self, rows: Range<usize>, queries: Range<usize>) -> Range<usize> {
         let mut union: Option<Range<usize>> = None;
         for row in rows {
@@ -166,7 +166,7 @@ impl CallMask<'_> {
         union.unwrap_or(0..0)
     }
 
-    /// `[rows, 1, queries, keys]`: 0 where a key is visible, [`HIDDEN`] elsewhere; `None` if all are visible.
+    /// `[rows, 1, queries, keys]`: 0 where a key is visible, [`MASKED`] elsewhere; `None` if all are visible.
     pub(crate) fn bias(&self, queries: Range<usize>, keys: Range<usize>, device: &Device) -> Option<Tensor<4>> {
         let rows = self.rows();
         let (height, width) = (queries.len(), keys.len());
@@ -178,16 +178,16 @@ impl CallMask<'_> {
                 let start = seen.start.clamp(keys.start, keys.end) - keys.start;
                 let end = (seen.end.clamp(keys.start, keys.end) - keys.start).max(start);
                 hidden |= start > 0 || end < width;
-                values.extend(std::iter::repeat_n(HIDDEN, start));
+                values.extend(std::iter::repeat_n(MASKED, start));
                 values.extend(std::iter::repeat_n(0.0, end - start));
-                values.extend(std::iter::repeat_n(HIDDEN, width - end));
+                values.extend(std::iter::repeat_n(MASKED, width - end));
             }
         }
         hidden.then(|| Tensor::from_data(TensorData::new(values, [rows, 1, height, width]), device))
     }
 
-    /// `[rows, 1, queries, 1]`: 1 for a query that sees a key, 0 for one that sees none; `None` if all see one.
-    pub(crate) fn seeing(&self, queries: Range<usize>, device: &Device) -> Option<Tensor<4>> {
+    /// `[rows, 1, queries, 1]`: 1 for a query with a visible key, 0 for one without; `None` if all have one.
+    pub(crate) fn has_visible_key(&self, queries: Range<usize>, device: &Device) -> Option<Tensor<4>> {
         let rows = self.rows();
         let height = queries.len();
         let sees = |row, query| if self.visible(row, query).is_empty() { 0.0_f32 } else { 1.0 };

@@ -35,7 +35,7 @@ pub(crate) fn attention(
         }
     };
     let output = weights.matmul(v.cast(compute)).reshape([sizes.batch, sizes.heads, sizes.queries, sizes.value_dim]);
-    let output = match mask.seeing(0..sizes.queries, &device) {
+    let output = match mask.has_visible_key(0..sizes.queries, &device) {
         Some(seeing) => output * seeing.cast(compute),
         None => output,
     };

@@ -2,15 +2,15 @@
 
 use rayon::prelude::*;
 
-/// Elements below which a pass stays on the calling thread. On two shared cores of an AMD EPYC, handing over work costs
+/// Elements below which a pass stays on the calling thread. On two shared cores of an AMD EPYC, handing work to another thread costs
 /// about 20 microseconds. In the quieter of two runs an activation of 131,072 elements took 140 microseconds alone and 80
 /// shared, a cheap pass gained from 262,144 on; in the other run the second core was busy and both gained little.
 const SERIAL: usize = 128 * 1024;
-/// Elements that a thread takes at a time, about; with two operands they stay in the second-level cache.
+/// Approximate number of elements that a thread processes at a time; with two operands they stay in the second-level cache.
 const GRAIN: usize = 16 * 1024;
 
-/// Calls `pass` with the index of a first row and the rows from there on, until every row of `width` elements was
-/// seen once.
+/// Calls `pass` with the index of a first row and the rows from there on, so that every row of `width` elements is
+/// visited once.
 ///
 /// # Panics
 /// If `width` is 0 and `data` is not empty.

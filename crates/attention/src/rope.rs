@@ -1,7 +1,7 @@
 //! Rotary position embeddings, with the frequencies of transformers 5.23 (`modeling_rope_utils.py`).
 //!
 //! Frequencies are computed in float32 wherever transformers does, because at high positions a difference in the last
-//! bit of a frequency is visible in the angle.
+//! bit of a frequency changes the angle.
 
 mod frequencies;
 mod rotate;
@@ -20,10 +20,10 @@ pub enum RopePairing {
     Interleaved,
 }
 
-/// How frequencies are changed for long contexts: the rope types of transformers.
+/// How frequencies are scaled for long contexts: the rope types of transformers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
-    /// `theta^(-2i / rotary_dim)` as it is.
+    /// Unscaled: `theta^(-2i / rotary_dim)`.
     Default,
     /// Frequencies divided by `factor`.
     Linear {
@@ -43,7 +43,7 @@ pub enum RopeScaling {
         factor: f64,
         /// Rotations at which interpolation ends (32).
         beta_fast: f64,
-        /// Rotations at which interpolation is whole (1).
+        /// Rotations at which interpolation is complete (1).
         beta_slow: f64,
         /// Context length of the pre-training.
         original_max_position_embeddings: usize,
@@ -84,18 +84,18 @@ pub enum RopeScaling {
     },
 }
 
-/// What a rotary embedding is made from.
+/// Parameters of a rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
     /// Width of one head.
     pub head_dim: usize,
-    /// Width that rotates: even, at most `head_dim`; the first elements of a head.
+    /// Number of leading elements of a head that are rotated: even, at most `head_dim`.
     pub rotary_dim: usize,
     /// Base of the frequencies.
     pub theta: f64,
     /// Which elements form a pair.
     pub pairing: RopePairing,
-    /// How frequencies are changed for long contexts.
+    /// How frequencies are scaled for long contexts.
     pub scaling: RopeScaling,
 }
 
@@ -134,7 +134,7 @@ impl Rope {
     /// Checks the configuration and computes the frequencies that do not depend on a length.
     ///
     /// # Errors
-    /// A width that is odd, 0 or above the head; a number that is not positive and finite where it has to be; lists of
+    /// A `rotary_dim` that is odd, 0 or above `head_dim`; a number that must be positive and finite and is not; lists of
     /// factors of the wrong length.
     pub fn new(config: RopeConfig) -> Result<Self, AttentionError> {
         frequencies::validate(&config)?;
@@ -146,16 +146,16 @@ impl Rope {
         Ok(Self { config, short, long })
     }
 
-    /// What it was made from.
+    /// The parameters.
     pub fn config(&self) -> &RopeConfig {
         &self.config
     }
 
-    /// Inverse frequencies, in radians per position, for a sequence of `total_length` positions so far: half of the
-    /// rotating width of them.
+    /// Inverse frequencies, in radians per position, for a sequence of `total_length` positions so far; `rotary_dim / 2` of
+    /// them.
     ///
     /// Only dynamic and LongRoPE depend on the length. As in transformers the length is the largest position of the
-    /// batch plus 1. Unlike there, nothing is remembered from an earlier, longer call.
+    /// batch plus 1. Unlike in transformers, an earlier, longer call has no effect.
     pub fn inverse_frequencies(&self, total_length: usize) -> Vec<f32> {
         match (&self.config.scaling, &self.long) {
             (RopeScaling::Dynamic { original_max_position_embeddings: original, .. }, _)
@@ -189,7 +189,7 @@ impl Rope {
     /// [`inverse_frequencies`](Self::inverse_frequencies).
     ///
     /// # Errors
-    /// [`RopePositions`](AttentionError::RopePositions) for no, empty or uneven lists.
+    /// [`RopePositions`](AttentionError::RopePositions) for missing, empty or uneven lists.
     pub fn tables(
         &self,
         positions: &[Vec<usize>],

@@ -1,4 +1,4 @@
-//! Names of attention backends, what they mean on a device, and which one is taken.
+//! Attention backends: their names, how each computes on a device, and how one is selected.
 //!
 //! | name | CPU (Flex) | other devices |
 //! |---|---|---|
@@ -7,11 +7,11 @@
 //! | `flash_attention` | the same kernel as `efficient_attention`: its tiles are the algorithm of FlashAttention, and Burn's fused operator was slower at every shape measured and has no sinks | not available: Burn 0.22's autotuned kernel gives wrong results with grouped heads |
 //! | `cudnn_attention` | not available | not available: Burn has no binding to cuDNN |
 //!
-//! In builds with `cuda` or `wgpu`, models whose backend is `efficient_attention` decode on GPUs by kernels of this crate (`step`): a
-//! cube for each chunk of keys, joined by the same online softmax.
+//! In builds with `cuda` or `wgpu`, models whose backend is `efficient_attention` decode on GPUs with kernels of this crate (`step`):
+//! one cube for each chunk of keys, combined by the same online softmax.
 //!
-//! Without a preference every device takes `efficient_attention`; for the CPU, [`attention`](mod@crate::attention)
-//! has the measurements. Tensors that track gradients, and float64, take the tensor operations on the CPU too.
+//! Without a preference every device uses `efficient_attention`; for the CPU, [`attention`](mod@crate::attention)
+//! has the measurements. Tensors that track gradients, and float64, use the tensor operations on the CPU too.
 
 use crate::AttentionError;
 use burn::tensor::Device;
@@ -91,7 +91,7 @@ impl TryFrom<String> for SdpaBackend {
     }
 }
 
-/// A backend by name or by value, for lists that mix both.
+/// A backend by name or by value, for lists that mix the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SdpaMethod {
     /// A name in any case.
@@ -123,12 +123,12 @@ impl TryFrom<SdpaMethod> for SdpaBackend {
     }
 }
 
-/// What a run demands of attention besides its result.
+/// Requirements of a run on attention, besides its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SdpaConstraints {
     /// Devices that share one sequence; 1 without context parallelism.
     pub context_parallel_size: usize,
-    /// Whether activations are computed again in the backward pass.
+    /// Whether activations are recomputed in the backward pass.
     pub activation_checkpointing: bool,
 }
 
@@ -140,11 +140,11 @@ impl Default for SdpaConstraints {
 
 /// Turns a request into an ordered list of backends, or `None` for the device's default.
 ///
-/// An explicit request wins, in its order. Without one, context parallelism wants flash or efficient attention,
-/// activation checkpointing wants flash, efficient or math.
+/// An explicit request wins, in its order. Without one, context parallelism requires flash or efficient attention,
+/// activation checkpointing requires flash, efficient or math.
 ///
 /// # Errors
-/// [`UnknownBackend`](AttentionError::UnknownBackend) for a name that is none,
+/// [`UnknownBackend`](AttentionError::UnknownBackend) for an unknown name,
 /// [`EmptyPreference`](AttentionError::EmptyPreference) for an empty request.
 ///
 /// ```
@@ -178,18 +178,18 @@ where
     }
 }
 
-/// The backend taken on a device, and why.
+/// The backend selected for a device, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SdpaChoice {
     /// The backend to pass to [`attention()`](crate::attention()).
     pub backend: SdpaBackend,
     /// One sentence.
     pub reason: String,
-    /// Backends that were preferred but do not run here, with the reason against each.
+    /// Preferred backends that do not run on the device, each with the reason.
     pub skipped: Vec<(SdpaBackend, String)>,
 }
 
-/// Takes the first of `preference` that runs on `device`, or the device's default without a preference.
+/// Selects the first of `preference` that runs on `device`, or the device's default without a preference.
 ///
 /// # Errors
 /// [`UnavailableBackend`](AttentionError::UnavailableBackend) if none of them runs there,
@@ -250,7 +250,7 @@ fn unavailable(backend: SdpaBackend, device: &Device) -> Option<&'static str> {
 
 /// Whether the device is Burn's CPU backend, with or without autodiff.
 pub(crate) fn is_cpu(device: &Device) -> bool {
-    // Equality of devices looks at the hardware alone.
+    // Equality of devices compares the hardware alone.
     *device == Device::flex()
 }
 

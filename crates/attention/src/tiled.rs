@@ -10,19 +10,19 @@ use std::ops::Range;
 
 /// Queries of one tile.
 const QUERY_TILE: usize = 128;
-/// Keys of one tile of so many queries.
+/// Keys of one tile of [`QUERY_TILE`] queries.
 const KEY_TILE: usize = 512;
-/// Keys of one tile at most, however few its queries are.
-const MOST_KEYS: usize = 8192;
+/// Maximum of keys of one tile, however few queries it has.
+const MAX_KEYS: usize = 8192;
 
-/// Keys of one tile: the fewer queries there are, the more keys have scores of the same size. A decoded token has one tile, and as
-/// many launches whatever the context.
+/// Keys of one tile: the fewer queries there are, the more keys have scores of the same size. A decode step has one tile, and the
+/// same number of launches for every length of context.
 fn key_tile(queries: usize) -> usize {
-    (QUERY_TILE * KEY_TILE / queries.max(1)).clamp(KEY_TILE, MOST_KEYS)
+    (QUERY_TILE * KEY_TILE / queries.max(1)).clamp(KEY_TILE, MAX_KEYS)
 }
 
 /// The state of an online softmax over rows `[batch, kv_heads, rows]`.
-struct Online {
+struct OnlineSoftmax {
     /// Maximum so far, `[.., 1]`.
     max: Tensor<4>,
     /// Sum of exponentials so far, `[.., 1]`.
@@ -47,7 +47,7 @@ pub(crate) fn attention(
         .step_by(QUERY_TILE)
         .map(|start| {
             let queries = start..(start + QUERY_TILE).min(sizes.queries);
-            call.block(q.clone().narrow(2, start, queries.len()), queries)
+            call.tile(q.clone().narrow(2, start, queries.len()), queries)
         })
         .collect();
     Tensor::cat(blocks, 2).cast(dtype)
@@ -65,7 +65,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// Output `[batch, heads, queries, value_dim]` of one tile of queries.
-    fn block(&self, q: Tensor<4>, queries: Range<usize>) -> Tensor<4> {
+    fn tile(&self, q: Tensor<4>, queries: Range<usize>) -> Tensor<4> {
         let device = q.device();
         let sizes = Sizes { queries: queries.len(), ..*self.sizes };
         let rows = group_queries(q, self.params, &sizes, self.compute);
@@ -89,18 +89,18 @@ impl Call<'_> {
             return Tensor::zeros(shape, (&device, self.compute));
         };
         let output = (state.output / state.sum).reshape(shape);
-        match self.mask.seeing(queries, &device) {
+        match self.mask.has_visible_key(queries, &device) {
             Some(seeing) => output * seeing.cast(self.compute),
             None => output,
         }
     }
 
-    /// A softmax that so far holds the sinks alone.
-    fn sinks_alone(&self, sinks: Tensor<1>, sizes: &Sizes, rows: &Tensor<4>) -> Online {
+    /// An online softmax that holds only the sinks.
+    fn sinks_alone(&self, sinks: Tensor<1>, sizes: &Sizes, rows: &Tensor<4>) -> OnlineSoftmax {
         let [batch, kv_heads, height, _] = rows.dims();
         let options = (&rows.device(), self.compute);
         let max = sink_column(sinks, kv_heads, sizes.queries, self.compute).expand([batch, kv_heads, height, 1]);
-        Online {
+        OnlineSoftmax {
             max,
             sum: Tensor::ones([batch, kv_heads, height, 1], options),
             output: Tensor::zeros([batch, kv_heads, height, sizes.value_dim], options),
@@ -109,16 +109,16 @@ impl Call<'_> {
 }
 
 /// Takes one tile of scores into the softmax.
-fn step(state: Option<Online>, scores: Tensor<4>, v: Tensor<4>) -> Online {
+fn step(state: Option<OnlineSoftmax>, scores: Tensor<4>, v: Tensor<4>) -> OnlineSoftmax {
     let tile_max = scores.clone().max_dim(3);
     let Some(state) = state else {
         let weights = (scores - tile_max.clone()).exp();
-        return Online { max: tile_max, sum: weights.clone().sum_dim(3), output: weights.matmul(v) };
+        return OnlineSoftmax { max: tile_max, sum: weights.clone().sum_dim(3), output: weights.matmul(v) };
     };
     let max = state.max.clone().max_pair(tile_max);
     let correction = (state.max - max.clone()).exp();
     let weights = (scores - max.clone()).exp();
-    Online {
+    OnlineSoftmax {
         max,
         sum: state.sum * correction.clone() + weights.clone().sum_dim(3),
         output: state.output * correction + weights.matmul(v),

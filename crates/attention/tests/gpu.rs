@@ -1,9 +1,8 @@
-//! Steps on whatever device a build with `cuda` or `wgpu` finds: one token after the other over fixed buffers, against the attention of all positions at once on the CPU.
+//! Decode steps on whatever device a build with `cuda` or `wgpu` finds: one token after the other over a static KV cache, compared with the attention of all positions at once on the CPU.
 
-use automodel_attention::step::{FixedCache, StepHeads, StepPosition, StepRope, serves};
+use automodel_attention::step::{StaticKvCache, StepHeads, StepPosition, StepRope, supports};
 use automodel_attention::{
-    AttentionParams, CausalMask, LayerCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling, SdpaBackend,
-    attention,
+    AttentionParams, CausalMask, KvCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling, SdpaBackend, attention,
 };
 use automodel_test_support::first_gpu;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -12,12 +11,12 @@ const BATCH: usize = 2;
 const HEADS: usize = 8;
 const HEAD_DIM: usize = 16;
 
-/// Positions before the steps, steps, and room: the last chunk of keys is begun.
+/// Positions before the steps, steps, and spare capacity: the last chunk of keys is begun.
 const BEFORE: usize = 120;
 const STEPS: usize = 12;
 const CAPACITY: usize = 136;
 
-/// The first GPU, a software driver included.
+/// The first GPU, or a software Vulkan driver.
 fn device() -> Option<Device> {
     first_gpu!("the GPU kernels were not run")
 }
@@ -29,7 +28,7 @@ fn values<const D: usize>(shape: [usize; D], seed: f32, dtype: DType) -> Tensor<
     Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex()).cast(dtype)
 }
 
-/// The settings of a layer.
+/// The parameters of a layer.
 #[derive(Clone, Debug)]
 struct Case {
     kv_heads: usize,
@@ -78,7 +77,7 @@ impl Case {
     /// The same, step by step on a device.
     fn found(&self, dtype: DType, device: &Device) -> Vec<f32> {
         let heads = StepHeads { heads: HEADS, kv_heads: self.kv_heads, head_dim: HEAD_DIM };
-        assert!(serves(device, heads, &self.params.mask));
+        assert!(supports(device, heads, &self.params.mask));
         let on_device = |x: Tensor<4>| x.to_device(device);
         let (q, k) = (self.projected(HEADS, 0.1, dtype), self.projected(self.kv_heads, 1.2, dtype));
         let v = self.projected(self.kv_heads, 2.5, dtype);
@@ -90,9 +89,9 @@ impl Case {
             }
             None => k.clone().narrow(2, 0, BEFORE),
         };
-        let mut past = LayerCache::growing();
+        let mut past = KvCache::growing();
         past.append(on_device(kept), on_device(v.clone().narrow(2, 0, BEFORE))).unwrap();
-        let mut cache = FixedCache::of(&past, BEFORE + 2).unwrap().unwrap();
+        let mut cache = StaticKvCache::of(&past, BEFORE + 2).unwrap().unwrap();
         let tables = self.rope().map(|rope| {
             let rows = [(0..CAPACITY).collect::<Vec<_>>()];
             StepRope::new(&rope.tables(&rows, CAPACITY, device).unwrap())
@@ -165,17 +164,17 @@ fn compiles_the_kernels_of_steps() {
     }
 }
 
-/// The memory of the device may hold any bytes.
+/// The position in device memory may be anything.
 #[test]
 fn positions_that_are_none_lead_nowhere_else() {
     let Some(device) = device() else { return };
     let width = |heads| Tensor::<2>::ones([1, heads * HEAD_DIM], &device);
     let kept = Tensor::<4>::ones([1, 2, 3, HEAD_DIM], &device);
-    let mut past = LayerCache::growing();
+    let mut past = KvCache::growing();
     past.append(kept.clone(), kept).unwrap();
     let params = AttentionParams { scale: 0.25, softcap: None, mask: CausalMask::Full };
     for (position, padding) in [(1_000_000, 0), (usize::MAX, 0), (3, 9)] {
-        let mut cache = FixedCache::of(&past, 5).unwrap().unwrap();
+        let mut cache = StaticKvCache::of(&past, 5).unwrap().unwrap();
         let mut at = StepPosition::new(0, &[padding], &device);
         at.set(position);
         let y = cache.attend(width(HEADS), width(2), width(2), None, None, &params, &at).unwrap();
@@ -183,5 +182,5 @@ fn positions_that_are_none_lead_nowhere_else() {
         // Values are ones, and zeros where nothing was written yet: a mean of them and of nothing else.
         assert!(y.iter().all(|y| (0.0..=1.0001).contains(y)), "{position}, {padding}: {y:?}");
     }
-    assert!(FixedCache::of(&past, usize::MAX / 2).is_err());
+    assert!(StaticKvCache::of(&past, usize::MAX / 2).is_err());
 }

@@ -19,9 +19,9 @@ use automodel_quant::Precision;
 use automodel_registry::{Registry, RegistryError};
 use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Causal language models by name, as `AutoModelForCausalLM` of transformers.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ impl AutoModelForCausalLM {
             config: None,
             options: Options::default(),
             progress: None,
-            looked_at: RefCell::default(),
+            headers: Mutex::default(),
         }
     }
 
@@ -66,7 +66,8 @@ impl AutoModelForCausalLM {
     }
 }
 
-type ProgressCallback = Box<dyn FnMut(Progress<'_>)>;
+/// Called by the thread that loads. In a mutex, so that a builder with a callback that is not `Sync` can still be shared.
+type ProgressCallback = Mutex<Box<dyn FnMut(Progress<'_>) + Send>>;
 
 /// A builder; [`load`](Self::load) does the work.
 pub struct FromPretrained {
@@ -74,8 +75,8 @@ pub struct FromPretrained {
     config: Option<RawConfig>,
     options: Options,
     progress: Option<ProgressCallback>,
-    /// What was found by looking, so that two questions are one request.
-    looked_at: RefCell<Option<(HubOptions, Checkpoint)>>,
+    /// The result of [`resolve_headers`](Self::resolve_headers), so that `inspect` and `load` request headers from the Hub once.
+    headers: Mutex<Option<(HubOptions, Checkpoint)>>,
 }
 
 impl FromPretrained {
@@ -232,8 +233,8 @@ impl FromPretrained {
     }
 
     /// Calls `progress` after each parameter.
-    pub fn progress(mut self, progress: impl FnMut(Progress<'_>) + 'static) -> Self {
-        self.progress = Some(Box::new(progress));
+    pub fn progress(mut self, progress: impl FnMut(Progress<'_>) + Send + 'static) -> Self {
+        self.progress = Some(Mutex::new(Box::new(progress)));
         self
     }
 
@@ -243,7 +244,7 @@ impl FromPretrained {
     /// # Errors
     /// As [`load`](Self::load), but for what only the weights themselves can show.
     pub fn inspect(&self) -> Result<Summary, AutoModelError> {
-        let (checkpoint, prepared, files) = self.prepare(self.look()?)?;
+        let (checkpoint, prepared, files) = self.prepare(self.resolve_headers()?)?;
         let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
         Ok(Summary::new(&checkpoint, prepared, &files, plan))
     }
@@ -267,7 +268,7 @@ impl FromPretrained {
     /// # Errors
     /// As [`inspect`](Self::inspect).
     pub fn forecast(&self, request: &ForecastOptions) -> Result<MemoryForecast, AutoModelError> {
-        let (_, prepared, files) = self.prepare(self.look()?)?;
+        let (_, prepared, files) = self.prepare(self.resolve_headers()?)?;
         MemoryForecast::new(&files, &prepared, &self.options, request)
     }
 
@@ -291,7 +292,7 @@ impl FromPretrained {
         assign::check_plan(model.as_mut(), implementation, &plan)?;
         let mut silent = |_: Progress<'_>| {};
         let progress: &mut dyn FnMut(Progress<'_>) = match &mut self.progress {
-            Some(progress) => progress,
+            Some(progress) => progress.get_mut().unwrap_or_else(PoisonError::into_inner),
             None => &mut silent,
         };
         let (loaded, report) = execute(&plan, &files, &self.options.load.device, progress)?;
@@ -337,7 +338,7 @@ impl FromPretrained {
         options: &ConvertOptions,
     ) -> Result<ConvertReport, AutoModelError> {
         // Before anything is downloaded. What is wrong with the source shows when that is tried.
-        let source = self.look().map(|checkpoint| checkpoint.dir).unwrap_or_default();
+        let source = self.resolve_headers().map(|checkpoint| checkpoint.dir).unwrap_or_default();
         automodel_loader::check_output(out, options.overwrite, &source)?;
         let (checkpoint, prepared, files) = self.prepare(self.download(false)?)?;
         if let Some(wrapper) = prepared.config.wrapper() {
@@ -347,7 +348,7 @@ impl FromPretrained {
         let beside = SaveFiles {
             config: Some(prepared.config.to_json()),
             generation_config: None,
-            copies: checkpoint.files_beside_weights()?,
+            copies: checkpoint.auxiliary_files()?,
         };
         let map = &prepared.lowered.weights;
         Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)
@@ -355,8 +356,8 @@ impl FromPretrained {
 
     /// All files. What config and headers show to be impossible is refused before any weight is downloaded.
     fn download(&self, check_memory: bool) -> Result<Checkpoint, AutoModelError> {
-        use HubError::{CorruptDownload, UnusableAnswer, UnusableHeader};
-        match self.look() {
+        use HubError::{CorruptDownload, InvalidHeader, InvalidResponse};
+        match self.resolve_headers() {
             Ok(checkpoint) if !checkpoint.headers_only => return Ok(checkpoint),
             Ok(checkpoint) => {
                 let (_, prepared, files) = self.prepare(checkpoint)?;
@@ -367,20 +368,20 @@ impl FromPretrained {
                 }
             }
             // A server that cannot be looked at may still hand out whole files.
-            Err(AutoModelError::Hub(UnusableAnswer { .. } | UnusableHeader { .. } | CorruptDownload { .. })) => {}
+            Err(AutoModelError::Hub(InvalidResponse { .. } | InvalidHeader { .. } | CorruptDownload { .. })) => {}
             Err(error) => return Err(error),
         }
         demo::resolve(&self.model, &self.options.hub)
     }
 
     /// Config and headers, without weights if those are elsewhere.
-    fn look(&self) -> Result<Checkpoint, AutoModelError> {
-        let mut looked_at = self.looked_at.borrow_mut();
-        match &*looked_at {
+    fn resolve_headers(&self) -> Result<Checkpoint, AutoModelError> {
+        let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*headers {
             Some((options, checkpoint)) if *options == self.options.hub => Ok(checkpoint.clone()),
             _ => {
-                let checkpoint = demo::look(&self.model, &self.options.hub)?;
-                *looked_at = Some((self.options.hub.clone(), checkpoint.clone()));
+                let checkpoint = demo::resolve_headers(&self.model, &self.options.hub)?;
+                *headers = Some((self.options.hub.clone(), checkpoint.clone()));
                 Ok(checkpoint)
             }
         }

@@ -19,9 +19,9 @@ const FILES: [(&str, &[u8]); 5] = [
     ("tokenizer_config.json", include_bytes!("../demo/tokenizer_config.json")),
 ];
 
-/// [`automodel_hub::look`], which knows the demo too.
-pub(crate) fn look(model: &str, options: &HubOptions) -> Result<Checkpoint, AutoModelError> {
-    find(model, options, automodel_hub::look)
+/// [`automodel_hub::resolve_headers`], which knows the demo too.
+pub(crate) fn resolve_headers(model: &str, options: &HubOptions) -> Result<Checkpoint, AutoModelError> {
+    find(model, options, automodel_hub::resolve_headers)
 }
 
 /// [`automodel_hub::resolve()`], which knows the demo too.
@@ -38,7 +38,7 @@ fn find(model: &str, options: &HubOptions, find: Find) -> Result<Checkpoint, Aut
     let unwritable = |source| AutoModelError::UnwritableDemo { directory: std::env::temp_dir(), source };
     let directory = unpack().map_err(unwritable)?;
     let path = directory.path().to_str().ok_or_else(|| unwritable(io::Error::other("its name is not UTF-8")))?;
-    Ok(find(path, options)?.kept_by(directory))
+    Ok(find(path, options)?.with_owner(directory))
 }
 
 /// Writes the files to a new directory that is the user's alone: where others write too, nothing that was there before is trusted.
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_demo_is_unpacked_for_as_long_as_it_is_used() {
-        let checkpoint = look(DEMO, &HubOptions::default()).unwrap();
+        let checkpoint = resolve_headers(DEMO, &HubOptions::default()).unwrap();
         let (directory, copy) = (checkpoint.dir.clone(), checkpoint.clone());
         drop(checkpoint);
         assert_eq!(copy.list().unwrap().len(), FILES.len());

@@ -2,6 +2,8 @@
 
 mod assign;
 mod auto;
+#[cfg(test)]
+mod auto_traits;
 mod cache;
 pub mod cuda;
 mod demo;

@@ -62,7 +62,7 @@ impl AutoModel {
         let saved = options.dtype.map(DType::from).or(dtype);
         let mut config = self.config_to_save(saved);
         declare_quantization(&mut config, writer.quantization_config(compute_dtype(saved))?);
-        let copies = self.checkpoint.as_ref().map(|checkpoint| checkpoint.files_beside_weights()).transpose()?;
+        let copies = self.checkpoint.as_ref().map(|checkpoint| checkpoint.auxiliary_files()).transpose()?;
         let files = SaveFiles { config: Some(config), generation_config: None, copies: copies.unwrap_or_default() };
         // Whoever changed a file meanwhile may have had a mixture of old and new weights written.
         let mut report = writer.finish_if(&files, || self.mapped.check())?;

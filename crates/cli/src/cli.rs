@@ -5,12 +5,11 @@ use clap::{ArgAction, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 MODEL is a directory in Hugging Face layout, a repo id of the Hugging Face Hub, or `demo`: a small
-model that is part of this program and adds two numbers below 100 (a directory of that name is
-./demo). What the Hugging Face cache lacks of a repo is downloaded; --offline, or HF_HUB_OFFLINE=1,
-forbids that.
+built-in model that adds two numbers below 100 (a directory of that name is ./demo). Files of a repo
+that are missing in the Hugging Face cache are downloaded; --offline or HF_HUB_OFFLINE=1 forbids it.
 
-Weights keep the dtype of their file unless --dtype names another; on the CPU, half precision becomes
-float32, which is much faster there.
+Weights keep the dtype of their file unless --dtype is given; on the CPU, products with weights in
+half precision compute in float32.
 
 Exit codes: 0 success, 1 error, 2 wrong usage.
 
@@ -23,24 +22,24 @@ pub struct Cli {
     /// Write results, and errors, as JSON
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
-    /// Say more on standard error: -v timings, -vv details
+    /// Log to standard error: -v timings, -vv details
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Continue prompts
     Generate(generate::Args),
-    /// Talk to a model, line by line
+    /// Chat with a model, line by line
     Chat(chat::Args),
-    /// Show what would be loaded, and why
+    /// Show the config, implementation and load plan of a model
     Inspect(inspect::Args),
-    /// Show what a model needs of memory, whether it fits, and the load plan
+    /// Show how much memory a model needs, whether it fits, and the load plan
     Plan(plan::Args),
     /// Download a repo into the cache
     Pull(pull::Args),
@@ -49,7 +48,7 @@ pub enum Command {
     /// List the supported architectures
     #[command(after_help = "Example: automodel architectures --json")]
     Architectures,
-    /// Measure loading, prompt processing and decoding
+    /// Measure loading, prefill and decode
     Bench(bench::Args),
     /// Write a checkpoint that transformers reads back
     Save(save::Args),
@@ -57,7 +56,7 @@ pub enum Command {
     Quantize(quantize::Args),
     /// Compute the logits of a sequence of token ids
     Logits(logits::Args),
-    /// Check what this machine has to run models on
+    /// Check the devices of this machine
     Doctor(doctor::Args),
 }
 

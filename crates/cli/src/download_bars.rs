@@ -4,16 +4,16 @@ use crate::{
     failure,
     progress::{Bar, Bars},
 };
-use automodel::hub::{Progress, ProgressEvent};
+use automodel::hub::{DownloadEvent, DownloadProgress};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Characters of a file's name that are shown.
+/// Maximum characters of a file's name.
 const NAME: usize = 36;
 const OF_ALL: &str = "{wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 const OF_FILE: &str = "  {wide_msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 
-/// One bar for each file that is under way, and one for all of them.
+/// One bar for each file in progress, and one for all of them.
 pub struct DownloadBars {
     bars: Bars,
     state: Mutex<State>,
@@ -45,7 +45,7 @@ impl DownloadBars {
         state.total.get_or_insert_with(|| self.bars.add(OF_ALL)).clone()
     }
 
-    /// Sets how far a file is; the bar of all files moves along.
+    /// Sets the progress of a file, and of all files.
     fn advance(&self, state: &mut State, file: &str, bytes_done: u64) {
         let total = self.total(state);
         let Some(of_file) = state.files.get_mut(file) else { return };
@@ -66,16 +66,16 @@ impl DownloadBars {
     }
 }
 
-impl Progress for DownloadBars {
-    fn event(&self, event: ProgressEvent<'_>) {
+impl DownloadProgress for DownloadBars {
+    fn event(&self, event: DownloadEvent<'_>) {
         let mut state = self.state();
         match event {
-            ProgressEvent::Planned { bytes, .. } => {
+            DownloadEvent::Planned { bytes, .. } => {
                 let total = self.total(&mut state);
                 total.add_length(bytes);
                 total.set_message("downloading");
             }
-            ProgressEvent::Started { file, bytes_done, bytes_total } => {
+            DownloadEvent::Started { file, bytes_done, bytes_total } => {
                 self.add(&mut state, file, bytes_total);
                 if let Some(of_file) = state.files.get(file) {
                     of_file.bar.set_length(bytes_total);
@@ -83,14 +83,14 @@ impl Progress for DownloadBars {
                 }
                 self.advance(&mut state, file, bytes_done);
             }
-            ProgressEvent::Advanced { file, bytes_done } => self.advance(&mut state, file, bytes_done),
-            ProgressEvent::Waiting { file } => {
+            DownloadEvent::Advanced { file, bytes_done } => self.advance(&mut state, file, bytes_done),
+            DownloadEvent::Waiting { file } => {
                 self.add(&mut state, file, 0);
                 if let Some(of_file) = state.files.get(file) {
                     of_file.bar.set_message(&format!("{} (another process downloads it)", shortened(file)));
                 }
             }
-            ProgressEvent::Finished { file, bytes } => {
+            DownloadEvent::Finished { file, bytes } => {
                 self.add(&mut state, file, bytes);
                 self.advance(&mut state, file, bytes);
                 if let Some(of_file) = state.files.remove(file) {
@@ -100,12 +100,12 @@ impl Progress for DownloadBars {
                     self.bars.remove(&total);
                 }
             }
-            ProgressEvent::Retrying { reason, delay, .. } => {
+            DownloadEvent::Retrying { reason, delay, .. } => {
                 let total = self.total(&mut state);
-                let doing = if total.length() == 0 { "asking the server" } else { "downloading" };
-                total.set_message(&format!("{doing}; again in {:.1} s: {reason}", delay.as_secs_f64()));
+                let doing = if total.length() == 0 { "contacting the server" } else { "downloading" };
+                total.set_message(&format!("{doing}; retry in {:.1} s: {reason}", delay.as_secs_f64()));
             }
-            ProgressEvent::Warning { text } if !self.json => self.bars.suspend(|| failure::warn(text)),
+            DownloadEvent::Warning { text } if !self.json => self.bars.suspend(|| failure::warn(text)),
             _ => {}
         }
     }
@@ -136,15 +136,15 @@ mod tests {
         let bars = DownloadBars::new(true);
         let file = "a";
         for event in [
-            ProgressEvent::Advanced { file, bytes_done: 3 },
-            ProgressEvent::Finished { file, bytes: 3 },
-            ProgressEvent::Planned { files: 1, bytes: 10 },
-            ProgressEvent::Waiting { file },
-            ProgressEvent::Started { file, bytes_done: 7, bytes_total: 10 },
-            ProgressEvent::Advanced { file, bytes_done: 0 },
-            ProgressEvent::Retrying { what: file, reason: "x", delay: Duration::from_secs(1) },
-            ProgressEvent::Warning { text: "x" },
-            ProgressEvent::Finished { file, bytes: 10 },
+            DownloadEvent::Advanced { file, bytes_done: 3 },
+            DownloadEvent::Finished { file, bytes: 3 },
+            DownloadEvent::Planned { files: 1, bytes: 10 },
+            DownloadEvent::Waiting { file },
+            DownloadEvent::Started { file, bytes_done: 7, bytes_total: 10 },
+            DownloadEvent::Advanced { file, bytes_done: 0 },
+            DownloadEvent::Retrying { what: file, reason: "x", delay: Duration::from_secs(1) },
+            DownloadEvent::Warning { text: "x" },
+            DownloadEvent::Finished { file, bytes: 10 },
         ] {
             bars.event(event);
         }

@@ -1,21 +1,21 @@
-//! What can go wrong in the command itself.
+//! Errors of the command itself.
 
 use automodel::{AutoModelError, hub::HubError};
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// What can go wrong in the command.
+/// An error of the command.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CliError {
-    /// The library reported it.
+    /// An error of the library.
     #[error(transparent)]
     AutoModel(Box<AutoModelError>),
     /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output {
-        /// The system's answer.
+        /// The cause, from the system.
         #[source]
         source: io::Error,
     },
@@ -31,12 +31,12 @@ pub enum CliError {
     UnreadablePrompt {
         /// The file, or `standard input`.
         origin: String,
-        /// The system's answer.
+        /// The cause, from the system.
         #[source]
         source: io::Error,
     },
-    /// A prompt larger than any model takes.
-    #[error("the prompt from {origin} has more than {limit} bytes, which no model takes: give a shorter one")]
+    /// A prompt above the size limit.
+    #[error("the prompt from {origin} exceeds the limit of {limit} bytes: give a shorter one")]
     PromptTooLarge {
         /// The file, or `standard input`.
         origin: String,
@@ -44,11 +44,11 @@ pub enum CliError {
         limit: u64,
     },
     /// A prompt that is not text.
-    #[error("the prompt from {origin} is not UTF-8 text (first bad byte at offset {offset}): save it as UTF-8")]
+    #[error("the prompt from {origin} is not UTF-8 text (first invalid byte at offset {offset}): save it as UTF-8")]
     PromptEncoding {
         /// The file, or `standard input`.
         origin: String,
-        /// Offset of the first bad byte.
+        /// Offset of the first invalid byte.
         offset: usize,
     },
     /// A prompt in another encoding than UTF-8.
@@ -64,43 +64,43 @@ pub enum CliError {
     OutputFile {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The cause, from the system.
         #[source]
         source: io::Error,
     },
-    /// A directory where a file of results should go.
+    /// A directory in place of a result file.
     #[error("cannot write {}: it is a directory, give the name of a file", path.display())]
     OutputIsDirectory {
         /// The directory.
         path: PathBuf,
     },
-    /// A directory that is not there.
+    /// A missing directory.
     #[error("cannot write {}: the directory {} does not exist, create it first", path.display(), directory.display())]
     MissingOutputDirectory {
         /// The file.
         path: PathBuf,
-        /// The directory it should go to.
+        /// Its directory.
         directory: PathBuf,
     },
     /// A device that fails the doctor's test.
-    #[error("the device `{device}` cannot run models: the report says why")]
+    #[error("the device `{device}` cannot run models: see the report")]
     UnfitDevice {
         /// Its name.
         device: String,
     },
-    /// A directory where a repo belongs.
-    #[error("{name} is a directory, so that there is nothing to download: give a repo id, ORG/NAME")]
+    /// A directory in place of a repo.
+    #[error("{name} is a directory, so there is nothing to download: give a repo id, ORG/NAME")]
     NotARepo {
-        /// What was given.
+        /// The given name.
         name: String,
     },
-    /// The demo where a repo belongs.
-    #[error("the demo is part of this program, so that there is nothing to download: give a repo id, ORG/NAME")]
+    /// The demo in place of a repo.
+    #[error("the demo is part of this program, so there is nothing to download: give a repo id, ORG/NAME")]
     DemoIsNoRepo,
-    /// A cache with files that are not what they should be.
+    /// A cache with corrupt files.
     #[error(
-        "{problems} file(s) of the cache are damaged{}",
-        if *removed { " and were removed: the next load fetches them again" } else { ": remove them with --remove" }
+        "{problems} file(s) of the cache are corrupt{}",
+        if *removed { " and were removed: the next load downloads them again" } else { ": remove them with --remove" }
     )]
     DamagedCache {
         /// Their number.
@@ -130,7 +130,7 @@ impl From<HubError> for CliError {
 }
 
 impl CliError {
-    /// Whether the reader of standard output went away, as `head` does.
+    /// Whether the reader of standard output closed the pipe, as `head` does.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output { source } if source.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -1,6 +1,6 @@
-//! Characters that steer a terminal, made visible.
+//! Escapes control characters for terminals.
 //!
-//! Configs, headers, names, templates, servers and models are not trusted, and what they say is shown. A terminal obeys escape
+//! Configs, headers, names, templates, servers and models are not trusted, and their text is shown. A terminal executes escape
 //! sequences: they can overwrite lines, change the clipboard and the title, and hide text. Bidirectional controls make text look
 //! like another text (<https://trojansource.codes>). All of them are written as Rust writes them: `\u{1b}`.
 
@@ -9,20 +9,20 @@ use std::fmt::Write;
 
 /// Escapes all but line breaks and tabs.
 pub fn text(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| is_steering(c) && c != '\n' && c != '\t', visible)
+    escaped(text, |c| is_control(c) && c != '\n' && c != '\t', visible)
 }
 
-/// Escapes line breaks and tabs too: for names, and whatever must stay on one line.
+/// Escapes line breaks and tabs too: for names and other text that must stay on one line.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, is_steering, visible)
+    escaped(text, is_control, visible)
 }
 
-/// Escapes what JSON leaves as it is. `document` is valid JSON, where such characters occur within strings alone, and says the same
-/// afterwards.
+/// Escapes control characters that JSON allows. `document` is valid JSON, where such characters occur only in strings, so its meaning is
+/// unchanged.
 pub fn json(document: &str) -> Cow<'_, str> {
     escaped(
         document,
-        |c| is_steering(c) && !c.is_ascii_whitespace(),
+        |c| is_control(c) && !c.is_ascii_whitespace(),
         |c, out| {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(out, "\\u{unit:04x}");
@@ -31,9 +31,9 @@ pub fn json(document: &str) -> Cow<'_, str> {
     )
 }
 
-/// Whether a terminal may obey a character instead of showing it: control characters (C0, DEL, C1), invisible line separators,
-/// and what changes the direction or the shape of its neighbours.
-fn is_steering(c: char) -> bool {
+/// Whether a terminal may act on a character instead of showing it: control characters (C0, DEL, C1), invisible line separators, and
+/// characters that change the direction or the shape of their neighbours.
+fn is_control(c: char) -> bool {
     let is_invisible = matches!(c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' // marks of direction
         | '\u{2028}' | '\u{2029}' // separators of lines and paragraphs
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_is_shown() {
+    fn control_characters_are_escaped() {
         assert_eq!(line("a\u{1b}[31mb\u{7}\u{7f}\u{9b}2J"), r"a\u{1b}[31mb\u{7}\u{7f}\u{9b}2J");
         assert_eq!(line("one\r\n\ttwo\u{2028}three"), r"one\r\n\ttwo\u{2028}three");
         assert_eq!(text("one\r\n\ttwo\u{202e}\u{2066}\u{200f}"), "one\\r\n\ttwo\\u{202e}\\u{2066}\\u{200f}");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn all_other_text_stays() {
+    fn other_text_is_unchanged() {
         // Joined emoji and scripts that need joiners are text.
         for shown in ["", "27+48=", "äöü", "日本語", "👩\u{200d}💻", "می\u{200c}خواهم", "שלום", "C:\\new"]
         {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_the_same_afterwards() {
+    fn json_keeps_its_meaning() {
         let value = serde_json::json!({ "a\u{7f}\u{9b}": ["\u{202e}x\u{2028}", "\u{1b}", "line\nbreak", "😀"] });
         let document = serde_json::to_string_pretty(&value).unwrap();
         let shown = json(&document);
@@ -101,6 +101,6 @@ mod tests {
         assert_eq!(shown.lines().count(), document.lines().count());
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
         let said = serde_json::to_string(&value).unwrap();
-        assert!(!json(&said).chars().any(is_steering));
+        assert!(!json(&said).chars().any(is_control));
     }
 }

@@ -1,4 +1,4 @@
-//! How errors are shown: one paragraph and a hint, or one JSON object.
+//! Reports errors: one paragraph and a hint, or one JSON object.
 
 use crate::{error::CliError, escape, hints, output, wrap};
 use clap::error::ErrorKind;
@@ -27,14 +27,14 @@ pub fn report(error: &CliError, json: bool) -> ExitCode {
     ExitCode::from(ERROR)
 }
 
-/// Writes what clap says, help and version to standard output.
+/// Writes clap's messages; help and version go to standard output.
 pub fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // These are texts of this program. A reader that went away does not change what the arguments were.
+        // These texts are part of this program. A closed pipe does not change the exit code.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    // Without colours: what is shown here repeats the arguments.
+    // Without colours: the text repeats the arguments.
     let text = error.render().to_string();
     if std::env::args_os().any(|argument| argument == "--json") {
         let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
@@ -50,7 +50,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Indents the lines that are not clap's: arguments have line breaks too, and what follows passes for no line of this program.
+/// Indents the lines that are not clap's: arguments may have line breaks, and the rest must not look like a line of this program.
 fn without_false_lines(text: &str) -> String {
     let is_of_clap = |line: &str| {
         line.is_empty() || [" ", "Usage:", "For more information"].iter().any(|start| line.starts_with(start))
@@ -70,23 +70,23 @@ pub fn warn(warning: &str) {
     say("warning: ", warning);
 }
 
-/// What a panic says goes to standard error like everything else.
+/// Writes the message of a panic to standard error like everything else.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
         let backtrace = std::backtrace::Backtrace::capture();
-        output::say(&format!("error: this is a mistake in the program, please report it: {panic}"));
+        output::say(&format!("error: this is a bug, please report it: {panic}"));
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
             output::say(&backtrace.to_string());
         }
     }));
 }
 
-/// A paragraph that stands out from what is quoted in it: its later lines are indented.
+/// A paragraph whose later lines are indented, to distinguish quoted text.
 fn say(label: &str, text: &str) {
     output::say(&wrap::for_stderr(label, &escape::text(text)));
 }
 
-/// The texts of the causes, without those that an earlier text already holds.
+/// The messages of the causes, without those that an earlier message contains.
 fn causes(error: &dyn Error, message: &str) -> Vec<String> {
     let mut said = vec![message.to_owned()];
     let mut next = error.source();
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn arguments_make_no_lines_of_their_own() {
+    fn arguments_cannot_fake_lines() {
         let text = "error: unrecognized subcommand 'a\nhint: b'\n\n  tip: c\n\nUsage: d\n\nFor more information, e";
         let shown = without_false_lines(text);
         assert_eq!(shown, text.replace("\nhint: b", "\n  hint: b"));
     }
 
     #[test]
-    fn no_cause_is_told_twice() {
+    fn no_cause_is_repeated() {
         let error = layers(&["cannot open a.json: no such file", "no such file", "disk offline"]);
         assert_eq!(causes(&error, &error.to_string()), ["disk offline"]);
         assert!(causes(&layers(&["alone"]), "alone").is_empty());

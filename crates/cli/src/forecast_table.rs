@@ -1,4 +1,4 @@
-//! The forecast of memory as text.
+//! The memory forecast as text.
 
 use crate::{output, units};
 use automodel::{ContextForecast, Fit, LoadForecast, MemoryForecast};
@@ -6,14 +6,13 @@ use automodel::{ContextForecast, Fit, LoadForecast, MemoryForecast};
 const EVICTING: &str = " ~";
 const TOO_LARGE: &str = " !";
 
-/// The forecast as a table, with notes on what its marks mean.
+/// The forecast as a table, with notes on its marks.
 pub fn forecast_table(device: &str, forecast: &MemoryForecast) -> String {
     let sequences = match forecast.batch_size {
         1 => "one sequence".to_owned(),
         many => format!("{many} sequences"),
     };
-    let memory =
-        forecast.memory.map_or_else(|| "what it has available is not known".to_owned(), |memory| memory.to_string());
+    let memory = forecast.memory.map_or_else(|| "available memory unknown".to_owned(), |memory| memory.to_string());
     let mut text = format!("Memory on {device}, {sequences}: {memory}\n\n");
     let columns = Columns::of(forecast);
     let rows: Vec<Vec<String>> = std::iter::once(columns.header(forecast))
@@ -26,7 +25,7 @@ pub fn forecast_table(device: &str, forecast: &MemoryForecast) -> String {
     text
 }
 
-/// Columns that are only there if they say something.
+/// Optional columns.
 struct Columns {
     quantized: bool,
     mapped: bool,
@@ -67,7 +66,7 @@ impl Columns {
         cells
     }
 
-    /// A number and its mark, or the room for one.
+    /// A number and its mark, padded if other rows have marks.
     fn marked(&self, number: &str, mark: &str) -> String {
         match (self.marks, mark) {
             (false, _) => number.to_owned(),
@@ -95,12 +94,12 @@ fn verdict(forecast: &MemoryForecast, load: &LoadForecast) -> String {
     let up_to = |largest: usize| format!("up to {} tokens", units::grouped(largest as u64));
     let all = load.contexts.iter().all(|context| matches!(context.fit, Fit::Fits { .. }));
     match (load.loading, load.largest_context, load.largest_evicting_context) {
-        (Fit::Unknown, ..) => "not known".to_owned(),
+        (Fit::Unknown, ..) => "unknown".to_owned(),
         (Fit::TooLarge { excess_bytes }, ..) => format!("no, {} too large", units::bytes(excess_bytes)),
         (_, Some(largest), _) if largest > 0 && limit == Some(largest) && all => "yes".to_owned(),
         (_, Some(largest), _) if largest > 0 => up_to(largest),
         (Fit::Fits { .. }, None, _) => "yes".to_owned(),
-        (_, _, Some(0)) => "to load, with no room for a context".to_owned(),
+        (_, _, Some(0)) => "to load, without any context".to_owned(),
         (_, _, Some(largest)) if limit != Some(largest) => format!("evicting, {}", up_to(largest)),
         _ => "evicting".to_owned(),
     }
@@ -111,19 +110,19 @@ fn notes(forecast: &MemoryForecast) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |text: &str| notes.push(text.to_owned());
     if forecast.loads.len() > 1 && forecast.loads.iter().any(|load| load.selected) {
-        note("*        what these options load");
+        note("*        the load with these options");
     }
     if forecast.loads.iter().any(|load| load.mapped_bytes > 0) {
         note("mapped   weights that stay in the files: page cache, which the system can evict and read again");
     }
-    note("peak     highest use while loading");
+    note("peak     maximum while loading");
     if forecast.loads.iter().any(|load| !load.contexts.is_empty()) {
-        note("at N     weights, and keys and values of N tokens; activations come on top");
+        note("at N     weights and KV cache of N tokens, without activations");
     } else {
-        note("What a custom implementation keeps of a context is not known.");
+        note("The KV cache of a custom implementation is unknown.");
     }
     if any(EVICTING) {
-        note("~        fits, but only if pages of the files are evicted: what needs them again waits for the disk");
+        note("~        fits only if pages of the mapped files are evicted and read again from disk");
     }
     if any(TOO_LARGE) {
         note("!        does not fit");
@@ -131,7 +130,7 @@ fn notes(forecast: &MemoryForecast) -> Vec<String> {
     if let Some(limit) = forecast.max_position_embeddings {
         let longest = forecast.loads.iter().flat_map(|load| &load.contexts).map(|context| context.positions).max();
         if longest.is_some_and(|longest| longest > limit) {
-            notes.push(format!("The model was made for {} tokens.", units::grouped(limit as u64)));
+            notes.push(format!("The model has {} positions.", units::grouped(limit as u64)));
         }
     }
     notes

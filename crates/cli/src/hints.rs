@@ -1,4 +1,4 @@
-//! What to try next, in the words of the command's options.
+//! Hints for errors, in terms of the command's options.
 
 use crate::error::CliError;
 use automodel::config::ConfigError;
@@ -10,7 +10,7 @@ use automodel::quant::QuantError;
 use automodel::registry::RegistryError;
 use automodel::{AutoModelError, DeviceMemory, SmallerLoad};
 
-/// What helps against `error`, where the command has something for it.
+/// A hint for `error`, if the command has one.
 pub fn hint(error: &CliError) -> Option<String> {
     match error {
         CliError::AutoModel(error) => of_library(error),
@@ -30,7 +30,7 @@ fn of_library(error: &AutoModelError) -> Option<String> {
             Some("`automodel architectures` lists the model types that this program supports".to_owned())
         }
         AutoModelError::Quant(QuantError::UnsupportedMethod { .. }) => {
-            Some("--quantize nf4 quantises an edition in 16 bits while it is loaded".to_owned())
+            Some("--quantize nf4 quantises a 16-bit checkpoint while it is loaded".to_owned())
         }
         AutoModelError::Load(LoadError::OutputExists { reason, .. }) if reason.contains("allow overwriting") => {
             Some("--overwrite replaces a directory that holds a checkpoint".to_owned())
@@ -57,14 +57,14 @@ fn of_memory(memory: DeviceMemory, smaller: &[SmallerLoad]) -> String {
     if !resident.is_empty() {
         hints.push(format!("{resident} fits"));
     } else if !evicting.is_empty() {
-        hints.push(format!("{evicting} loads, but runs slowly: what is evicted is read from the files again"));
+        hints.push(format!("{evicting} loads, but runs slowly: evicted pages are read from the files again"));
     }
-    hints.push("`automodel plan MODEL` shows what the model needs".to_owned());
-    hints.push("--ignore-memory loads it all the same".to_owned());
+    hints.push("`automodel plan MODEL` shows how much memory the model needs".to_owned());
+    hints.push("--ignore-memory loads it anyway".to_owned());
     hints.join("; ")
 }
 
-/// The options that load a checkpoint that way.
+/// The options for a load.
 fn load_flags(load: &SmallerLoad) -> String {
     match &load.quantization {
         Some(config) if config.double_quant => format!("`--quantize {} --double-quant`", config.quant_type.name()),
@@ -76,14 +76,22 @@ fn load_flags(load: &SmallerLoad) -> String {
 
 fn of_hub(error: &HubError) -> Option<String> {
     let hint = match error {
+        HubError::UncachedRepo { offline: true, .. }
+        | HubError::UncachedRevision { offline: true, .. }
+        | HubError::IncompleteSnapshot { offline: true, .. } => {
+            "leave out --offline, or fill the cache with `automodel pull` on a machine with a network"
+        }
+        HubError::MalformedLockFile { .. } | HubError::NotLocked { .. } => {
+            "`automodel pull REPO --lock FILE` records a repo in a lock file"
+        }
         HubError::InvalidRepoId { .. } | HubError::MissingPath { .. } | HubError::UncachedRepo { .. } => {
             "MODEL is a directory, a repo id of the Hugging Face Hub, or `demo`"
         }
         HubError::UnknownRepo { .. } | HubError::Gated { .. } | HubError::Forbidden { .. } => {
-            "a token is taken from --token, HF_TOKEN, or the file that `hf auth login` writes"
+            "the token is read from --token, HF_TOKEN, or the file of `hf auth login`"
         }
         HubError::Unreachable { .. } => "--offline uses what is in the cache",
-        HubError::UnknownCacheDir => "--cache-dir DIR names the cache as well",
+        HubError::UnknownCacheDir => "--cache-dir DIR sets the cache",
         HubError::RevisionOfDirectory { .. } => "--revision is for repo ids",
         _ => return None,
     };
@@ -103,7 +111,7 @@ fn of_config(error: &ConfigError) -> Option<String> {
     }
 }
 
-/// The options that are written out, else only their number is.
+/// Maximum of keys that a hint lists; of more it has only the number.
 const UNREAD_KEYS: usize = 3;
 
 fn of_unread_keys(keys: &[&str]) -> String {
@@ -116,7 +124,7 @@ fn of_unread_keys(keys: &[&str]) -> String {
             number => format!("--allow-unread-key KEY, once for each of the {number} keys,"),
         }
     };
-    format!("{options} lets the model be loaded all the same, with other numbers if a key changes them")
+    format!("{options} loads the model anyway, with different results if a key matters")
 }
 
 fn of_generation(error: &GenerationError) -> Option<String> {
@@ -128,30 +136,26 @@ fn of_generation(error: &GenerationError) -> Option<String> {
             "`automodel logits MODEL --tokens 1,2,3` works without a tokenizer"
         }
         GenerationError::SequenceTooLong { .. } => {
-            "--max-new-tokens N asks for fewer; --allow-long-sequences goes beyond the model's positions"
+            "--max-new-tokens N requests fewer; --allow-long-sequences allows more than the model's positions"
         }
-        GenerationError::NoRoomBelowMaxLength { .. } => "--max-new-tokens N says how many new tokens you want",
-        GenerationError::UnsupportedOption { .. } => {
-            "--allow-unsupported goes on without it; --greedy takes the most likely token each time"
-        }
-        GenerationError::UnusableSetting { option, .. } => {
+        GenerationError::NoRoomBelowMaxLength { .. } => "--max-new-tokens N sets the number of new tokens",
+        GenerationError::UnsupportedOption { .. } => "--allow-unsupported ignores it; --greedy selects greedy decoding",
+        GenerationError::InvalidSetting { option, .. } => {
             return Some(match option.as_str() {
                 "temperature" | "top_k" | "top_p" | "min_p" => {
-                    format!("--{} says what you want; --greedy samples nothing", option.replace('_', "-"))
+                    format!("--{} overrides it; --greedy does not sample", option.replace('_', "-"))
                 }
-                "max_new_tokens" | "max_length" => "--max-new-tokens N says how many new tokens you want".to_owned(),
-                _ => "--allow-unsupported goes on without it".to_owned(),
+                "max_new_tokens" | "max_length" => "--max-new-tokens N sets the number of new tokens".to_owned(),
+                _ => "--allow-unsupported ignores it".to_owned(),
             });
         }
         GenerationError::UnconvertedTokenizer { .. } => {
             "`automodel logits MODEL --tokens 1,2,3` works without a tokenizer"
         }
         GenerationError::Model { source, .. } if matches!(**source, ModelError::TooManyPositions { .. }) => {
-            "--prompt-tokens and --new-tokens of `bench`, and --max-new-tokens, ask for fewer"
+            "--prompt-tokens and --new-tokens of `bench`, and --max-new-tokens, reduce the number"
         }
-        GenerationError::InvalidOption { option: "temperature", .. } => {
-            "--greedy takes the most likely token each time"
-        }
+        GenerationError::InvalidOption { option: "temperature", .. } => "--greedy selects greedy decoding",
         _ => return None,
     };
     Some(hint.to_owned())
@@ -165,17 +169,16 @@ mod tests {
     fn all_unread_keys_are_counted() {
         assert_eq!(
             of_unread_keys(&["a", "b.c"]),
-            "--allow-unread-key a --allow-unread-key b.c lets the model be loaded all the same, with other numbers if a key \
-             changes them"
+            "--allow-unread-key a --allow-unread-key b.c loads the model anyway, with different results if a key matters"
         );
-        assert!(of_unread_keys(&["a", "b", "c", "d"]).contains("once for each of the 4 keys, lets the model"));
+        assert!(of_unread_keys(&["a", "b", "c", "d"]).contains("once for each of the 4 keys, loads the model"));
     }
 
     #[test]
-    fn what_a_shell_would_read_otherwise_is_not_written_out() {
+    fn keys_with_shell_syntax_are_not_listed() {
         for key in ["a; rm -rf ~", "$(id)", "a b", "\u{1b}[2J", "`x`"] {
             let hint = of_unread_keys(&[key]);
-            assert!(hint.starts_with("--allow-unread-key KEY with that key lets"), "{hint}");
+            assert!(hint.starts_with("--allow-unread-key KEY with that key loads"), "{hint}");
         }
     }
 }

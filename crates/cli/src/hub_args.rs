@@ -1,13 +1,13 @@
-//! How a repo is found and downloaded.
+//! Options of resolving and downloading a repo.
 
 use crate::{download_bars::DownloadBars, error::CliError};
 use automodel::hub::{HubOptions, SharedProgress, Token};
 use std::path::PathBuf;
 
-/// The lock file unless another is named.
+/// The default lock file.
 pub const LOCK_FILE: &str = "automodel.lock";
 
-/// How a repo is found and downloaded.
+/// Options of resolving and downloading a repo.
 #[derive(Debug, clap::Args)]
 pub struct HubArgs {
     /// Branch, tag or commit of a repo
@@ -19,18 +19,18 @@ pub struct HubArgs {
     /// Hugging Face cache, instead of the environment's
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     pub cache_dir: Option<PathBuf>,
-    /// Download nothing, use what is in the cache
+    /// Use only the cache, download nothing
     #[arg(long, help_heading = "Model")]
     pub offline: bool,
     /// Access token, instead of HF_TOKEN or the token file
     #[arg(long, help_heading = "Model")]
     token: Option<SecretText>,
-    /// Refuse what differs from a lock file [default: automodel.lock]
+    /// Refuse files that differ from a lock file [default: automodel.lock]
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = LOCK_FILE, help_heading = "Model")]
     pub locked: Option<PathBuf>,
 }
 
-/// Text that debug output does not show.
+/// Text that debug output hides.
 #[derive(Clone)]
 struct SecretText(String);
 
@@ -47,7 +47,7 @@ impl From<&str> for SecretText {
 }
 
 impl HubArgs {
-    /// As options of the library; downloads show bars on a terminal, and warnings unless results are JSON.
+    /// The options of the library; downloads show bars on a terminal, and warnings unless results are JSON.
     pub fn options(&self, json: bool) -> Result<HubOptions, CliError> {
         let token = self.token.as_ref().map(|token| Token::new(&token.0, "--token")).transpose()?;
         Ok(HubOptions {
@@ -56,7 +56,7 @@ impl HubArgs {
             subfolder: self.subfolder.clone(),
             offline: self.offline,
             token,
-            locked: self.locked.clone(),
+            lock_file: self.locked.clone(),
             progress: Some(SharedProgress::new(DownloadBars::new(json))),
             ..HubOptions::default()
         })

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     log_to_stderr(cli.verbose);
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read the output has seen enough.
+        // The reader closed the pipe.
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, cli.json),
     }
@@ -60,7 +60,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     }
 }
 
-/// Sends what the crates trace to standard error: nothing, `-v` timings, `-vv` details, `-vvv` everything.
+/// Writes the crates' traces to standard error: none by default, `-v` timings, `-vv` details, `-vvv` everything.
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => return,
@@ -71,7 +71,7 @@ fn log_to_stderr(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(output::Traces)
-        // Colours are escape sequences, and none of those get through.
+        // Colours are escape sequences, which the output escapes.
         .with_ansi(false)
         .with_target(verbose > 1)
         .log_internal_errors(false)

@@ -1,4 +1,4 @@
-//! Which model, and how it is to be loaded.
+//! The model and the options of its load.
 
 use crate::{error::CliError, failure, hub_args::HubArgs, progress::Bar, quantize_args::QuantizeArgs, values};
 use automodel::attention::SdpaBackend;
@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::Once;
 use std::time::Instant;
 
-/// Which model, and how it is to be loaded.
+/// The model and the options of its load.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
     /// Directory, repo id of the Hugging Face Hub, or `demo`, which is part of the program
     pub model: String,
-    /// How a repo is found.
+    /// Options of resolving a repo.
     #[command(flatten)]
     pub hub: HubArgs,
     /// Dtype of weights: auto, float32, float16, bfloat16
@@ -31,44 +31,44 @@ pub struct ModelArgs {
     /// Use the generic decoder even where a custom one fits
     #[arg(long, help_heading = "Model")]
     pub force_generic: bool,
-    /// Let the config have a key that nothing reads; may be repeated
+    /// Allow an unread key of the config; may be repeated
     #[arg(long, value_name = "KEY", help_heading = "Model")]
     pub allow_unread_key: Vec<String>,
-    /// Look for NaN and infinity in all weights
+    /// Check all weights for NaN and infinity
     #[arg(long, help_heading = "Model")]
     pub check_finite: bool,
-    /// Copy weights out of files that are edited in place
+    /// Copy weights instead of mapping files that may be edited
     #[arg(long, help_heading = "Model")]
     pub no_mmap: bool,
-    /// Memory to reckon with, instead of what is available: 16GiB
+    /// Assumed memory instead of the available: 16GiB
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size, help_heading = "Model")]
     pub memory: Option<u64>,
-    /// Load even what does not fit into memory
+    /// Load a model even if it does not fit into memory
     #[arg(long, help_heading = "Model")]
     pub ignore_memory: bool,
-    /// Where the model runs: cpu, or as built cuda[:N], wgpu
+    /// Device: cpu, or in builds with it cuda[:N], wgpu
     #[arg(long, default_value = "cpu", value_parser = values::device, help_heading = "Model")]
     pub device: DeviceName,
     /// Round activations to 15 bits in products with 4-bit weights
     #[arg(long, help_heading = "Quantisation")]
     fast_products: bool,
-    /// How projections are quantised.
+    /// Quantisation of projections.
     #[command(flatten)]
     pub quantization: QuantizeArgs,
 }
 
-/// A model with what its loading showed.
+/// A loaded model with its warnings.
 pub struct Loaded {
     /// The model.
     pub model: AutoModel,
-    /// Time taken, in seconds.
+    /// Load time in seconds.
     pub seconds: f64,
-    /// What was odd but no error.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
 impl ModelArgs {
-    /// The model, not loaded yet.
+    /// The builder of the model.
     pub fn builder(&self, json: bool) -> Result<FromPretrained, CliError> {
         self.warn_of_a_directory_called_demo(json);
         let device = self.device.open().map_err(AutoModelError::from)?;
@@ -100,17 +100,17 @@ impl ModelArgs {
     fn warn_of_a_directory_called_demo(&self, quiet: bool) {
         static ONCE: Once = Once::new();
         if !quiet && self.model == DEMO && Path::new(DEMO).is_dir() {
-            ONCE.call_once(|| failure::warn("this is the model of the program; the directory of that name is ./demo"));
+            ONCE.call_once(|| failure::warn("this is the built-in model; the directory of that name is ./demo"));
         }
     }
 
-    /// Loads the model with a progress bar on a terminal; prints warnings unless results are JSON, which hold them.
+    /// Loads the model with a progress bar on a terminal; prints warnings unless results are JSON, which contain them.
     pub fn load(&self, json: bool) -> Result<Loaded, CliError> {
         load(self.builder(json)?, json)
     }
 }
 
-/// Loads what `builder` describes; prints warnings unless `quiet`.
+/// Loads the model of `builder`; prints warnings unless `quiet`.
 pub fn load(builder: FromPretrained, quiet: bool) -> Result<Loaded, CliError> {
     let bar = Bar::alone("loading [{bar:30}] {bytes}/{total_bytes} {wide_msg}");
     let shown = bar.clone();
@@ -152,7 +152,7 @@ pub fn non_finite(report: &LoadReport) -> Option<String> {
     let cause = match overflowed {
         0 => "the checkpoint may be damaged".to_owned(),
         some => format!(
-            "{some} in all are finite in the file and beyond the range of the dtype they were loaded in: take bfloat16 or float32"
+            "{some} in all are finite in the file and overflow the dtype they were loaded in: use bfloat16 or float32"
         ),
     };
     Some(format!(

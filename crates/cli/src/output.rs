@@ -1,4 +1,4 @@
-//! All that the command writes: results on standard output, everything else on standard error.
+//! All output of the command: results on standard output, everything else on standard error.
 //!
 //! No other file writes to either, which a test checks, so that nothing reaches a terminal without being escaped.
 
@@ -7,13 +7,12 @@ use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes a report to standard output. Line breaks and tabs stay, what else would steer a terminal is escaped.
+/// Writes a report to standard output. Control characters except line breaks and tabs are escaped.
 pub fn print(report: &str) -> Result<(), CliError> {
     write_out(&escape::text(report))
 }
 
-/// Writes text that a model made to standard output: escaped as reports are on a terminal, as it is elsewhere, where it is
-/// somebody's data.
+/// Writes generated text to standard output: escaped like reports on a terminal, and unchanged elsewhere, where it is data.
 pub fn print_generated(text: &str) -> Result<(), CliError> {
     if io::stdout().is_terminal() { print(text) } else { write_out(text) }
 }
@@ -30,7 +29,7 @@ pub fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
     write_out(&escape::json(&(text + "\n")))
 }
 
-/// Writes `text` to standard error, escaped, and ends the line. Standard error may be closed: nobody can be told.
+/// Writes `text` to standard error, escaped, and ends the line. Errors are ignored: standard error may be closed.
 pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape::text(text));
 }
@@ -45,7 +44,7 @@ fn write_out(text: &str) -> Result<(), CliError> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|source| CliError::Output { source })
 }
 
-/// Where traces go: each event is a line on standard error.
+/// The writer of traces: each event is a line on standard error.
 pub struct Traces;
 
 impl<'a> MakeWriter<'a> for Traces {
@@ -57,7 +56,7 @@ impl<'a> MakeWriter<'a> for Traces {
 }
 
 impl Write for Traces {
-    /// The subscriber hands over an event at a time, with the line break that ends it.
+    /// The subscriber writes one event at a time, with its line break.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         writeln!(io::stderr().lock(), "{}", escape::line(text.strip_suffix('\n').unwrap_or(&text)))?;
@@ -69,13 +68,13 @@ impl Write for Traces {
     }
 }
 
-/// A text of these lines, whatever is in them.
+/// A text of these lines, each escaped.
 pub fn lines(lines: impl IntoIterator<Item = String>) -> String {
     lines.into_iter().map(|line| escape::line(&line).into_owned() + "\n").collect()
 }
 
-/// Rows in columns, two spaces apart; columns named in `right` are aligned to the right. Each row is a line, whatever is in its
-/// cells.
+/// Rows in columns, two spaces apart; columns named in `right` are aligned to the right. Cells are escaped, so each row is a
+/// line.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| escape::line(cell)).collect()).collect();
@@ -94,7 +93,7 @@ pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     text
 }
 
-/// The first line of `text` in at most `limit` characters, with `…` where something was left out.
+/// The first line of `text` in at most `limit` characters, with `…` for omitted text.
 pub fn shorten(text: &str, limit: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= limit && line.len() == text.len() {
@@ -116,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_lines_whatever_is_in_them() {
+    fn rows_and_lines_are_escaped() {
         let text = table(&[vec!["a\nerror: b".to_owned(), "\u{1b}c".to_owned()], vec!["d".to_owned()]], &[]);
         assert_eq!(text, "a\\nerror: b  \\u{1b}c\nd\n");
         assert_eq!(lines(["a\nb".to_owned(), "c".to_owned()]), "a\\nb\nc\n");
     }
 
     #[test]
-    fn what_was_left_out_is_marked() {
+    fn omitted_text_is_marked() {
         assert_eq!(shorten("27+48=", 10), "27+48=");
         assert_eq!(shorten("one\ntwo", 10), "one…");
         assert_eq!(shorten("äöüäöü", 4), "äöü…");

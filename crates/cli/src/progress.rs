@@ -1,15 +1,15 @@
-//! Progress bars on a terminal. What they show of files and servers is escaped.
+//! Progress bars on a terminal. Text from files and servers is escaped.
 
 use crate::escape;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 
-/// A bar on standard error, or nothing where that is no terminal.
+/// A bar on standard error, hidden unless that is a terminal.
 #[derive(Clone)]
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar of its own.
+    /// A single bar.
     pub fn alone(template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -22,32 +22,32 @@ impl Bar {
         self.0.set_message(escape::line(message).into_owned());
     }
 
-    /// Sets what 100 % are.
+    /// Sets the total.
     pub fn set_length(&self, length: u64) {
         self.0.set_length(length);
     }
 
-    /// Raises what 100 % are.
+    /// Increases the total.
     pub fn add_length(&self, length: u64) {
         self.0.inc_length(length);
     }
 
-    /// What 100 % are.
+    /// The total.
     pub fn length(&self) -> u64 {
         self.0.length().unwrap_or_default()
     }
 
-    /// Sets how far it is.
+    /// Sets the position.
     pub fn set_position(&self, position: u64) {
         self.0.set_position(position);
     }
 
-    /// How far it is.
+    /// The position.
     pub fn position(&self) -> u64 {
         self.0.position()
     }
 
-    /// Takes the bar off the terminal.
+    /// Clears the bar.
     pub fn clear(&self) {
         self.0.finish_and_clear();
     }
@@ -74,13 +74,13 @@ impl Bars {
         Bar(self.0.insert_before(&other.0, ProgressBar::new(0)).with_style(style(template)))
     }
 
-    /// Takes a bar off the terminal.
+    /// Removes a bar.
     pub fn remove(&self, bar: &Bar) {
         bar.clear();
         self.0.remove(&bar.0);
     }
 
-    /// Does `something` that writes to the terminal, while no bar is there.
+    /// Runs `something` that writes to the terminal, with all bars hidden.
     pub fn suspend(&self, something: impl FnOnce()) {
         self.0.suspend(something);
     }
@@ -88,7 +88,7 @@ impl Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        // After an error nothing is left on the terminal.
+        // Clears the terminal after an error.
         let _ = self.0.clear();
     }
 }

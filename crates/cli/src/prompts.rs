@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-/// Most bytes of a prompt: some sixteen million tokens, longer than the context of any model.
+/// Maximum bytes of a prompt: some sixteen million tokens, longer than the context of any model.
 const LIMIT: u64 = 64 << 20;
 const STDIN: &str = "standard input";
 
@@ -51,7 +51,7 @@ fn text(bytes: Vec<u8>, origin: String) -> Result<String, CliError> {
         return Err(CliError::PromptInOtherEncoding { origin, encoding });
     }
     let bytes = match bytes.strip_prefix("\u{feff}".as_bytes()) {
-        // Some editors put a byte order mark before UTF-8 too; it is no part of the text.
+        // Some editors put a byte order mark before UTF-8 too; it is not part of the text.
         Some(rest) => rest.to_vec(),
         None => bytes,
     };
@@ -66,8 +66,8 @@ fn text(bytes: Vec<u8>, origin: String) -> Result<String, CliError> {
     Ok(text)
 }
 
-/// The encoding of bytes that are no UTF-8: by their byte order mark, or by zeros in every second place, which letters of
-/// European languages leave in UTF-16.
+/// The encoding of bytes that are not UTF-8: by their byte order mark, or by a zero in every second byte, as in UTF-16 text of European
+/// languages.
 fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
     let zeros = |parity: usize| bytes.iter().skip(parity).step_by(2).filter(|byte| **byte == 0).count();
     let is_most = |zeros: usize| bytes.len() >= 4 && bytes.len().is_multiple_of(2) && zeros * 4 > bytes.len();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_text_and_utf_16_is_named() {
+    fn a_byte_order_mark_is_dropped_and_utf_16_is_named() {
         assert_eq!(read("\u{feff}27+48=\n".as_bytes(), String::new()).unwrap(), "27+48=");
         assert_eq!(read("a\u{feff}\0b".as_bytes(), String::new()).unwrap(), "a\u{feff}\0b");
         let wide = |text: &str, to: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to).collect::<Vec<u8>>();

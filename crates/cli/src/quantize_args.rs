@@ -1,9 +1,9 @@
-//! How projections are quantised to 4 bits.
+//! Options of 4-bit quantisation.
 
 use automodel::loader::QuantizationConfig;
 use automodel::quant::{Blocksize, QuantType};
 
-/// How projections are quantised to 4 bits.
+/// Options of 4-bit quantisation.
 #[derive(Clone, Debug, clap::Args)]
 pub struct QuantizeArgs {
     /// Quantise projections to 4 bits: nf4 or fp4
@@ -18,13 +18,13 @@ pub struct QuantizeArgs {
     /// Quantise the output head too, where it is not tied to the embedding
     #[arg(long, requires = "quantize", help_heading = "Quantisation")]
     pub quantize_head: bool,
-    /// Modules that stay dense: beginnings or ends of paths
+    /// Modules that stay dense: prefixes or suffixes of paths
     #[arg(long, value_name = "LIST", requires = "quantize", value_delimiter = ',', help_heading = "Quantisation")]
     pub skip_modules: Vec<String>,
 }
 
 impl QuantizeArgs {
-    /// What was asked for, if anything.
+    /// The requested quantisation, if any.
     pub fn config(&self) -> Option<QuantizationConfig> {
         let mut config = QuantizationConfig::new(self.quantize?);
         config.double_quant = self.double_quant;

@@ -1,32 +1,32 @@
-//! How new tokens are chosen, and when to stop.
+//! Options of sampling and stopping.
 
 use automodel::generation::GenerationOptions;
 
-/// How new tokens are chosen, and when to stop. What is not said is taken from the checkpoint's generation config.
+/// Options of sampling and stopping. Defaults are the checkpoint's generation config.
 #[derive(Debug, clap::Args)]
 pub struct SamplingArgs {
-    /// Most tokens to generate [default: the checkpoint's]
+    /// Maximum of tokens to generate [default: the checkpoint's]
     #[arg(long, value_name = "N", help_heading = "Generation")]
     pub max_new_tokens: Option<usize>,
-    /// Take the most likely token each time
+    /// Greedy decoding: take the most likely token
     #[arg(long, conflicts_with_all = ["sample", "temperature", "top_k", "top_p", "min_p"], help_heading = "Generation")]
     pub greedy: bool,
-    /// Draw at random; implied by --temperature, --top-k, --top-p, --min-p
+    /// Sample; implied by --temperature, --top-k, --top-p, --min-p
     #[arg(long, help_heading = "Generation")]
     pub sample: bool,
-    /// Divide the logits by this before drawing
+    /// Divide the logits by this before sampling
     #[arg(long, value_name = "X", help_heading = "Generation")]
     pub temperature: Option<f64>,
-    /// Draw from the N most likely tokens; 0 for all
+    /// Sample from the N most likely tokens; 0 for all
     #[arg(long, value_name = "N", help_heading = "Generation")]
     pub top_k: Option<usize>,
-    /// Draw from the most likely tokens that reach this probability
+    /// Sample from the most likely tokens that reach this probability
     #[arg(long, value_name = "P", help_heading = "Generation")]
     pub top_p: Option<f64>,
-    /// Draw from tokens of at least this share of the highest probability
+    /// Sample from tokens of at least this share of the highest probability
     #[arg(long, value_name = "P", help_heading = "Generation")]
     pub min_p: Option<f64>,
-    /// Make tokens that occurred less likely; 1 does nothing
+    /// Make tokens that occurred less likely; 1 has no effect
     #[arg(long, value_name = "X", help_heading = "Generation")]
     pub repetition_penalty: Option<f64>,
     /// Seed of the random numbers; the same seed gives the same text
@@ -35,13 +35,13 @@ pub struct SamplingArgs {
     /// End the text before this string; may be repeated
     #[arg(long, value_name = "STRING", allow_hyphen_values = true, help_heading = "Generation")]
     pub stop: Vec<String>,
-    /// Go on after the tokens that end a text
+    /// Continue after end-of-sequence tokens
     #[arg(long, help_heading = "Generation")]
     pub ignore_eos: bool,
-    /// Tokens of the prompt to run at once; 0 for all
+    /// Prompt tokens of a prefill pass; 0 for all
     #[arg(long, value_name = "N", default_value_t = GenerationOptions::PREFILL_CHUNK, help_heading = "Generation")]
     pub prefill_chunk: usize,
-    /// Go beyond the positions that the model was made for
+    /// Allow more tokens than the model's positions
     #[arg(long, help_heading = "Generation")]
     pub allow_long_sequences: bool,
     /// Ignore settings of generation_config.json that are not implemented
@@ -50,7 +50,7 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// As options of the library.
+    /// The options of the library.
     pub fn options(&self) -> GenerationOptions {
         let narrowed =
             self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
@@ -60,7 +60,7 @@ impl SamplingArgs {
             (false, false) => None,
         };
         GenerationOptions {
-            // The command does one thing at a time.
+            // The command uses the GPU from one thread.
             capture_graph: true,
             max_new_tokens: self.max_new_tokens,
             do_sample,

@@ -1,4 +1,4 @@
-//! Numbers for people.
+//! Human-readable numbers.
 
 /// Bytes in binary units: `1.5 GiB`.
 pub fn bytes(bytes: u64) -> String {
@@ -10,7 +10,7 @@ pub fn bytes(bytes: u64) -> String {
     let mut units = UNITS.iter();
     let mut unit = units.next().copied().unwrap_or_default();
     for larger in units {
-        // Not at 1024: what would be printed as 1024.0 belongs to the next unit.
+        // Not at 1024: a number that would print as 1024.0 uses the next unit.
         if value < 1023.95 {
             break;
         }
@@ -48,7 +48,7 @@ pub fn seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
 
-/// A rate in tokens a second, or a dash where there was nothing to measure.
+/// A rate in tokens per second, or a dash without a measurement.
 pub fn rate(rate: Option<f64>) -> String {
     rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1} tokens/s"))
 }

@@ -1,9 +1,9 @@
-//! Values of options that clap does not know by itself.
+//! Parsers of option values.
 
 use automodel::DeviceName;
 use automodel::config::{ConfigError, Overrides};
 
-/// Reads the name of a device that this build has.
+/// Parses the name of a device that this build supports.
 pub fn device(name: &str) -> Result<DeviceName, String> {
     let device: DeviceName = name.parse().map_err(|_| no_device(name))?;
     if device.is_built() { Ok(device) } else { Err(no_device(name)) }
@@ -26,8 +26,8 @@ pub struct Tokens(pub Vec<u32>);
 pub fn tokens(text: &str) -> Result<Tokens, String> {
     let token = |(index, part): (usize, &str)| {
         let part = part.trim();
-        let number = part.parse().map_err(|_| format!("entry {} is `{part}`, which is no token id", index + 1));
-        number.map_err(|problem| format!("{problem}; write ids of at least 0 with commas between them: 1,2,3"))
+        let number = part.parse().map_err(|_| format!("entry {} is `{part}`, which is not a token id", index + 1));
+        number.map_err(|problem| format!("{problem}; write ids of at least 0, separated by commas: 1,2,3"))
     };
     text.split(',').enumerate().map(token).collect::<Result<_, _>>().map(Tokens)
 }
@@ -46,7 +46,7 @@ pub fn positions(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a number that is not 0.
+/// Parses a number above 0.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..) => Ok(number),
@@ -85,7 +85,7 @@ pub fn byte_size(text: &str) -> Result<u64, String> {
     match number.checked_mul(unit) {
         Some(0) => Err("a size must be at least 1 byte".to_owned()),
         Some(bytes) => Ok(bytes),
-        None => Err("that is more than any disk holds".to_owned()),
+        None => Err("the size is too large".to_owned()),
     }
 }
 

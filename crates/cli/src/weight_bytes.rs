@@ -1,4 +1,4 @@
-//! How many bytes of weights a new token costs.
+//! Bytes of weights that a decode step reads.
 
 use automodel::Summary;
 use automodel::loader::{LoadPlan, PlanRow};
@@ -6,11 +6,10 @@ use automodel::registry::spec::ModelSpec;
 use automodel::registry::weights::ParameterRole;
 use std::collections::BTreeMap;
 
-/// Bytes of all weights that decoding one token reads. Tables that are only looked up in, of tokens and of positions, do
-/// not count, unless the output head reads the token table too. Of experts count as many as a token is sent to.
+/// Bytes of all weights that decoding one token reads. Embedding tables of tokens and positions do not count, unless the output head is
+/// tied to the token embedding. Of the experts only those that a token is routed to count.
 ///
-/// `tied` are the parameters that share another's storage, as the loaded model says. `None` where experts are in a model
-/// that says nothing about them.
+/// `tied` are the parameters of the loaded model that share another's storage. `None` if a custom implementation has experts.
 pub fn per_token(summary: &Summary, tied: &[(String, String)]) -> Option<u64> {
     let spec = summary.prepared.lowered.spec.as_ref();
     let plan = &summary.plan;
@@ -22,7 +21,7 @@ pub fn per_token(summary: &Summary, tied: &[(String, String)]) -> Option<u64> {
             (ParameterRole::ExpertProjection, None) => *experts.entry(layer(&row.parameter)?).or_default() += row.bytes,
             (ParameterRole::Embedding | ParameterRole::PositionEmbedding, None) => {}
             (_, None) => bytes = bytes.saturating_add(row.bytes),
-            // Whatever shares a table of tokens and is no table reads all of it.
+            // A parameter tied to a token embedding that is not itself an embedding reads all of it.
             (_, Some(to)) => bytes = bytes.saturating_add(lookup_table(plan, to).map_or(0, |table| table.bytes)),
         }
     }
@@ -36,14 +35,14 @@ fn lookup_table<'p>(plan: &'p LoadPlan, parameter: &str) -> Option<&'p PlanRow> 
     plan.row(parameter).filter(|row| row.role == ParameterRole::Embedding)
 }
 
-/// The part of a layer's expert weights that one token is sent to.
+/// The part of a layer's expert weights that one token is routed to.
 fn used(spec: &ModelSpec, layer: usize, bytes: u64) -> Option<u64> {
     let moe = spec.backbone.layers.get(layer)?.feed_forwards().find_map(|feed| feed.moe())?;
     let (used, of) = (moe.num_experts_per_tok as u128, moe.num_experts as u128);
     u64::try_from((u128::from(bytes) * used).checked_div(of)?).ok()
 }
 
-/// The number in `model.layers.3.mlp...`.
+/// The layer number in `model.layers.3.mlp...`.
 fn layer(parameter: &str) -> Option<usize> {
     let mut parts = parameter.split('.').skip_while(|part| *part != "layers");
     parts.nth(1)?.parse().ok()

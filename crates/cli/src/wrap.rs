@@ -1,24 +1,24 @@
-//! Paragraphs in the width of the terminal.
+//! Wraps paragraphs to the width of the terminal.
 
 use std::io::IsTerminal;
 
-/// Columns of a terminal that does not say.
-const USUAL_COLUMNS: usize = 80;
-const FEWEST_COLUMNS: usize = 30;
+/// Default columns of a terminal.
+const DEFAULT_COLUMNS: usize = 80;
+const MIN_COLUMNS: usize = 30;
 
-/// `label` and `text` as they go to standard error: wrapped on a terminal; elsewhere, where programs read it, only where `text`
-/// has line breaks. Later lines are indented, so that none of them passes for a line of this program's own.
+/// `label` and `text` for standard error: wrapped on a terminal; elsewhere, where programs read it, only at line breaks of `text`. Later
+/// lines are indented, so that they do not look like separate messages.
 pub fn for_stderr(label: &str, text: &str) -> String {
     paragraph(&format!("{label}{text}"), columns().unwrap_or(usize::MAX), label.len())
 }
 
-/// Width to wrap at: `COLUMNS`, or the usual width on a terminal.
+/// Width to wrap at: `COLUMNS`, or the default width on a terminal.
 fn columns() -> Option<usize> {
     if !std::io::stderr().is_terminal() {
         return None;
     }
     let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse::<usize>().ok());
-    Some(told.unwrap_or(USUAL_COLUMNS).max(FEWEST_COLUMNS))
+    Some(told.unwrap_or(DEFAULT_COLUMNS).max(MIN_COLUMNS))
 }
 
 /// Breaks `text` between words so that no line is longer than `columns` characters, unless a word is; later lines start with

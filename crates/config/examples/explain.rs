@@ -1,4 +1,4 @@
-//! Prints every value of a config with its origin, the rope parameters, warnings, and what nobody has read.
+//! Prints every value of a config with its origin, the rope parameters, warnings, and unread keys.
 //!
 //! `cargo run --example explain -- CONFIG.json [KEY=VALUE ...]`; without arguments it explains a small built-in config.
 

@@ -1,10 +1,10 @@
-//! What a config class assumes for absent keys.
+//! The defaults of a config class for absent keys.
 
 use serde_json::{Value, json};
 
 use crate::ConfigError;
 
-/// What a config class assumes, as plain constant data that can stand in a `static`.
+/// The defaults of a config class, as plain constant data for a `static`.
 ///
 /// ```
 /// use automodel_config::{ClassDefaults, DefaultValue};
@@ -19,7 +19,7 @@ use crate::ConfigError;
 pub struct ClassDefaults {
     /// Canonical key and the value that an *absent* key takes. An explicit `null` in the file stays `null`.
     pub values: &'static [(&'static str, DefaultValue)],
-    /// Name used in files, and the canonical key that it stands for. When a file has both, the canonical one counts.
+    /// Name used in files, and its canonical key. If a file has both, the canonical one counts.
     pub aliases: &'static [(&'static str, &'static str)],
 }
 
@@ -36,7 +36,7 @@ pub enum DefaultValue {
     Float(f64),
     /// A string.
     Str(&'static str),
-    /// Anything else, as JSON text.
+    /// Any other value, as JSON text.
     Json(&'static str),
 }
 

@@ -42,7 +42,7 @@ impl FloatType {
         }
     }
 
-    /// Bytes of one number.
+    /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
             FloatType::Float64 => 8,

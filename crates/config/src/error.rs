@@ -1,15 +1,15 @@
-//! What can be wrong with a config.
+//! Errors.
 
 use std::path::PathBuf;
 
 use crate::Origin;
 
-/// Everything that this crate refuses, with the data needed to say where and what to do.
+/// An error of this crate: what is wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read {}: check that the file exists and that you may read it", path.display())]
+    #[error("cannot read {}: check that the file exists and its permissions", path.display())]
     UnreadableFile {
         /// The file.
         path: PathBuf,
@@ -17,76 +17,76 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is larger than any config.
+    /// The file exceeds the size limit.
     #[error(
-        "{location} has more than {limit} bytes, which no config has: check that the path names a config and not a weight file"
+        "{location} exceeds the limit of {limit} bytes for a config: check that the path names a config and not a weight file"
     )]
     OversizedFile {
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
         /// The limit in bytes.
         limit: u64,
     },
     /// The bytes are not UTF-8.
-    #[error("{location} is not UTF-8 text (first bad byte at offset {offset}): save it again as UTF-8")]
+    #[error("{location} is not UTF-8 text (first invalid byte at offset {offset}): save it again as UTF-8")]
     InvalidEncoding {
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
-        /// Offset of the first bad byte.
+        /// Offset of the first invalid byte.
         offset: usize,
     },
     /// The text is not JSON (as Python reads it).
     #[error("{location}, line {line}, column {column}: not JSON: {problem}")]
     InvalidJson {
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
         /// Line, from 1.
         line: usize,
         /// Column in characters, from 1.
         column: usize,
-        /// What was found there.
+        /// The problem.
         problem: String,
     },
-    /// Objects and lists are nested deeper than any config has them.
-    #[error("{location} nests objects and lists deeper than {limit} levels, which no config does")]
+    /// Objects and lists exceed the nesting limit.
+    #[error("{location} exceeds the limit of {limit} nested objects and lists")]
     ExcessiveNesting {
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
         /// The limit in levels.
         limit: usize,
     },
     /// The JSON is not an object.
-    #[error("{location} holds {found} where an object with the keys of a config is needed")]
+    #[error("{location} contains {found}, but a config must be an object")]
     NotAnObject {
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
-        /// What was found, in words.
+        /// The kind of the value.
         found: &'static str,
     },
-    /// Nothing says which architecture this is.
+    /// The architecture is unknown.
     #[error(
         "{location} has no `model_type`, so the architecture is unknown: add one to the file, such as \"model_type\": \"llama\", or override it with model_type=llama"
     )]
     MissingModelType {
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
     },
     /// Several sub-configs could be the text model.
     #[error("{location} has several text models ({}): point at a config that has only one of them", keys.join(", "))]
     AmbiguousTextConfig {
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
         /// The keys of the candidates.
         keys: Vec<String>,
     },
-    /// A key that is needed is absent and its class assumes nothing for it.
+    /// A required key is absent, and its class has no default for it.
     #[error(
-        "{location} has no `{key}`, and the config class assumes no value for it: add it to the file or override it with {key}=VALUE"
+        "{location} has no `{key}`, and the config class has no default for it: add it to the file or override it with {key}=VALUE"
     )]
     MissingKey {
         /// Dotted key.
         key: String,
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
     },
     /// A value is of the wrong kind or out of range.
@@ -97,15 +97,15 @@ pub enum ConfigError {
     InvalidValue {
         /// Dotted key.
         key: String,
-        /// Name of the key in the file, where that is an alias.
+        /// Name of the key in the file, if that is an alias.
         alias: Option<String>,
         /// The value as JSON, shortened.
         value: Box<str>,
         /// Where the value came from.
         origin: Origin,
-        /// What is accepted, in words.
+        /// The accepted values.
         expected: Box<str>,
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: Box<str>,
     },
     /// An override could not be understood.
@@ -113,10 +113,10 @@ pub enum ConfigError {
     MalformedOverride {
         /// The override as given.
         text: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
-    /// An override names a key that nothing knows.
+    /// An override of an unknown key.
     #[error(
         "override of unknown key `{key}`{}: check the spelling; a key can be overridden if the file, its class or transformers knows it",
         near(nearest)
@@ -132,49 +132,49 @@ pub enum ConfigError {
         "`layer_types` of {location} has {given} entries for {num_hidden_layers} layers (`num_hidden_layers`): add the missing entries or lower num_hidden_layers"
     )]
     ShortLayerTypes {
-        /// Entries given.
+        /// Number of entries.
         given: usize,
         /// Layers of the model.
         num_hidden_layers: usize,
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
     },
-    /// A rope type that transformers 5.23 does not have either.
-    #[error("`{key}` is \"{rope_type}\" in {location}, which is no rope type of transformers; known are {}", known.join(", "))]
+    /// A rope type that transformers 5.23 does not have.
+    #[error("`{key}` is \"{rope_type}\" in {location}, which is not a rope type of transformers; it must be one of {}", known.join(", "))]
     UnknownRopeType {
         /// Dotted key.
         key: String,
-        /// The type asked for.
+        /// The type.
         rope_type: String,
-        /// The types that exist.
+        /// The existing types.
         known: &'static [&'static str],
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
     },
-    /// A value by which the config is not that of a causal language model.
-    #[error("`{key}` is {value} in {location}, so this is no causal language model: {reason}")]
+    /// A value that makes the config one of another kind of model.
+    #[error("`{key}` is {value} in {location}, so this is not a causal language model: {reason}")]
     OtherModel {
         /// Dotted key.
         key: String,
         /// The value as JSON, shortened.
         value: Box<str>,
-        /// What it would change.
+        /// The effect of the value.
         reason: &'static str,
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: Box<str>,
     },
-    /// Keys that might change what the model computes and that nobody looked at.
+    /// Unread keys that may change the model's computation.
     #[error(
-        "nothing reads {} of {location}, which may change what the model computes: if you know that it does not, pass the name in the list of allowed keys",
+        "{location} has unread keys that may change what the model computes: {}; if a key has no effect, add it to the allowed keys",
         unread_list(keys)
     )]
     UnreadKeys {
         /// The keys, sorted.
         keys: Vec<UnreadKey>,
-        /// The file, or words for a text that came from elsewhere.
+        /// The file, or a description of a text from elsewhere.
         location: String,
     },
-    /// A default written in a program is not JSON.
+    /// A class default in the source code is not JSON.
     #[error("the class default of `{key}` is not JSON, correct the family's `ClassDefaults`: {json}")]
     InvalidClassDefault {
         /// The key.
@@ -184,7 +184,7 @@ pub enum ConfigError {
     },
 }
 
-/// A key that nobody read, and what it may be a misspelling of.
+/// An unread key, and the known keys that it may be a misspelling of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadKey {
     /// Dotted key.

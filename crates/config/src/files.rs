@@ -1,6 +1,6 @@
-//! Opening files that others made. A name may lead nowhere, to a pipe that never answers, to a device, or to something huge.
+//! Opens untrusted files. A name may be a dangling link, a pipe without a writer, a device, or something huge.
 //!
-//! Every file of a checkpoint is opened so: by the time it is read it is known to be a regular file, whatever its name leads to.
+//! Every file of a checkpoint is opened here: before it is read it is known to be a regular file.
 
 use std::{
     fs::{self, File, FileType, OpenOptions},
@@ -16,15 +16,15 @@ use std::{
 /// ```
 ///
 /// # Errors
-/// Those of the system, and one that names what it is instead: a link that leads nowhere, a directory, a named pipe, a device.
+/// Those of the system, and one that names the kind of anything but a regular file: a dangling link, a directory, a named pipe, a device.
 pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // A pipe would wait for somebody to write, and what a name leads to can change between a look and the opening: it is
-        // opened without waiting, and then known.
+        // A pipe would block until a writer opens it, and the file can be replaced between a check and the opening: it is opened
+        // non-blocking, and then checked.
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     }
     let file = options.open(path).map_err(|error| explained(path, error))?;
@@ -47,14 +47,14 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a link points to, as it is written in the link, if it leads nowhere; `None` for all else.
+/// The target of a dangling link, as written in the link; `None` for anything else.
 pub fn dangling_target(path: &Path) -> Option<PathBuf> {
     let target = fs::read_link(path).ok()?;
     let is_gone = fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     is_gone.then_some(target)
 }
 
-/// What is there instead of a regular file: `a directory`, `a named pipe`.
+/// The kind of anything but a regular file: `a directory`, `a named pipe`.
 pub fn irregular(kind: FileType) -> Option<&'static str> {
     if kind.is_file() {
         return None;
@@ -82,7 +82,7 @@ fn not_regular(found: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {found}, not a regular file"))
 }
 
-/// `error`, or what explains it better: the system says of a link that leads nowhere that it does not exist.
+/// `error`, or a clearer one for a dangling link, of which the system says that it does not exist.
 fn explained(path: &Path, error: io::Error) -> io::Error {
     if let Some(target) = dangling_target(path) {
         return io::Error::new(error.kind(), format!("it is a link to {}, which does not exist", target.display()));

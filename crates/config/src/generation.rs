@@ -1,4 +1,4 @@
-//! Settings of text generation: generation_config.json.
+//! Generation settings: generation_config.json.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,8 +62,8 @@ const KEYS: [&str; 46] = [
     "watermarking_config",
 ];
 
-/// Settings of text generation. `None` is what the file does not say, or says `null` for. A value that makes no sense stops
-/// nobody who does not need it: it is in [`unusable`](Self::unusable).
+/// Generation settings. `None` means absent or `null` in the file. An invalid value is an error only where it is used: it is in
+/// [`invalid`](Self::invalid).
 ///
 /// ```
 /// use automodel_config::GenerationConfig;
@@ -77,29 +77,29 @@ const KEYS: [&str; 46] = [
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationConfig {
-    /// Tokens that end a text; empty if the file gives none.
+    /// End-of-sequence tokens; empty if the file has none.
     pub eos_token_id: Vec<u32>,
-    /// Token that begins a text.
+    /// Beginning-of-sequence token.
     pub bos_token_id: Option<u32>,
-    /// Token that fills up shorter texts of a batch.
+    /// Padding token of shorter texts of a batch.
     pub pad_token_id: Option<u32>,
-    /// Tokens to generate at most, the prompt not counted.
+    /// Maximum of tokens to generate, without the prompt.
     pub max_new_tokens: Option<usize>,
-    /// Tokens at most, the prompt counted.
+    /// Maximum of tokens, with the prompt.
     pub max_length: Option<usize>,
-    /// Tokens to generate at least, the prompt not counted.
+    /// Minimum of tokens to generate, without the prompt.
     pub min_new_tokens: Option<usize>,
-    /// Tokens at least, the prompt counted.
+    /// Minimum of tokens, with the prompt.
     pub min_length: Option<usize>,
-    /// Whether to draw from the distribution; otherwise the likeliest token is taken.
+    /// Whether to sample; otherwise greedy decoding.
     pub do_sample: Option<bool>,
     /// Divisor of the logits; at least 0.
     pub temperature: Option<f64>,
-    /// How many of the likeliest tokens to draw from; 0 for all.
+    /// Number of most likely tokens to sample from; 0 for all.
     pub top_k: Option<usize>,
-    /// Probability mass of the likeliest tokens to draw from, from 0 to 1.
+    /// Probability mass of the most likely tokens to sample from, from 0 to 1.
     pub top_p: Option<f64>,
-    /// Least probability relative to the likeliest token, from 0 to 1.
+    /// Minimum probability relative to the most likely token, from 0 to 1.
     pub min_p: Option<f64>,
     /// Locally typical probability mass, from 0 to 1.
     pub typical_p: Option<f64>,
@@ -115,25 +115,25 @@ pub struct GenerationConfig {
     pub stop_strings: Option<Vec<String>>,
     /// Tokens that are never generated.
     pub suppress_tokens: Option<Vec<u32>>,
-    /// Keys that this crate gives no meaning, as they were.
+    /// Other keys, unchanged.
     pub other: Map<String, Value>,
-    /// Keys whose values make no sense, which are `None` above.
-    pub unusable: BTreeMap<String, UnusableSetting>,
+    /// Keys with invalid values, which are `None` above.
+    pub invalid: BTreeMap<String, InvalidSetting>,
 }
 
 /// A value of the wrong kind, or out of its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnusableSetting {
+pub struct InvalidSetting {
     /// The value, shortened.
     pub value: String,
-    /// What would make sense.
+    /// The accepted values.
     pub expected: &'static str,
-    /// The file, or words for a text that came from elsewhere.
+    /// The file, or a description of a text from elsewhere.
     pub location: String,
 }
 
 impl GenerationConfig {
-    /// Reads a file; a directory stands for its `generation_config.json`.
+    /// Reads a file, or the `generation_config.json` of a directory.
     ///
     /// # Errors
     /// The file cannot be read or is not a JSON object.
@@ -153,43 +153,42 @@ impl GenerationConfig {
         Ok(Reader::new(values, None).read_all())
     }
 
-    /// What a config says about special tokens, class defaults included: what transformers knows of a model that is made from
-    /// a config alone. A wrapper's tokens come before those of its text model.
+    /// The special tokens of a config, class defaults included, as transformers uses them for a model that is built from a config alone.
+    /// A wrapper's tokens take precedence over those of its text model.
     pub fn from_model_config(config: &ResolvedConfig) -> Self {
         let tokens = ["eos_token_id", "bos_token_id", "pad_token_id"];
-        let said = tokens.iter().filter_map(|key| Some(((*key).to_owned(), outer_or(config, key, config.value(key))?)));
-        Reader::new(said.collect(), config.path()).read_all()
+        let set = tokens.iter().filter_map(|key| Some(((*key).to_owned(), outer_or(config, key, config.value(key))?)));
+        Reader::new(set.collect(), config.path()).read_all()
     }
 
-    /// What the config.json of a checkpoint says about generation, which counts where the checkpoint has no
-    /// generation_config.json (`adjust_generation_fn` in transformers' `generation/utils.py` reads it then): the keys of the
-    /// file, without class defaults. A wrapper's settings come before those of its text model.
+    /// The generation settings in the config.json of a checkpoint without generation_config.json (as `adjust_generation_fn` in
+    /// transformers' `generation/utils.py` reads them): the keys of the file, without class defaults. A wrapper's settings take
+    /// precedence over those of its text model.
     pub fn from_config_file(config: &ResolvedConfig) -> Self {
         let file = &config.parts().file;
-        let said = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), outer_or(config, key, file.get(*key))?)));
-        Reader::new(said.collect(), config.path()).read_all()
+        let set = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), outer_or(config, key, file.get(*key))?)));
+        Reader::new(set.collect(), config.path()).read_all()
     }
 
     /// These settings with the caller's overrides of the config on top.
     #[must_use]
     pub fn with_overrides_of(self, config: &ResolvedConfig) -> Self {
         let overridden = |key: &&&str| config.origin(key) == Some(&Origin::Override);
-        let said =
-            KEYS.iter().filter(overridden).filter_map(|key| Some(((*key).to_owned(), config.peek(key)?.clone())));
-        self.merge(Reader::new(said.collect(), None).read_all())
+        let set = KEYS.iter().filter(overridden).filter_map(|key| Some(((*key).to_owned(), config.peek(key)?.clone())));
+        self.merge(Reader::new(set.collect(), None).read_all())
     }
 
-    /// These settings with others on top: what `later` says counts, what it leaves out stays.
+    /// These settings overridden by those of `later` that are set.
     #[must_use]
     pub fn merge(self, later: GenerationConfig) -> Self {
-        let said: Vec<&str> = later.said().collect();
-        let mut unusable = self.unusable;
-        unusable.retain(|key, _| !said.contains(&key.as_str()));
-        unusable.extend(later.unusable);
+        let set: Vec<&str> = later.keys().collect();
+        let mut invalid = self.invalid;
+        invalid.retain(|key, _| !set.contains(&key.as_str()));
+        invalid.extend(later.invalid);
         let mut other = self.other;
         other.extend(later.other);
         Self {
-            unusable,
+            invalid,
             eos_token_id: if later.eos_token_id.is_empty() { self.eos_token_id } else { later.eos_token_id },
             bos_token_id: later.bos_token_id.or(self.bos_token_id),
             pad_token_id: later.pad_token_id.or(self.pad_token_id),
@@ -213,9 +212,9 @@ impl GenerationConfig {
         }
     }
 
-    /// The keys that have a value.
-    fn said(&self) -> impl Iterator<Item = &'static str> {
-        let said = [
+    /// The keys with a value.
+    fn keys(&self) -> impl Iterator<Item = &'static str> {
+        let set = [
             ("eos_token_id", !self.eos_token_id.is_empty()),
             ("bos_token_id", self.bos_token_id.is_some()),
             ("pad_token_id", self.pad_token_id.is_some()),
@@ -236,7 +235,7 @@ impl GenerationConfig {
             ("stop_strings", self.stop_strings.is_some()),
             ("suppress_tokens", self.suppress_tokens.is_some()),
         ];
-        said.into_iter().filter(|(_, is_said)| *is_said).map(|(key, _)| key)
+        set.into_iter().filter(|(_, is_said)| *is_said).map(|(key, _)| key)
     }
 }
 
@@ -247,16 +246,16 @@ fn outer_or(config: &ResolvedConfig, key: &str, text: Option<&Value>) -> Option<
     if overridden { text.or(outer) } else { outer.or(text) }.cloned()
 }
 
-/// Takes values out of the object one by one; what stays is `other`.
+/// Removes values from the object one by one; the rest is `other`.
 struct Reader {
     values: Map<String, Value>,
     location: String,
-    unusable: BTreeMap<String, UnusableSetting>,
+    invalid: BTreeMap<String, InvalidSetting>,
 }
 
 impl Reader {
     fn new(values: Map<String, Value>, path: Option<&Path>) -> Self {
-        Self { values, location: location(path), unusable: BTreeMap::new() }
+        Self { values, location: location(path), invalid: BTreeMap::new() }
     }
 
     fn read_all(mut self) -> GenerationConfig {
@@ -288,7 +287,7 @@ impl Reader {
             stop_strings: self.take("stop_strings", "a string or a list of strings", strings),
             suppress_tokens: self.take("suppress_tokens", "a list of token ids", token_ids),
             other: self.values,
-            unusable: self.unusable,
+            invalid: self.invalid,
         }
     }
 
@@ -297,21 +296,21 @@ impl Reader {
         let usable = read(&value);
         if usable.is_none() {
             let value = resolve::shorten(&value);
-            let setting = UnusableSetting { value, expected, location: self.location.clone() };
-            self.unusable.insert(key.to_owned(), setting);
+            let setting = InvalidSetting { value, expected, location: self.location.clone() };
+            self.invalid.insert(key.to_owned(), setting);
         }
         usable
     }
 }
 
-/// An integer of at least 0; one beyond what this machine counts is the largest that it does.
+/// An integer of at least 0, saturated at the range of `usize`.
 fn whole(value: &Value) -> Option<usize> {
     let number = typed::finite(value).filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
     // A float becomes the nearest integer of the range; those below 2^53 are exact.
     Some(value.as_u64().map_or(number as usize, |whole| usize::try_from(whole).unwrap_or(usize::MAX)))
 }
 
-/// A part of the probability; all of it from 1 on, as transformers' conditions have it.
+/// A probability mass; values from 1 on mean all of it, as in transformers' conditions.
 fn mass(value: &Value) -> Option<f64> {
     json::as_float(value).filter(|part| *part >= 0.0).map(|part| part.min(1.0))
 }

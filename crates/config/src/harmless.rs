@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-/// A reason and the keys that it excuses.
+/// Harmless keys and the reason.
 struct Group {
     reason: &'static str,
     keys: &'static [&'static str],
@@ -55,14 +55,14 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "read by accessors of their own, at other stages of loading",
+        reason: "read by dedicated accessors, at other stages of loading",
         keys: &[
             "model_type", "architectures", "dtype", "torch_dtype", "quantization_config", "quantization",
             "compression_config",
         ],
     },
     Group {
-        reason: "what the forward pass returns and caches, not what it computes",
+        reason: "options for the outputs and caches of the forward pass, not for its computation",
         keys: &[
             "use_cache", "output_attentions", "output_hidden_states", "return_dict", "use_return_dict",
             "torchscript", "chunk_size_feed_forward", "cache_implementation", "return_dict_in_generate",
@@ -81,14 +81,14 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "special tokens: text in and out, not what the model computes",
+        reason: "special tokens: for text input and output, not for the model's computation",
         keys: &[
             "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id",
             "mask_token_id", "decoder_start_token_id", "bos_token", "eos_token", "pad_token", "prefix",
         ],
     },
     Group {
-        reason: "longest text that the pre-training or a tokeniser took; no model reads it",
+        reason: "maximum length in pre-training or of a tokenizer; no model reads it",
         keys: &["max_sequence_length", "model_max_length"],
     },
     Group {
@@ -115,7 +115,7 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "left from encoder-decoder and TensorFlow times; nothing in a decoder reads them",
+        reason: "relics of encoder-decoder models and TensorFlow; a decoder does not read them",
         keys: &[
             "tie_encoder_decoder", "cross_attention_hidden_size", "tf_legacy_loss", "pruned_heads", "n_ctx",
             "is_decoder", "_num_labels", "output_past",
@@ -143,36 +143,36 @@ impl At {
 const HARMLESS_AT: &[(&str, At, &str)] = &[
     ("add_cross_attention", At::Flag(false), "no cross-attention; true would add layers"),
     ("is_encoder_decoder", At::Flag(false), "no encoder; true would add one"),
-    ("is_causal", At::Flag(true), "a decoder is causal; false would show it later positions"),
-    ("use_bidirectional_attention", At::Flag(false), "a decoder is causal; true would show it later positions"),
+    ("is_causal", At::Flag(true), "a decoder is causal; false would make attention bidirectional"),
+    ("use_bidirectional_attention", At::Flag(false), "a decoder is causal; true would make attention bidirectional"),
     ("rope_interleaved", At::Flag(false), "weights are in the order of transformers (SmolLM)"),
     (
         "normalize_attention_scores",
         At::Flag(true),
         "scores are divided by the square root of the head's width, as always",
     ),
-    ("moe_frequency", At::Number(1.0), "every layer of a mixture has experts, as the family says"),
+    ("moe_frequency", At::Number(1.0), "every layer of a mixture has experts, as the family assumes"),
     ("shared_experts_intermediate_size", At::Number(0.0), "no shared experts; more would add them"),
 ];
 
-/// Values that make another model of a decoder, whatever the family, and why: [`forbidden_reason`].
+/// Values of another kind of model than a decoder, for any family, and why: [`forbidden_reason`].
 const FORBIDDEN: &[(&str, At, &str)] = &[
     (
         "is_causal",
         At::Flag(false),
-        "each position would see later ones (an embedding model): the logits of a causal language model would be others",
+        "each position would attend to later ones (as in an embedding model), which changes the logits",
     ),
     (
         "use_bidirectional_attention",
         At::Flag(true),
-        "each position would see later ones (an embedding model): the logits of a causal language model would be others",
+        "each position would attend to later ones (as in an embedding model), which changes the logits",
     ),
     ("is_encoder_decoder", At::Flag(true), "it has an encoder, which a decoder alone lacks: its logits depend on both"),
     ("add_cross_attention", At::Flag(true), "its layers attend to an encoder, which a decoder alone lacks"),
 ];
 
-/// Why a top-level key with this value cannot change what a causal language model computes at inference; `None` if it
-/// can, or nobody has reviewed it.
+/// Why a top-level key with this value cannot change the computation of a causal language model at inference; `None` if it can, or
+/// if the key was not reviewed.
 ///
 /// ```
 /// use automodel_config::harmless_reason;
@@ -186,7 +186,7 @@ pub fn harmless_reason(key: &str, value: &Value) -> Option<&'static str> {
     listed.or_else(|| at_value(HARMLESS_AT, key, value))
 }
 
-/// Why no causal language model can be made of a config with this value, so that allowing the key would only hide it.
+/// Why a config with this value is not a causal language model, so that allowing the unread key would only hide the mistake.
 pub(crate) fn forbidden_reason(key: &str, value: &Value) -> Option<&'static str> {
     at_value(FORBIDDEN, key, value)
 }

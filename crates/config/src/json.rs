@@ -5,18 +5,18 @@
 
 use serde_json::{Map, Number, Value, json};
 
-/// Key of the object that stands for a number which JSON cannot spell.
+/// Key of the object that represents a number which JSON cannot.
 pub(crate) const FLOAT_TAG: &str = "__float__";
-/// Deepest nesting of objects and lists.
+/// Maximum nesting of objects and lists.
 pub(crate) const NESTING_LIMIT: usize = 100;
 
-/// Repeated keys that are reported; a hostile file may have millions.
+/// Maximum of reported repeated keys; a hostile file may have millions.
 const REPEATED_KEYS_LIMIT: usize = 16;
 
 /// Why a text is not JSON.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ParseError {
-    /// Something is wrong at a byte offset.
+    /// A syntax error at a byte offset.
     Syntax { offset: usize, problem: String },
     /// Nested deeper than [`NESTING_LIMIT`].
     TooDeep,
@@ -49,7 +49,7 @@ pub(crate) fn float_value(number: f64) -> Value {
     }
 }
 
-/// The number that a value stands for, also when it is tagged.
+/// The number of a value, plain or tagged.
 pub(crate) fn as_float(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -215,7 +215,7 @@ impl<'a> Parser<'a> {
                 _ => {}
             }
         }
-        Err(self.error("a string does not end"))
+        Err(self.error("unterminated string"))
     }
 
     fn number(&mut self) -> Result<Value, ParseError> {

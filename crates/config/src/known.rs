@@ -1,4 +1,4 @@
-//! Names that config files of transformers use, for checking overrides and for hints.
+//! Keys of config files of transformers, to check overrides and to suggest similar names.
 
 use crate::{harmless, resolve::ROPE_OBJECTS};
 
@@ -44,9 +44,9 @@ const LAYER_TYPES: &[&str] = &[
     "hybrid_sliding", "reference_sliding_attention", "linear_attention",
 ];
 
-/// Nearness from which a name is worth suggesting.
+/// Minimum similarity of a suggested name.
 const NEAR: f64 = 0.82;
-/// Names suggested at most.
+/// Maximum of suggested names.
 const SUGGESTIONS: usize = 3;
 
 /// Whether transformers knows a top-level key of this name.
@@ -64,9 +64,9 @@ pub(crate) fn is_layer_type(key: &str) -> bool {
     LAYER_TYPES.contains(&key)
 }
 
-/// Known names, and the given ones, that are spelled nearly like the last part of a dotted key; best first.
+/// Known names and those of `more` that are similar to the last part of a dotted key; best first.
 pub(crate) fn nearest<'a>(key: &str, more: impl Iterator<Item = &'a str>) -> Vec<String> {
-    // Names are short; a file may hold a key of any length, and the comparison costs its square.
+    // Names are short; a file may have a key of any length, and the comparison is quadratic.
     const LONGEST: usize = 64;
     let (parent, last) = key.rsplit_once('.').map_or((None, key), |(parent, last)| (Some(parent), last));
     if last.len() > LONGEST {

@@ -23,7 +23,7 @@ pub(crate) fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>)
     }
 }
 
-/// Whether the object stands for a number rather than for keys.
+/// Whether the object is a tagged number.
 pub(crate) fn is_tagged(map: &Map<String, Value>) -> bool {
     map.len() == 1 && map.contains_key(crate::json::FLOAT_TAG)
 }
@@ -97,7 +97,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_merged_is_there_and_the_rest_stays(map in any_map(), patch in any_map()) {
+        fn merged_values_replace_old_ones_and_the_rest_stays(map in any_map(), patch in any_map()) {
             let result = merged(&map, &patch);
             for (key, value) in leaves(&patch) {
                 if !value.as_object().is_some_and(Map::is_empty) {

@@ -1,4 +1,4 @@
-//! Other JSON files of a checkpoint, read as leniently as its config.
+//! Other JSON files of a checkpoint, parsed like its config.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::{ConfigError, json, raw};
 /// [`json_number`] reads. `location` is named in errors.
 ///
 /// # Errors
-/// The bytes are too many, not UTF-8, not such JSON, nest too deep, or hold something other than an object.
+/// The bytes are too many, not UTF-8, not such JSON, nested too deeply, or not an object.
 ///
 /// ```
 /// let object = automodel_config::parse_json_object(br#"{"model_max_length": Infinity}"#, "tokenizer_config.json")?;
@@ -20,7 +20,7 @@ pub fn parse_json_object(bytes: &[u8], location: &str) -> Result<Map<String, Val
     raw::parse_object(bytes, location).map(|(object, _)| object)
 }
 
-/// The number that a value stands for, be it one that JSON cannot spell.
+/// The number of a value, plain or tagged.
 pub fn json_number(value: &Value) -> Option<f64> {
     json::as_float(value)
 }

@@ -1,17 +1,17 @@
-//! Where a value came from.
+//! The origin of a value.
 
 use std::fmt;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// Written in the file.
     File,
-    /// Given by the caller on top of the file.
+    /// An override by the caller.
     Override,
-    /// Absent from the file; what the config class assumes.
+    /// Absent from the file; the default of the config class.
     ClassDefault,
-    /// Concluded from other values, with the reason.
+    /// Derived from other values, with the reason.
     Derived(&'static str),
 }
 

@@ -1,12 +1,12 @@
-//! Values that the caller puts on top of the file.
+//! Values by which the caller overrides the file.
 
 use serde_json::{Map, Value};
 
 use crate::{ConfigError, json, merge};
 
-/// Values that the caller puts on top of the file.
+/// Values by which the caller overrides the file.
 ///
-/// Keys are dotted paths; objects merge into what is there, anything else replaces it. Later entries win. Either name of
+/// Keys are dotted paths; objects merge into existing ones, anything else replaces the value. Later entries win. Either name of
 /// an aliased key works.
 ///
 /// ```
@@ -61,26 +61,26 @@ impl Overrides {
             check_key(key).map_err(malformed)?;
             let value = match json::parse(text) {
                 Ok(parsed) => parsed.value,
-                Err(json::ParseError::TooDeep) => return Err(malformed("nests too deep")),
+                Err(json::ParseError::TooDeep) => return Err(malformed("is nested too deeply")),
                 Err(json::ParseError::Syntax { .. }) => Value::String(text.to_owned()),
             };
             Ok(overrides.set(key, value))
         })
     }
 
-    /// These overrides with others on top.
+    /// These overrides, overridden by `later`.
     #[must_use]
     pub fn merged_with(mut self, later: &Overrides) -> Self {
         merge::merge(&mut self.values, &later.values);
         self
     }
 
-    /// Whether there are none.
+    /// Whether there are no overrides.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Dotted keys and values, objects taken apart.
+    /// Dotted keys and values of the leaves.
     pub fn entries(&self) -> Vec<(String, &Value)> {
         merge::leaves(&self.values)
     }
@@ -90,13 +90,13 @@ impl Overrides {
     }
 }
 
-/// Refuses keys with empty parts and absurdly deep ones.
+/// Refuses keys with empty parts and too deeply nested ones.
 pub(crate) fn check_key(key: &str) -> Result<(), &'static str> {
     if key.split('.').any(str::is_empty) {
         return Err("has an empty key or sub-key");
     }
     if key.split('.').count() > json::NESTING_LIMIT {
-        return Err("nests too deep");
+        return Err("is nested too deeply");
     }
     Ok(())
 }

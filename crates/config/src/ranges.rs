@@ -1,13 +1,13 @@
-//! What the numbers of a config may be, key by key. The readers of [`ResolvedConfig`](crate::ResolvedConfig) and of rope
-//! parameters look here, so that a number outside never reaches arithmetic.
+//! The ranges of the numbers of a config, key by key. The readers of [`ResolvedConfig`](crate::ResolvedConfig) and of rope
+//! parameters check them, so that a number outside never reaches arithmetic.
 //!
 //! Bounds are far beyond published models (the largest have about 130 layers, 900 experts, 300,000 tokens), and tight enough that
 //! no product of two sizes overflows and no factor becomes zero or infinite in float32 where it must not.
 
-/// Sizes above this are a damaged or hostile file, whatever the key.
+/// Sizes above this mean a damaged or hostile file, for any key.
 pub(crate) const SIZE_LIMIT: usize = 1 << 31;
 
-/// Numbers above this are lost in float32, whatever the key.
+/// Numbers above this overflow in float32 arithmetic, for any key.
 const NUMBER_LIMIT: f64 = 1e30;
 
 /// Largest values of sizes and counts.

@@ -1,4 +1,4 @@
-//! The config as the author wrote it.
+//! The config as its author wrote it.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,13 @@ use crate::{
     typed::QUANTIZATION_KEYS,
 };
 
-/// Largest config file that is read, in bytes.
+/// Maximum size of a config file in bytes.
 pub const FILE_SIZE_LIMIT: u64 = 64 * 1024 * 1024;
 
-/// Keys under which wrappers keep their text model (`PreTrainedConfig.get_text_config` of transformers).
+/// Keys of the text model in wrappers (`PreTrainedConfig.get_text_config` of transformers).
 pub(crate) const TEXT_CONFIG_KEYS: [&str; 4] = ["text_config", "decoder", "generator", "text_encoder"];
 
-/// A config.json, parsed and otherwise untouched.
+/// A parsed config.json.
 ///
 /// ```
 /// use automodel_config::RawConfig;
@@ -33,22 +33,22 @@ pub(crate) const TEXT_CONFIG_KEYS: [&str; 4] = ["text_config", "decoder", "gener
 /// ```
 #[derive(Clone, Debug)]
 pub struct RawConfig {
-    /// The keys in force: those of the text model once it is unwrapped.
+    /// The effective keys: those of the text model once it is unwrapped.
     pub(crate) values: Map<String, Value>,
-    /// The wrapper and the key under which it kept the text model.
+    /// The wrapper and its key of the text model.
     pub(crate) wrapper: Option<(&'static str, Map<String, Value>)>,
-    /// Keys that were concluded from others, and why.
+    /// Derived keys, and why.
     pub(crate) derived: BTreeMap<String, &'static str>,
     pub(crate) path: Option<PathBuf>,
     pub(crate) warnings: Vec<ConfigWarning>,
 }
 
 impl RawConfig {
-    /// Reads a file; a directory stands for its `config.json`.
+    /// Reads a file, or the `config.json` of a directory.
     ///
     /// # Errors
-    /// The file cannot be read, is larger than [`FILE_SIZE_LIMIT`], is not UTF-8, is not JSON as Python reads it, nests
-    /// too deep, or is not an object.
+    /// The file cannot be read, is larger than [`FILE_SIZE_LIMIT`], is not UTF-8, is not JSON as Python reads it, is nested too
+    /// deeply, or is not an object.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
         let (values, warnings) = read_object(&path)?;
@@ -58,17 +58,17 @@ impl RawConfig {
     /// Parses a text.
     ///
     /// # Errors
-    /// The text is larger than [`FILE_SIZE_LIMIT`], is not JSON as Python reads it, nests too deep, or is not an object.
+    /// The text is larger than [`FILE_SIZE_LIMIT`], is not JSON as Python reads it, is nested too deeply, or is not an object.
     #[expect(clippy::should_implement_trait, reason = "reads like `from_file` and `from_value`")]
     pub fn from_str(json: &str) -> Result<Self, ConfigError> {
         let (values, warnings) = parse_object(json.as_bytes(), &location(None))?;
         Ok(Self { values, wrapper: None, derived: BTreeMap::new(), path: None, warnings })
     }
 
-    /// Takes a value that is already parsed.
+    /// From a parsed value.
     ///
     /// # Errors
-    /// The value is not an object or nests too deep.
+    /// The value is not an object or is nested too deeply.
     pub fn from_value(value: Value) -> Result<Self, ConfigError> {
         if !json::is_shallow(&value) {
             return Err(ConfigError::ExcessiveNesting { location: location(None), limit: NESTING_LIMIT });
@@ -77,7 +77,7 @@ impl RawConfig {
         Ok(Self { values, wrapper: None, derived: BTreeMap::new(), path: None, warnings: Vec::new() })
     }
 
-    /// The file that was read, if it was one.
+    /// The file, if the config was read from one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
@@ -129,7 +129,7 @@ impl RawConfig {
         merge::get(self.wrapper.as_ref().map_or(&self.values, |(_, outer)| outer), dotted)
     }
 
-    /// The key under which a text model is still wrapped (`text_config`, `decoder`, `generator` or `text_encoder`).
+    /// The key of a text model that is not unwrapped yet (`text_config`, `decoder`, `generator` or `text_encoder`).
     ///
     /// `None` without wrapper, when already unwrapped, and when several candidates make the choice ambiguous
     /// ([`resolve`](Self::resolve) then refuses).
@@ -145,10 +145,10 @@ impl RawConfig {
         TEXT_CONFIG_KEYS.into_iter().filter(is_wrapped).collect()
     }
 
-    /// The text model's keys in place of its wrapper's; a config without wrapper stays as it is.
+    /// Replaces the wrapper's keys by the text model's; a config without wrapper is unchanged.
     ///
-    /// A `quantization_config` of the wrapper that is not null takes the place of the text model's (`auto_factory.py`
-    /// of transformers 5.23 does so), and its `dtype` is taken when the text model has none.
+    /// A non-null `quantization_config` of the wrapper replaces the text model's (as in `auto_factory.py` of transformers 5.23), and
+    /// its `dtype` is used if the text model has none.
     pub fn unwrap_text_config(mut self) -> Self {
         let Some(key) = self.text_config_key() else { return self };
         let Some(Value::Object(mut text)) = self.values.get(key).cloned() else { return self };
@@ -174,16 +174,16 @@ impl RawConfig {
         self.wrapper.as_ref().map(|(key, outer)| Wrapper::new(key, outer))
     }
 
-    /// Sets a top-level key of the text model to what was concluded from something else, its wrapper for instance: it takes
-    /// the place of what the file says, gives way to overrides, and is written with the config
+    /// Sets a top-level key of the text model to a derived value, from its wrapper for instance: it replaces the file's value, yields
+    /// to overrides, and is written with the config
     /// ([`Origin::Derived`](crate::Origin::Derived)).
     pub fn set_derived(&mut self, key: &str, value: Value, why: &'static str) {
         self.values.insert(key.to_owned(), value);
         self.derived.insert(key.to_owned(), why);
     }
 
-    /// This config with the overrides of the keys that choose a config class (`model_type`, `layer_types`,
-    /// `architectures`), so that the class is that of the model asked for.
+    /// This config with the overrides of the keys that select a config class (`model_type`, `layer_types`, `architectures`), so that
+    /// the class is that of the requested model.
     pub fn with_class_overrides(mut self, overrides: &Overrides) -> Self {
         let wrapped = self.text_config_key().or(self.wrapper.as_ref().map(|(key, _)| *key));
         let of_text = wrapped.and_then(|key| overrides.values().get(key)).and_then(Value::as_object);
@@ -218,10 +218,10 @@ impl RawConfig {
     }
 }
 
-/// The config around that of a text model.
+/// The wrapper config around that of a text model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wrapper<'a> {
-    /// The key under which it keeps the text model.
+    /// Its key of the text model.
     pub key: &'static str,
     /// Its own `model_type`.
     pub model_type: Option<&'a str>,
@@ -248,12 +248,12 @@ impl<'a> Wrapper<'a> {
     }
 }
 
-/// Words for where a config came from.
+/// A description of the source of a config, for messages.
 pub(crate) fn location(path: Option<&Path>) -> String {
     path.map_or_else(|| "the config".to_owned(), |path| path.display().to_string())
 }
 
-/// Reads a file that holds one object.
+/// Reads a file with one object.
 pub(crate) fn read_object(path: &Path) -> Result<(Map<String, Value>, Vec<ConfigWarning>), ConfigError> {
     let unreadable = |source| ConfigError::UnreadableFile { path: path.to_owned(), source };
     let bytes = match files::read(path, FILE_SIZE_LIMIT) {
@@ -265,7 +265,7 @@ pub(crate) fn read_object(path: &Path) -> Result<(Map<String, Value>, Vec<Config
     parse_object(&bytes, &location(Some(path)))
 }
 
-/// Parses bytes that hold one object.
+/// Parses one object.
 pub(crate) fn parse_object(
     bytes: &[u8],
     location: &str,

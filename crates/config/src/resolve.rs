@@ -1,4 +1,4 @@
-//! From the author's keys to the keys in force: overrides, then aliases, then class defaults.
+//! From the author's keys to the effective keys: overrides, then aliases, then class defaults.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub(crate) fn resolve(
     }))
 }
 
-/// A value as JSON text, cut to a length that fits a message.
+/// A value as JSON text, shortened for a message.
 pub(crate) fn shorten(value: &Value) -> String {
     const LONGEST: usize = 80;
     let text = match json::as_float(value) {
@@ -81,7 +81,7 @@ pub(crate) fn shorten(value: &Value) -> String {
     }
 }
 
-/// The overrides with `text_config.key` (when the text model was wrapped there) brought to the level of the text model.
+/// The overrides with `text_config.key` (if the text model was wrapped there) moved to the level of the text model.
 fn text_level_patch(raw: &RawConfig, overrides: &Overrides) -> Result<Map<String, Value>, ConfigError> {
     let mut patch = overrides.values().clone();
     if !patch.values().all(json::is_shallow) {
@@ -138,8 +138,7 @@ fn canonical_path(dotted: &str, defaults: &ClassDefaults) -> String {
     }
 }
 
-/// Renames each override to the name (or names) under which the file has the key, so that it is the override that
-/// counts whichever name it uses.
+/// Renames each override to the name (or names) of the key in the file, so that the override counts whichever name it uses.
 fn rename_to_file_names(
     file: &Map<String, Value>,
     defaults: &ClassDefaults,
@@ -157,7 +156,7 @@ fn rename_to_file_names(
     renamed
 }
 
-/// Puts overrides of both rope objects under the name of the earlier one.
+/// Merges overrides of both rope objects under the name of the earlier one.
 fn join_rope_objects(patch: &mut Map<String, Value>) {
     let given: Vec<String> = patch.keys().filter(|key| ROPE_OBJECTS.contains(&key.as_str())).cloned().collect();
     if let [earlier, later] = given.as_slice()
@@ -181,7 +180,7 @@ fn names_to_write(
         if value.as_object().is_some_and(Map::is_empty) {
             return Vec::new();
         }
-        // An object merges with the one in force; null does away with both.
+        // An object merges with the effective one; null removes both.
         let in_force = |name: &&str| file.get(*name).is_some_and(is_truthy);
         names.extend(
             ROPE_OBJECTS
@@ -204,7 +203,7 @@ fn names_to_write(
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Python's truth of a value that should be an object.
+/// Whether a value that should be an object is truthy in Python.
 pub(crate) fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -216,8 +215,8 @@ pub(crate) fn is_truthy(value: &Value) -> bool {
     }
 }
 
-/// Writes overrides of the top-level `rope_theta` and `partial_rotary_factor` into the rope object where it has the key
-/// itself, because its own keys win over the top-level ones. Returns the dotted keys written.
+/// Writes overrides of the top-level `rope_theta` and `partial_rotary_factor` into the rope object if it has the key, because its
+/// keys win over the top-level ones. Returns the dotted keys written.
 fn push_down_rope_defaults(
     file: &mut Map<String, Value>,
     patch: &Map<String, Value>,

@@ -1,4 +1,4 @@
-//! The keys in force, each with its origin.
+//! The effective keys, each with its origin.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +13,9 @@ use crate::{
     raw::{Wrapper, location},
 };
 
-/// The keys in force after overrides, aliases and class defaults, each with its origin.
+/// The effective keys after overrides, aliases and class defaults, each with its origin.
 ///
-/// Every value that is read is remembered, so that [`check_all_read`](Self::check_all_read) can name the keys that
-/// nobody looked at.
+/// Every read is recorded, so that [`check_all_read`](Self::check_all_read) can name the unread keys.
 ///
 /// ```
 /// use automodel_config::{ClassDefaults, DefaultValue, Origin, Overrides, RawConfig};
@@ -45,7 +44,7 @@ pub(crate) struct Parts {
     pub(crate) architectures: Vec<String>,
     /// Effective values under canonical names.
     pub(crate) values: Map<String, Value>,
-    /// Origins by dotted key; a key takes that of its nearest ancestor.
+    /// Origins by dotted key; a key inherits that of its nearest ancestor.
     pub(crate) origins: BTreeMap<String, Origin>,
     /// Name in the file of each key that was renamed.
     pub(crate) file_names: BTreeMap<String, String>,
@@ -88,7 +87,7 @@ impl ResolvedConfig {
         &self.parts.architectures
     }
 
-    /// The file that was read, if it was one.
+    /// The file, if the config was read from one.
     pub fn path(&self) -> Option<&Path> {
         self.parts.path.as_deref()
     }
@@ -110,7 +109,7 @@ impl ResolvedConfig {
         merge::get(&self.parts.values, key)
     }
 
-    /// Marks a key, with everything below it, as read: for keys that are known to have no effect on this model.
+    /// Marks a key, with everything below it, as read: for keys without effect on this model.
     pub fn mark_read(&self, key: &str) {
         let mut tracking = self.tracking();
         if !tracking.read.contains(key) {
@@ -123,7 +122,7 @@ impl ResolvedConfig {
         self.peek(key).is_none_or(Value::is_null)
     }
 
-    /// Where the value at a dotted key came from; `None` if there is no such key.
+    /// The origin of the value at a dotted key; `None` if the key does not exist.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         self.peek(key)?;
         let mut prefix = key;
@@ -135,7 +134,7 @@ impl ResolvedConfig {
         }
     }
 
-    /// Sets a value that was concluded from others.
+    /// Sets a derived value.
     pub fn set_derived(&mut self, key: &str, value: Value, why: &'static str) {
         let nested = key.rsplit('.').fold(value, |value, segment| {
             let mut map = Map::new();
@@ -148,13 +147,13 @@ impl ResolvedConfig {
         }
     }
 
-    /// What is worth telling about this config, in the order found.
+    /// Warnings about this config, in the order found.
     pub fn warnings(&self) -> Vec<ConfigWarning> {
         self.tracking().warnings.clone()
     }
 
-    /// The effective config to write beside saved weights: the author's keys of the text model, with overrides, under
-    /// the author's names. Class defaults and derived values are not spelled out.
+    /// The effective config to write beside saved weights: the author's keys of the text model, with overrides, under the author's
+    /// names, without class defaults and derived values.
     pub fn to_json(&self) -> Value {
         Value::Object(self.parts.file.clone())
     }
@@ -164,7 +163,7 @@ impl ResolvedConfig {
         Value::Object(self.parts.values.clone())
     }
 
-    /// Every value in force with its origin, sorted by dotted key; objects are taken apart.
+    /// Every effective leaf value with its origin, sorted by dotted key.
     pub fn describe(&self) -> Vec<(String, Value, Origin)> {
         let mut rows: Vec<(String, Value, Origin)> = merge::leaves(&self.parts.values)
             .into_iter()
@@ -199,7 +198,7 @@ impl ResolvedConfig {
     }
 
     fn tracking(&self) -> MutexGuard<'_, Tracking> {
-        // Nothing panics while holding the lock, and a set of names cannot be left half-written.
+        // Nothing panics while holding the lock, and a set of names is always consistent.
         self.tracking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

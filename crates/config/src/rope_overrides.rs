@@ -1,4 +1,4 @@
-//! Overrides of `rope_scaling` and `rope_parameters`, brought to the shape of the file.
+//! Converts overrides of `rope_scaling` and `rope_parameters` to the layout of the file.
 
 use serde_json::{Map, Value, json};
 
@@ -7,19 +7,19 @@ use crate::{
     resolve::{ROPE_OBJECTS, is_truthy},
 };
 
-/// Keys of a rope object that are no scaling: `rope_scaling` of version 4 does not have them.
+/// Keys of a rope object that are not part of the scaling: `rope_scaling` of version 4 does not have them.
 const NO_SCALING: [&str; 2] = ["rope_theta", "partial_rotary_factor"];
 
-/// The layer type to which a scaling of version 4 belongs where the parameters differ by layer type (Gemma 3, OLMo 3).
+/// The layer type to which a scaling of version 4 applies if the parameters differ by layer type (Gemma 3, OLMo 3).
 const SCALED_LAYERS: &str = "full_attention";
 
-/// Makes of each override of a rope object one that says the same in the file's terms:
+/// Converts each override of a rope object to an equivalent one in the layout of the file:
 ///
 /// - `type` is `rope_type`, which would win over it where the file has that;
-/// - `rope_scaling` null leaves base and partial rotation as they are, which version 5 keeps in the same object;
-/// - parameters for a file that has them by layer type go to the layers that a `rope_scaling` of version 4 is for.
+/// - `rope_scaling` null does not change base and partial rotation, which version 5 has in the same object;
+/// - parameters for a file that has them by layer type apply to the layers that a `rope_scaling` of version 4 applies to.
 pub(crate) fn adapt(file: &Map<String, Value>, mut patch: Map<String, Value>) -> Map<String, Value> {
-    // Overrides of both objects are joined later, and mean what they say.
+    // Overrides of both objects are merged later, and are not converted.
     let is_alone = !ROPE_OBJECTS.iter().all(|name| patch.contains_key(*name));
     for name in ROPE_OBJECTS {
         let adapted = match patch.get_mut(name) {
@@ -40,7 +40,7 @@ pub(crate) fn adapt(file: &Map<String, Value>, mut patch: Map<String, Value>) ->
     patch
 }
 
-/// The file's object that counts, if it is that of version 5 alone.
+/// The file's effective object, if the file has only that of version 5.
 fn in_force(file: &Map<String, Value>) -> Option<&Map<String, Value>> {
     let is_set = |name: &&str| file.get(*name).is_some_and(is_truthy);
     let given: Vec<&str> = ROPE_OBJECTS.into_iter().filter(|name| is_set(name)).collect();
@@ -56,7 +56,7 @@ fn name_the_type(given: &mut Map<String, Value>) {
     }
 }
 
-/// `given` under the layer type that it is for, where the file's parameters are by layer type and `given` is not.
+/// `given` under the layer type that it applies to, if the file's parameters are by layer type and `given` is not.
 fn nest(file: Option<&Map<String, Value>>, given: &Map<String, Value>) -> Option<Map<String, Value>> {
     let by_type = |map: &Map<String, Value>| map.keys().any(|key| known::is_layer_type(key));
     if given.is_empty() || by_type(given) || !by_type(file?) || !file?.contains_key(SCALED_LAYERS) {
@@ -67,8 +67,8 @@ fn nest(file: Option<&Map<String, Value>>, given: &Map<String, Value>) -> Option
     Some(nested)
 }
 
-/// What takes every scaling out of the file's parameters; `None` where the file has none of version 5, so that null itself
-/// does it.
+/// An override that removes all scaling from the file's parameters; `None` if the file has none of version 5, so that null itself has
+/// that effect.
 fn unscaled(file: Option<&Map<String, Value>>) -> Option<Map<String, Value>> {
     let plain = |parameters: &Map<String, Value>| {
         let cleared = parameters.keys().filter(|key| !NO_SCALING.contains(&key.as_str()));

@@ -10,11 +10,10 @@ use crate::{
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-/// Keys under which a config says how its weights are quantised: that of transformers, MLX's, that of early
-/// compressed-tensors.
+/// Keys of the quantisation config: that of transformers, of MLX, and of early compressed-tensors.
 pub(crate) const QUANTIZATION_KEYS: [&str; 3] = ["quantization_config", "quantization", "compression_config"];
 
-/// Names that older configs use for layer types (`remap_legacy_layer_types` of transformers 5.23).
+/// Names of layer types in older configs (`remap_legacy_layer_types` of transformers 5.23).
 const LEGACY_LAYER_TYPES: [(&str, &str); 4] = [
     ("mamba", "linear_attention"),
     ("attention", "full_attention"),
@@ -23,7 +22,7 @@ const LEGACY_LAYER_TYPES: [(&str, &str); 4] = [
 ];
 
 /// Readers. All take a dotted key under its canonical name and mark it as read. All fail with
-/// [`ConfigError::MissingKey`] when a needed key is absent and with [`ConfigError::InvalidValue`], which names key, value
+/// [`ConfigError::MissingKey`] if a required key is absent and with [`ConfigError::InvalidValue`], which names key, value
 /// and origin, when the value is of the wrong kind or out of its key's range (`ranges.rs`). The `_or_null` readers take null
 /// and absent as `None`.
 impl ResolvedConfig {
@@ -59,12 +58,12 @@ impl ResolvedConfig {
         self.optional(key, &numbers(range, " or null"), |value| within(value, range))
     }
 
-    /// A truth value; null is false.
+    /// A boolean; null is false.
     pub fn bool(&self, key: &str) -> Result<bool> {
         self.required(key, "true or false", |value| if value.is_null() { Some(false) } else { value.as_bool() })
     }
 
-    /// A truth value, or `None` when null or absent.
+    /// A boolean, or `None` when null or absent.
     pub fn bool_or_null(&self, key: &str) -> Result<Option<bool>> {
         self.optional(key, "true, false or null", Value::as_bool)
     }
@@ -99,12 +98,12 @@ impl ResolvedConfig {
         self.optional(key, "a list of numbers or null", |value| list(value, number))
     }
 
-    /// A list of truth values.
+    /// A list of booleans.
     pub fn list_bool(&self, key: &str) -> Result<Vec<bool>> {
         self.required(key, "a list of true and false", |value| list(value, Value::as_bool))
     }
 
-    /// A list of truth values, or `None` when null or absent.
+    /// A list of booleans, or `None` when null or absent.
     pub fn list_bool_or_null(&self, key: &str) -> Result<Option<Vec<bool>>> {
         self.optional(key, "a list of true and false, or null", |value| list(value, Value::as_bool))
     }
@@ -121,7 +120,7 @@ impl ResolvedConfig {
 
     /// `layer_types`, one per layer, under the current names of transformers; `None` when null or absent.
     ///
-    /// A list longer than `num_hidden_layers` is cut to its prefix, with a warning that gives both lengths.
+    /// A list longer than `num_hidden_layers` is truncated, with a warning that has both lengths.
     ///
     /// # Errors
     /// Not a list of strings, or shorter than `num_hidden_layers` ([`ConfigError::ShortLayerTypes`]).
@@ -138,8 +137,8 @@ impl ResolvedConfig {
         Ok(Some(names.into_iter().map(current_layer_type).collect()))
     }
 
-    /// How the weights are quantised: `quantization_config`, or what stands under the names that other tools give it
-    /// (`quantization` of MLX, `compression_config` of early compressed-tensors), unless null or absent.
+    /// The quantisation config: `quantization_config`, or its names in other tools (`quantization` of MLX, `compression_config` of early
+    /// compressed-tensors), unless null or absent.
     pub fn quantization_config(&self) -> Option<&Value> {
         let given = QUANTIZATION_KEYS.map(|key| self.value(key));
         given.into_iter().flatten().find(|value| !value.is_null())
@@ -153,7 +152,7 @@ impl ResolvedConfig {
         self.optional(key, &integers(range, " or null"), |value| count(value).filter(|count| range.contains(*count)))
     }
 
-    /// Reads a value that must be there.
+    /// Reads a required value.
     pub(crate) fn required<'a, T>(
         &'a self,
         key: &str,
@@ -166,7 +165,7 @@ impl ResolvedConfig {
         read(value).ok_or_else(|| self.invalid(key, value, expected))
     }
 
-    /// Reads a value that may be null or absent.
+    /// Reads an optional value.
     pub(crate) fn optional<'a, T>(
         &'a self,
         key: &str,
@@ -213,14 +212,14 @@ pub(crate) fn size(value: &Value) -> Option<usize> {
     count(value).filter(|size| *size > 0)
 }
 
-/// Words for the integers of a range.
+/// Describes the integers of a range.
 pub(crate) fn integers(range: Range<usize>, or_null: &str) -> String {
     format!("an integer from {} to {}{or_null}", range.least, range.most)
 }
 
-/// Words for the numbers of a range.
+/// Describes the numbers of a range.
 pub(crate) fn numbers(range: Range<f64>, or_null: &str) -> String {
-    // Python's way to write large and small powers of ten.
+    // Large and small powers of ten as Python writes them.
     let end = |number: f64| {
         if number == 0.0 || (1e-3..1e7).contains(&number.abs()) { number.to_string() } else { format!("{number:e}") }
     };

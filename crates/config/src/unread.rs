@@ -1,4 +1,4 @@
-//! Keys that nobody looked at.
+//! Unread keys.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::{ConfigError, ResolvedConfig, UnreadKey, harmless, known, merge, resolve};
 
-/// Keys that get hints; a damaged file may have any number.
+/// Maximum of unread keys with suggestions; a damaged file may have any number.
 const HINT_LIMIT: usize = 32;
 
 impl ResolvedConfig {
-    /// Keys of the file and the overrides that nobody read, sorted, under the names of the file. Left out are null
-    /// values and the reviewed list of keys that cannot change what the model computes.
+    /// Unread keys of the file and the overrides, sorted, under the names of the file, without null values and the reviewed list of keys
+    /// that cannot change the model's computation.
     ///
-    /// Of an object that was read in part, the unread parts are given as dotted keys.
+    /// Unread parts of an object that was read in part are dotted keys.
     pub fn unread_keys(&self) -> Vec<String> {
         let read = self.read_keys();
         let parts = self.parts();
@@ -29,18 +29,18 @@ impl ResolvedConfig {
         unread
     }
 
-    /// Refuses a config with keys that nobody read.
+    /// Refuses a config with unread keys.
     ///
     /// `allowed` are dotted keys, under the names of the file, that may stay unread; a key also allows everything below
     /// it.
     ///
     /// # Errors
-    /// [`ConfigError::OtherModel`] for a value that makes another kind of model of it, such as `is_causal` false; else
+    /// [`ConfigError::OtherModel`] for a value of another kind of model, such as `is_causal` false; else
     /// [`ConfigError::UnreadKeys`] with all of them, and for each the nearest known names.
     pub fn check_all_read(&self, allowed: &[String]) -> Result<(), ConfigError> {
         let is_allowed = |key: &String| allowed.iter().any(|allowed| key == allowed || is_below(key, allowed));
         self.check_kind(&is_allowed)?;
-        // What the class knows but the file lacks is what a misspelt key may have meant.
+        // A misspelt key may stand for a key of the class that the file lacks.
         let missing = || {
             let parts = self.parts();
             parts.values.keys().map(String::as_str).filter(|key| !parts.file.contains_key(*key))
@@ -58,7 +58,7 @@ impl ResolvedConfig {
         if keys.is_empty() { Ok(()) } else { Err(ConfigError::UnreadKeys { keys, location: self.location() }) }
     }
 
-    /// Refuses what no family reads because it is no setting of a causal language model.
+    /// Refuses keys that no family reads because they belong to another kind of model.
     fn check_kind(&self, is_allowed: &dyn Fn(&String) -> bool) -> Result<(), ConfigError> {
         for (key, value) in self.parts().values.iter().filter(|(key, _)| !self.was_read(key) && !is_allowed(key)) {
             if let Some(reason) = harmless::forbidden_reason(key, value) {

@@ -1,8 +1,8 @@
-//! What is worth telling, but no reason to stop.
+//! Warnings.
 
 use std::fmt;
 
-/// Something about a config that is worth telling, but no reason to stop.
+/// A warning about a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigWarning {
@@ -20,7 +20,7 @@ pub enum ConfigWarning {
     },
     /// `layer_types` has more entries than there are layers; the rest is ignored.
     LayerTypesCut {
-        /// Entries given.
+        /// Number of entries.
         given: usize,
         /// Layers of the model, and entries kept.
         num_hidden_layers: usize,
@@ -66,7 +66,7 @@ impl fmt::Display for ConfigWarning {
                 write!(f, "`{key}` is not used by rope type \"{rope_type}\" and is ignored, as in transformers")
             }
             ConfigWarning::UnknownRopeKey { key } => {
-                write!(f, "`{key}` is no rope key of transformers; nothing reads it")
+                write!(f, "`{key}` is not a rope key of transformers and is not read")
             }
             ConfigWarning::SmallRopeFactor { key } => write!(f, "`{key}` is below 1, which shortens the context"),
             ConfigWarning::DtypeConflict => {

@@ -46,10 +46,10 @@ fn a_missing_file_is_named_and_keeps_its_cause() {
 fn texts_that_are_not_a_config_are_refused() {
     insta::assert_snapshot!(message(read(b"{\"a\": 1,\n \"b\" 2}")), @r"DIR/config.json, line 2, column 6: not JSON: expected `:` after a key (found '2')");
     insta::assert_snapshot!(message(read(b"")), @"DIR/config.json, line 1, column 1: not JSON: expected a value (found the end of the text)");
-    insta::assert_snapshot!(message(read(b"[1]")), @"DIR/config.json holds a list where an object with the keys of a config is needed");
-    insta::assert_snapshot!(message(read(b"3")), @"DIR/config.json holds a number where an object with the keys of a config is needed");
-    insta::assert_snapshot!(message(read(b"{\"a\": \"\xff\"}")), @"DIR/config.json is not UTF-8 text (first bad byte at offset 7): save it again as UTF-8");
-    insta::assert_snapshot!(message(read("[".repeat(1000).as_bytes())), @"DIR/config.json nests objects and lists deeper than 100 levels, which no config does");
+    insta::assert_snapshot!(message(read(b"[1]")), @"DIR/config.json contains a list, but a config must be an object");
+    insta::assert_snapshot!(message(read(b"3")), @"DIR/config.json contains a number, but a config must be an object");
+    insta::assert_snapshot!(message(read(b"{\"a\": \"\xff\"}")), @"DIR/config.json is not UTF-8 text (first invalid byte at offset 7): save it again as UTF-8");
+    insta::assert_snapshot!(message(read("[".repeat(1000).as_bytes())), @"DIR/config.json exceeds the limit of 100 nested objects and lists");
     insta::assert_snapshot!(message(RawConfig::from_str("nul")), @"the config, line 1, column 1: not JSON: expected a value (found 'n')");
 }
 
@@ -105,7 +105,7 @@ fn repeated_keys_are_warned_of() {
 
 #[test]
 #[cfg(unix)]
-fn pipes_and_links_to_nowhere_are_named_and_nobody_waits() {
+fn pipes_and_dangling_links_are_named_without_blocking() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("config.json");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());

@@ -35,7 +35,7 @@ fn settings_are_read_and_the_rest_is_kept() {
 }
 
 #[test]
-fn values_that_make_no_sense_are_kept_apart_and_named() {
+fn invalid_values_are_kept_apart_and_named() {
     for (json, key) in [
         (r#"{"eos_token_id": "</s>"}"#, "eos_token_id"),
         (r#"{"eos_token_id": [1, null]}"#, "eos_token_id"),
@@ -56,16 +56,16 @@ fn values_that_make_no_sense_are_kept_apart_and_named() {
         (r#"{"stop_strings": [1]}"#, "stop_strings"),
     ] {
         let config = read(json);
-        let named: Vec<&String> = config.unusable.keys().collect();
+        let named: Vec<&String> = config.invalid.keys().collect();
         assert_eq!(named, [key], "{json}");
-        assert!(!config.unusable[key].expected.is_empty() && config.unusable[key].location == "the config");
-        assert_eq!(GenerationConfig { unusable: Default::default(), ..config }, GenerationConfig::default(), "{json}");
+        assert!(!config.invalid[key].expected.is_empty() && config.invalid[key].location == "the config");
+        assert_eq!(GenerationConfig { invalid: Default::default(), ..config }, GenerationConfig::default(), "{json}");
     }
-    assert_eq!(read(r#"{"top_k": -1}"#).unusable["top_k"].value, "-1");
+    assert_eq!(read(r#"{"top_k": -1}"#).invalid["top_k"].value, "-1");
 }
 
 #[test]
-fn odd_values_that_mean_something_are_read() {
+fn odd_but_valid_values_are_read() {
     assert_eq!(read(r#"{"top_p": 1.5, "typical_p": Infinity}"#).top_p, Some(1.0));
     assert_eq!(read(r#"{"top_k": 1e30}"#).top_k, Some(usize::MAX));
     assert_eq!(read(r#"{"max_length": 18446744073709551615}"#).max_length, Some(usize::MAX));
@@ -84,7 +84,7 @@ fn later_settings_count() {
     assert_eq!(early.clone().merge(GenerationConfig::default()), early);
     assert_eq!(GenerationConfig::default().merge(early.clone()), early);
     let wrong = read(r#"{"top_k": "x", "top_p": "y"}"#);
-    let named = |config: GenerationConfig| config.unusable.into_keys().collect::<Vec<_>>();
+    let named = |config: GenerationConfig| config.invalid.into_keys().collect::<Vec<_>>();
     assert_eq!(named(wrong.clone().merge(early.clone())), ["top_p"]);
     assert_eq!(named(early.merge(wrong)), ["top_k", "top_p"]);
 }
@@ -109,7 +109,7 @@ fn special_tokens_come_from_the_model_config() {
 }
 
 #[test]
-fn a_config_says_how_to_generate_where_nothing_else_does() {
+fn a_config_has_generation_settings_without_a_generation_config() {
     let resolved = |text: &str, overrides: &Overrides| {
         let raw = RawConfig::from_str(text).expect("an object");
         let config = raw.resolve(&DEFAULTS, overrides).expect("resolves");
@@ -121,8 +121,8 @@ fn a_config_says_how_to_generate_where_nothing_else_does() {
     assert_eq!((config.max_length, config.do_sample, config.repetition_penalty), (Some(9), Some(true), Some(1.3)));
     assert_eq!(config.eos_token_id, [3]);
     assert_eq!(serde_json::Value::Object(config.other), json!({"bad_words_ids": [[1]]}));
-    assert_eq!(config.unusable.into_keys().collect::<Vec<_>>(), ["top_k"]);
-    // A class default is nothing that the file says.
+    assert_eq!(config.invalid.into_keys().collect::<Vec<_>>(), ["top_k"]);
+    // A class default is not a value of the file.
     assert_eq!(config.bos_token_id, None);
     let wrapped = r#"{"max_length": 5, "temperature": null, "text_config": {"model_type": "a", "max_length": 6, "temperature": 2,
         "top_p": 0.5}}"#;

@@ -56,7 +56,7 @@ fn a_key_can_be_harmless_at_one_value_only() {
 }
 
 #[test]
-fn what_makes_another_kind_of_model_is_refused_with_the_reason() {
+fn values_of_another_kind_of_model_are_refused_with_the_reason() {
     for (key, value) in [
         ("is_causal", json!(false)),
         ("use_bidirectional_attention", json!(true)),
@@ -67,7 +67,7 @@ fn what_makes_another_kind_of_model_is_refused_with_the_reason() {
         let config = raw.resolve(&ClassDefaults::default(), &Overrides::new()).expect("resolves");
         let said = config.check_all_read(&[]).expect_err(key).to_string();
         assert!(said.contains(&format!("`{key}` is {value}")) && !said.contains("allowed keys"), "{said}");
-        // Who knows better is heard all the same.
+        // An allowed key is accepted all the same.
         assert!(config.check_all_read(&[key.to_owned()]).is_ok(), "{key}");
     }
 }

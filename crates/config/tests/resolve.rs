@@ -147,10 +147,10 @@ fn messages_name_key_value_origin_and_remedy() {
     let message = |key: &str| config.usize(key).expect_err(key).to_string();
     insta::assert_snapshot!(message("hidden_size"), @r#"`hidden_size` (`n_embd` in the file) is -64 in the config (from the file), but must be an integer from 1 to 1048576: correct the file or override the value"#);
     insta::assert_snapshot!(message("vocab_size"), @r#"`vocab_size` is "many" in the config (from an override), but must be an integer from 1 to 134217728: correct the file or override the value"#);
-    insta::assert_snapshot!(message("num_hidden_layers"), @r#"the config has no `num_hidden_layers`, and the config class assumes no value for it: add it to the file or override it with num_hidden_layers=VALUE"#);
+    insta::assert_snapshot!(message("num_hidden_layers"), @r#"the config has no `num_hidden_layers`, and the config class has no default for it: add it to the file or override it with num_hidden_layers=VALUE"#);
     insta::assert_snapshot!(resolve_with(json!({}), &Overrides::new().set("num_hiden_layers", 2)).expect_err("unknown"), @r#"override of unknown key `num_hiden_layers` (near names: num_hidden_layers, num_heads, num_layers): check the spelling; a key can be overridden if the file, its class or transformers knows it"#);
     insta::assert_snapshot!(config.check_all_read(&[]).map(|()| "read").unwrap_or("unread"), @"read");
-    insta::assert_snapshot!(resolve(json!({"hidden_acts": "gelu", "novelty": 1})).check_all_read(&[]).expect_err("unread"), @r#"nothing reads `hidden_acts` (near names: hidden_act, hidden_activation, hidden_size), `novelty` of the config, which may change what the model computes: if you know that it does not, pass the name in the list of allowed keys"#);
+    insta::assert_snapshot!(resolve(json!({"hidden_acts": "gelu", "novelty": 1})).check_all_read(&[]).expect_err("unread"), @r#"the config has unread keys that may change what the model computes: `hidden_acts` (near names: hidden_act, hidden_activation, hidden_size), `novelty`; if a key has no effect, add it to the allowed keys"#);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rope parameters against those of transformers 5.23 (`fixtures/make.py`).
 
 use automodel_config::{
-    ClassDefaults, ConfigError, ConfigWarning, Overrides, RawConfig, ResolvedConfig, RopeConfig, RopeDefaults,
+    ClassDefaults, ConfigError, ConfigWarning, ModelRope, Overrides, RawConfig, ResolvedConfig, RopeDefaults,
     RopeLayer, RopeOptions, RopeParameters, RopeType,
 };
 use serde_json::{Map, Value, json};
@@ -57,8 +57,8 @@ fn uniform_and_nested_parameters_are_those_of_transformers() {
         let ours = resolve(&case, &Overrides::new()).rope_parameters(RopeDefaults::default());
         match (ours, nested(&theirs)) {
             (Err(_), Some(map)) => assert!(map.contains_key("error"), "{case}"),
-            (Ok(RopeConfig::Uniform(ours)), None) => assert_same(&ours, &theirs, &case),
-            (Ok(RopeConfig::PerLayerType(ours)), Some(map)) => {
+            (Ok(ModelRope::Uniform(ours)), None) => assert_same(&ours, &theirs, &case),
+            (Ok(ModelRope::PerLayerType(ours)), Some(map)) => {
                 assert_eq!(ours.len(), map.len(), "{case}");
                 for (layer_type, theirs) in map {
                     match &ours[layer_type] {
@@ -116,7 +116,7 @@ fn every_rope_key_of_the_fixtures_is_read_or_warned_of() {
 fn parameters_of_each_type_arrive() {
     let read = |object: Value| match llama(json!({"rope_parameters": object})).rope_parameters(RopeDefaults::default())
     {
-        Ok(RopeConfig::Uniform(parameters)) => parameters.rope_type,
+        Ok(ModelRope::Uniform(parameters)) => parameters.rope_type,
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -170,7 +170,7 @@ fn truncate_of_nested_yarn_is_read_from_the_outer_object() {
         [(json!({"full_attention": inner}), true), (json!({"full_attention": inner, "truncate": false}), false)]
     {
         let config = llama(json!({"rope_parameters": object}));
-        let Ok(RopeConfig::PerLayerType(by_type)) = config.rope_parameters(RopeDefaults::default()) else {
+        let Ok(ModelRope::PerLayerType(by_type)) = config.rope_parameters(RopeDefaults::default()) else {
             panic!("nested")
         };
         let truncate = match &by_type["full_attention"].as_ref().expect("not null").rope_type {
@@ -231,7 +231,7 @@ fn options_rename_types_and_hand_out_extra_keys() {
     let options =
         RopeOptions { type_aliases: &[("yarn", "longrope")], extra_keys: &["alpha", "beta"], ..Default::default() };
     match config.rope_parameters_with(&options) {
-        Ok(RopeConfig::Uniform(parameters)) => {
+        Ok(ModelRope::Uniform(parameters)) => {
             assert_eq!(parameters.rope_type.name(), "longrope");
             assert_eq!(parameters.extra.into_iter().collect::<Vec<_>>(), [("alpha".to_owned(), json!(3))]);
         }
@@ -258,7 +258,7 @@ fn overrides_of_rope_count_whatever_the_file_is_like() {
                 .set(&format!("{prefix}.original_max_position_embeddings"), 32)
                 .set("rope_theta", 77.0);
             let resolved = resolve(&config, &overrides);
-            let Ok(RopeConfig::Uniform(parameters)) = resolved.rope_parameters(RopeDefaults::default()) else {
+            let Ok(ModelRope::Uniform(parameters)) = resolved.rope_parameters(RopeDefaults::default()) else {
                 panic!("{config}")
             };
             assert_eq!(parameters.theta, 77.0, "{config}");
@@ -276,7 +276,7 @@ fn overrides_of_rope_count_whatever_the_file_is_like() {
 /// Type, base and factor of the one set of parameters.
 fn uniform(config: &Value, overrides: &Overrides) -> (String, f64, Option<f64>) {
     let resolved = resolve(config, overrides);
-    let Ok(RopeConfig::Uniform(parameters)) = resolved.rope_parameters(RopeDefaults::default()) else {
+    let Ok(ModelRope::Uniform(parameters)) = resolved.rope_parameters(RopeDefaults::default()) else {
         panic!("{config}")
     };
     resolved.usize("max_position_embeddings").expect("a size");
@@ -314,8 +314,7 @@ fn a_scaling_of_version_4_goes_to_the_full_layers() {
     }});
     let read = |overrides: &Overrides| {
         let resolved = resolve(&file, overrides);
-        let RopeConfig::PerLayerType(by_type) = resolved.rope_parameters(RopeDefaults::default()).expect("reads")
-        else {
+        let ModelRope::PerLayerType(by_type) = resolved.rope_parameters(RopeDefaults::default()).expect("reads") else {
             panic!("{file}")
         };
         resolved.usize("max_position_embeddings").expect("a size");
@@ -336,7 +335,7 @@ fn a_scaling_of_version_4_goes_to_the_full_layers() {
 fn keys_that_transformers_warns_of_and_ignores_are_ignored_with_a_warning() {
     let rope = json!({"rope_type": "yarn", "factor": 4.0, "attn_factor": 0.878, "extrapolation_factor": 1.0});
     let config = llama(json!({"rope_scaling": rope}));
-    let Ok(RopeConfig::Uniform(parameters)) = config.rope_parameters(RopeDefaults::default()) else { panic!("reads") };
+    let Ok(ModelRope::Uniform(parameters)) = config.rope_parameters(RopeDefaults::default()) else { panic!("reads") };
     // `attention_factor` would be read.
     assert!((parameters.rope_type.attention_factor() - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
     let key = "rope_scaling.attn_factor".to_owned();

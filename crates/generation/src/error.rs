@@ -1,12 +1,12 @@
-//! What can go wrong between a prompt and its text.
+//! Errors.
 
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// An error of a library below, kept as the cause.
+/// The cause of an error, from another library.
 pub type BoxedError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// What can go wrong between a prompt and its text.
+/// An error of this crate.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum GenerationError {
@@ -19,20 +19,20 @@ pub enum GenerationError {
         #[source]
         source: BoxedError,
     },
-    /// A file larger than anything of its kind.
-    #[error("`{}` is larger than {limit} bytes, the most that is read of such a file: is it the right file?", path.display())]
+    /// A file above the size limit for its kind.
+    #[error("`{}` is larger than the limit of {limit} bytes for such a file: is it the right file?", path.display())]
     FileTooLarge {
         /// The file.
         path: PathBuf,
         /// Largest accepted size, in bytes.
         limit: u64,
     },
-    /// A file that is not what its name says.
-    #[error("`{}` is not a valid {expected}: download it again, or save the tokenizer anew with transformers", path.display())]
+    /// A malformed file.
+    #[error("`{}` is not a valid {expected}: download it again, or save the tokenizer again with transformers", path.display())]
     MalformedFile {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
         /// The cause.
         #[source]
@@ -40,7 +40,7 @@ pub enum GenerationError {
     },
     /// A directory without `tokenizer.json`, but with a vocabulary in another format.
     #[error(
-        "`{}` has `{found}` but no `tokenizer.json`, the only format that is read: convert it once with \
+        "`{}` has `{found}` but no `tokenizer.json`, the only supported format: convert it once with \
          `python -c \"from transformers import AutoTokenizer as A; A.from_pretrained('DIR').save_pretrained('DIR')\"`",
         directory.display()
     )]
@@ -59,28 +59,28 @@ pub enum GenerationError {
     /// The tokenizer failed on a text or on token ids.
     #[error("the tokenizer could not {action}: its `tokenizer.json` may be inconsistent")]
     Tokenizer {
-        /// What it was doing: `encode a text`, ...
+        /// The action: `encode a text`, ...
         action: &'static str,
         /// The cause.
         #[source]
         source: BoxedError,
     },
-    /// Text was given or asked for without a tokenizer.
+    /// A text prompt or text output without a tokenizer.
     #[error("{purpose} needs a tokenizer, and this generator has none: add one, or pass token ids")]
     MissingTokenizer {
-        /// What needs it.
+        /// The action that needs it.
         purpose: &'static str,
     },
-    /// No chat template of the wanted name.
+    /// No chat template of the requested name.
     #[error(
         "the tokenizer has no chat template{}{}: pass one, or give a plain prompt",
         name.as_ref().map(|name| format!(" named `{name}`")).unwrap_or_default(),
         if available.is_empty() { String::new() } else { format!(" (it has {})", available.join(", ")) }
     )]
     MissingChatTemplate {
-        /// The name that was asked for; `None` for the default.
+        /// The requested name; `None` for the default.
         name: Option<String>,
-        /// The names there are.
+        /// The available names.
         available: Vec<String>,
     },
     /// A chat template that does not compile.
@@ -95,7 +95,7 @@ pub enum GenerationError {
     /// A chat template that rejected the messages (`raise_exception`).
     #[error("the chat template rejected the messages: {message}")]
     ChatRejected {
-        /// What the template said.
+        /// The template's message.
         message: String,
     },
     /// A chat template that failed while it ran.
@@ -107,12 +107,12 @@ pub enum GenerationError {
         #[source]
         source: BoxedError,
     },
-    /// A chat template that ran for too long, or wrote or created too much.
+    /// A chat template that exceeded its limit of steps, output or time.
     #[error(
-        "the chat template went over its limit of {limit} {resource}: do you trust it? `ChatLimits` raises the limit"
+        "the chat template exceeded its limit of {limit} {resource}: do you trust it? `ChatLimits` raises the limit"
     )]
     ChatTemplateLimit {
-        /// What it used up: `steps`, `bytes of output`, ...
+        /// The exhausted resource: `steps`, `bytes of output`, ...
         resource: &'static str,
         /// The limit.
         limit: u64,
@@ -120,8 +120,8 @@ pub enum GenerationError {
     /// A conversation without messages.
     #[error("a chat template needs at least one message: the conversation is empty")]
     EmptyConversation,
-    /// A last message that the prompt cannot end with.
-    #[error("the model cannot go on with the last message: {reason}")]
+    /// A last message that cannot be continued.
+    #[error("the model cannot continue the last message: {reason}")]
     UncontinuedMessage {
         /// Why not.
         reason: &'static str,
@@ -133,27 +133,23 @@ pub enum GenerationError {
         option: &'static str,
         /// Its value.
         value: String,
-        /// What is accepted.
+        /// The accepted values.
         expected: &'static str,
     },
-    /// A setting of the checkpoint that is needed, and makes no sense.
-    #[error(
-        "`{option}` is {value} in {location}, but must be {expected}: correct it there, or say what you want instead"
-    )]
-    UnusableSetting {
+    /// A setting of the checkpoint that is needed and invalid.
+    #[error("`{option}` is {value} in {location}, but must be {expected}: correct it there, or override it")]
+    InvalidSetting {
         /// The setting.
         option: String,
         /// Its value.
         value: String,
-        /// What is accepted.
+        /// The accepted values.
         expected: &'static str,
         /// The file.
         location: String,
     },
-    /// An option for sampling, where nothing is sampled.
-    #[error(
-        "`{option}` = {value} has no effect while the most likely token is taken: set `do_sample`, or leave it out"
-    )]
+    /// A sampling option with greedy decoding.
+    #[error("`{option}` = {value} has no effect with greedy decoding: set `do_sample`, or leave it out")]
     IgnoredOption {
         /// The option.
         option: &'static str,
@@ -171,7 +167,7 @@ pub enum GenerationError {
         /// Its value.
         value: String,
     },
-    /// No prompt at all.
+    /// No prompts.
     #[error("there is no prompt: give at least one")]
     NoPrompts,
     /// A prompt without tokens.
@@ -180,7 +176,7 @@ pub enum GenerationError {
         /// Index of the prompt.
         row: usize,
     },
-    /// A token id that the model has no embedding for.
+    /// A token id outside the model's vocabulary.
     #[error(
         "token {token} at position {position} of prompt {row} is outside the vocabulary of {vocab_size}: \
          use the tokenizer of this checkpoint"
@@ -195,22 +191,22 @@ pub enum GenerationError {
         /// Size of the vocabulary.
         vocab_size: usize,
     },
-    /// More tokens than the model was made for.
+    /// A sequence beyond the positions that the model was trained for.
     #[error(
         "prompt {row} has {prompt_tokens} tokens, and with {max_new_tokens} new ones it is longer than the {limit} \
-         positions that the model was made for: shorten it, ask for fewer tokens, or set `allow_long_sequences`"
+         positions of the model (`max_position_embeddings`): shorten it, ask for fewer tokens, or set `allow_long_sequences`"
     )]
     SequenceTooLong {
         /// Index of the prompt.
         row: usize,
         /// Its tokens.
         prompt_tokens: usize,
-        /// Tokens that were asked for.
+        /// Requested new tokens.
         max_new_tokens: usize,
         /// `max_position_embeddings`.
         limit: usize,
     },
-    /// A prompt that leaves no room below the generation config's `max_length`.
+    /// A prompt that is not shorter than the generation config's `max_length`.
     #[error(
         "prompt {row} has {prompt_tokens} tokens, and `max_length` = {max_length} of the generation config leaves no \
          room for new ones: set `max_new_tokens`"
@@ -223,9 +219,9 @@ pub enum GenerationError {
         /// `max_length` of the generation config.
         max_length: usize,
     },
-    /// Logits that are not numbers.
+    /// Logits that are NaN or infinite.
     #[error(
-        "the logit of token {token} is {value}, so no next token can be chosen: the weights may be damaged, or the \
+        "the logit of token {token} is {value}, so no token can be sampled: the weights may be damaged, or the \
          dtype too narrow (try float32)"
     )]
     NonFiniteLogits {
@@ -244,13 +240,13 @@ pub enum GenerationError {
         /// Their shape.
         found: Vec<usize>,
     },
-    /// A device that cannot choose tokens.
-    #[error("{device} has no kernel that chooses tokens for this batch: read its logits and choose with `Sampler`")]
+    /// A device without a sampling kernel.
+    #[error("{device} has no sampling kernel for this batch: read the logits back and use `Sampler`")]
     NoDeviceKernels {
         /// The device.
         device: String,
     },
-    /// Logits, or tokens chosen from them, that could not be read back from the device.
+    /// Logits or sampled tokens that could not be read back from the device.
     #[error("the logits could not be read from the device: it may be out of memory")]
     UnreadableLogits {
         /// The cause.
@@ -260,7 +256,7 @@ pub enum GenerationError {
     /// The model failed.
     #[error("the model failed at position {position}")]
     Model {
-        /// Number of positions that were in the cache.
+        /// Number of positions in the KV cache.
         position: usize,
         /// The cause.
         #[source]

@@ -1,34 +1,42 @@
-//! Running the model over prompts and over one token a row.
+//! Prefill and decode steps of a model.
 
-use crate::{GenerationError, awake::awake};
+use crate::{GenerationError, spin::with_spinning_pool};
 #[cfg(feature = "cube")]
 use automodel_models::CapturedDecode;
 use automodel_models::{CacheOptions, CausalLm, DecodeCache, LogitsFor, ModelError, TokenBatch};
 use burn::tensor::{Int, Tensor};
 use std::ops::Range;
 
-/// A model with the cache of one batch.
+/// A model with the KV cache of one batch.
 pub(crate) struct Forward<'m> {
     model: &'m dyn CausalLm,
     cache: DecodeCache,
     batch_size: usize,
     capacity: Option<usize>,
-    /// Most positions of prompts to run at once.
+    /// Maximum of prompt positions in a prefill pass.
     chunk: Option<usize>,
     position: usize,
-    /// Most positions that will be asked for.
-    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "steps over fixed buffers have to know"))]
+    /// Maximum length of a sequence.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "for captured decode alone"))]
     limit: usize,
-    /// Whether steps may be recorded.
-    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "only GPUs record"))]
-    record: bool,
-    /// Steps over fixed buffers, once a device has chosen the first token; `None` within where there are none.
+    /// Whether a decode step may be captured as a graph.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "for captured decode alone"))]
+    capture: bool,
+    /// Captured decode, which begins after the first token was sampled on the device.
     #[cfg(feature = "cube")]
-    steps: Option<Option<CapturedDecode>>,
-    /// All tokens of each row, kept where the cache must be computed again at some length.
+    captured: Captured,
+    /// All tokens of each row, if the cache must be recomputed at some length.
     history: Option<History>,
-    /// Length at which the cache was computed again.
+    /// Length at which the cache was recomputed.
     recomputed_at: Option<usize>,
+}
+
+/// Whether decode steps are captured.
+#[cfg(feature = "cube")]
+enum Captured {
+    NotTried,
+    Unsupported,
+    Steps(Box<CapturedDecode>),
 }
 
 struct History {
@@ -44,7 +52,7 @@ impl<'m> Forward<'m> {
         capacity: Option<usize>,
         chunk: Option<usize>,
         limit: usize,
-        record: bool,
+        capture: bool,
     ) -> Self {
         let cache = model.new_cache(&CacheOptions { batch_size, capacity });
         let recomputed = model.cache_valid_to().filter(|beyond| limit > *beyond);
@@ -57,20 +65,20 @@ impl<'m> Forward<'m> {
             chunk,
             position: 0,
             limit,
-            record,
+            capture,
             #[cfg(feature = "cube")]
-            steps: None,
+            captured: Captured::NotTried,
             history,
             recomputed_at: None,
         }
     }
 
-    /// Length at which the cache was computed again, if it was.
+    /// Length at which the cache was recomputed, if it was.
     pub(crate) fn recomputed_at(&self) -> Option<usize> {
         self.recomputed_at
     }
 
-    /// Runs the prompts, padded on the left, in parts of at most `chunk` positions where the model takes parts; returns the
+    /// Prefills the prompts, padded on the left, in chunks of at most `chunk` positions if the model supports that; returns the
     /// logits `[batch, 1, vocab]` of each last token.
     pub(crate) fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Tensor<3>, GenerationError> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
@@ -90,7 +98,8 @@ impl<'m> Forward<'m> {
         self.run(&batch)
     }
 
-    /// Runs one token a row, from where a device has chosen the same ones if it has; returns the logits `[batch, 1, vocab]`.
+    /// Decodes one token of each row; `on_device` has the same tokens if they were sampled on the device. Returns the logits
+    /// `[batch, 1, vocab]`.
     pub(crate) fn step(
         &mut self,
         tokens: &[u32],
@@ -104,7 +113,7 @@ impl<'m> Forward<'m> {
         }
         if let Some(tokens) = on_device {
             #[cfg(feature = "cube")]
-            if let Some(logits) = self.fixed_step(&tokens) {
+            if let Some(logits) = self.captured_step(&tokens) {
                 return self.advance(1, logits);
             }
             let logits = self.model.forward_tokens(tokens, &mut self.cache);
@@ -112,34 +121,36 @@ impl<'m> Forward<'m> {
         }
         let rows: Vec<&[u32]> = tokens.iter().map(std::slice::from_ref).collect();
         let batch = self.batch(&rows, 0..1)?;
-        awake(|| self.run(&batch))
+        with_spinning_pool(|| self.run(&batch))
     }
 
-    /// A step over fixed buffers, where the model and its device have such. Their cache takes the place of the other.
+    /// A step of captured decode, if the model and its device support it. Its static cache replaces the other one.
     #[cfg(feature = "cube")]
-    fn fixed_step(&mut self, tokens: &Tensor<1, Int>) -> Option<Result<Tensor<3>, ModelError>> {
-        if self.steps.is_none() {
-            // A sequence that is computed again on its way needs the other cache.
+    fn captured_step(&mut self, tokens: &Tensor<1, Int>) -> Option<Result<Tensor<3>, ModelError>> {
+        if matches!(self.captured, Captured::NotTried) {
+            // A sequence whose cache will be recomputed needs the growing cache.
             let recomputes = self.history.as_ref().is_some_and(|history| self.position <= history.limit);
             let steps = match recomputes {
-                false => self.model.captured_decode(&self.cache, self.limit, tokens.clone(), self.record),
+                false => self.model.captured_decode(&self.cache, self.limit, tokens.clone(), self.capture),
                 true => Ok(None),
             };
             match steps {
-                Ok(steps) => {
-                    if steps.is_some() {
-                        let options = CacheOptions { batch_size: self.batch_size, capacity: self.capacity };
-                        self.cache = self.model.new_cache(&options);
-                    }
-                    self.steps = Some(steps);
+                Ok(Some(steps)) => {
+                    let options = CacheOptions { batch_size: self.batch_size, capacity: self.capacity };
+                    self.cache = self.model.new_cache(&options);
+                    self.captured = Captured::Steps(Box::new(steps));
                 }
+                Ok(None) => self.captured = Captured::Unsupported,
                 Err(error) => return Some(Err(error)),
             }
         }
-        self.steps.as_mut()?.as_mut().map(CapturedDecode::run)
+        match &mut self.captured {
+            Captured::Steps(steps) => Some(steps.run()),
+            Captured::NotTried | Captured::Unsupported => None,
+        }
     }
 
-    /// Starts over with everything seen so far.
+    /// Prefills a new cache with all tokens so far.
     fn recompute(&mut self) -> Result<Tensor<3>, GenerationError> {
         let rows = self.history.as_mut().map(|history| std::mem::take(&mut history.rows)).unwrap_or_default();
         self.cache = self.model.new_cache(&CacheOptions { batch_size: self.batch_size, capacity: self.capacity });

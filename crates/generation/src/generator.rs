@@ -3,7 +3,7 @@
 use crate::forward::Forward;
 use crate::plan::{GenerationPlan, LongestPrompt, ModelLimits};
 use crate::row::Row;
-use crate::sampling::Chooser;
+use crate::sampling::BatchSampler;
 use crate::{
     FinishReason, GenerationError, GenerationEvent, GenerationOptions, GenerationReport, GenerationTimings,
     TextTokenizer,
@@ -13,10 +13,10 @@ use automodel_models::CausalLm;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-/// What to continue.
+/// A prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
-    /// Text, which takes a tokenizer.
+    /// Text, which requires a tokenizer.
     Text(String),
     /// Token ids, used as they are.
     Tokens(Vec<u32>),
@@ -49,19 +49,19 @@ pub struct Generator<'m> {
 }
 
 impl<'m> Generator<'m> {
-    /// Continues token ids with `model`, with the defaults of transformers.
+    /// A generator for token ids, with the defaults of transformers.
     pub fn new(model: &'m dyn CausalLm) -> Self {
         Self { model, tokenizer: None, config: GenerationConfig::default() }
     }
 
-    /// With a tokenizer: prompts may be text, and texts come back.
+    /// Adds a tokenizer: prompts may be text, and the report has text.
     #[must_use]
     pub fn with_tokenizer(mut self, tokenizer: &'m TextTokenizer) -> Self {
         self.tokenizer = Some(tokenizer);
         self
     }
 
-    /// With what the checkpoint suggests: its `generation_config.json`, or where it has none what its `config.json` says
+    /// Sets the generation config of the checkpoint: its `generation_config.json`, or else the settings in its `config.json`
     /// ([`GenerationConfig::from_config_file`]).
     #[must_use]
     pub fn with_generation_config(mut self, config: GenerationConfig) -> Self {
@@ -69,14 +69,14 @@ impl<'m> Generator<'m> {
         self
     }
 
-    /// Continues all `prompts` in one batch, padded on the left. A row that has ended is fed padding while others go on,
-    /// and says nothing more. `on_event` hears of each token, row by row, and may break off.
+    /// Continues all `prompts` in one batch, padded on the left. A finished row is fed padding while others continue, and its output
+    /// is discarded. `on_event` is called for each token, row by row, and can cancel the generation.
     ///
     /// # Errors
     /// Before anything runs: [`GenerationError::NoPrompts`], [`EmptyPrompt`](GenerationError::EmptyPrompt),
     /// [`TokenOutOfVocabulary`](GenerationError::TokenOutOfVocabulary),
     /// [`SequenceTooLong`](GenerationError::SequenceTooLong), [`InvalidOption`](GenerationError::InvalidOption),
-    /// [`IgnoredOption`](GenerationError::IgnoredOption), [`UnusableSetting`](GenerationError::UnusableSetting),
+    /// [`IgnoredOption`](GenerationError::IgnoredOption), [`InvalidSetting`](GenerationError::InvalidSetting),
     /// [`UnsupportedOption`](GenerationError::UnsupportedOption),
     /// [`MissingTokenizer`](GenerationError::MissingTokenizer). Later: [`Model`](GenerationError::Model),
     /// [`NonFiniteLogits`](GenerationError::NonFiniteLogits) and what the tokenizer reports.
@@ -98,27 +98,27 @@ impl<'m> Generator<'m> {
             self.tokenizer("finding stop strings")?;
         }
         let mut rows = self.rows(&prompts, options, &plan)?;
-        let mut chooser = Chooser::new(&plan.sampling, &prompts, limits.vocab_size, &self.model.device())?;
+        let mut sampler = BatchSampler::new(&plan.sampling, &prompts, limits.vocab_size, &self.model.device())?;
 
         let limit = longest.tokens.saturating_add(plan.max_new_tokens);
         let capacity = options.preallocate_cache.then_some(limit);
         let mut forward =
             Forward::new(self.model, rows.len(), capacity, options.prefill_chunk, limit, options.capture_graph);
         let prefill = Instant::now();
-        chooser.take(forward.prefill(&prompts)?)?;
+        sampler.set_logits(forward.prefill(&prompts)?)?;
         let mut timings = GenerationTimings {
             prefill_seconds: prefill.elapsed().as_secs_f64(),
             prompt_tokens: prompts.iter().map(Vec::len).sum(),
             ..GenerationTimings::default()
         };
 
-        let mut next = step(&mut rows, &mut chooser, &plan, on_event)?;
+        let mut next = step(&mut rows, &mut sampler, &plan, on_event)?;
         timings.first_token_seconds = start.elapsed().as_secs_f64();
         let decode = Instant::now();
         while !rows.iter().all(Row::is_finished) {
-            // A row that has ended goes on with what the device has for it, and nobody hears of it.
-            chooser.take(forward.step(&next, chooser.tokens())?)?;
-            next = step(&mut rows, &mut chooser, &plan, on_event)?;
+            // Finished rows keep running; their output is discarded.
+            sampler.set_logits(forward.step(&next, sampler.device_tokens())?)?;
+            next = step(&mut rows, &mut sampler, &plan, on_event)?;
         }
         timings.decode_seconds = decode.elapsed().as_secs_f64();
         timings.decoded_tokens = rows.iter().map(|row| row.generated_tokens().saturating_sub(1)).sum();
@@ -166,10 +166,10 @@ impl<'m> Generator<'m> {
     }
 }
 
-/// Gives each row that goes on its token, and returns what to feed to each row.
+/// Gives each unfinished row its token, and returns the next input token of each row.
 fn step(
     rows: &mut [Row<'_>],
-    chooser: &mut Chooser,
+    sampler: &mut BatchSampler,
     plan: &GenerationPlan,
     on_event: &mut dyn FnMut(GenerationEvent<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<u32>, GenerationError> {
@@ -177,7 +177,7 @@ fn step(
     let mut cancelled = false;
     for (index, (row, next)) in rows.iter_mut().zip(&mut next).enumerate() {
         if !row.is_finished() && !cancelled {
-            let event = row.accept(chooser.token(index)?, plan)?;
+            let event = row.accept(sampler.token(index)?, plan)?;
             if event.finish_reason.is_none() {
                 *next = event.token;
             }

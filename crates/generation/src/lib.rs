@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-mod awake;
+#[cfg(test)]
+mod auto_traits;
 mod chat;
 mod error;
 mod forward;
@@ -11,6 +12,7 @@ mod raw_stop;
 mod report;
 mod row;
 mod sampling;
+mod spin;
 mod stop;
 mod stream;
 mod tokenizer;

@@ -1,7 +1,7 @@
-//! What the caller asks for.
+//! Options of a generation.
 
-/// What the caller asks for. Whatever is left open is taken from the checkpoint's
-/// [`GenerationConfig`](automodel_config::GenerationConfig), and then from transformers.
+/// Options of a generation. `None` falls back to the checkpoint's [`GenerationConfig`](automodel_config::GenerationConfig), and then to
+/// the defaults of transformers.
 ///
 /// ```
 /// use automodel_generation::GenerationOptions;
@@ -11,13 +11,13 @@
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationOptions {
-    /// Most tokens to generate for each prompt; at least 1. If nobody says: 20, as in transformers, or fewer where the
-    /// model's positions end.
+    /// Maximum of tokens to generate for each prompt; at least 1. By default 20, as in transformers, or fewer if the model's
+    /// positions end before.
     pub max_new_tokens: Option<usize>,
     /// See [`SamplingOptions::do_sample`](crate::SamplingOptions::do_sample).
     pub do_sample: Option<bool>,
-    /// See [`SamplingOptions::temperature`](crate::SamplingOptions::temperature). Like the next three an error where nothing is
-    /// sampled, unless the value does nothing.
+    /// See [`SamplingOptions::temperature`](crate::SamplingOptions::temperature). Like the next three an error with greedy
+    /// decoding, unless the value has no effect.
     pub temperature: Option<f64>,
     /// See [`SamplingOptions::top_k`](crate::SamplingOptions::top_k).
     pub top_k: Option<usize>,
@@ -27,11 +27,11 @@ pub struct GenerationOptions {
     pub min_p: Option<f64>,
     /// See [`SamplingOptions::repetition_penalty`](crate::SamplingOptions::repetition_penalty).
     pub repetition_penalty: Option<f64>,
-    /// See [`SamplingOptions::seed`](crate::SamplingOptions::seed). `None` draws one, which the report names.
+    /// See [`SamplingOptions::seed`](crate::SamplingOptions::seed). `None` draws one; the report contains it.
     pub seed: Option<u64>,
-    /// Tokens that end a text, instead of the checkpoint's.
+    /// End-of-sequence tokens, instead of the checkpoint's.
     pub eos_token_ids: Option<Vec<u32>>,
-    /// Go on after the tokens that end a text, as benchmarks do.
+    /// Continue after end-of-sequence tokens, as benchmarks do.
     pub ignore_eos: bool,
     /// Strings that end a text, instead of the checkpoint's; they are cut from it. As in transformers they may be special
     /// tokens, which are not part of the text, and may begin in the prompt.
@@ -40,30 +40,29 @@ pub struct GenerationOptions {
     pub add_special_tokens: bool,
     /// Leave special tokens out of the text.
     pub skip_special_tokens: bool,
-    /// Most positions of the prompts to run at once, at least 1: bounds the memory that long ones need besides the cache. The
-    /// result is that of a whole run but for the rounding of sums. `None` runs them whole, as does a custom model that takes no
-    /// parts.
+    /// Chunked prefill: the maximum of prompt positions in a pass, at least 1. Bounds the memory that long prompts need besides the
+    /// KV cache. Results differ from a single pass only by the rounding of sums. `None` prefills in one pass, as does a custom model
+    /// without support for chunks.
     pub prefill_chunk: Option<usize>,
-    /// Allocate the cache for all positions at the start rather than as it grows.
+    /// Allocate the KV cache for all positions at the start instead of growing it.
     pub preallocate_cache: bool,
-    /// On a GPU, record the launches of one step and replay them for each token, where the model has such steps: the host is what
-    /// limits decoding otherwise. While a step is recorded, which happens a few times in a generation, nothing else in the process
-    /// may use that GPU: work of other threads on it fails. Off by default.
+    /// On a GPU, capture the launches of one decode step as a graph (a CUDA graph) and replay it for each token, if the model supports
+    /// captured decode: otherwise the host's launch overhead limits decoding. During capture, which happens a few times in a
+    /// generation, nothing else in the process may use that GPU: work of other threads on it fails. Off by default.
     pub capture_graph: bool,
-    /// Go beyond the positions that the model was made for.
+    /// Allow sequences beyond `max_position_embeddings`.
     pub allow_long_sequences: bool,
-    /// Go on without the settings of the checkpoint's generation config that are not implemented, such as beam search.
+    /// Ignore settings of the checkpoint's generation config that are not implemented, such as beam search.
     pub allow_unsupported: bool,
 }
 
 impl GenerationOptions {
-    /// Positions of the prompts that are run at once unless the caller says otherwise: enough that products of matrices are
-    /// as fast as with more.
+    /// Default chunk of the prefill, in positions: matrix products are not faster with more.
     pub const PREFILL_CHUNK: usize = 512;
 }
 
 impl Default for GenerationOptions {
-    /// Everything left open, with special tokens added to prompts and left out of texts, and prompts run in chunks.
+    /// All settings left to the checkpoint, with special tokens added to prompts and skipped in texts, and chunked prefill.
     fn default() -> Self {
         Self {
             max_new_tokens: None,

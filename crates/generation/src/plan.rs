@@ -1,21 +1,21 @@
-//! Options, defaults and limits brought together.
+//! The plan of a generation: options, the checkpoint's config, defaults and limits.
 
 use crate::{GenerationError, GenerationOptions, SamplingOptions, unsupported};
 use automodel_config::GenerationConfig;
 use std::hash::{BuildHasher, RandomState};
 
-/// `max_length` of transformers' `_get_default_generation_params`, which without any other wish counts new tokens alone.
+/// `max_length` of transformers' `_get_default_generation_params`, which without another setting counts new tokens alone.
 const DEFAULT_NEW_TOKENS: usize = 20;
 
-/// What a generation will do.
+/// The resolved settings of a generation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GenerationPlan {
     pub max_new_tokens: usize,
     pub sampling: SamplingOptions,
-    /// Tokens that end a row; empty if the caller ignores them.
+    /// End-of-sequence tokens; empty if the caller ignores them.
     pub eos_token_ids: Vec<u32>,
     pub stop_strings: Vec<String>,
-    /// A token of the vocabulary for rows that have ended.
+    /// A token of the vocabulary for finished rows.
     pub pad_token_id: u32,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct LongestPrompt {
     pub tokens: usize,
 }
 
-/// What the model limits.
+/// Limits of the model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ModelLimits {
     pub vocab_size: usize,
@@ -44,10 +44,10 @@ impl GenerationPlan {
         let limit = limits.max_position_embeddings.filter(|_| !options.allow_long_sequences);
         let sampling = sampling(options, config);
         sampling.validate()?;
-        check_is_heard(options, sampling.do_sample)?;
+        check_no_ignored_options(options, sampling.do_sample)?;
         if !options.allow_unsupported {
             check_usable(options, config, sampling.do_sample)?;
-            // Whoever asks for the most likely token has chosen how to search.
+            // An explicit request for greedy decoding overrides the search of the checkpoint.
             unsupported::check(config, sampling.do_sample, options.do_sample == Some(false))?;
         }
         let eos = options.eos_token_ids.as_ref().unwrap_or(&config.eos_token_id);
@@ -74,19 +74,18 @@ fn check(options: &GenerationOptions) -> Result<(), GenerationError> {
         return Err(GenerationError::InvalidOption {
             option: "stop_strings",
             value,
-            expected: "text of at least one letter",
+            expected: "text of at least one character",
         });
     }
     Ok(())
 }
 
-/// Options that only sampling reads must not be given without it. Values that do nothing may be, and what the checkpoint
-/// suggests for those who sample.
-fn check_is_heard(options: &GenerationOptions, do_sample: bool) -> Result<(), GenerationError> {
+/// Sampling options without sampling are errors, unless they have no effect or come from the checkpoint.
+fn check_no_ignored_options(options: &GenerationOptions, do_sample: bool) -> Result<(), GenerationError> {
     let fallback = SamplingOptions::default();
     let number = |option, given: Option<f64>, neutral: f64| (option, given.filter(|given| *given != neutral));
     let given = [
-        // 0 is how others ask for the most likely token.
+        // Other programs use 0 for greedy decoding.
         number("temperature", options.temperature.filter(|temperature| *temperature != 0.0), fallback.temperature),
         number("top_k", options.top_k.filter(|top_k| *top_k != 0).map(|top_k| top_k as f64), fallback.top_k as f64),
         number("top_p", options.top_p, fallback.top_p),
@@ -98,15 +97,15 @@ fn check_is_heard(options: &GenerationOptions, do_sample: bool) -> Result<(), Ge
     }
 }
 
-/// What the checkpoint says must make sense where it is needed: the caller says nothing, and, for what only sampling reads,
-/// something is sampled.
+/// A setting of the checkpoint must be valid if it is used: the caller does not override it and, for sampling settings, tokens are
+/// sampled.
 fn check_usable(
     options: &GenerationOptions,
     config: &GenerationConfig,
     do_sample: bool,
 ) -> Result<(), GenerationError> {
     let length = options.max_new_tokens.is_some();
-    let is_said = |option: &str| match option {
+    let is_overridden = |option: &str| match option {
         "eos_token_id" => options.eos_token_ids.is_some() || options.ignore_eos,
         "max_new_tokens" => length,
         "max_length" => length || config.max_new_tokens.is_some(),
@@ -118,14 +117,14 @@ fn check_usable(
         "typical_p" => !do_sample,
         "repetition_penalty" => options.repetition_penalty.is_some(),
         "stop_strings" => options.stop_strings.is_some(),
-        // The first is nobody's business here, the second has a stand-in, and beams are those of a search that was not asked for.
+        // The first is not used here, the second has a fallback, and greedy decoding overrides beams.
         "bos_token_id" | "pad_token_id" => true,
         "num_beams" => options.do_sample == Some(false),
         _ => false,
     };
-    match config.unusable.iter().find(|(option, _)| !is_said(option)) {
+    match config.invalid.iter().find(|(option, _)| !is_overridden(option)) {
         None => Ok(()),
-        Some((option, setting)) => Err(GenerationError::UnusableSetting {
+        Some((option, setting)) => Err(GenerationError::InvalidSetting {
             option: option.clone(),
             value: setting.value.clone(),
             expected: setting.expected,
@@ -150,12 +149,12 @@ fn sampling(options: &GenerationOptions, config: &GenerationConfig) -> SamplingO
     }
 }
 
-/// The standard library keys its hash maps from the operating system's random numbers.
+/// The standard library seeds its hash maps with random numbers of the operating system.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0u8)
 }
 
-/// Asking for more than fits is an error; what a checkpoint suggests is cut to what fits, as transformers cuts its
+/// A request for more than fits is an error; the checkpoint's setting is cut to what fits, as transformers cuts its
 /// default.
 fn max_new_tokens(
     options: &GenerationOptions,
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn length_comes_from_the_nearest_wish() {
+    fn length_comes_from_the_most_specific_setting() {
         let none = GenerationConfig::default;
         let suggested = || GenerationConfig { max_new_tokens: Some(7), max_length: Some(50), ..none() };
         assert_eq!(new_tokens(Some(5), suggested(), None), Ok(5));
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_does_not_fit_with_the_numbers() {
+    fn too_long_requests_are_refused_with_the_numbers() {
         let error = new_tokens(Some(7), GenerationConfig::default(), Some(16)).unwrap_err();
         for part in ["prompt 3", "10 tokens", "7 new", "16 positions", "allow_long_sequences"] {
             assert!(error.contains(part), "{error}");
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_make_no_sense_stop_those_who_need_them() {
+    fn invalid_settings_are_errors_only_where_they_are_used() {
         let greedy = GenerationOptions::default();
         let sampled = GenerationOptions { do_sample: Some(true), ..GenerationOptions::default() };
         for (json, option) in [
@@ -262,7 +261,7 @@ mod tests {
         {
             assert!(plan(&sampled, &read(json), None).is_ok(), "{json}");
         }
-        // Everybody needs these.
+        // These are always used.
         for (json, option) in [
             (r#"{"max_new_tokens": 0}"#, "max_new_tokens"),
             (r#"{"max_length": "long"}"#, "max_length"),
@@ -273,7 +272,7 @@ mod tests {
         ] {
             let error = plan(&greedy, &read(json), None).unwrap_err();
             assert!(
-                matches!(&error, GenerationError::UnusableSetting { option: named, .. } if named == option),
+                matches!(&error, GenerationError::InvalidSetting { option: named, .. } if named == option),
                 "{error}"
             );
         }
@@ -281,28 +280,28 @@ mod tests {
     }
 
     #[test]
-    fn options_that_nobody_hears_are_errors() {
-        let unheard = |options: GenerationOptions| match plan(&options, &GenerationConfig::default(), None) {
+    fn ignored_options_are_errors() {
+        let ignored = |options: GenerationOptions| match plan(&options, &GenerationConfig::default(), None) {
             Err(GenerationError::IgnoredOption { option, .. }) => Some(option),
             Err(other) => panic!("unexpected {other}"),
             Ok(_) => None,
         };
         let none = GenerationOptions::default;
-        assert_eq!(unheard(GenerationOptions { temperature: Some(0.7), ..none() }), Some("temperature"));
-        assert_eq!(unheard(GenerationOptions { top_k: Some(5), ..none() }), Some("top_k"));
-        assert_eq!(unheard(GenerationOptions { top_p: Some(0.9), do_sample: Some(false), ..none() }), Some("top_p"));
-        assert_eq!(unheard(GenerationOptions { min_p: Some(0.1), ..none() }), Some("min_p"));
-        assert_eq!(unheard(GenerationOptions { top_p: Some(0.9), do_sample: Some(true), ..none() }), None);
+        assert_eq!(ignored(GenerationOptions { temperature: Some(0.7), ..none() }), Some("temperature"));
+        assert_eq!(ignored(GenerationOptions { top_k: Some(5), ..none() }), Some("top_k"));
+        assert_eq!(ignored(GenerationOptions { top_p: Some(0.9), do_sample: Some(false), ..none() }), Some("top_p"));
+        assert_eq!(ignored(GenerationOptions { min_p: Some(0.1), ..none() }), Some("min_p"));
+        assert_eq!(ignored(GenerationOptions { top_p: Some(0.9), do_sample: Some(true), ..none() }), None);
         let neutral =
             GenerationOptions { temperature: Some(1.0), top_k: Some(0), top_p: Some(1.0), min_p: Some(0.0), ..none() };
-        assert_eq!(unheard(neutral), None);
-        assert_eq!(unheard(GenerationOptions { temperature: Some(0.0), ..none() }), None);
-        // A checkpoint may suggest them for those who sample.
+        assert_eq!(ignored(neutral), None);
+        assert_eq!(ignored(GenerationOptions { temperature: Some(0.0), ..none() }), None);
+        // A checkpoint may set them for sampling.
         assert!(plan(&none(), &read(r#"{"temperature": 0.6, "top_p": 0.9}"#), None).is_ok());
     }
 
     #[test]
-    fn whoever_asks_for_the_most_likely_token_gets_it() {
+    fn greedy_decoding_overrides_the_search_of_the_checkpoint() {
         let modes = [
             r#"{"num_beams": 4, "early_stopping": true, "num_beam_groups": 2, "diversity_penalty": 0.5}"#,
             r#"{"penalty_alpha": 0.6, "top_k": 4}"#,
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn options_go_before_the_checkpoint_and_the_checkpoint_before_the_class() {
+    fn options_override_the_checkpoint_and_the_checkpoint_overrides_the_defaults() {
         let config = GenerationConfig {
             do_sample: Some(true),
             temperature: Some(0.6),

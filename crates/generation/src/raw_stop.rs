@@ -1,24 +1,24 @@
-//! Stop strings among all tokens: special ones, which are not part of the text, and those of the prompt.
+//! Stop strings in the raw text of all tokens: also of special ones, which are not part of the output, and of the prompt.
 
 use crate::stop::longest_beginning;
 use crate::{GenerationError, TextStream, TextTokenizer};
 
-/// Looks for stop strings where transformers looks for them (`StopStringCriteria`, `generation/stopping_criteria.py` of 5.23): in
-/// the tokens as they are written, with the special ones, and from the prompt on. A string counts that ends within the last token.
+/// Finds stop strings where transformers does (`StopStringCriteria`, `generation/stopping_criteria.py` of 5.23): in the raw text of
+/// prompt and output, special tokens included. A string matches if it ends within the last token.
 #[derive(Clone, Debug)]
 pub(crate) struct RawStops<'t> {
     tokenizer: &'t TextTokenizer,
     stream: TextStream<'t>,
     stops: Vec<String>,
     skip_special_tokens: bool,
-    /// The end of what was written, with which a stop string may begin.
+    /// The end of the raw text, with which a stop string may begin.
     tail: String,
     /// For each byte of `tail` whether it is part of the text.
     in_text: Vec<bool>,
 }
 
 impl<'t> RawStops<'t> {
-    /// Looks for `stops` after `prompt`.
+    /// Searches for `stops` after `prompt`.
     ///
     /// # Errors
     /// [`GenerationError::Tokenizer`].
@@ -31,7 +31,7 @@ impl<'t> RawStops<'t> {
         let stops: Vec<String> = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         let stream = TextStream::new(tokenizer, false);
         let mut raw = Self { tokenizer, stream, stops, skip_special_tokens, tail: String::new(), in_text: Vec::new() };
-        // A token is a character at least, or part of one.
+        // A token has at least a character, or part of one.
         let longest = raw.stops.iter().map(String::len).max().unwrap_or(0);
         for &token in &prompt[prompt.len() - longest.min(prompt.len())..] {
             raw.take(token, true, false)?;
@@ -40,8 +40,8 @@ impl<'t> RawStops<'t> {
         Ok(raw)
     }
 
-    /// Takes the next token, which is no part of the text if it is `unseen`. If it completes a stop string, returns how many bytes
-    /// of the text belong to the string or follow it.
+    /// Adds the next token, which is not part of the output if `unseen`. If it completes a stop string, returns the number of output
+    /// bytes that belong to the string or follow it.
     ///
     /// # Errors
     /// [`GenerationError::Tokenizer`].
@@ -57,7 +57,7 @@ impl<'t> RawStops<'t> {
         }
     }
 
-    /// Where the stop string begins that ends first after the `old` first bytes of the tail.
+    /// The start of the stop string that ends first after the first `old` bytes of the tail.
     fn find_after(&self, old: usize) -> Option<usize> {
         let ends = self.stops.iter().filter_map(|stop| {
             let from = self.tail.ceil_char_boundary((old + 1).saturating_sub(stop.len()));
@@ -67,12 +67,12 @@ impl<'t> RawStops<'t> {
         ends.min().map(|(_, start)| start)
     }
 
-    /// Bytes at the end of the text that may yet turn out to belong to a stop string.
+    /// Bytes at the end of the output that may be the beginning of a stop string.
     pub(crate) fn held(&self) -> usize {
         self.count(0)
     }
 
-    /// Bytes of the text from `start` of the tail on.
+    /// Output bytes from `start` of the tail on.
     fn count(&self, start: usize) -> usize {
         self.in_text.iter().skip(start).filter(|in_text| **in_text).count()
     }
@@ -80,7 +80,7 @@ impl<'t> RawStops<'t> {
     fn take(&mut self, token: u32, is_prompt: bool, unseen: bool) -> Result<(), GenerationError> {
         let piece = self.stream.push(token)?;
         let is_unseen = |name: &String| unseen || (self.skip_special_tokens && self.tokenizer.is_special(name));
-        // What was held back may come with the special token that it was waiting for.
+        // Text that was held back may be released by the special token.
         let unseen = match self.tokenizer.token(token).filter(is_unseen) {
             Some(name) if piece.ends_with(name.as_str()) => name.len(),
             Some(_) => piece.len(),
@@ -91,7 +91,7 @@ impl<'t> RawStops<'t> {
         Ok(())
     }
 
-    /// Forgets what no stop string begins with.
+    /// Drops bytes that cannot begin a stop string.
     fn keep_beginning(&mut self) {
         let forgotten = self.tail.len() - longest_beginning(&self.stops, &self.tail);
         self.tail.drain(..forgotten);

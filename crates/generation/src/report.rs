@@ -1,4 +1,4 @@
-//! What a generation tells its caller, while it runs and at the end.
+//! Events during a generation and the report at its end.
 
 /// A new token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,31 +7,31 @@ pub struct GenerationEvent<'e> {
     pub row: usize,
     /// The token.
     pub token: u32,
-    /// The text that became certain with it, valid UTF-8 that never changes later. Often empty: a token may be part of a
-    /// character, or of what may become a stop string. All pieces of a row together are its text.
+    /// The text that became final with it, as valid UTF-8. Often empty: a token may be part of a character, or of a possible stop
+    /// string. The pieces of a row together are its text.
     pub text: &'e str,
-    /// Why the row ended with this token, if it did.
+    /// Why the row finished with this token, if it did.
     pub finish_reason: Option<FinishReason>,
 }
 
-/// Why a text ended.
+/// Why a row finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FinishReason {
-    /// The model ended it.
+    /// The model generated an end-of-sequence token.
     Eos,
     /// A stop string appeared.
     StopString,
-    /// It reached the number of tokens that were allowed.
+    /// It reached the maximum of new tokens.
     MaxNewTokens,
-    /// The caller broke off.
+    /// The caller cancelled the generation.
     Cancelled,
 }
 
-/// What became of a prompt.
+/// The continuation of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratedText {
-    /// The generated tokens, with the one that ended the text.
+    /// The generated tokens, including the end-of-sequence token.
     pub token_ids: Vec<u32>,
     /// Their text, without the end-of-sequence token (unless special tokens are kept) and without the stop string; empty
     /// without a tokenizer.
@@ -42,28 +42,28 @@ pub struct GeneratedText {
     pub prompt_tokens: usize,
 }
 
-/// What happened in a generation.
+/// The report of a generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationReport {
     /// One text for each prompt, in their order.
     pub texts: Vec<GeneratedText>,
     /// How long it took.
     pub timings: GenerationTimings,
-    /// The seed that was used: asking for it again gives the same texts.
+    /// The seed: passing it again gives the same texts.
     pub seed: u64,
-    /// Length at which keys and values were computed again from the start, if they were: the angles of LongRoPE change there,
-    /// and the model is one whose sequences transformers computes again ([`CausalLm::cache_valid_to`]).
+    /// Length at which the KV cache was recomputed from the start, if it was: the frequencies of LongRoPE change there, and
+    /// transformers recomputes sequences of this model ([`CausalLm::cache_valid_to`]).
     ///
     /// [`CausalLm::cache_valid_to`]: automodel_models::CausalLm::cache_valid_to
     pub recomputed_at: Option<usize>,
 }
 
-/// How long the parts of a generation took, by the clock on the wall.
+/// Wall-clock timings of a generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GenerationTimings {
-    /// Running the prompts through the model, in seconds.
+    /// Prefill, in seconds.
     pub prefill_seconds: f64,
-    /// From the call to the first token, tokenizing included, in seconds.
+    /// Time to first token, tokenisation included, in seconds.
     pub first_token_seconds: f64,
     /// From the first token to the last, in seconds.
     pub decode_seconds: f64,
@@ -74,12 +74,12 @@ pub struct GenerationTimings {
 }
 
 impl GenerationTimings {
-    /// Prompt tokens a second; `None` if there was nothing to measure.
+    /// Prompt tokens per second; `None` if nothing was measured.
     pub fn prefill_tokens_per_second(&self) -> Option<f64> {
         rate(self.prompt_tokens, self.prefill_seconds)
     }
 
-    /// Tokens a second after the first of each row; `None` if there was nothing to measure.
+    /// Tokens per second after the first of each row; `None` if nothing was measured.
     pub fn decode_tokens_per_second(&self) -> Option<f64> {
         rate(self.decoded_tokens, self.decode_seconds)
     }

@@ -1,4 +1,4 @@
-//! One prompt on its way to a text.
+//! The state of one row of a batch.
 
 use crate::plan::GenerationPlan;
 use crate::raw_stop::RawStops;
@@ -52,7 +52,7 @@ impl<'t> Row<'t> {
         self.token_ids.len()
     }
 
-    /// Takes the next token and says what it added.
+    /// Adds the next token and returns its event.
     pub(crate) fn accept(&mut self, token: u32, plan: &GenerationPlan) -> Result<GenerationEvent<'_>, GenerationError> {
         self.token_ids.push(token);
         let known = self.text.len();
@@ -61,7 +61,7 @@ impl<'t> Row<'t> {
             Some(raw_stops) => raw_stops.push(token, is_eos && self.skip_special_tokens)?,
             None => None,
         };
-        // Not every tokenizer calls its end-of-sequence token special.
+        // Some tokenizers do not mark their end-of-sequence token as special.
         if !(is_eos && self.skip_special_tokens) {
             self.read(token, stopped.is_some())?;
         }
@@ -77,7 +77,7 @@ impl<'t> Row<'t> {
         Ok(GenerationEvent { row: self.index, token, text: &self.text[known..], finish_reason: self.finish_reason })
     }
 
-    /// Ends the text with all that was held back, which may still complete a stop string.
+    /// Finishes the row with the text that was held back, which may still complete a stop string.
     pub(crate) fn finish(&mut self, reason: FinishReason) -> Result<(), GenerationError> {
         if let Some(stream) = &mut self.stream {
             let piece = stream.finish()?;
@@ -97,7 +97,7 @@ impl<'t> Row<'t> {
         }
     }
 
-    /// Ends the text `surplus` bytes before its end.
+    /// Finishes the row and cuts the last `surplus` bytes of its text.
     fn stop_before(&mut self, surplus: usize) -> Result<(), GenerationError> {
         let mut rest = self.stop.finish();
         if let Some(stream) = &mut self.stream {
@@ -109,7 +109,7 @@ impl<'t> Row<'t> {
         Ok(())
     }
 
-    /// Reads a token into the text; all of the text that is not told yet is held back if `hold`.
+    /// Decodes a token into the text; with `hold` all text that was not reported yet is held back.
     fn read(&mut self, token: u32, hold: bool) -> Result<(), GenerationError> {
         if let Some(stream) = &mut self.stream {
             let piece = stream.push(token)?;

@@ -1,11 +1,11 @@
-//! Strings that end a text, found while the text arrives in pieces.
+//! Stop strings in streamed text.
 
 use std::ops::Range;
 
-/// Looks for stop strings in a text that arrives in pieces, and holds back what may still become one.
+/// Finds stop strings in streamed text, and holds back text that may be the beginning of one.
 ///
-/// The first stop string to be *complete* ends the text, of several complete at one place the longest, so the result
-/// does not depend on where the pieces were cut.
+/// The first stop string to be *complete* ends the text (the longest, if several end at one place), so the result does not depend on
+/// how the text is cut into pieces.
 ///
 /// ```
 /// use automodel_generation::StopStrings;
@@ -25,13 +25,13 @@ pub struct StopStrings {
 }
 
 impl StopStrings {
-    /// Looks for any of `stops`; empty ones are left out.
+    /// Searches for any of `stops`; empty ones are ignored.
     pub fn new<S: Into<String>>(stops: impl IntoIterator<Item = S>) -> Self {
         let stops = stops.into_iter().map(Into::into).filter(|stop: &String| !stop.is_empty()).collect();
         Self { stops, held: String::new(), matched: false }
     }
 
-    /// Adds a piece and returns what is certain to belong to the text, up to the stop string if there is one.
+    /// Adds a piece and returns the text that is final, up to the stop string if there is one.
     pub fn push(&mut self, piece: &str) -> String {
         self.push_holding(piece, 0)
     }
@@ -77,7 +77,7 @@ fn first_match(stops: &[String], text: &str) -> Option<Range<usize>> {
     found.min().map(|(end, start)| start..end)
 }
 
-/// Length of the longest end of `text` with which a stop string begins.
+/// Length of the longest suffix of `text` that is the beginning of a stop string.
 pub(crate) fn longest_beginning(stops: &[String], text: &str) -> usize {
     let begins = |tail: &str| stops.iter().any(|stop| stop.starts_with(tail));
     text.char_indices().map(|(at, _)| &text[at..]).find(|tail| begins(tail)).map_or(0, str::len)
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition, letter by letter.
+    /// The definition, character by character.
     fn cut(text: &str, stops: &[String]) -> (String, bool) {
         for end in 1..=text.len() {
             let longest = stops

@@ -1,13 +1,13 @@
-//! Token ids in, pieces of text out, while the ids still arrive.
+//! Incremental detokenisation.
 
 use crate::{GenerationError, TextTokenizer};
 
-/// Decodes token ids one by one into pieces of text that never change afterwards.
+/// Decodes token ids incrementally into pieces of final text.
 ///
-/// A token need not be a whole character, and how it reads may depend on its neighbours. So a piece is held back while
+/// A token need not be a whole character, and its text may depend on its neighbours. So a piece is held back while
 /// it ends in an incomplete character, or in a run of byte tokens (`<0xE2>`) that the decoder reads as a whole; and
 /// each piece is decoded together with the tokens of the piece before it. All pieces together, with that of
-/// [`finish`](Self::finish), are what decoding all ids at once gives.
+/// [`finish`](Self::finish), equal the decoding of all ids at once.
 #[derive(Clone, Debug)]
 pub struct TextStream<'t> {
     tokenizer: &'t TextTokenizer,
@@ -15,7 +15,7 @@ pub struct TextStream<'t> {
     ids: Vec<u32>,
     /// First id of the last piece.
     previous: usize,
-    /// First id that is in no piece yet.
+    /// First id that is not in a piece yet.
     pending: usize,
     /// Bytes of text that were returned.
     returned: usize,
@@ -23,7 +23,7 @@ pub struct TextStream<'t> {
 }
 
 impl<'t> TextStream<'t> {
-    /// An empty stream; special tokens become no text with `skip_special_tokens`.
+    /// An empty stream; `skip_special_tokens` leaves special tokens out.
     pub fn new(tokenizer: &'t TextTokenizer, skip_special_tokens: bool) -> Self {
         Self {
             tokenizer,
@@ -36,7 +36,7 @@ impl<'t> TextStream<'t> {
         }
     }
 
-    /// Adds a token and returns the text that is certain now, which may be empty.
+    /// Adds a token and returns the text that became final, which may be empty.
     ///
     /// # Errors
     /// [`GenerationError::Tokenizer`].
@@ -46,7 +46,7 @@ impl<'t> TextStream<'t> {
             Some(token) if !(self.skip_special_tokens && self.tokenizer.is_special(&token)) => {
                 self.ends_in_byte = is_byte_token(&token);
             }
-            // Decoding leaves this token out, so that its neighbours touch.
+            // Decoding leaves this token out, so that its neighbours become adjacent.
             _ => return Ok(String::new()),
         }
         if self.ends_in_byte {
@@ -65,7 +65,7 @@ impl<'t> TextStream<'t> {
         }
     }
 
-    /// Ends the stream: returns what was held back, with U+FFFD for bytes that are no character.
+    /// Ends the stream: returns what was held back, with U+FFFD for invalid bytes.
     ///
     /// # Errors
     /// [`GenerationError::Tokenizer`].

@@ -5,7 +5,7 @@ use automodel_config::{GenerationConfig, json_number};
 use serde_json::{Value, json};
 
 /// Keys of `generation_config.json` outside [`GenerationConfig`]'s fields that `generate` of transformers 5.23 acts on,
-/// each with a value that does nothing; null does nothing either.
+/// each with its neutral value; null is neutral too.
 const NEUTRAL: [(&str, f64); 4] = [
     // The "encoder" of a model without one is the prompt.
     ("encoder_no_repeat_ngram_size", 0.0),
@@ -14,7 +14,7 @@ const NEUTRAL: [(&str, f64); 4] = [
     ("max_time", f64::INFINITY),
 ];
 
-/// The same, but anything other than null, an empty list or `false` does something.
+/// The same, but only null, an empty list and `false` are neutral.
 const ABSENT: [&str; 9] = [
     "bad_words_ids",
     "begin_suppress_tokens",
@@ -27,11 +27,11 @@ const ABSENT: [&str; 9] = [
     "watermarking_config",
 ];
 
-/// Keys that choose another way to search than one token after the other, by the same rule.
+/// Keys that select another generation mode, by the same rule.
 const MODES: [&str; 3] = ["constraints", "dola_layers", "force_words_ids"];
 
-/// Fails for the first such setting. Some count for sampling alone; `is_chosen` tells that the caller has chosen how to search,
-/// whatever the checkpoint suggests.
+/// An error for the first such setting. Some count for sampling alone; `is_chosen` means that the caller selected the generation mode,
+/// whatever the checkpoint says.
 pub(crate) fn check(config: &GenerationConfig, do_sample: bool, is_chosen: bool) -> Result<(), GenerationError> {
     if !is_chosen {
         check_mode(config, do_sample)?;
@@ -62,7 +62,7 @@ fn check_mode(config: &GenerationConfig, do_sample: bool) -> Result<(), Generati
     for option in MODES {
         reject_if(option, value(config, option).clone(), !is_absent(value(config, option)))?;
     }
-    // Contrastive search is what this makes of a search without sampling.
+    // Without sampling this selects contrastive search.
     let alpha = value(config, "penalty_alpha");
     let is_contrastive = !do_sample && !alpha.is_null() && json_number(alpha).is_none_or(|alpha| alpha > 0.0);
     reject_if("penalty_alpha", alpha.clone(), is_contrastive && config.top_k != Some(1) && config.top_k != Some(0))

@@ -1,4 +1,4 @@
-//! What a tokenizer that means harm allocates. A process of its own, since its allocator counts.
+//! The memory that a hostile tokenizer allocates. A separate process, because its allocator counts.
 
 #[path = "../../../tests/tests/counting.rs"]
 mod counting;

@@ -1,4 +1,4 @@
-//! One connection: requests one after the other.
+//! One connection with its requests.
 
 use std::{
     io::{self, BufRead, BufReader},
@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use crate::{FaultKind, Request, Shared, answer::Answer, lock, routes};
+use crate::{FaultKind, Request, Shared, lock, response::Response, routes};
 
-/// What is asked for.
+/// A parsed request.
 #[derive(Debug)]
 pub struct Asked {
     pub method: String,
@@ -24,7 +24,7 @@ pub fn serve(stream: &TcpStream, is_storage: bool, shared: &Shared) {
     let mut reader = BufReader::new(read_half);
     let Ok(mut writer) = stream.try_clone() else { return };
     while let Ok(Some(asked)) = read(&mut reader, is_storage) {
-        if shared.stopped.load(Ordering::SeqCst) || !matches!(answer(&asked, &mut writer, shared), Ok(true)) {
+        if shared.stopped.load(Ordering::SeqCst) || !matches!(response(&asked, &mut writer, shared), Ok(true)) {
             break;
         }
     }
@@ -57,18 +57,18 @@ fn range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((start.parse().ok()?, last.parse().ok()))
 }
 
-/// Answers, and says whether the connection goes on.
-fn answer(asked: &Asked, writer: &mut TcpStream, shared: &Shared) -> io::Result<bool> {
-    let (answer, rate) = {
+/// Sends the response, and returns whether the connection stays open.
+fn response(asked: &Asked, writer: &mut TcpStream, shared: &Shared) -> io::Result<bool> {
+    let (response, rate) = {
         let mut hub = lock(&shared.hub);
         let fault = hub.strike(&asked.target);
-        let answer = faulty(fault, asked, || routes::answer(&hub, asked, shared));
-        if let Some((_, Some((repo, branch, commit)))) = &answer
+        let response = faulty(fault, asked, || routes::response(&hub, asked, shared));
+        if let Some((_, Some((repo, branch, commit)))) = &response
             && let Some(repo) = hub.repos.get_mut(repo)
         {
             repo.branches.insert(branch.clone(), commit.clone());
         }
-        (answer.map(|(answer, _)| answer), hub.bytes_per_second)
+        (response.map(|(response, _)| response), hub.bytes_per_second)
     };
     let mut request = Request {
         method: asked.method.clone(),
@@ -76,7 +76,7 @@ fn answer(asked: &Asked, writer: &mut TcpStream, shared: &Shared) -> io::Result<
         to_storage: asked.is_storage,
         range_start: asked.range.map(|(start, _)| start),
         has_token: asked.token.is_some(),
-        status: answer.as_ref().map_or(0, |answer| answer.status),
+        status: response.as_ref().map_or(0, |response| response.status),
         body_bytes: 0,
     };
     let number = {
@@ -84,8 +84,8 @@ fn answer(asked: &Asked, writer: &mut TcpStream, shared: &Shared) -> io::Result<
         log.push(request.clone());
         log.len() - 1
     };
-    let Some(answer) = answer else { return Ok(false) };
-    let (sent, goes_on) = answer.send(writer, asked.method == "HEAD", rate)?;
+    let Some(response) = response else { return Ok(false) };
+    let (sent, goes_on) = response.send(writer, asked.method == "HEAD", rate)?;
     request.body_bytes = sent;
     if let Some(entry) = lock(&shared.log).get_mut(number) {
         *entry = request;
@@ -95,49 +95,49 @@ fn answer(asked: &Asked, writer: &mut TcpStream, shared: &Shared) -> io::Result<
 
 type Move = Option<(String, String, String)>;
 
-/// The answer with its fault; `None` for no answer at all.
-fn faulty(fault: Option<FaultKind>, asked: &Asked, route: impl FnOnce() -> Answer) -> Option<(Answer, Move)> {
+/// The response with its fault; `None` for no response at all.
+fn faulty(fault: Option<FaultKind>, asked: &Asked, route: impl FnOnce() -> Response) -> Option<(Response, Move)> {
     let mut asked_range = asked.range;
     let mut moved = None;
-    let answer = match fault {
+    let response = match fault {
         Some(FaultKind::Drop) => return None,
         Some(FaultKind::Status(status, headers)) => {
-            let answer = Answer::new(status, Vec::new());
-            return Some((headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value)), None));
+            let response = Response::new(status, Vec::new());
+            return Some((headers.iter().fold(response, |response, (name, value)| response.with(name, value)), None));
         }
-        Some(FaultKind::Body(body)) => return Some((Answer::new(200, body), None)),
+        Some(FaultKind::Body(body)) => return Some((Response::new(200, body), None)),
         Some(FaultKind::EndlessPages(body)) => {
             let next = format!("<{}>; rel=\"next\"", asked.target);
-            return Some((Answer::new(200, body).with("link", next), None));
+            return Some((Response::new(200, body).with("link", next), None));
         }
         Some(FaultKind::RedirectLoop) => {
-            return Some((Answer::new(302, Vec::new()).with("location", asked.target.clone()), None));
+            return Some((Response::new(302, Vec::new()).with("location", asked.target.clone()), None));
         }
-        Some(FaultKind::Redirect(to)) => return Some((Answer::new(302, Vec::new()).with("location", to), None)),
+        Some(FaultKind::Redirect(to)) => return Some((Response::new(302, Vec::new()).with("location", to), None)),
         Some(FaultKind::Cut(bytes)) => {
-            let answer = route();
-            if answer.status == 200 { Answer { cut: Some(bytes), ..answer } } else { answer }
+            let response = route();
+            if response.status == 200 { Response { cut: Some(bytes), ..response } } else { response }
         }
-        Some(FaultKind::Stall(bytes, stall)) => Answer { cut: Some(bytes), stall, ..route() },
+        Some(FaultKind::Stall(bytes, stall)) => Response { cut: Some(bytes), stall, ..route() },
         Some(FaultKind::Longer(bytes)) => {
-            let answer = route();
-            let mut body = answer.body.to_vec();
+            let response = route();
+            let mut body = response.body.to_vec();
             body.extend(vec![7; bytes]);
             asked_range = None;
-            Answer { end: body.len(), body: Arc::new(body), ..answer }
+            Response { end: body.len(), body: Arc::new(body), ..response }
         }
         Some(FaultKind::Shorter(bytes)) => {
-            let answer = route();
+            let response = route();
             asked_range = None;
-            Answer { end: answer.end.saturating_sub(bytes), ..answer }
+            Response { end: response.end.saturating_sub(bytes), ..response }
         }
         Some(FaultKind::WrongByte) => {
-            let answer = route();
-            let mut body = answer.body.to_vec();
+            let response = route();
+            let mut body = response.body.to_vec();
             if let Some(last) = body.last_mut() {
                 *last ^= 1;
             }
-            Answer { body: Arc::new(body), ..answer }
+            Response { body: Arc::new(body), ..response }
         }
         Some(FaultKind::NoRanges) => {
             asked_range = None;
@@ -153,22 +153,22 @@ fn faulty(fault: Option<FaultKind>, asked: &Asked, route: impl FnOnce() -> Answe
         }
         None => route(),
     };
-    Some((in_range(answer, asked_range), moved))
+    Some((in_range(response, asked_range), moved))
 }
 
-/// The part of an answer that is in the range.
-fn in_range(mut answer: Answer, range: Option<(u64, Option<u64>)>) -> Answer {
-    let (Some((start, last)), 200) = (range, answer.status) else { return answer };
-    if answer.headers.iter().any(|(name, _)| name == "content-type") {
-        return answer;
+/// The part of a response that is in the range.
+fn in_range(mut response: Response, range: Option<(u64, Option<u64>)>) -> Response {
+    let (Some((start, last)), 200) = (range, response.status) else { return response };
+    if response.headers.iter().any(|(name, _)| name == "content-type") {
+        return response;
     }
-    let size = answer.body.len();
+    let size = response.body.len();
     let start = usize::try_from(start).unwrap_or(usize::MAX);
     if start >= size {
-        return Answer::new(416, Vec::new()).with("content-range", format!("bytes */{size}"));
+        return Response::new(416, Vec::new()).with("content-range", format!("bytes */{size}"));
     }
     let last = last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX).min(size - 1);
-    answer.status = 206;
-    (answer.start, answer.end) = (start, (last + 1).max(start));
-    answer.with("content-range", format!("bytes {start}-{last}/{size}"))
+    response.status = 206;
+    (response.start, response.end) = (start, (last + 1).max(start));
+    response.with("content-range", format!("bytes {start}-{last}/{size}"))
 }

@@ -1,15 +1,15 @@
-//! What a server can do wrong.
+//! Faults of a server.
 
 use std::time::Duration;
 
-/// A fault and which requests it strikes.
+/// A fault and the requests that it affects.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// A part of the path and query.
     pub target: String,
-    /// It strikes only this many requests.
+    /// Number of requests that it affects.
     pub times: usize,
-    /// What goes wrong.
+    /// The fault.
     pub kind: FaultKind,
 }
 
@@ -25,23 +25,23 @@ impl Fault {
     }
 }
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// The connection ends without an answer.
+    /// The connection ends without a response.
     Drop,
-    /// The body ends after so many bytes, and the connection with it.
+    /// The body and the connection end after this number of bytes.
     Cut(usize),
-    /// The body stops after so many bytes, and the connection stays open for a while.
+    /// The body stops after this number of bytes, and the connection stays open for a while.
     Stall(usize, Duration),
     /// Another status with these headers, and no body.
     Status(u16, Vec<(String, String)>),
-    /// The body has so many bytes more than it should, and says so.
+    /// The body and `content-length` have this number of extra bytes.
     Longer(usize),
-    /// The body has so many bytes less than it should, and says so.
+    /// The body and `content-length` lack this number of bytes.
     Shorter(usize),
-    /// The last byte of the body is another one.
+    /// The last byte of the body is wrong.
     WrongByte,
     /// A range that begins elsewhere.
     WrongRange,
@@ -49,13 +49,13 @@ pub enum FaultKind {
     NoRanges,
     /// Redirects to itself.
     RedirectLoop,
-    /// Redirects to there.
+    /// Redirects to this address.
     Redirect(String),
     /// Another body with status 200.
     Body(Vec<u8>),
-    /// Another body with status 200, which is followed by itself as the next page.
+    /// Another body with status 200, whose next page is itself.
     EndlessPages(Vec<u8>),
-    /// After the answer a branch leads to another commit.
+    /// After the response a branch points to another commit.
     MoveBranch {
         /// The repo.
         repo: String,

@@ -1,4 +1,4 @@
-//! What is served.
+//! The served repos.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,19 +7,19 @@ use sha2::{Digest, Sha256};
 
 use crate::{Fault, FaultKind};
 
-/// Files from this size on are large, if the repo does not say otherwise.
+/// Default minimum size of large files.
 const LARGE: usize = 4096;
 
-/// Repos, and what goes wrong with them.
+/// Repos and faults.
 #[derive(Clone, Debug, Default)]
 pub struct Hub {
     /// The repos by id.
     pub repos: BTreeMap<String, Repo>,
-    /// What goes wrong. The first that fits strikes.
+    /// Faults. The first that matches a request applies.
     pub faults: Vec<Fault>,
     /// The one token that private repos accept.
     pub token: Option<String>,
-    /// Bytes of bodies that each connection sends in a second.
+    /// Body bytes per second of each connection.
     pub bytes_per_second: Option<u64>,
     /// Entries of one page of a list of files; 1000 if 0.
     pub page: usize,
@@ -31,7 +31,7 @@ impl Hub {
         Self { repos: BTreeMap::from([(name.to_owned(), repo)]), ..Self::default() }
     }
 
-    /// The fault that strikes a request, if one does.
+    /// The fault of a request, if any.
     pub(crate) fn strike(&mut self, target: &str) -> Option<FaultKind> {
         let fault = self.faults.iter_mut().find(|fault| fault.times > 0 && target.contains(&fault.target))?;
         fault.times = fault.times.saturating_sub(usize::from(fault.times != usize::MAX));
@@ -53,9 +53,9 @@ pub struct Repo {
     pub branches: BTreeMap<String, String>,
     /// The files of each commit.
     pub commits: BTreeMap<String, BTreeMap<String, File>>,
-    /// Only the token of the hub may see it.
+    /// It is visible only with the token of the hub.
     pub is_private: bool,
-    /// Its terms have to be accepted, which nobody did.
+    /// It is gated, and access was not granted.
     pub is_gated: bool,
 }
 
@@ -86,7 +86,7 @@ impl Repo {
 /// One file.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// What is in it.
+    /// Its contents.
     pub contents: Arc<Vec<u8>>,
     /// It is kept in large file storage.
     pub is_large: bool,
@@ -110,12 +110,12 @@ impl File {
         &self.sha256
     }
 
-    /// What git calls the contents.
+    /// The git object id of the contents.
     pub fn git(&self) -> &str {
         &self.git
     }
 
-    /// The etag, which is also the name among the blobs of a cache.
+    /// The etag, which is also the blob name in a cache.
     pub fn etag(&self) -> &str {
         if self.is_large { &self.sha256 } else { &self.git }
     }

@@ -10,10 +10,10 @@
 //! assert_eq!((commit.len(), server.log().len()), (40, 0));
 //! ```
 
-mod answer;
 mod connection;
 mod fault;
 mod hub;
+mod response;
 mod routes;
 
 use std::{
@@ -29,20 +29,20 @@ use std::{
 pub use fault::{Fault, FaultKind};
 pub use hub::{File, Hub, Repo};
 
-/// One request that was answered.
+/// A request with its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// `GET`, `HEAD`.
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// It came to the origin of large files.
+    /// It was sent to the storage origin of large files.
     pub to_storage: bool,
-    /// First byte of the range that was asked for.
+    /// First byte of the requested range.
     pub range_start: Option<u64>,
     /// It had an access token.
     pub has_token: bool,
-    /// Status of the answer.
+    /// Status of the response.
     pub status: u16,
     /// Bytes of the body that were sent.
     pub body_bytes: u64,
@@ -54,7 +54,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What connections share.
+/// State shared by all connections.
 #[derive(Debug)]
 struct Shared {
     hub: Mutex<Hub>,
@@ -68,7 +68,7 @@ impl Server {
     /// Starts a server on two free ports: one for the API, one for large files.
     ///
     /// # Panics
-    /// If loopback has no free ports: a test cannot go on then.
+    /// If loopback has no free ports.
     pub fn start(hub: Hub) -> Self {
         let bind = || -> io::Result<(TcpListener, SocketAddr)> {
             let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -86,7 +86,7 @@ impl Server {
         Self { shared }
     }
 
-    /// Address of the API, without a slash at its end.
+    /// Address of the API, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.shared.api)
     }
@@ -96,12 +96,12 @@ impl Server {
         lock(&self.shared.log).clone()
     }
 
-    /// Forgets the requests so far.
+    /// Clears the log of requests.
     pub fn clear_log(&self) {
         lock(&self.shared.log).clear();
     }
 
-    /// Changes what is served, between two requests.
+    /// Changes the served repos between two requests.
     pub fn change<T>(&self, change: impl FnOnce(&mut Hub) -> T) -> T {
         change(&mut lock(&self.shared.hub))
     }

@@ -8,11 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::{HubError, ModelSource, beside, file_name::is_contained, files, hints};
+use crate::{HubError, ModelSource, auxiliary, file_name::is_contained, files, suggestions};
 
 /// The file that makes a directory a checkpoint.
 const CONFIG: &str = "config.json";
-/// Extensions of the files that a causal language model is made of: configuration, templates, weights and tokenizers.
+/// Extensions of the files of a causal language model: configuration, templates, weights and tokenizers.
 const RELEVANT: [&str; 6] = ["json", "jinja", "model", "safetensors", "tiktoken", "txt"];
 
 /// A directory with the files of a checkpoint.
@@ -21,18 +21,18 @@ const RELEVANT: [&str; 6] = ["json", "jinja", "model", "safetensors", "tiktoken"
 pub struct Checkpoint {
     /// The directory; for a repo, the snapshot of one commit in the cache.
     pub dir: PathBuf,
-    /// What the directory was found from.
+    /// The directory or repo that was resolved.
     pub source: ModelSource,
     /// The commit that a repo is pinned to, 40 hexadecimal digits; `None` for a directory.
     pub commit: Option<String>,
-    /// The directory has configuration and headers alone: weights would be read as zeros. It goes when the last copy of this
-    /// value does.
+    /// The directory has only configuration and headers: weights would be read as zeros. It is removed with the last clone of this
+    /// value.
     pub headers_only: bool,
-    /// Keeps a temporary directory.
+    /// The owner of a temporary directory.
     pub(crate) temporary: Option<Temporary>,
 }
 
-/// What removes a directory when its last user is gone.
+/// Removes a directory when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct Temporary(
     #[expect(dead_code, reason = "its drop removes the directory")]
@@ -65,7 +65,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`HubError::MissingConfig`], [`HubError::UnsupportedFormat`] if there are weights for other programs instead,
-    /// [`HubError::DanglingLink`] if there is only a link that leads nowhere, or [`HubError::Unreadable`].
+    /// [`HubError::DanglingLink`] if there is only a dangling link, or [`HubError::Unreadable`].
     pub(crate) fn open(dir: PathBuf, source: ModelSource, commit: Option<String>) -> Result<Self, HubError> {
         let checkpoint = Self { dir, source, commit, headers_only: false, temporary: None };
         let config = checkpoint.config_file();
@@ -85,17 +85,16 @@ impl Checkpoint {
         if let Some(target) = files::dangling(&config) {
             return HubError::DanglingLink { link: config, target };
         }
-        let names = hints::names_in(&self.dir);
+        let names = suggestions::names_in(&self.dir);
         match names.iter().find(|name| name.ends_with(".gguf")) {
-            // No checkpoint whose config was forgotten, but one for other programs.
+            // A checkpoint for other programs rather than one without its config.
             Some(name) => HubError::UnsupportedFormat { path: self.dir.join(name), format: "GGUF" },
-            None => HubError::MissingConfig { directory: self.dir, found: hints::first_few(names) },
+            None => HubError::MissingConfig { directory: self.dir, found: suggestions::first_few(names) },
         }
     }
 
-    /// The same checkpoint in a temporary directory, which `owner` removes when it is dropped: that happens with the last copy of
-    /// this value.
-    pub fn kept_by(mut self, owner: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Self {
+    /// The same checkpoint in a temporary directory, which `owner` removes when it is dropped, with the last clone of this value.
+    pub fn with_owner(mut self, owner: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Self {
         self.temporary = Some(Temporary::new(owner));
         self
     }
@@ -105,8 +104,8 @@ impl Checkpoint {
         self.dir.join(CONFIG)
     }
 
-    /// Path of the file called `name`, or `None` if there is none. A link that leads nowhere and what is no regular file count as
-    /// there: whoever opens them says what is wrong.
+    /// Path of the file called `name`, or `None` if it does not exist. A dangling link or anything but a regular file is returned too:
+    /// opening it then gives the error.
     ///
     /// `name` may come from outside: it is relative with `/` between its parts, and a name that would leave the directory
     /// under the rules of POSIX or of Windows (`..`, an absolute path, a drive, a share, a device, NUL) is never found.
@@ -119,14 +118,14 @@ impl Checkpoint {
         is_there.then_some(path)
     }
 
-    /// The files that a copy with weights of its own needs too, sorted: those of tokenizer, chat templates (also of the folder
+    /// The auxiliary files to copy beside new weights, sorted: those of tokenizer, chat templates (also of the folder
     /// `additional_chat_templates`), processors and generation. Weights, config.json and code are not among them.
     ///
     /// # Errors
     /// [`HubError::Unreadable`] if a directory cannot be read.
-    pub fn files_beside_weights(&self) -> Result<Vec<PathBuf>, HubError> {
+    pub fn auxiliary_files(&self) -> Result<Vec<PathBuf>, HubError> {
         let mut files = Vec::new();
-        for folder in beside::FOLDERS {
+        for folder in auxiliary::FOLDERS {
             let directory = self.dir.join(folder);
             let unreadable = |source| HubError::Unreadable { path: directory.clone(), source };
             let entries = match fs::read_dir(&directory) {
@@ -136,16 +135,16 @@ impl Checkpoint {
             for entry in entries {
                 let entry = entry.map_err(unreadable)?;
                 let name = entry.file_name();
-                let travels = name.to_str().is_some_and(|name| beside::travels(&[folder, name].concat()));
-                files.extend(travels.then(|| entry.path()).filter(|path| path.is_file()));
+                let is_copied = name.to_str().is_some_and(|name| auxiliary::is_copied(&[folder, name].concat()));
+                files.extend(is_copied.then(|| entry.path()).filter(|path| path.is_file()));
             }
         }
         files.sort();
         Ok(files)
     }
 
-    /// The files of the checkpoint's own directory that matter to a language model, sorted by name: configuration, weights,
-    /// tokenizer and templates, told by extension. Links that lead nowhere are left out.
+    /// The files of the checkpoint's own directory that a language model uses, sorted by name: configuration, weights, tokenizer and
+    /// templates, by extension. Dangling links are left out.
     ///
     /// # Errors
     /// [`HubError::Unreadable`] if the directory or one of its entries cannot be read.
@@ -167,7 +166,7 @@ impl Checkpoint {
 pub struct CheckpointFile {
     /// Name in the checkpoint's directory.
     pub name: String,
-    /// Where the file is.
+    /// Path of the file.
     pub path: PathBuf,
     /// Size in bytes.
     pub bytes: u64,

@@ -1,4 +1,4 @@
-//! The environment variables that say where the Hugging Face cache and its server are.
+//! The environment variables for the Hugging Face cache and its server.
 
 use std::{
     env,
@@ -9,11 +9,11 @@ use std::{
 
 use crate::{HubError, Token, expand::expanded, files};
 
-/// Most bytes of a token file that are read.
+/// Maximum bytes of a token file.
 const TOKEN_FILE_BYTES: u64 = 8192;
 
-/// The environment variables that matter here, as values, so that a caller (or a test) can set them without touching the
-/// process. An empty variable counts as unset.
+/// The environment variables of this crate, as values, so that a caller (or a test) can set them without changing the process. An
+/// empty variable counts as unset.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `HF_HUB_CACHE`: the cache directory itself.
@@ -36,15 +36,15 @@ pub struct Environment {
     pub hf_token_path: Option<PathBuf>,
     /// `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set: a token is sent only if an option gives it.
     pub hf_hub_disable_implicit_token: bool,
-    /// `HTTPS_PROXY`, or `ALL_PROXY`: how servers are reached with `https`.
+    /// `HTTPS_PROXY`, or `ALL_PROXY`: the proxy for `https`.
     pub https_proxy: Option<String>,
-    /// `HTTP_PROXY`, or `ALL_PROXY`: how servers are reached with `http`.
+    /// `HTTP_PROXY`, or `ALL_PROXY`: the proxy for `http`.
     pub http_proxy: Option<String>,
-    /// `NO_PROXY`: hosts that are reached directly.
+    /// `NO_PROXY`: hosts that are reached without a proxy.
     pub no_proxy: Option<String>,
 }
 
-/// Proxies may have passwords in their addresses: only whether there is one is shown.
+/// Addresses of proxies may contain passwords: only whether one is set is shown.
 impl fmt::Debug for Environment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = |proxy: &Option<String>| proxy.as_ref().map(|_| "..");
@@ -74,8 +74,8 @@ impl Environment {
         Self { home: environment.home.or_else(env::home_dir), ..environment }
     }
 
-    /// An environment in which `variable` gives the value of a name. Where a variable holds a path, `$NAME` and `${NAME}` in it stand
-    /// for other variables.
+    /// An environment in which `variable` returns the value of a name. In variables that hold a path, `$NAME` and `${NAME}` are
+    /// expanded.
     ///
     /// ```
     /// use automodel_hub::Environment;
@@ -85,7 +85,7 @@ impl Environment {
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let expanded = |name: &str| path(name).map(|path| expanded(path, &variable));
-        // What stands in `HF_HOME` is expanded once more in the paths that are made of it.
+        // References in `HF_HOME` are expanded once more in the paths that are derived from it.
         let of_home = |name: &str| expanded(name).map(|path| crate::expand::expanded(path, &variable));
         let is_true = |value: OsString| {
             let value = value.to_string_lossy().to_ascii_uppercase();
@@ -94,7 +94,7 @@ impl Environment {
         let text = |name: &str| {
             variable(name).and_then(|value| value.into_string().ok()).filter(|value| !value.trim().is_empty())
         };
-        // The lower-case names are the older ones, and the only ones that a web server's children can trust.
+        // The lower-case names are older, and the only ones that child processes of a web server can trust.
         let proxy = |lower: &str, upper: &str| text(lower).or_else(|| text(upper));
         let all_proxy = || proxy("all_proxy", "ALL_PROXY");
         let token = |name: &str| Token::new(&text(name)?, name).ok();
@@ -118,12 +118,12 @@ impl Environment {
         }
     }
 
-    /// The cache directory, in the order of precedence of `huggingface_hub`; it need not exist.
+    /// The cache directory, with the precedence of `huggingface_hub`; it need not exist.
     ///
-    /// A leading `~` in a variable stands for the home directory.
+    /// A leading `~` in a variable is the home directory.
     ///
     /// # Errors
-    /// [`HubError::UnknownCacheDir`] if no variable leads to one, [`HubError::UnknownHome`] if one begins with `~USER`.
+    /// [`HubError::UnknownCacheDir`] if no variable determines it, [`HubError::UnknownHome`] if one begins with `~USER`.
     pub fn cache_dir(&self) -> Result<PathBuf, HubError> {
         let cache_dir = None
             .or_else(|| self.hf_hub_cache.clone())
@@ -134,11 +134,10 @@ impl Environment {
         self.expand_home(&cache_dir.ok_or(HubError::UnknownCacheDir)?)
     }
 
-    /// The token that is sent unless an option gives another: `HF_TOKEN`, or else what is in the token file, as
-    /// `hf auth login` writes it.
+    /// The default token: `HF_TOKEN`, or else the content of the token file, as `hf auth login` writes it.
     ///
     /// # Errors
-    /// [`HubError::InvalidToken`] if the file holds something else, [`HubError::Unreadable`] if it is there and cannot be read.
+    /// [`HubError::InvalidToken`] if the file has other content, [`HubError::Unreadable`] if it exists and cannot be read.
     pub fn token(&self) -> Result<Option<Token>, HubError> {
         if self.hf_hub_disable_implicit_token {
             return Ok(None);
@@ -147,7 +146,7 @@ impl Environment {
             return Ok(Some(token.clone()));
         }
         let Some(path) = self.token_file() else { return Ok(None) };
-        // Without a home directory there is no file in it.
+        // Without a home directory there is no token file.
         let Ok(path) = self.expand_home(&path) else { return Ok(None) };
         match files::read(&path, TOKEN_FILE_BYTES) {
             Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(None),

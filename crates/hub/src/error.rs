@@ -1,13 +1,13 @@
-//! What can go wrong while a checkpoint is located or downloaded.
+//! Errors.
 
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
-use crate::hints::{listed, or_nothing};
+use crate::suggestions::{listed, or_nothing};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// What can go wrong while a checkpoint is located or downloaded.
+/// An error while a checkpoint is located or downloaded.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HubError {
@@ -17,7 +17,7 @@ pub enum HubError {
          https://huggingface.co"
     )]
     InvalidRepoId {
-        /// What was given.
+        /// The given value.
         name: String,
         /// The rule that it breaks.
         reason: &'static str,
@@ -30,25 +30,25 @@ pub enum HubError {
         listed("; similar names beside it:", .nearest)
     )]
     MissingPath {
-        /// What was given.
+        /// The given value.
         path: PathBuf,
         /// Directories with a similar name, nearest first.
         nearest: Vec<String>,
     },
-    /// A file where a directory belongs.
+    /// A file in place of a directory.
     #[error(
         "{} is {kind}, not a directory: give the directory that holds the checkpoint, {}",
         .path.display(), .directory.display()
     )]
-    FileGiven {
-        /// What was given.
+    NotADirectory {
+        /// The given value.
         path: PathBuf,
-        /// What it is: `a file`, `a named pipe`.
+        /// Its kind: `a file`, `a named pipe`.
         kind: &'static str,
-        /// The directory that it is in.
+        /// Its directory.
         directory: PathBuf,
     },
-    /// Weights in a format that is not read, given as a model or alone in a directory.
+    /// Weights in an unsupported format, given as a model or alone in a directory.
     #[error(
         "{} is in {format} format, which is not supported: give a directory or a repo with a config.json and weights in \
          safetensors format",
@@ -62,7 +62,7 @@ pub enum HubError {
     },
     /// A directory without a config.json.
     #[error(
-        "{} has no config.json, so it is no checkpoint in Hugging Face layout; it holds {}",
+        "{} has no config.json, so it is not a checkpoint in Hugging Face layout; it contains {}",
         .directory.display(), or_nothing(.found)
     )]
     MissingConfig {
@@ -71,18 +71,18 @@ pub enum HubError {
         /// Names in it, sorted, at most twelve; directories end in `/`.
         found: Vec<String>,
     },
-    /// A link that leads nowhere, in the place of a file or a directory.
+    /// A dangling link in place of a file or a directory.
     #[error(
-        "{} is a link to {}, which does not exist: what it led to was removed or moved; mend the link, or download it again",
+        "{} is a link to {}, which does not exist: its target was removed or moved; correct the link, or download it again",
         .link.display(), .target.display()
     )]
     DanglingLink {
         /// The link.
         link: PathBuf,
-        /// What it points to, as it is written in the link.
+        /// Its target, as written in the link.
         target: PathBuf,
     },
-    /// A repo that the cache does not hold.
+    /// A repo that is not in the cache.
     #[error(
         "the repo `{repo}` is not in the local cache {}{}; or give a directory{}",
         .cache_dir.display(),
@@ -99,26 +99,26 @@ pub enum HubError {
         /// Cached repos with a similar name, nearest first.
         nearest: Vec<String>,
     },
-    /// A revision of a cached repo that the cache does not hold.
+    /// A revision of a cached repo that is not in the cache.
     #[error(
         "revision `{revision}` of `{repo}` is not in the local cache {}{}{}",
         .cache_dir.display(),
         without_network(*.offline),
-        listed("; the cache holds", .known)
+        listed("; the cache has", .known)
     )]
     UncachedRevision {
         /// The repo id.
         repo: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
         /// The cache that was searched.
         cache_dir: PathBuf,
         /// Offline mode is on.
         offline: bool,
-        /// Branches, tags and commits that are there, at most twelve.
+        /// Cached branches, tags and commits, at most twelve.
         known: Vec<String>,
     },
-    /// A revision whose snapshot is gone from the cache.
+    /// A revision whose snapshot is missing in the cache.
     #[error(
         "revision `{revision}` of `{repo}` is commit {commit}, but the directory {} does not exist: the \
          download was cut short; repeat it with a network", .snapshot.display()
@@ -126,33 +126,33 @@ pub enum HubError {
     MissingSnapshot {
         /// The repo id.
         repo: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
-        /// The commit that it stands for.
+        /// Its commit.
         commit: String,
-        /// Where the snapshot should be.
+        /// The path of the missing snapshot.
         snapshot: PathBuf,
     },
-    /// A short commit that several snapshots begin with.
-    #[error("revision `{revision}` of `{repo}` fits {}: give more digits of the commit", .commits.join(", "))]
+    /// An ambiguous short commit.
+    #[error("revision `{revision}` of `{repo}` is ambiguous ({}): give more digits of the commit", .commits.join(", "))]
     AmbiguousCommit {
         /// The repo id.
         repo: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
-        /// The commits that begin with it.
+        /// The matching commits.
         commits: Vec<String>,
     },
-    /// Text that no revision can be.
-    #[error("{revision:?} is no valid revision: {reason}; give a branch, a tag, `refs/pr/N` or a commit")]
+    /// An invalid revision.
+    #[error("{revision:?} is not a valid revision: {reason}; give a branch, a tag, `refs/pr/N` or a commit")]
     InvalidRevision {
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
         /// The rule that it breaks.
         reason: &'static str,
     },
-    /// A file under `refs/` of the cache that holds no commit.
-    #[error("{} holds no commit of 40 hexadecimal digits: delete it and download the repo again", .path.display())]
+    /// A file under `refs/` of the cache without a commit.
+    #[error("{} does not contain a commit of 40 hexadecimal digits: delete it and download the repo again", .path.display())]
     MalformedRef {
         /// The file.
         path: PathBuf,
@@ -162,7 +162,7 @@ pub enum HubError {
     UnknownCacheDir,
     /// A path from the environment that begins with the name of a user, `~ada`.
     #[error(
-        "{} begins with the home directory of another user, which is not looked up: write it in full, in HF_HOME or the like",
+        "{} begins with the home directory of another user, which is not looked up: write the full path, for example in HF_HOME",
         .path.display()
     )]
     UnknownHome {
@@ -170,15 +170,15 @@ pub enum HubError {
         path: PathBuf,
     },
     /// A revision for a directory, which has none.
-    #[error("revision `{revision}` was asked for, but {} is a directory: leave the revision out", .directory.display())]
+    #[error("revision `{revision}` was requested, but {} is a directory: leave the revision out", .directory.display())]
     RevisionOfDirectory {
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
         /// The directory.
         directory: PathBuf,
     },
     /// A file or directory that could not be read.
-    #[error("{} cannot be read: check that it exists and may be read", .path.display())]
+    #[error("{} cannot be read: check that it exists and its permissions", .path.display())]
     Unreadable {
         /// The file or directory.
         path: PathBuf,
@@ -195,16 +195,16 @@ pub enum HubError {
         #[source]
         source: io::Error,
     },
-    /// A link in the cache where it would have to be written to, or something removed.
+    /// A link in the cache in place of a directory that would be written to or removed from.
     #[error(
-        "{} is a link to {}, and nothing in a cache is written or removed through a link: put a directory in its place; the \
+        "{} is a link to {}, and nothing in a cache is written or removed through a link: replace it by a directory; the \
          cache directory itself may be a link",
         .link.display(), .target.display()
     )]
     LinkInCache {
         /// The link.
         link: PathBuf,
-        /// What it points to, as it is written in the link.
+        /// Its target, as written in the link.
         target: PathBuf,
     },
     /// A cached snapshot that lacks files, with no network to fetch them.
@@ -221,65 +221,67 @@ pub enum HubError {
         /// Offline mode is on.
         offline: bool,
     },
-    /// An address that no server can have.
-    #[error("{endpoint:?} is no address of a server: {reason}; HF_ENDPOINT is written as https://huggingface.co")]
+    /// An invalid server address.
+    #[error("{endpoint:?} is not a server address: {reason}; an example of HF_ENDPOINT is https://huggingface.co")]
     InvalidEndpoint {
-        /// What was given.
+        /// The given value.
         endpoint: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// Text that no access token can be. It is not shown.
-    #[error("the access token from {origin} is none: it is empty or has spaces or characters other than ASCII")]
+    /// An invalid access token. It is not shown.
+    #[error("the access token from {origin} is invalid: it is empty or has spaces or non-ASCII characters")]
     InvalidToken {
-        /// Where it comes from: an option, a variable or a file.
+        /// Its source: an option, a variable or a file.
         origin: String,
     },
-    /// A subfolder that leaves the repo.
-    #[error("{subfolder:?} is no folder of a repo: give a relative path with `/` between its parts and without `..`")]
+    /// A subfolder outside the repo.
+    #[error(
+        "{subfolder:?} is not a folder of a repo: give a relative path with `/` between its parts and without `..`"
+    )]
     InvalidSubfolder {
-        /// What was given.
+        /// The given value.
         subfolder: String,
     },
-    /// A server that cannot be reached, or whose connection breaks again and again.
+    /// A server that cannot be reached, or whose connection keeps breaking.
     #[error(
         "{url} cannot be reached ({attempts} attempt(s)): check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT; what \
-         was downloaded is kept, and repeating goes on from there"
+         was downloaded is kept, and a repeated run resumes it"
     )]
     Unreachable {
         /// The address.
         url: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
         /// The cause.
         #[source]
         source: Cause,
     },
-    /// A server that keeps answering that it cannot.
-    #[error("{url} answers status {status} ({attempts} attempt(s)){}: try again later", waiting_time(.retry_after_seconds))]
+    /// A server that keeps returning a transient error.
+    #[error("{url} returned status {status} ({attempts} attempt(s)){}: try again later", waiting_time(.retry_after_seconds))]
     ServerBusy {
         /// The address.
         url: String,
         /// The last status.
         status: u16,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// How long it asks to be left alone, if it says so.
+        /// Its `Retry-After`, if any.
         retry_after_seconds: Option<u64>,
     },
-    /// An answer that makes no sense.
-    #[error("{url} gives an answer that cannot be used: {reason}; check that HF_ENDPOINT leads to a Hugging Face Hub")]
-    UnusableAnswer {
+    /// An invalid response.
+    #[error("the response of {url} is invalid: {reason}; check that HF_ENDPOINT is a Hugging Face Hub")]
+    InvalidResponse {
         /// The address.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A repo that the server does not have, or does not show.
+    /// A repo that does not exist on the server, or is not visible.
     #[error(
         "{endpoint} has no repo `{repo}`{}{}",
-        if *.with_token { ", or the token may not see it: check the name and the rights of the token" }
-        else { " that everyone may see: check the name, or give a token (HF_TOKEN) if it is private" },
+        if *.with_token { ", or the token has no access to it: check the name and the permissions of the token" }
+        else { " that is public: check the name, or give a token (HF_TOKEN) if it is private" },
         listed("; similar names there:", .nearest)
     )]
     UnknownRepo {
@@ -292,23 +294,23 @@ pub enum HubError {
         /// Repos on the server with a similar name, nearest first.
         nearest: Vec<String>,
     },
-    /// A repo whose terms have to be accepted.
+    /// A gated repo, whose terms must be accepted.
     #[error(
-        "access to `{repo}` has to be asked for: accept its terms on {page}, then {}",
-        if *.with_token { "try again; the token that was given belongs to an account that has no access yet" }
+        "`{repo}` is a gated repo: accept its terms on {page}, then {}",
+        if *.with_token { "try again; the account of the token has no access yet" }
         else { "give a token of that account (HF_TOKEN)" }
     )]
     Gated {
         /// The repo id.
         repo: String,
-        /// Where to accept.
+        /// The page with the terms.
         page: String,
         /// A token was sent.
         with_token: bool,
     },
-    /// A token that the server does not take.
+    /// A token that the server rejects.
     #[error(
-        "{url} refuses the access token: it is wrong, expired or revoked; make a new one on {endpoint}/settings/tokens"
+        "{url} rejected the access token: it is wrong, expired or revoked; create a new one on {endpoint}/settings/tokens"
     )]
     RefusedToken {
         /// The address.
@@ -316,11 +318,11 @@ pub enum HubError {
         /// The server.
         endpoint: String,
     },
-    /// Something that the server forbids.
+    /// Access that the server forbids.
     #[error(
         "{url} is forbidden: {}",
-        if *.with_token { "give the token the right to read this repo, or use another token" }
-        else { "give a token (HF_TOKEN) that may read it" }
+        if *.with_token { "give the token read permission for this repo, or use another token" }
+        else { "give a token (HF_TOKEN) with read permission" }
     )]
     Forbidden {
         /// The address.
@@ -333,7 +335,7 @@ pub enum HubError {
     UnknownRevision {
         /// The repo id.
         repo: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
         /// Branches and tags that it has: similar names first, at most twelve.
         known: Vec<String>,
@@ -350,9 +352,9 @@ pub enum HubError {
         /// Files with a similar name, nearest first.
         nearest: Vec<String>,
     },
-    /// A repo without weights that can be read.
+    /// A repo without weights in safetensors format.
     #[error(
-        "commit {commit} of `{repo}` has no weights in safetensors format{}: take a repo or a revision that has them",
+        "commit {commit} of `{repo}` has no weights in safetensors format{}: choose a repo or a revision that has them",
         listed(", only", .found)
     )]
     NoSafetensors {
@@ -360,22 +362,22 @@ pub enum HubError {
         repo: String,
         /// The commit.
         commit: String,
-        /// Weights in other formats that it has.
+        /// Its weights in other formats.
         found: Vec<String>,
     },
-    /// A name that would leave the directory it is joined to.
+    /// A file name that would leave its directory.
     #[error(
-        "{origin} has a file called {name:?}, which is no plain relative name: nothing was written; do not trust this repo"
+        "{origin} has a file called {name:?}, which is not a plain relative name: nothing was written; do not trust this repo"
     )]
     HostileName {
-        /// Where the name comes from.
+        /// The source of the name.
         origin: String,
         /// The name.
         name: String,
     },
-    /// A file that arrived damaged twice.
+    /// A file that was corrupt after two downloads.
     #[error(
-        "{file} of `{repo}` was downloaded twice and is damaged both times: {found} instead of {expected}; nothing of it is \
+        "{file} of `{repo}` was downloaded twice and was corrupt both times: {found} instead of {expected}; nothing of it is \
          kept; a proxy may change it on the way, or the server has a damaged copy"
     )]
     CorruptDownload {
@@ -383,65 +385,64 @@ pub enum HubError {
         repo: String,
         /// The file.
         file: String,
-        /// Size or hash that it should have.
+        /// The expected size or hash.
         expected: String,
-        /// What it has.
+        /// The actual one.
         found: String,
     },
-    /// A header of a safetensors file that cannot be one.
-    #[error("{file} of `{repo}` begins with no safetensors header: {reason}")]
-    UnusableHeader {
+    /// An invalid header of a safetensors file.
+    #[error("{file} of `{repo}` does not begin with a valid safetensors header: {reason}")]
+    InvalidHeader {
         /// The repo id.
         repo: String,
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A lock file that is none.
-    #[error("{} is no lock file: {reason}; write a new one with `pull --lock`", .path.display())]
+    /// A malformed lock file.
+    #[error("{} is not a lock file: {reason}", .path.display())]
     MalformedLockFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A repo that a lock file does not name.
-    #[error("{} has no entry for {model}: it locks {}; add it with `pull --lock`", .path.display(), or_nothing(.locked))]
+    #[error("{} has no entry for {model}: it locks {}", .path.display(), or_nothing(.locked))]
     NotLocked {
         /// The lock file.
         path: PathBuf,
-        /// What was asked for.
+        /// The requested repo.
         model: String,
-        /// What it has entries for.
+        /// Its entries.
         locked: Vec<String>,
     },
-    /// Something that differs from what was locked.
+    /// A difference from the lock file.
     #[error("{what} of `{repo}` is {found}, but {} locks {expected}: nothing was loaded", .path.display())]
     LockMismatch {
         /// The lock file.
         path: PathBuf,
         /// The repo id.
         repo: String,
-        /// What differs: the revision, or a file.
+        /// The item that differs: the revision, or a file.
         what: Box<str>,
-        /// What is locked.
+        /// The locked value.
         expected: Box<str>,
-        /// What was found.
+        /// The actual value.
         found: Box<str>,
     },
-    /// The caller stopped the download.
-    #[error("the download was stopped; what is there is kept, and repeating goes on from there")]
-    Stopped,
+    /// The caller cancelled the download.
+    #[error("the download was cancelled; the downloaded part is kept, and a repeated run resumes it")]
+    Cancelled,
 }
 
-/// What to do where there is no network, after the words `is not in the cache`.
+/// The advice without a network, after the words `is not in the cache`.
 fn without_network(offline: bool) -> &'static str {
     if offline {
-        ", and offline mode forbids downloads: unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE or leave out --offline, fill the cache with `automodel pull` \
-         where there is a network"
+        ", and offline mode forbids downloads: unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE, or turn off `HubOptions::offline`"
     } else if cfg!(feature = "network") {
-        ": fill the cache with `automodel pull`"
+        ": download the repo first"
     } else {
         ", and this build cannot download: fill the cache with `hf download`"
     }
@@ -450,10 +451,10 @@ fn without_network(offline: bool) -> &'static str {
 fn advice_to_write(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "free space or choose another cache directory; what is there is kept, and repeating goes on from there"
+            "free space or choose another cache directory; the downloaded part is kept, and a repeated run resumes it"
         }
-        io::ErrorKind::InvalidInput => "remove what is in its place",
-        _ => "check that the directory may be written, or choose another cache directory",
+        io::ErrorKind::InvalidInput => "remove whatever is in its place",
+        _ => "check the permissions of the directory, or choose another cache directory",
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-/// `path` with the values of variables in the place of `$NAME` and `${NAME}`, and on Windows of `%NAME%`. What names no variable
-/// stays as it is, and values are not expanded again.
+/// `path` with `$NAME` and `${NAME}`, and on Windows `%NAME%`, replaced by the values of variables. References to unset variables stay as
+/// they are, and values are not expanded again.
 pub(crate) fn expanded(path: PathBuf, variable: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
     let Some(mut rest) = path.to_str().filter(|path| path.contains(['$', '%'])) else { return path };
     let mut result = OsString::new();
@@ -21,7 +21,7 @@ pub(crate) fn expanded(path: PathBuf, variable: &impl Fn(&str) -> Option<OsStrin
     result.into()
 }
 
-/// The reference that `text` begins with, and the name in it; the first character alone if it is none.
+/// The reference at the beginning of `text` and the name in it, or else the first character.
 fn first_reference(text: &str) -> (&str, Option<&str>) {
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let (mark, after) = text.split_at(1);

@@ -1,13 +1,13 @@
-//! Which file names from outside may be joined to a directory.
+//! Checks file names from outside before they are joined to a directory.
 
 /// Names that are devices on Windows, with or without an extension.
 const DEVICES: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
-/// Longest name in bytes.
+/// Maximum length of a name in bytes.
 const LONGEST: usize = 1024;
 
 /// Whether `name`, joined to a directory, stays inside it on POSIX and on Windows alike.
 ///
-/// Both sets of rules apply everywhere, so that a checkpoint is accepted or refused alike on every system.
+/// Both sets of rules apply everywhere, so that a checkpoint is accepted or refused on every system alike.
 pub(crate) fn is_contained(name: &str) -> bool {
     name.len() <= LONGEST && name.split('/').all(is_plain_component)
 }

@@ -1,4 +1,4 @@
-//! Opening files that others made. A name may lead nowhere, to a pipe that never answers, to a device, or to something huge.
+//! Opens untrusted files. A name may be a dangling link, a pipe without a writer, a device, or something huge.
 
 use std::{
     fs::{self, File, FileType, OpenOptions},
@@ -9,15 +9,15 @@ use std::{
 /// Opens a regular file for reading. Links are followed.
 ///
 /// # Errors
-/// Those of the system, and one that names what it is instead: a link that leads nowhere, a directory, a named pipe, a device.
+/// Those of the system, and one that names the kind of anything but a regular file: a dangling link, a directory, a named pipe, a device.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // A pipe would wait for somebody to write, and what a name leads to can change between a look and the opening: it is
-        // opened without waiting, and then known.
+        // A pipe would block until a writer opens it, and the file can be replaced between a check and the opening: it is opened
+        // non-blocking, and then checked.
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     }
     let file = options.open(path).map_err(|error| explained(path, error))?;
@@ -45,14 +45,14 @@ pub(crate) fn read_open(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a link points to, if it leads nowhere.
+/// The target of a dangling link.
 pub(crate) fn dangling(path: &Path) -> Option<std::path::PathBuf> {
     let target = fs::read_link(path).ok()?;
     let is_gone = fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     is_gone.then_some(target)
 }
 
-/// Files of weights in formats that are not read, by the ending of their names.
+/// Unsupported formats of weights, by file extension.
 const FOREIGN: [(&str, &str); 11] = [
     (".bin", "PyTorch's pickle"),
     (".ckpt", "PyTorch's pickle"),
@@ -67,24 +67,24 @@ const FOREIGN: [(&str, &str); 11] = [
     (".pth", "PyTorch's pickle"),
 ];
 
-/// The format of a file of weights that is not read, by its name or its first bytes.
+/// The unsupported format of a file of weights, by its name or its first bytes.
 pub(crate) fn foreign_format(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let by_name = FOREIGN.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, format)| *format);
     by_name.or_else(|| {
         let mut first = [0; 4];
         open(path).ok()?.read_exact(&mut first).ok()?;
-        // Source: the specification of GGUF, in ggml's docs/gguf.md. Ollama's blobs have no ending.
+        // Source: the specification of GGUF, in ggml's docs/gguf.md. Ollama's blobs have no extension.
         (&first == b"GGUF").then_some("GGUF")
     })
 }
 
-/// The error of a file that is no regular one.
+/// The error for anything but a regular file.
 pub(crate) fn not_regular(found: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {found}, not a regular file"))
 }
 
-/// What is there instead of a regular file.
+/// The kind of anything but a regular file.
 pub(crate) fn irregular(kind: FileType) -> Option<&'static str> {
     if kind.is_file() {
         return None;
@@ -108,7 +108,7 @@ pub(crate) fn irregular(kind: FileType) -> Option<&'static str> {
     Some("something else")
 }
 
-/// `error`, or what explains it better: the system says of a link that leads nowhere that it does not exist.
+/// `error`, or a clearer one for a dangling link, of which the system says that it does not exist.
 fn explained(path: &Path, error: io::Error) -> io::Error {
     if let Some(target) = dangling(path) {
         return io::Error::new(error.kind(), format!("it is a link to {}, which does not exist", target.display()));
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn pipes_sockets_and_devices_are_named_and_nobody_waits() {
+    fn pipes_sockets_and_devices_are_named_without_blocking() {
         let directory = tempfile::tempdir().unwrap();
         let pipe = directory.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -2,9 +2,9 @@
 //!
 //! [`resolve()`] takes what a user types (a directory, `ORG/NAME`, or `NAME`) and returns a [`Checkpoint`]: a directory that
 //! is known to hold a `config.json`, and for a repo the commit it was pinned to. Repos live in the local Hugging Face cache, in
-//! the layout that `hf download` and `transformers` use; what is missing there is downloaded, resumed where it was cut off, and
-//! verified. [`look`] reads configuration and headers of a repo without its weights. Without the feature `network` only the cache
-//! is searched.
+//! the layout of `hf download` and `transformers`; missing files are downloaded, resumed after an interruption, and
+//! verified. [`resolve_headers`] reads configuration and headers of a repo without its weights. Without the feature `network` only the
+//! cache is searched.
 //!
 //! ```
 //! use automodel_hub::{HubOptions, resolve};
@@ -22,15 +22,16 @@
 //! # }
 //! ```
 
-mod beside;
-mod cache;
+#[cfg(test)]
+mod auto_traits;
+mod auxiliary;
+mod cached_repo;
 mod checkpoint;
 mod environment;
 mod error;
 mod expand;
 mod file_name;
 mod files;
-mod hints;
 #[cfg(feature = "network")]
 mod network;
 mod options;
@@ -38,6 +39,7 @@ mod progress;
 mod resolve;
 mod revision;
 mod source;
+mod suggestions;
 mod token;
 
 pub use checkpoint::{Checkpoint, CheckpointFile};
@@ -53,14 +55,14 @@ pub use network::{
     retry::RetryPolicy,
 };
 pub use options::{HubOptions, Locking};
-pub use progress::{Progress, ProgressEvent, SharedProgress};
+pub use progress::{DownloadEvent, DownloadProgress, SharedProgress};
 #[cfg(feature = "network")]
 pub use resolve::{lock, lock_with};
-pub use resolve::{look, look_with, resolve, resolve_with};
+pub use resolve::{resolve, resolve_headers, resolve_headers_with, resolve_with};
 pub use source::{ModelSource, RepoId};
 pub use token::Token;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-pub struct Readme;
+struct Readme;

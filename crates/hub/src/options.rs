@@ -1,12 +1,12 @@
-//! How a model is looked for.
+//! Options of resolving a model.
 
 use std::path::PathBuf;
 
 #[cfg(feature = "network")]
-use crate::{ProgressEvent, RetryPolicy};
+use crate::{DownloadEvent, RetryPolicy};
 use crate::{SharedProgress, Token};
 
-/// How a model is looked for.
+/// Options of resolving a model: cache, revision, server, downloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubOptions {
     /// The cache directory; from the environment if `None`.
@@ -15,36 +15,36 @@ pub struct HubOptions {
     pub revision: Option<String>,
     /// The folder of the repo or directory that holds the checkpoint; its root if `None`.
     pub subfolder: Option<String>,
-    /// Only what is in the cache, as `HF_HUB_OFFLINE` asks for too.
+    /// Use only the cache, as with `HF_HUB_OFFLINE`.
     pub offline: bool,
     /// The access token; from the environment if `None`.
     pub token: Option<Token>,
     /// The server; from the environment, or else `https://huggingface.co`, if `None`.
     pub endpoint: Option<String>,
-    /// Files that are downloaded at once.
+    /// Number of parallel downloads.
     pub parallel: usize,
-    /// Leave out the comparison of hashes. Sizes are always compared.
+    /// Skip the verification of hashes. Sizes are always verified.
     pub skip_hashes: bool,
-    /// The lock file that the repo must agree with. It says which commit is meant.
-    pub locked: Option<PathBuf>,
-    /// How processes that share a cache keep apart.
+    /// The lock file that the repo must match. It determines the commit.
+    pub lock_file: Option<PathBuf>,
+    /// How processes that share a cache lock files.
     pub locking: Locking,
-    /// How broken connections and busy servers are met.
+    /// Retries on broken connections and busy servers.
     #[cfg(feature = "network")]
     pub retries: RetryPolicy,
-    /// Who is told how a download goes on.
+    /// Receiver of progress events.
     pub progress: Option<SharedProgress>,
 }
 
-/// How processes that share a cache keep apart.
+/// How processes that share a cache lock files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Locking {
-    /// Locks of the system, as `huggingface_hub` takes them; lease files where a probe finds that those do not hold.
+    /// File locks of the system, as `huggingface_hub` uses them; lease files where a probe finds that locks do not work.
     #[default]
     Probe,
-    /// Lease files, for network file systems whose locks hold on one machine but not between machines, which no probe on one
-    /// machine can find out.
+    /// Lease files, for network file systems whose locks work on one machine but not between machines, which a probe on one machine
+    /// cannot detect.
     Leases,
 }
 
@@ -59,7 +59,7 @@ impl Default for HubOptions {
             endpoint: None,
             parallel: Self::PARALLEL,
             skip_hashes: false,
-            locked: None,
+            lock_file: None,
             locking: Locking::Probe,
             #[cfg(feature = "network")]
             retries: RetryPolicy::default(),
@@ -69,7 +69,7 @@ impl Default for HubOptions {
 }
 
 impl HubOptions {
-    /// Files that are downloaded at once unless another number is asked for.
+    /// Default number of parallel downloads.
     pub const PARALLEL: usize = 8;
 
     #[cfg(feature = "network")]
@@ -78,20 +78,20 @@ impl HubOptions {
     }
 }
 
-/// Passes events on, if anyone listens.
+/// Sends events to the receiver, if any.
 #[cfg(feature = "network")]
 #[derive(Clone)]
 pub(crate) struct Reporter(Option<SharedProgress>);
 
 #[cfg(feature = "network")]
 impl Reporter {
-    pub(crate) fn event(&self, event: ProgressEvent<'_>) {
+    pub(crate) fn event(&self, event: DownloadEvent<'_>) {
         if let Some(progress) = &self.0 {
             progress.event(event);
         }
     }
 
     pub(crate) fn warn(&self, text: &str) {
-        self.event(ProgressEvent::Warning { text });
+        self.event(DownloadEvent::Warning { text });
     }
 }

@@ -1,32 +1,32 @@
-//! What a download says of itself while it goes on. How that is shown is the caller's business.
+//! Progress events of a download.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 /// Something that happened during a download. Events come from several threads.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum ProgressEvent<'a> {
-    /// More files belong to this load. Comes at most twice: for the small files, then for the weights that they name.
+pub enum DownloadEvent<'a> {
+    /// Files were added to this load. Sent at most twice: for the small files, then for the weights.
     Planned {
         /// Files that are not in the cache.
         files: usize,
         /// Their bytes.
         bytes: u64,
     },
-    /// A file begins, or goes on after an earlier run.
+    /// The download of a file begins or is resumed.
     Started {
         /// Its name in the repo.
         file: &'a str,
-        /// Bytes that are there already.
+        /// Bytes that were downloaded before.
         bytes_done: u64,
         /// Its size.
         bytes_total: u64,
     },
-    /// Bytes arrived, here or in the process that is waited for.
+    /// Bytes were received, by this process or by the one that it waits for.
     Advanced {
         /// The file.
         file: &'a str,
-        /// Bytes that are there; fewer than before when the file begins anew.
+        /// Received bytes; fewer than before if the download restarts.
         bytes_done: u64,
     },
     /// Another process downloads the file, and this one waits for it.
@@ -34,60 +34,60 @@ pub enum ProgressEvent<'a> {
         /// The file.
         file: &'a str,
     },
-    /// A file is whole and has its final name.
+    /// A file is complete and has its final name.
     Finished {
         /// The file.
         file: &'a str,
         /// Its size.
         bytes: u64,
     },
-    /// A request failed and is repeated after a while.
+    /// A request failed and will be retried.
     Retrying {
-        /// What is being done.
+        /// The action.
         what: &'a str,
         /// Why it failed.
         reason: &'a str,
-        /// The pause.
+        /// The pause before the retry.
         delay: Duration,
     },
-    /// Something that the user should know.
+    /// A warning for the user.
     Warning {
         /// The text.
         text: &'a str,
     },
 }
 
-/// Where the events of a download go.
-pub trait Progress: Send + Sync {
-    /// Takes one event. It is called from several threads and should return soon.
-    fn event(&self, event: ProgressEvent<'_>);
+/// Receiver of the events of a download.
+pub trait DownloadProgress: Send + Sync {
+    /// Handles one event. It is called from several threads and should return quickly.
+    fn event(&self, event: DownloadEvent<'_>);
 }
 
-impl<F: Fn(ProgressEvent<'_>) + Send + Sync> Progress for F {
-    fn event(&self, event: ProgressEvent<'_>) {
+impl<F: Fn(DownloadEvent<'_>) + Send + Sync> DownloadProgress for F {
+    fn event(&self, event: DownloadEvent<'_>) {
         self(event);
     }
 }
 
-/// A [`Progress`] that options can hold: cheap to clone, and equal only to its clones.
+/// A [`DownloadProgress`] that options can hold: cheap to clone, and equal only to its clones.
 ///
 /// ```
-/// use automodel_hub::{HubOptions, ProgressEvent, SharedProgress};
-/// let progress = SharedProgress::new(|event: ProgressEvent<'_>| eprintln!("{event:?}"));
+/// use automodel_hub::{HubOptions, DownloadEvent, SharedProgress};
+/// let progress = SharedProgress::new(|event: DownloadEvent<'_>| eprintln!("{event:?}"));
 /// let options = HubOptions { progress: Some(progress), ..HubOptions::default() };
 /// # let _ = options;
 /// ```
 #[derive(Clone)]
-pub struct SharedProgress(Arc<dyn Progress>);
+pub struct SharedProgress(Arc<dyn DownloadProgress>);
 
 impl SharedProgress {
     /// Shares `progress`.
-    pub fn new(progress: impl Progress + 'static) -> Self {
+    pub fn new(progress: impl DownloadProgress + 'static) -> Self {
         Self(Arc::new(progress))
     }
 
-    /// Passes an event on.
-    pub fn event(&self, event: ProgressEvent<'_>) {
+    /// Sends an event.
+    pub fn event(&self, event: DownloadEvent<'_>) {
         self.0.event(event);
     }
 }

@@ -1,24 +1,24 @@
-//! From what a user typed to a checkpoint.
+//! From a user's text to a checkpoint.
 
 use std::path::PathBuf;
 
 use crate::{
-    Checkpoint, Environment, HubError, HubOptions, ModelSource, RepoId, cache::CachedRepo, file_name::is_contained,
-    revision,
+    Checkpoint, Environment, HubError, HubOptions, ModelSource, RepoId, cached_repo::CachedRepo,
+    file_name::is_contained, revision,
 };
 
-/// Finds the checkpoint that `model` names: a directory, or a repo id. Of a repo, what the local Hugging Face cache lacks is
-/// downloaded, unless offline mode is on or the feature `network` is off.
+/// Finds the checkpoint that `model` names: a directory, or a repo id. Files of a repo that are missing in the local Hugging Face cache
+/// are downloaded, unless offline mode is on or the feature `network` is off.
 ///
-/// The environment of the process says where the cache and the server are, see [`Environment`].
+/// The environment of the process determines the cache and the server, see [`Environment`].
 ///
 /// # Errors
-/// Whatever keeps the checkpoint from being found, see [`HubError`].
+/// See [`HubError`].
 pub fn resolve(model: &str, options: &HubOptions) -> Result<Checkpoint, HubError> {
     resolve_with(model, options, &Environment::from_process())
 }
 
-/// [`resolve()`] with an environment of the caller's.
+/// [`resolve()`] with a given environment.
 ///
 /// ```
 /// use automodel_hub::{Environment, HubError, HubOptions, resolve_with};
@@ -29,29 +29,33 @@ pub fn resolve(model: &str, options: &HubOptions) -> Result<Checkpoint, HubError
 /// ```
 ///
 /// # Errors
-/// Whatever keeps the checkpoint from being found, see [`HubError`].
+/// See [`HubError`].
 pub fn resolve_with(model: &str, options: &HubOptions, environment: &Environment) -> Result<Checkpoint, HubError> {
     find(model, options, environment, Wanted::Everything)
 }
 
-/// As [`resolve()`], but of a repo that is not in the cache only configuration and headers are read, by range requests: the
-/// directory of the result is a temporary one whose weights are holes, see [`Checkpoint::headers_only`].
+/// As [`resolve()`], but for a repo that is not in the cache only configuration and headers are read, by range requests: the result is
+/// a temporary directory of sparse files without weights, see [`Checkpoint::headers_only`].
 ///
 /// # Errors
 /// As [`resolve()`].
-pub fn look(model: &str, options: &HubOptions) -> Result<Checkpoint, HubError> {
-    look_with(model, options, &Environment::from_process())
+pub fn resolve_headers(model: &str, options: &HubOptions) -> Result<Checkpoint, HubError> {
+    resolve_headers_with(model, options, &Environment::from_process())
 }
 
-/// [`look`] with an environment of the caller's.
+/// [`resolve_headers`] with a given environment.
 ///
 /// # Errors
 /// As [`resolve()`].
-pub fn look_with(model: &str, options: &HubOptions, environment: &Environment) -> Result<Checkpoint, HubError> {
+pub fn resolve_headers_with(
+    model: &str,
+    options: &HubOptions,
+    environment: &Environment,
+) -> Result<Checkpoint, HubError> {
     find(model, options, environment, Wanted::Headers)
 }
 
-/// What a lock file should say of `model`, which is downloaded if need be.
+/// The lock file entry of `model`, which is downloaded if needed.
 ///
 /// # Errors
 /// As [`resolve()`], and [`HubError::InvalidRepoId`] for a directory.
@@ -60,7 +64,7 @@ pub fn lock(model: &str, options: &HubOptions) -> Result<crate::LockedModel, Hub
     lock_with(model, options, &Environment::from_process())
 }
 
-/// [`lock`] with an environment of the caller's.
+/// [`lock`] with a given environment.
 ///
 /// # Errors
 /// As [`lock`].
@@ -83,7 +87,7 @@ pub fn lock_with(model: &str, options: &HubOptions, environment: &Environment) -
     Ok(crate::LockedModel::new(&repo.to_string(), revision, options.subfolder.as_deref(), commit, &files))
 }
 
-/// How much of a repo is needed.
+/// The part of a repo to resolve.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Everything,
@@ -129,7 +133,7 @@ fn open_repo(
     if !offline {
         return open_from_server(repo, &cache_dir, options, environment, wanted);
     }
-    // Files of the cache are whole: only what a server has can be wanted in part.
+    // Cached repos are complete: only a server can provide a part.
     #[cfg(not(feature = "network"))]
     let _ = wanted;
     let cached = CachedRepo { repo: &repo, cache_dir: &cache_dir, offline };
@@ -139,7 +143,7 @@ fn open_repo(
     Checkpoint::open(in_folder(snapshot.directory, options), ModelSource::Repo(repo), Some(snapshot.commit))
 }
 
-/// From the cache what it has, from the server what it lacks.
+/// Uses the cache, and downloads missing files from the server.
 #[cfg(feature = "network")]
 fn open_from_server(
     repo: RepoId,
@@ -159,7 +163,7 @@ fn open_from_server(
     {
         let directory = in_folder(headers.path().to_owned(), options);
         let checkpoint = Checkpoint::open(directory, ModelSource::Repo(repo.clone()), Some(pinned.commit))?;
-        return Ok(Checkpoint { headers_only: true, ..checkpoint }.kept_by(headers));
+        return Ok(Checkpoint { headers_only: true, ..checkpoint }.with_owner(headers));
     }
     let snapshot = load.fetch(&pinned)?;
     let directory = in_folder(snapshot.directory, options);

@@ -1,19 +1,19 @@
-//! Which texts may be a revision: a branch, a tag, `refs/pr/1`, or a commit.
+//! Checks revisions: a branch, a tag, `refs/pr/1`, or a commit.
 
 use crate::{HubError, file_name::is_contained};
 
-/// The revision of a repo unless another is asked for.
+/// The default revision of a repo.
 pub(crate) const DEFAULT: &str = "main";
 /// Hexadecimal digits of a commit.
 const COMMIT: usize = 40;
-/// Fewest digits that are taken for the beginning of a commit, as in git.
+/// Minimum of digits of a short commit, as in git.
 const SHORT_COMMIT: usize = 4;
-/// Longest revision in bytes.
+/// Maximum length of a revision in bytes.
 const LONGEST: usize = 255;
 /// Characters that git forbids in the name of a reference.
 const FORBIDDEN: [char; 6] = ['~', '^', '?', '*', '[', ' '];
 
-/// Refuses what git could not have as a reference, above all anything that would leave the directory `refs`.
+/// Refuses names that git does not allow for a ref, above all those that would leave the directory `refs`.
 pub(crate) fn check(revision: &str) -> Result<(), HubError> {
     let reason = if revision.is_empty() {
         "it is empty"

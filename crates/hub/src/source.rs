@@ -1,16 +1,16 @@
-//! What the user's text names: a directory, or a repo.
+//! The source of a checkpoint: a directory or a repo.
 
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::{HubError, files, hints};
+use crate::{HubError, files, suggestions};
 
-/// Longest organisation and repo name.
+/// Maximum length of an organisation and of a repo name.
 const LONGEST: usize = 96;
 
-/// Where a checkpoint comes from.
+/// The source of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelSource {
@@ -21,7 +21,7 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
-    /// Reads what a user typed. An existing directory wins; what looks like a path must exist; the rest is a repo id.
+    /// Parses a user's text. An existing directory wins; text that looks like a path must exist; the rest is a repo id.
     ///
     /// ```
     /// use automodel_hub::{HubError, ModelSource};
@@ -31,9 +31,9 @@ impl ModelSource {
     /// ```
     ///
     /// # Errors
-    /// [`HubError::FileGiven`] and [`HubError::UnsupportedFormat`] for an existing file, [`HubError::DanglingLink`] for a link that
-    /// leads nowhere, [`HubError::Unreadable`] for a path that may not be looked at, [`HubError::MissingPath`] for a path that is
-    /// not there, [`HubError::InvalidRepoId`] for anything else that is no repo id.
+    /// [`HubError::NotADirectory`] and [`HubError::UnsupportedFormat`] for an existing file, [`HubError::DanglingLink`] for a
+    /// dangling link, [`HubError::Unreadable`] for an unreadable path, [`HubError::MissingPath`] for a path that does not exist,
+    /// [`HubError::InvalidRepoId`] for anything else that is not a repo id.
     pub fn parse(model: &str) -> Result<Self, HubError> {
         let path = Path::new(model);
         match fs::metadata(path) {
@@ -48,7 +48,7 @@ impl ModelSource {
             return Err(HubError::DanglingLink { link: path.to_owned(), target });
         }
         if looks_like_a_path(model) {
-            return Err(HubError::MissingPath { path: path.to_owned(), nearest: hints::directories_near(path) });
+            return Err(HubError::MissingPath { path: path.to_owned(), nearest: suggestions::directories_near(path) });
         }
         RepoId::parse(model).map(Self::Repo)
     }
@@ -66,7 +66,7 @@ impl fmt::Display for ModelSource {
 fn no_directory(path: &Path, kind: fs::FileType) -> HubError {
     match files::foreign_format(path) {
         Some(format) if kind.is_file() => HubError::UnsupportedFormat { path: path.to_owned(), format },
-        _ => HubError::FileGiven {
+        _ => HubError::NotADirectory {
             path: path.to_owned(),
             kind: files::irregular(kind).unwrap_or("a file"),
             directory: directory_of(path),
@@ -81,7 +81,7 @@ fn directory_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Whether no repo id could be written so. On every system a Windows path looks like a path.
+/// Whether the text is a path rather than a repo id. On every system a Windows path counts as a path.
 fn looks_like_a_path(model: &str) -> bool {
     let drive = model.as_bytes().get(1) == Some(&b':');
     let local = model == "." || model == ".." || model.starts_with("./") || model.starts_with("../");
@@ -93,7 +93,7 @@ fn looks_like_a_path(model: &str) -> bool {
 /// A repo id that follows the rules of the Hub: `ORG/NAME`, or `NAME` alone for a few old repos.
 ///
 /// Each part has 1 to 96 of the characters `A-Z a-z 0-9 . _ -`, begins and ends with a letter, digit or `_`, and has no
-/// `--` and no `..`, so that it is safe as a part of a path.
+/// `--` and no `..`, so it is safe as a part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RepoId {
     organization: Option<String>,
@@ -104,7 +104,7 @@ impl RepoId {
     /// Reads `ORG/NAME` or `NAME`.
     ///
     /// # Errors
-    /// [`HubError::InvalidRepoId`] with the rule that is broken.
+    /// [`HubError::InvalidRepoId`] with the violated rule.
     pub fn parse(text: &str) -> Result<Self, HubError> {
         let (organization, name) = match text.split_once('/') {
             Some((organization, name)) => (Some(organization), name),
@@ -155,7 +155,7 @@ impl fmt::Display for RepoId {
     }
 }
 
-/// The first rule that a part of a repo id breaks.
+/// The first rule that a part of a repo id violates.
 /// Source: `REPO_ID_REGEX` and `validate_repo_id` in `huggingface_hub/utils/_validators.py`.
 fn broken_rule(part: &str) -> Option<&'static str> {
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_told_from_repo_ids() {
+    fn paths_are_distinguished_from_repo_ids() {
         for path in
             ["./x", "../x", "/x", "~/x", "~", ".", "a/b/c", "a/", "C:\\models", "C:x", "\\\\server\\share", "a\\b"]
         {

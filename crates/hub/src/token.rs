@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::HubError;
 
-/// Longest token in bytes.
+/// Maximum length of a token in bytes.
 const LONGEST: usize = 4096;
 
-/// An access token of the Hub. Its text is in no message, log or debug output.
+/// An access token of the Hub. Its text is never in a message, log or debug output.
 ///
 /// ```
 /// let token = automodel_hub::Token::new("hf_secret", "an option")?;
@@ -18,10 +18,10 @@ const LONGEST: usize = 4096;
 pub struct Token(String);
 
 impl Token {
-    /// Takes `text` without the spaces around it; `origin` says in an error where it comes from.
+    /// A token from `text`, trimmed; `origin` names its source in errors.
     ///
     /// # Errors
-    /// [`HubError::InvalidToken`] for what could not be sent: nothing, spaces, control characters, more than ASCII.
+    /// [`HubError::InvalidToken`] if it cannot be sent: empty, spaces, control characters, non-ASCII characters.
     pub fn new(text: &str, origin: &str) -> Result<Self, HubError> {
         let text = text.trim();
         let is_valid = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_header_could_hold_is_refused_and_not_shown() {
+    fn tokens_that_do_not_fit_a_header_are_refused_and_not_shown() {
         assert!(Token::new(" hf_abc\n", "a file").is_ok());
         for bad in ["", " ", "a b", "a\r\nX-Evil: 1", "tökén", &"a".repeat(LONGEST + 1)] {
             let error = Token::new(bad, "HF_TOKEN").unwrap_err().to_string();

@@ -113,7 +113,7 @@ fn an_uncached_repo_says_how_to_get_it_and_where_was_searched() {
     assert_eq!(nearest, &["org/tiny-model"]);
     assert_eq!(cache_dir, cache.directory.path());
     let message = error.to_string();
-    assert!(message.contains("`automodel pull`") && message.contains("unset HF_HUB_OFFLINE"), "{message}");
+    assert!(message.contains("`HubOptions::offline`") && message.contains("unset HF_HUB_OFFLINE"), "{message}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn a_directory_without_a_config_lists_what_is_there() {
     assert_eq!(found, &["model.bin", "original/"]);
 
     let empty = directory_with(&[]);
-    assert!(resolve(text(empty.path())).unwrap_err().to_string().ends_with("it holds nothing"));
+    assert!(resolve(text(empty.path())).unwrap_err().to_string().ends_with("it contains nothing"));
 
     let names: Vec<String> = (0..40).map(|number| format!("{number:02}.bin")).collect();
     let many = directory_with(&names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -94,7 +94,7 @@ fn a_file_leads_to_its_directory() {
     let directory = directory_with(&["config.json", "model.safetensors"]);
     for name in ["config.json", "model.safetensors"] {
         let error = resolve(text(&directory.path().join(name))).unwrap_err();
-        let HubError::FileGiven { directory: advised, .. } = &error else { panic!("{error}") };
+        let HubError::NotADirectory { directory: advised, .. } = &error else { panic!("{error}") };
         assert_eq!(advised, directory.path());
     }
 }
@@ -123,11 +123,11 @@ fn what_is_neither_file_nor_directory_is_named() {
     let pipe = directory.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let error = resolve(text(&pipe)).unwrap_err();
-    assert!(matches!(&error, HubError::FileGiven { kind: "a named pipe", .. }), "{error}");
+    assert!(matches!(&error, HubError::NotADirectory { kind: "a named pipe", .. }), "{error}");
 
     fs::rename(&pipe, directory.path().join("generation_config.json")).unwrap();
     let checkpoint = resolve(text(directory.path())).unwrap();
-    assert!(checkpoint.file("generation_config.json").is_some(), "whoever opens it says what it is");
+    assert!(checkpoint.file("generation_config.json").is_some(), "opening it gives the error");
     assert_eq!(checkpoint.list().unwrap().len(), 1);
 }
 
@@ -175,7 +175,7 @@ fn a_dangling_config_link_is_said_to_be_one() {
         resolve(text(directory.path())).unwrap().list().unwrap().into_iter().map(|file| file.name).collect();
     assert_eq!(names, ["config.json", "model.safetensors"]);
     let checkpoint = resolve(text(directory.path())).unwrap();
-    assert!(checkpoint.file("tokenizer.json").is_some(), "whoever opens it says where it leads");
+    assert!(checkpoint.file("tokenizer.json").is_some(), "opening it gives the error");
 }
 
 #[test]

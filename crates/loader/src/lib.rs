@@ -32,6 +32,8 @@
 #[cfg(target_endian = "big")]
 compile_error!("safetensors files are little-endian and are used in place: big-endian machines are not supported");
 
+#[cfg(test)]
+mod auto_traits;
 mod convert;
 mod dtype;
 mod error;

@@ -1,9 +1,9 @@
 //! What decoding keeps between calls.
 
 use crate::ConvState;
-use automodel_attention::LayerCache;
+use automodel_attention::KvCache;
 #[cfg(feature = "cube")]
-use automodel_attention::step::FixedCache;
+use automodel_attention::step::StaticKvCache;
 use std::any::Any;
 
 /// State of every mixer and the length of what was seen.
@@ -23,10 +23,10 @@ pub struct DecodeCache {
 #[non_exhaustive]
 pub enum MixerState {
     /// KV cache of an attention.
-    Attention(Box<LayerCache>),
+    Attention(Box<KvCache>),
     /// KV cache of an attention in buffers of fixed capacity, for captured decoding.
     #[cfg(feature = "cube")]
-    FixedAttention(Box<FixedCache>),
+    FixedAttention(Box<StaticKvCache>),
     /// Last inputs of a short convolution.
     Conv(ConvState),
     /// State of a custom implementation.
@@ -34,7 +34,7 @@ pub enum MixerState {
 }
 
 /// State that only its own implementation understands.
-pub trait CustomState: Any + Send + std::fmt::Debug {
+pub trait CustomState: Any + Send + Sync + std::fmt::Debug {
     /// Bytes that it occupies.
     fn bytes(&self) -> usize;
 }

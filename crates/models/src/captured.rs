@@ -5,7 +5,7 @@
 
 use crate::pass::Pass;
 use crate::{DecodeCache, Decoder, MixerState, ModelError};
-use automodel_attention::step::{FixedCache, StepPosition, StepRope};
+use automodel_attention::step::{StaticKvCache, StepPosition, StepRope};
 use automodel_attention::{Rope, RopeScaling, SdpaBackend};
 use burn::tensor::{Device, Graph, Int, Tensor, capture};
 use std::ops::Range;
@@ -184,7 +184,7 @@ fn fixed_states(cache: &DecodeCache, capacity: usize) -> Result<Option<Vec<Mixer
     let mut states = Vec::with_capacity(cache.states.len());
     for (layer, state) in cache.states.iter().enumerate() {
         let MixerState::Attention(kept) = state else { return Ok(None) };
-        let fixed = FixedCache::of(kept, capacity);
+        let fixed = StaticKvCache::of(kept, capacity);
         let fixed = fixed.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })?;
         let Some(fixed) = fixed else { return Ok(None) };
         states.push(MixerState::FixedAttention(Box::new(fixed)));

@@ -1,7 +1,7 @@
 //! How families read a config.
 
 use crate::RegistryError;
-use automodel_config::{ConfigError, ResolvedConfig, RopeConfig, RopeLayer, RopeOptions, RopeParameters};
+use automodel_config::{ConfigError, ModelRope, ResolvedConfig, RopeLayer, RopeOptions, RopeParameters};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ impl<'a> FamilyConfig<'a> {
     ///
     /// # Errors
     /// Parameters that are missing or make no sense.
-    pub fn rope_parameters_with(&self, options: &RopeOptions) -> Result<RopeConfig, RegistryError> {
+    pub fn rope_parameters_with(&self, options: &RopeOptions) -> Result<ModelRope, RegistryError> {
         self.0.rope_parameters_with(options).map_err(|source| self.error(source))
     }
 

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(test)]
+mod auto_traits;
 mod composite;
 mod custom;
 mod error;

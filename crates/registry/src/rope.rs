@@ -2,7 +2,7 @@
 
 use crate::spec::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
 use crate::{FamilyConfig, RegistryError};
-use automodel_config::{RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+use automodel_config::{ModelRope, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
 use std::collections::BTreeMap;
 
 /// The rotary embeddings of a model, by layer type or one for all.
@@ -68,8 +68,8 @@ impl RopeByLayerType {
     ) -> Result<Self, RegistryError> {
         let spec = |parameters: RopeParameters| rope_spec(config, &parameters, head_dim, pairing, rotation);
         let ropes = match config.rope_parameters_with(options)? {
-            RopeConfig::Uniform(parameters) => Ropes::Uniform(spec(parameters)?),
-            RopeConfig::PerLayerType(by_type) => Ropes::PerLayerType(
+            ModelRope::Uniform(parameters) => Ropes::Uniform(spec(parameters)?),
+            ModelRope::PerLayerType(by_type) => Ropes::PerLayerType(
                 by_type
                     .into_iter()
                     .map(|(layer_type, parameters)| Ok((layer_type, parameters.map(spec).transpose()?)))

@@ -168,7 +168,7 @@ fn weights_of_other_tools() {
     ] {
         let said = refusal_with("llama", &[(key, declared)]);
         assert_says(&said, &[method]);
-        assert!(!said.contains("remove quantization_config") && !said.contains("nothing reads"), "{said}");
+        assert!(!said.contains("remove quantization_config") && !said.contains("unread keys"), "{said}");
     }
 }
 

@@ -59,7 +59,7 @@ fn check_source(file: &str, text: &str) -> Vec<String> {
 }
 
 /// The `.rs` files below `directory`, sorted; empty if it does not exist.
-fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
+pub fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the structure of the workspace, checked from `cargo metadata` and the files themselves.
 
 mod architecture;
+mod auto_traits;
 mod files;
 mod imports;
 mod promises;
@@ -27,6 +28,7 @@ pub fn run() -> Result<()> {
     findings.extend(promises::check(&root)?);
     for member in workspace.published() {
         findings.extend(files::check_crate(member)?);
+        findings.extend(auto_traits::check(&member.name, &member.directory)?);
     }
     report(&findings)
 }

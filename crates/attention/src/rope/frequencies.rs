@@ -18,9 +18,9 @@ pub(super) fn validate(config: &RopeConfig) -> Result<(), AttentionError> {
             if rotary_dim == 2 {
                 return Err(invalid("rotary_dim", rotary_dim, "at least 4 with dynamic scaling"));
             }
-            // Below 1 the base could become negative, and its power not a number.
+            // Below 1 the base could become negative, and its power NaN.
             if !(factor.is_finite() && *factor >= 1.0) {
-                return Err(invalid("factor", *factor, "a finite number of at least 1"));
+                return Err(invalid("factor", *factor, "a finite number, at least 1"));
             }
             original_length(*original_max_position_embeddings)
         }
@@ -28,7 +28,7 @@ pub(super) fn validate(config: &RopeConfig) -> Result<(), AttentionError> {
             factor, beta_fast, beta_slow, original_max_position_embeddings, attention_factor, ..
         } => {
             if theta == 1.0 {
-                return Err(invalid("theta", theta, "another number than 1 with YaRN"));
+                return Err(invalid("theta", theta, "a number other than 1 with YaRN"));
             }
             positive("factor", *factor)?;
             positive("beta_fast", *beta_fast)?;
@@ -50,7 +50,7 @@ pub(super) fn validate(config: &RopeConfig) -> Result<(), AttentionError> {
             positive("factor", *factor)?;
             positive("low_freq_factor", *low_freq_factor)?;
             positive("high_freq_factor", *high_freq_factor)?;
-            // Where the two are equal, or the wrong way round, no wavelength lies between: transformers warns, and computes.
+            // If the two are equal or in the wrong order, no wavelength lies between them: transformers warns and computes.
             original_length(*original_max_position_embeddings)
         }
         RopeScaling::Proportional { factor, head_dim: whole } => {

@@ -7,7 +7,7 @@ use crate::parallel::for_rows;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 
-/// Cosines and sines `[rows, length, half]`; the row of a batch is its own, or the only one.
+/// Cosines and sines `[rows, length, half]`, with one row for each sequence of the batch or one for all.
 pub(crate) struct Angles<'a> {
     cos: &'a [f32],
     sin: &'a [f32],
@@ -16,7 +16,7 @@ pub(crate) struct Angles<'a> {
     pairing: RopePairing,
 }
 
-/// `x` `[batch, heads, length, head_dim]` turned; `x` itself if it is not a float32 tensor of the CPU backend.
+/// `x` `[batch, heads, length, head_dim]` rotated; an error with `x` itself if it is not a float32 tensor of the CPU backend.
 ///
 /// The tables are `[rows, 1, length, half]`, with `rows` 1 or the batch size.
 #[allow(clippy::result_large_err, reason = "the argument handed back")]
@@ -29,29 +29,29 @@ pub(super) fn rotate(
     let [batch, heads, length, head_dim] = x.dims();
     let [rows, _, positions, half] = cos.dims();
     let fits = positions == length && 2 * half <= head_dim && (rows == 1 || rows == batch);
-    let (Ok(cos), Ok(sin), true) = (host::take(cos.clone()), host::take(sin.clone()), fits) else {
+    let (Ok(cos), Ok(sin), true) = (host::try_into_flex(cos.clone()), host::try_into_flex(sin.clone()), fits) else {
         return Err(x);
     };
     let (Some(cos), Some(sin)) = (cos.as_slice::<f32>(), sin.as_slice::<f32>()) else {
         return Err(x);
     };
-    let x = host::with_whole_rows(host::take(x)?);
+    let x = host::with_whole_rows(host::try_into_flex(x)?);
     let Some(from) = Rows4::of(&x) else {
         return Err(Tensor::from_primitive::<Flex>(x));
     };
     let angles = Angles { cos, sin, rows, half, pairing };
-    let mut turned = vec![0.0; batch * heads * length * head_dim];
-    for_rows(&mut turned, head_dim, |first, to| turn(&angles, &from, [heads, length, head_dim], first, to));
-    Ok(host::give(turned, [batch, heads, length, head_dim]))
+    let mut rotated = vec![0.0; batch * heads * length * head_dim];
+    for_rows(&mut rotated, head_dim, |first, to| rotate_rows(&angles, &from, [heads, length, head_dim], first, to));
+    Ok(host::flex_tensor(rotated, [batch, heads, length, head_dim]))
 }
 
 dispatched! {
     /// Fills `to`, the rows of `[batch, heads, length, head_dim]` from `first` on. `sizes` is `[heads, length, head_dim]`.
-    turn => portable_turn(angles: &Angles<'_>, from: &Rows4<'_>, sizes: [usize; 3], first: usize, to: &mut [f32])
+    rotate_rows => portable_rotate_rows(angles: &Angles<'_>, from: &Rows4<'_>, sizes: [usize; 3], first: usize, to: &mut [f32])
 }
 
 #[inline(always)]
-fn portable_turn(
+fn portable_rotate_rows(
     angles: &Angles<'_>,
     from: &Rows4<'_>,
     [heads, length, head_dim]: [usize; 3],
@@ -106,8 +106,8 @@ mod tests {
             let (cos, sin) = (numbers(batch * length * half, 3), numbers(batch * length * half, 5));
             let angles = Angles { cos: &cos, sin: &sin, rows: batch, half, pairing };
             let mut found = [vec![0.0; 12 * head_dim], vec![0.0; 12 * head_dim]];
-            turn(&angles, &from, sizes, 4, &mut found[0]);
-            portable_turn(&angles, &from, sizes, 4, &mut found[1]);
+            rotate_rows(&angles, &from, sizes, 4, &mut found[0]);
+            portable_rotate_rows(&angles, &from, sizes, 4, &mut found[1]);
             assert_eq!(found[0], found[1], "{pairing:?}");
         }
     }

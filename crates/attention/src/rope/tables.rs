@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Cosines and sines at the positions of one forward pass.
 ///
-/// Clones share their memory: make them once per forward pass and hand them to every layer.
+/// Clones share their memory: make the tables once per forward pass and pass them to every layer.
 #[derive(Clone, Debug)]
 pub struct RopeTables {
     /// `[rows, 1, length, rotary_dim / 2]`, float32; `rows` is 1 or the batch size.
@@ -49,20 +49,20 @@ impl RopeTables {
         self.sin.clone()
     }
 
-    /// Which elements turn together.
+    /// Which elements rotate together.
     pub fn pairing(&self) -> RopePairing {
         self.pairing
     }
 
-    /// Rotates queries or keys `[batch, heads, length, head_dim]`; elements beyond the rotating width stay as they
-    /// are. Computed in float32, returned in the dtype of `x`.
+    /// Rotates queries or keys `[batch, heads, length, head_dim]`; elements beyond `rotary_dim` are
+    /// unchanged. Computed in float32, returned in the dtype of `x`.
     ///
-    /// Float32 on the CPU is read through its strides and written once: hand over a projection as
-    /// `[batch, length, heads, head_dim]` with its axes swapped, and nothing else copies it.
+    /// Float32 on the CPU is read through its strides and written once: pass a projection as
+    /// `[batch, length, heads, head_dim]` with its axes swapped, and it is not copied otherwise.
     ///
     /// # Panics
-    /// If `x` has another length than the tables, a narrower head than the rotating width, or another batch size than
-    /// tables that have rows of their own.
+    /// If `x` has another length than the tables, heads narrower than `rotary_dim`, or another batch size than tables with a row
+    /// for each sequence.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         rotate::rotate(x, &self.cos, &self.sin, self.pairing).unwrap_or_else(|x| self.apply_plainly(x))
     }
@@ -92,7 +92,7 @@ impl RopeTables {
         Tensor::cat(parts, 3)
     }
 
-    /// The two elements of every pair, turned.
+    /// The two elements of every pair, rotated.
     fn rotate(&self, first: Tensor<4>, second: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let (cos, sin) = (self.cos.clone(), self.sin.clone());
         let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();

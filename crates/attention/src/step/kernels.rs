@@ -1,20 +1,20 @@
-//! One new token of each sequence over keys and values in fixed buffers. The position is read on the device, so that a recording of
-//! these launches holds for every step.
+//! Kernels of one decode step over a static KV cache. The position is read on the device, so that a captured graph of these launches
+//! is valid for every step.
 
 use cubecl::prelude::*;
 
 use super::{AttendPlan, RotatePlan};
 
-/// Vectors of keys or values that a unit has on their way together.
+/// Vectors of keys or values that a unit loads at once.
 const AT_ONCE: usize = 4;
 
-/// Writes a position.
+/// Writes the position.
 #[cube(launch_unchecked)]
 pub(super) fn set_position(position: &mut [i32], value: u32) {
     position[0] = value as i32;
 }
 
-/// Turns queries and keys by their position and writes keys and values behind those of earlier positions. One element for each unit.
+/// Applies the rotary embedding to queries and keys and appends keys and values to the caches. One element for each unit.
 ///
 /// `q` is `[batch, heads, head_dim]`, `k` and `values` `[batch, kv_heads, head_dim]`, the caches `[batch, kv_heads, capacity, head_dim]`,
 /// `cos` and `sin` `[positions, rotary_half]`.
@@ -27,7 +27,7 @@ pub(super) fn rotate_and_append<F: Float>(
     sin: &[f32],
     position: &[i32],
     padding: &[i32],
-    turned: &mut [F],
+    rotated: &mut [F],
     k_cache: &mut [F],
     v_cache: &mut [F],
     batch: u32,
@@ -45,10 +45,10 @@ pub(super) fn rotate_and_append<F: Float>(
         let rotary = select(before < place, place - before, 0usize);
         if head < plan.heads {
             let start = (sequence * plan.heads + head) * plan.head_dim;
-            turned[start + element] = turned_element::<F>(q, start, element, cos, sin, rotary, plan);
+            rotated[start + element] = rotated_element::<F>(q, start, element, cos, sin, rotary, plan);
         } else if head < comptime!(plan.heads + plan.kv_heads) {
             let row = sequence * plan.kv_heads + head - plan.heads;
-            let value = turned_element::<F>(k, row * plan.head_dim, element, cos, sin, rotary, plan);
+            let value = rotated_element::<F>(k, row * plan.head_dim, element, cos, sin, rotary, plan);
             k_cache[(row * capacity as usize + place) * plan.head_dim + element] = value;
         } else {
             let row = sequence * plan.kv_heads + head - comptime!(plan.heads + plan.kv_heads);
@@ -58,9 +58,9 @@ pub(super) fn rotate_and_append<F: Float>(
     }
 }
 
-/// An element of a head that begins at `start`, turned.
+/// One rotated element of a head that begins at `start`.
 #[cube]
-fn turned_element<F: Float>(
+fn rotated_element<F: Float>(
     x: &[F],
     start: usize,
     element: usize,
@@ -71,7 +71,7 @@ fn turned_element<F: Float>(
 ) -> F {
     let half = plan.rotary_half;
     let own = x[start + element];
-    let mut turned = own;
+    let mut rotated = own;
     if comptime!(half > 0) && element < comptime!(2 * half) {
         let (pair, is_second, partner) = if comptime!(plan.interleaved) {
             let is_second = element % 2 == 1usize;
@@ -83,13 +83,13 @@ fn turned_element<F: Float>(
         };
         let angle = rotary * half + pair;
         let other = f32::cast_from(x[start + partner]) * sin[angle];
-        turned = F::cast_from(f32::cast_from(own) * cos[angle] + select(is_second, other, -other));
+        rotated = F::cast_from(f32::cast_from(own) * cos[angle] + select(is_second, other, -other));
     }
-    turned
+    rotated
 }
 
-/// Softmax attention of the queries that share a key-value head over one chunk of keys: a cube has a key for each unit. `parts` gets
-/// `[batch * heads, chunks, head_dim]` of unnormalised output, `stats` the maximum and the sum of exponentials of each.
+/// Softmax attention of the queries that share a key-value head over one chunk of keys: each unit of the cube scores one key. `parts`
+/// receives `[batch * heads, chunks, head_dim]` of unnormalised output, `stats` the maximum and the sum of exponentials of each.
 #[cube(launch_unchecked)]
 pub(super) fn attend<F: Float, V: Size>(
     q: &[F],
@@ -216,10 +216,10 @@ pub(super) fn attend<F: Float, V: Size>(
     }
 }
 
-/// What the values of a chunk add up to, for each query head: units have a vector of a value each, and every so many keys. A key that
-/// is not visible has no weight.
+/// The weighted sum of the values of a chunk, for each query head: each unit sums one vector of a value over every `sharing`-th key. A
+/// masked key has weight 0.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "where the chunk is")]
+#[allow(clippy::too_many_arguments, reason = "the indices of the chunk")]
 fn add_values<F: Float, V: Size>(
     values: &[Vector<F, V>],
     weights: &Shared<[f32]>,
@@ -235,7 +235,7 @@ fn add_values<F: Float, V: Size>(
     let chunks = CUBE_COUNT_Y as usize;
     let width = V::value().comptime();
     let vectors = comptime!(plan.head_dim / width);
-    // Units that have the same vector, and times that the units begin anew where there are more vectors than units.
+    // Units that share a vector, and passes over the vectors if there are more vectors than units.
     let sharing = comptime!((plan.units / vectors).max(1));
     let rounds = comptime!(vectors.div_ceil(plan.units));
     let mut sums = Shared::<[f32]>::new_slice(comptime!(plan.units * width));
@@ -278,7 +278,7 @@ fn add_values<F: Float, V: Size>(
         }
         #[unroll]
         for g in 0..plan.group {
-            // What is there may be read still.
+            // Other units may still be reading the previous sums.
             sync_cube();
             #[unroll]
             for i in 0..width {
@@ -305,14 +305,14 @@ fn higher(a: f32, b: f32) -> f32 {
     select(a > b, a, b)
 }
 
-/// The position, and the last that there is room for in place of one beyond: it comes from memory that anyone may write to.
+/// The position, clamped to the capacity: it is read from memory that anyone may write to.
 #[cube]
 fn place_in(position: &[i32], capacity: usize) -> usize {
     let place = position[0] as usize;
     select(place < capacity, place, capacity - 1)
 }
 
-/// The first position that a query at `place` sees: its own at the latest.
+/// The first position visible to a query at `place`: at the latest its own.
 #[cube]
 fn first_visible(place: usize, padding: usize, #[comptime] plan: AttendPlan) -> usize {
     let padding = select(padding < place, padding, place);
@@ -325,7 +325,7 @@ fn first_visible(place: usize, padding: usize, #[comptime] plan: AttendPlan) -> 
     }
 }
 
-/// Joins the chunks of a head, which a cube has for itself: `out` is `[batch, heads, head_dim]`.
+/// Combines the chunks of a head, one cube for each head: `out` is `[batch, heads, head_dim]`.
 #[cube(launch_unchecked)]
 pub(super) fn join<F: Float>(
     parts: &[f32],

@@ -1,4 +1,4 @@
-//! From tensors to launched kernels.
+//! Launches of the kernels.
 
 use burn::backend::{
     TensorMetadata,
@@ -11,7 +11,7 @@ use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
 use super::{AttendPlan, RotatePlan, kernels, ops::StepOps};
 
-#[allow(clippy::too_many_arguments, reason = "as the trait has them")]
+#[allow(clippy::too_many_arguments, reason = "the trait's signatures")]
 impl StepOps for CubeBackend {
     fn set_position(position: IntTensor<Self>, value: u32) -> IntTensor<Self> {
         assert!(position.dtype == DType::I32 && position.shape().num_elements() == 1, "a position is one number");
@@ -52,11 +52,11 @@ impl StepOps for CubeBackend {
         assert!(plan.rotary_half == 0 || numbers(&cos) >= capacity * plan.rotary_half, "tables of {plan:?}");
         assert!(position.dtype == DType::I32 && padding.dtype == DType::I32 && numbers(&padding) == batch);
         let client = q.client.clone();
-        let turned = empty(&q, q.shape(), dtype);
+        let rotated = empty(&q, q.shape(), dtype);
         let units = batch * rows * plan.head_dim;
         let dim = CubeDim::new_1d(client.properties().hardware.max_units_per_cube.min(256));
-        // SAFETY: as the assertions say, every element of heads, tables and caches that a unit below the number of elements
-        // touches is there: a unit beyond does nothing, and a position beyond the capacity counts as the last.
+        // SAFETY: the assertions above bound every element of heads, tables and caches that a unit below the number of elements
+        // accesses; a unit beyond does nothing, and a position beyond the capacity is clamped to the last.
         unsafe {
             kernels::rotate_and_append::launch_unchecked(
                 &client,
@@ -69,7 +69,7 @@ impl StepOps for CubeBackend {
                 into_contiguous(sin).into_buffer_arg(),
                 position.into_buffer_arg(),
                 padding.into_buffer_arg(),
-                turned.clone().into_buffer_arg(),
+                rotated.clone().into_buffer_arg(),
                 k_cache.clone().into_buffer_arg(),
                 v_cache.clone().into_buffer_arg(),
                 batch as u32,
@@ -78,7 +78,7 @@ impl StepOps for CubeBackend {
                 dtype_to_elem_type(dtype),
             );
         }
-        (turned, k_cache, v_cache)
+        (rotated, k_cache, v_cache)
     }
 
     fn attend_to_cache(
@@ -112,9 +112,8 @@ impl StepOps for CubeBackend {
         let width = width.filter(|size| plan.head_dim.is_multiple_of(*size) && *size <= 8).max().unwrap_or(1);
         let dim = CubeDim::new_1d(plan.units as u32);
         let sinks = if plan.sinks { sinks } else { stats.clone() };
-        // SAFETY: the caches are `[batch, kv_heads, capacity, head_dim]`, of which keys up to the position are read, in chunks for
-        // which there is a cube each; `parts` and `stats` have room for every chunk of every head, and only chunks that were
-        // written are read.
+        // SAFETY: the caches are `[batch, kv_heads, capacity, head_dim]`, of which keys up to the clamped position are read, one cube
+        // for each chunk; `parts` and `stats` have room for every chunk of every head, and only chunks that were written are read.
         unsafe {
             kernels::attend::launch_unchecked(
                 &client,

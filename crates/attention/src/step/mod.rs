@@ -1,34 +1,34 @@
-//! Attention of one new token of each sequence, over keys and values in buffers that stay where they are.
+//! Attention of one decode step: one new token of each sequence over a static KV cache.
 //!
-//! What the launches of a step depend on, the position among it, is in the memory of the device: a step can be recorded once and
-//! replayed. GPUs have this, in builds with their feature; [`serves`] says whether a device does.
+//! Everything that changes between steps, including the position, is in device memory, so a step can be captured once (a CUDA graph)
+//! and replayed. GPUs support this in builds with their feature; [`supports`] says whether a device does.
 
 mod kernels;
 mod launch;
 mod ops;
 
-use crate::{AttentionError, AttentionParams, CausalMask, LayerCache, RopePairing, RopeTables};
+use crate::{AttentionError, AttentionParams, CausalMask, KvCache, RopePairing, RopeTables};
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ops::StepOps;
 
-/// Keys of a chunk, and units of a cube that has one.
+/// Keys of a chunk, and units of the cube that processes it.
 const UNITS: usize = 128;
-/// Float32 numbers of queries that a cube may hold.
-const MOST_QUERIES: usize = 4096;
+/// Maximum of float32 query elements in the shared memory of a cube.
+const MAX_QUERIES: usize = 4096;
 
-/// How queries and keys are turned, for kernels.
+/// Compile-time parameters of the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RotatePlan {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// Pairs that turn; 0 for none.
+    /// Pairs that are rotated; 0 for none.
     pub rotary_half: usize,
     pub interleaved: bool,
 }
 
-/// How attention is computed, for kernels.
+/// Compile-time parameters of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AttendPlan {
     pub kv_heads: usize,
@@ -42,7 +42,7 @@ pub(crate) struct AttendPlan {
     pub units: usize,
 }
 
-/// A number that tells kernels apart.
+/// A float32 by its bits, so that plans can be compared and hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Float(u32);
 
@@ -63,32 +63,32 @@ pub struct StepHeads {
     pub heads: usize,
     /// Key-value heads, which divide them.
     pub kv_heads: usize,
-    /// Width of a head, of values too.
+    /// Width of a head of queries, keys and values.
     pub head_dim: usize,
 }
 
-/// Whether a device has the kernels for a layer.
-pub fn serves(device: &Device, heads: StepHeads, mask: &CausalMask) -> bool {
+/// Whether a device supports captured attention for a layer.
+pub fn supports(device: &Device, heads: StepHeads, mask: &CausalMask) -> bool {
     let is_gpu = matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_));
     let StepHeads { heads, kv_heads, head_dim } = heads;
     let has_room = kv_heads > 0 && heads.is_multiple_of(kv_heads) && {
         let group = heads / kv_heads;
-        group <= UNITS / 4 && group * head_dim <= MOST_QUERIES
+        group <= UNITS / 4 && group * head_dim <= MAX_QUERIES
     };
     is_gpu && has_room && !matches!(mask, CausalMask::Chunked { .. })
 }
 
-/// Where the new tokens stand, in the memory of the device.
+/// The position of the new tokens, in device memory.
 #[derive(Clone, Debug)]
 pub struct StepPosition {
-    /// Int32 `[1]`: absolute index of the new tokens, padding counted.
+    /// Int32 `[1]`: absolute index of the new tokens, padding included.
     pub position: Tensor<1, Int>,
     /// Int32 `[batch]`: left padding of each sequence.
     pub padding: Tensor<1, Int>,
 }
 
 impl StepPosition {
-    /// The position after `length` others, with the left padding of each sequence.
+    /// The position after `length` earlier ones, with the left padding of each sequence.
     pub fn new(length: usize, padding: &[usize], device: &Device) -> Self {
         let ints = |values: Vec<i32>| {
             let count = values.len();
@@ -97,14 +97,14 @@ impl StepPosition {
         Self { position: ints(vec![length as i32]), padding: ints(padding.iter().map(|&n| n as i32).collect()) }
     }
 
-    /// Moves to the position after `length` others, in the same memory.
+    /// Sets the position after `length` earlier ones, in the same memory.
     pub fn set(&mut self, length: usize) {
         let position = <Dispatch as StepOps>::set_position(self.position.clone().into_dispatch(), length as u32);
         self.position = Tensor::from_dispatch(position);
     }
 }
 
-/// Cosines and sines of all positions, as kernels read them.
+/// Cosines and sines of all positions, in the layout of the kernels.
 #[derive(Clone, Debug)]
 pub struct StepRope {
     /// `[positions * half]`
@@ -116,36 +116,36 @@ pub struct StepRope {
 }
 
 impl StepRope {
-    /// The only row of tables, whose positions count from 0.
+    /// From tables with a single row, whose positions count from 0.
     pub fn new(tables: &RopeTables) -> Self {
         let [_, _, positions, half] = tables.cos().dims();
         let flat = |table: Tensor<4>| table.narrow(0, 0, 1).reshape([positions * half]);
         Self { cos: flat(tables.cos()), sin: flat(tables.sin()), positions, half, pairing: tables.pairing() }
     }
 
-    /// Positions that it has angles for.
+    /// Number of positions in the tables.
     pub fn positions(&self) -> usize {
         self.positions
     }
 }
 
-/// Keys and values of one layer in buffers of a fixed capacity.
+/// The KV cache of one layer in buffers of a fixed capacity that are never reallocated, as captured decode needs it.
 #[derive(Clone, Debug)]
-pub struct FixedCache {
-    /// `[batch * kv_heads * capacity * head_dim]`: of one axis, because others may be padded.
+pub struct StaticKvCache {
+    /// `[batch * kv_heads * capacity * head_dim]`: one axis, because backends may pad more.
     k: Tensor<1>,
     v: Tensor<1>,
     /// `[batch, kv_heads, capacity, head_dim]`
     shape: [usize; 4],
 }
 
-impl FixedCache {
-    /// Buffers for `capacity` positions that hold what `cache` does; `None` for an empty one, whose sizes are not known.
+impl StaticKvCache {
+    /// A copy of `cache` with a capacity of `capacity` positions; `None` for an empty cache, whose sizes are unknown.
     ///
     /// # Errors
-    /// [`AttentionError::CacheCapacity`] if that is more, [`AttentionError::CacheShape`] if values are not as wide as keys,
-    /// [`AttentionError::CacheAllocation`] for more elements than kernels count.
-    pub fn of(cache: &LayerCache, capacity: usize) -> Result<Option<Self>, AttentionError> {
+    /// [`AttentionError::CacheCapacity`] if `cache` is longer, [`AttentionError::CacheShape`] if values are not as wide as keys,
+    /// [`AttentionError::CacheAllocation`] for more elements than 32 bits can index.
+    pub fn of(cache: &KvCache, capacity: usize) -> Result<Option<Self>, AttentionError> {
         let length = cache.length();
         if length > capacity {
             return Err(AttentionError::CacheCapacity { capacity, length, added: 0 });
@@ -158,16 +158,16 @@ impl FixedCache {
         Self::filled(k, v, length, capacity).map(Some)
     }
 
-    /// The first `length` positions, with room for more.
+    /// A copy of the first `length` positions with a capacity of `capacity`.
     ///
     /// # Errors
-    /// [`AttentionError::CacheAllocation`] for more elements than kernels count.
+    /// [`AttentionError::CacheAllocation`] for more elements than 32 bits can index.
     pub fn grown(&self, length: usize, capacity: usize) -> Result<Self, AttentionError> {
         let kept = |buffer: &Tensor<1>| buffer.clone().reshape(self.shape).narrow(2, 0, length);
         Self::filled(kept(&self.k), kept(&self.v), length, capacity)
     }
 
-    /// Positions that it has room for.
+    /// Capacity in positions.
     pub fn capacity(&self) -> usize {
         self.shape[2]
     }
@@ -177,12 +177,12 @@ impl FixedCache {
         2 * self.shape.iter().product::<usize>() * self.k.dtype().size()
     }
 
-    /// The last positions of `length`.
+    /// New buffers whose positions up to `length` end with `k` and `v`; earlier ones are zeros.
     fn filled(k: Tensor<4>, v: Tensor<4>, length: usize, capacity: usize) -> Result<Self, AttentionError> {
         let [batch, kv_heads, count, width] = k.dims();
         let shape = [batch, kv_heads, capacity, width];
         let elements = shape.iter().try_fold(1usize, |elements, &dim| elements.checked_mul(dim));
-        // Kernels count in 32 bits.
+        // Kernels index with 32 bits.
         let elements = elements.filter(|&elements| u32::try_from(elements).is_ok());
         let elements = elements.ok_or(AttentionError::CacheAllocation { shape })?;
         let place = |kept: Tensor<4>| {
@@ -193,18 +193,18 @@ impl FixedCache {
         Ok(Self { k: place(k), v: place(v), shape })
     }
 
-    /// Takes the keys and values of one new token of each sequence and returns the attention of its queries.
+    /// Appends the keys and values of one new token of each sequence and returns the attention of its queries.
     ///
-    /// - `q`: `[batch, heads * head_dim]`, `k` and `v`: `[batch, kv_heads * head_dim]`, as projections give them
-    /// - `rope`: angles of all positions up to the capacity, or `None` where nothing turns
+    /// - `q`: `[batch, heads * head_dim]`, `k` and `v`: `[batch, kv_heads * head_dim]`, as projections return them
+    /// - `rope`: tables of all positions up to the capacity, or `None` without rotary embedding
     /// - `sinks`: `[heads]`
     ///
-    /// Returns `[batch, heads * head_dim]` in the dtype of `q`. The position is not known here: one beyond the capacity counts as
-    /// the last.
+    /// Returns `[batch, heads * head_dim]` in the dtype of `q`. The position is not known on the host: one beyond the capacity is
+    /// clamped to the last.
     ///
     /// # Errors
-    /// [`AttentionError::Dtype`] if the dtypes differ, [`AttentionError::CacheShape`] if sizes do not fit.
-    #[allow(clippy::too_many_arguments, reason = "what attention takes")]
+    /// [`AttentionError::Dtype`] if the dtypes differ, [`AttentionError::CacheShape`] if sizes do not match.
+    #[allow(clippy::too_many_arguments, reason = "the inputs of attention")]
     pub fn attend(
         &mut self,
         q: Tensor<2>,
@@ -226,12 +226,12 @@ impl FixedCache {
             interleaved: rope.is_some_and(|rope| rope.pairing == RopePairing::Interleaved),
         };
         let q = q.into_dispatch();
-        // Kernels that turn nothing are given something that they do not read.
+        // Without rotary embedding the kernel does not read the tables: any tensor will do.
         let angles = |table: fn(&StepRope) -> &Tensor<1>| match rope {
             Some(rope) => table(rope).clone().into_dispatch(),
             None => q.clone(),
         };
-        let (turned, k_cache, v_cache) = <Dispatch as StepOps>::rotate_and_append(
+        let (rotated, k_cache, v_cache) = <Dispatch as StepOps>::rotate_and_append(
             q.clone(),
             k.into_dispatch(),
             v.into_dispatch(),
@@ -244,7 +244,7 @@ impl FixedCache {
             self.shape[2],
             rotate,
         );
-        // The same buffers, as results: what reads them comes after what wrote to them.
+        // The same buffers as results of the launch, so that readers are ordered after the write.
         self.k = Tensor::from_dispatch(k_cache.clone());
         self.v = Tensor::from_dispatch(v_cache.clone());
         let attend = AttendPlan {
@@ -259,16 +259,16 @@ impl FixedCache {
         };
         let sinks = match sinks {
             Some(sinks) => sinks.cast(DType::F32).into_dispatch(),
-            None => turned.clone(),
+            None => rotated.clone(),
         };
         let capacity = self.shape[2];
         let y = <Dispatch as StepOps>::attend_to_cache(
-            turned, k_cache, v_cache, sinks, position, padding, capacity, attend,
+            rotated, k_cache, v_cache, sinks, position, padding, capacity, attend,
         );
         Ok(Tensor::from_dispatch(y))
     }
 
-    /// The number of query heads, if everything fits.
+    /// The number of query heads, after a check of all sizes.
     fn check(
         &self,
         q: &Tensor<2>,

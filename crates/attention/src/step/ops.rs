@@ -7,15 +7,15 @@ use burn::backend::{
 
 use super::{AttendPlan, RotatePlan};
 
-/// Steps of one token on devices with kernels for them.
+/// Kernels of a decode step.
 #[allow(clippy::too_many_arguments, reason = "fusion takes tensors one by one")]
 #[backend_extension(Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait StepOps: Backend {
-    /// The position, written to its memory.
+    /// Writes the position in place and returns it.
     #[fusion(meta = |position, _value| position.clone())]
     fn set_position(position: IntTensor<Self>, value: u32) -> IntTensor<Self>;
 
-    /// Queries turned, and the caches with the new keys and values written to their memory.
+    /// The rotated queries, and the caches with the new keys and values written in place.
     #[fusion(meta = |q, _k, _v, _cos, _sin, _position, _padding, k_cache, v_cache, _capacity, _plan| (q.clone(), k_cache.clone(), v_cache.clone()))]
     fn rotate_and_append(
         q: FloatTensor<Self>,

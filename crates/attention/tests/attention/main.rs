@@ -1,7 +1,7 @@
 //! Tests through the public interface, in one binary.
 
-mod cache;
 mod errors;
+mod kv_cache;
 mod matches_reference;
 mod reference;
 mod rope;

@@ -77,7 +77,7 @@ fn several_tiles() {
     }
 }
 
-/// A decoding step over more keys than one tile holds.
+/// A decode step over more keys than one tile holds.
 #[test]
 fn long_decode() {
     check_everywhere(&Case {

@@ -88,7 +88,7 @@ fn only_unavailable_backends_list_what_there_is() {
     assert_eq!(
         error.to_string(),
         "no requested attention backend runs on the CPU: cudnn_attention (cuDNN needs an NVIDIA GPU). \
-         It has flash_attention, efficient_attention, math"
+         It supports flash_attention, efficient_attention, math"
     );
 }
 

@@ -1,4 +1,4 @@
-//! `automodel architectures`: what is supported.
+//! `automodel architectures`: the supported architectures.
 
 use crate::{error::CliError, output};
 use automodel::config::{ClassDefaults, DefaultValue};
@@ -55,31 +55,31 @@ fn defaults(defaults: &ClassDefaults) -> Map<String, Value> {
 }
 
 fn as_text(registry: &Registry) -> String {
-    let header = ["model_type", "architectures", "without further config"].map(str::to_owned).to_vec();
+    let header = ["model_type", "architectures", "class defaults"].map(str::to_owned).to_vec();
     let families = registry
         .families()
         .map(|family| vec![family.model_type.to_owned(), family.architectures.join(", "), summary(family.defaults)]);
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(families).collect();
     let mut text = output::table(&rows, &[]);
 
-    text.push_str("\nCustom implementations, which go before the generic decoder:\n");
+    text.push_str("\nCustom implementations, which take precedence over the generic decoder:\n");
     let mut none = true;
     for implementation in registry.custom_implementations() {
         none = false;
         text.push_str(&format!("  {}: {}\n", implementation.name, implementation.architecture));
     }
     if none {
-        text.push_str("  none is built in; a program registers its own\n");
+        text.push_str("  none built in; programs can register their own\n");
     }
 
-    text.push_str("\nWhich configs fit a custom implementation:\n");
+    text.push_str("\nConfigs that fit a custom implementation:\n");
     for rule in BUILTIN_RULES {
         text.push_str(&format!("  {}: with {}\n    {}\n", rule.architecture, rule.any_of.join(" or "), rule.reason));
     }
     text
 }
 
-/// The sizes of a model whose config says nothing but its type.
+/// The sizes of a model whose config has only its type.
 fn summary(defaults: &ClassDefaults) -> String {
     let size = |key: &str| match defaults.values.iter().find(|(name, _)| *name == key) {
         Some((_, DefaultValue::Int(size))) => Some(size.to_string()),

@@ -1,4 +1,4 @@
-//! `automodel bench`: how fast a model loads, reads a prompt and writes.
+//! `automodel bench`: the speed of loading, prefill and decode.
 
 use crate::{error::CliError, failure, model_args::ModelArgs, output, units, weight_bytes};
 use automodel::AutoModel;
@@ -7,12 +7,12 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 
 const AFTER_HELP: &str = "\
-The prompt is a fixed sequence of token ids, the text is not shown, and tokens that would end it
-are ignored.
+The prompt is a fixed sequence of token ids, the text is not shown, and end-of-sequence tokens are
+ignored.
 
 Example: automodel bench demo --prompt-tokens 32 --new-tokens 16 --rounds 5 --json";
 
-/// Measure loading, prompt processing and decoding.
+/// Measure loading, prefill and decode.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -24,7 +24,7 @@ pub struct Args {
     /// Tokens to generate
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     new_tokens: u32,
-    /// Tokens of the prompt to run at once; 0 for all
+    /// Prompt tokens of a prefill pass; 0 for all
     #[arg(long, value_name = "N", default_value_t = GenerationOptions::PREFILL_CHUNK)]
     prefill_chunk: usize,
     /// Generations before the measured ones
@@ -35,19 +35,19 @@ pub struct Args {
     rounds: u32,
 }
 
-/// What was measured.
+/// The measurements.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// From the name to a model that is ready to run.
+    /// From the name to the loaded model.
     load_seconds: f64,
-    /// From the start of a generation to its first token.
+    /// Time to first token.
     first_token_seconds: f64,
-    /// Highest resident memory of the process; `None` where the system does not tell.
+    /// Peak resident memory of the process; `None` if unknown.
     peak_resident_bytes: Option<u64>,
     prefill_tokens_per_second: Option<f64>,
     /// `None` with a single new token.
     decode_tokens_per_second: Option<f64>,
-    /// Bytes of weights that decoding one token reads.
+    /// Bytes of weights that a decode step reads.
     weight_bytes_per_token: Option<u64>,
     prompt_tokens: u32,
     new_tokens: u32,
@@ -106,7 +106,7 @@ fn measure(model: &AutoModel, prompt: &Prompt, args: &Args) -> Result<Generation
         do_sample: Some(false),
         ignore_eos: true,
         stop_strings: Some(Vec::new()),
-        // Speed does not depend on what the text is worth.
+        // Speed does not depend on the quality of the text.
         allow_long_sequences: true,
         allow_unsupported: true,
         ..GenerationOptions::default()
@@ -119,11 +119,11 @@ fn beyond_positions(model: &AutoModel, args: &Args) -> Option<String> {
     let length = args.prompt_tokens as usize + args.new_tokens as usize;
     let limit = model.model().max_position_embeddings().filter(|&limit| length > limit)?;
     Some(format!(
-        "{length} tokens are more than the {limit} positions that the model was made for: the text is worth nothing, its speed counts"
+        "{length} tokens exceed the {limit} positions of the model: the text is meaningless, only its speed counts"
     ))
 }
 
-/// The middle value, of two middle ones their mean; `None` if there is none.
+/// The median; `None` without values.
 fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let mut values: Vec<f64> = values.flatten().collect();
     values.sort_by(f64::total_cmp);
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_ignores_what_was_not_measured() {
+    fn the_median_ignores_missing_values() {
         assert_eq!(median([Some(3.0), None, Some(1.0), Some(10.0)].into_iter()), Some(3.0));
         assert_eq!(median([Some(1.0), Some(2.0)].into_iter()), Some(1.5));
         assert_eq!(median([None, None].into_iter()), None);

@@ -1,4 +1,4 @@
-//! `automodel cache`: what is in the cache, whether it is sound, and what may go.
+//! `automodel cache`: list, verify and prune the cache.
 
 use crate::{download_bars::DownloadBars, error::CliError, output, units};
 use automodel::hub::{self, Environment, HubOptions, RepoId, SharedProgress};
@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Look after the cache of downloads.
+/// Maintain the cache of downloads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: automodel cache list")]
 pub struct Args {
@@ -25,13 +25,13 @@ enum Action {
     Verify {
         /// Only this repo: ORG/NAME
         repo: Option<String>,
-        /// Remove what is damaged, so that the next load fetches it again
+        /// Remove corrupt files, so that the next load downloads them again
         #[arg(long)]
         remove: bool,
     },
     /// Remove commits without a branch or tag, files of no commit, and unfinished downloads
     Prune {
-        /// Only say what would be removed
+        /// Only list what would be removed
         #[arg(long)]
         dry_run: bool,
     },
@@ -66,8 +66,8 @@ fn list(options: &HubOptions, environment: &Environment, json: bool) -> Result<(
         }
     }
     let unknown = report.repos.iter().flat_map(|repo| &repo.unknown);
-    let unknown = unknown
-        .map(|unknown| format!("{}: {}: not looked at: {}", unknown.repo, unknown.path.display(), unknown.reason));
+    let unknown =
+        unknown.map(|unknown| format!("{}: {}: not read: {}", unknown.repo, unknown.path.display(), unknown.reason));
     let repos = match report.repos.len() {
         1 => "1 repo".to_owned(),
         number => format!("{number} repos"),
@@ -98,7 +98,7 @@ fn verify(
         let removed = remove && problems.iter().all(|problem| problem.removed);
         return Err(CliError::DamagedCache { problems: problems.len(), removed });
     }
-    if json { Ok(()) } else { output::print("all files have their hashes\n") }
+    if json { Ok(()) } else { output::print("all files match their hashes\n") }
 }
 
 fn prune(options: &HubOptions, environment: &Environment, dry_run: bool, json: bool) -> Result<(), CliError> {
@@ -113,6 +113,6 @@ fn prune(options: &HubOptions, environment: &Environment, dry_run: bool, json: b
         let (path, size) = (pruned.path.display(), units::bytes(pruned.bytes));
         format!("{}: {path}: {}, {size}", pruned.repo, pruned.reason)
     });
-    let verb = if dry_run { "would become free" } else { "are free now" };
+    let verb = if dry_run { "would be freed" } else { "freed" };
     output::print(&output::lines(kept.chain(removed).chain([format!("{} {verb}", units::bytes(bytes))])))
 }

@@ -11,19 +11,19 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Tokens of an answer where neither the caller nor the checkpoint says, as far as the model's positions allow.
+/// Default maximum of tokens of an answer, within the model's positions.
 const ANSWER_TOKENS: usize = 1024;
 
 const AFTER_HELP: &str = "\
 Each line of standard input is a message. Three are commands:
   /exit         end the conversation
-  /reset        forget all messages but the system prompt
-  /system TEXT  change the system prompt; without a text there is none
-Answers stream to standard output; with --json each is an object on one line.
+  /reset        remove all messages but the system prompt
+  /system TEXT  change the system prompt; without a text, remove it
+Answers are streamed to standard output; with --json each is an object on one line.
 
 Example: automodel chat Qwen/Qwen3-0.6B --system \"Answer in one sentence.\"";
 
-/// Talk to a model, line by line.
+/// Chat with a model, line by line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -65,7 +65,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
             Input::Reset => chat.messages.clear(),
             Input::System(text) => chat.system = text,
             Input::Message(text) => match chat.answer(text) {
-                // A person can go on after what did not work, a program is told.
+                // A user at a terminal can continue after an error; in a pipe it ends the conversation.
                 Err(error @ CliError::AutoModel(_)) if at_terminal => {
                     failure::report(&error, json);
                 }
@@ -75,7 +75,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     }
 }
 
-/// Looks for a chat template before anything large is loaded, if the files are on this machine.
+/// Checks for a chat template before anything large is loaded, if the files are on this machine.
 fn look_for_template(args: &Args) -> Result<(), CliError> {
     let summary = args.model.builder(true)?.inspect()?;
     if summary.headers_only {
@@ -86,18 +86,18 @@ fn look_for_template(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The template that was asked for: one of the checkpoint's, else one in a file, else the checkpoint's default.
+/// The requested template: one of the checkpoint's, or else one in a file; by default the checkpoint's default.
 fn template(tokenizer: &TextTokenizer, asked: Option<&str>) -> Result<ChatTemplate, CliError> {
     let file = asked.filter(|asked| !tokenizer.chat_template_names().any(|name| name == *asked));
     let template = match file {
-        // What looks like no path is the name of a template that is not there.
+        // Text that does not look like a path is the name of a missing template.
         Some(file) if Path::new(file).exists() || file.contains(['/', '.']) => tokenizer.chat_template_from_file(file),
         _ => tokenizer.chat_template(asked, false),
     };
     Ok(template.map_err(AutoModelError::from)?)
 }
 
-/// What a line means.
+/// A parsed line of input.
 #[derive(Debug, PartialEq, Eq)]
 enum Input {
     Nothing,
@@ -133,7 +133,7 @@ struct Chat<'m> {
 }
 
 impl Chat<'_> {
-    /// Answers one message; both join the conversation only if that works.
+    /// Answers one message; both are added to the conversation only on success.
     fn answer(&mut self, text: String) -> Result<(), CliError> {
         self.messages.push(ChatMessage::user(text));
         match self.generate() {
@@ -154,7 +154,7 @@ impl Chat<'_> {
         let system = self.system.iter().map(|text| ChatMessage::system(text.as_str()));
         let messages: Vec<ChatMessage> = system.chain(self.messages.iter().cloned()).collect();
         let prompt = self.template.render(&messages, &ChatOptions::default()).map_err(AutoModelError::from)?;
-        // The template has written the special tokens already.
+        // The template writes the special tokens.
         let tokens = self.tokenizer.encode(&prompt, false).map_err(AutoModelError::from)?;
         let options = GenerationOptions { max_new_tokens: self.answer_tokens(tokens.len()), ..self.options.clone() };
         if !self.json {
@@ -173,7 +173,7 @@ impl Chat<'_> {
         Ok(report)
     }
 
-    /// The length that was asked for, else the checkpoint's (`None`), else what an answer needs and the positions allow.
+    /// The requested maximum, or else the checkpoint's (`None`), or else the default within the positions.
     fn answer_tokens(&self, prompt_tokens: usize) -> Option<usize> {
         let config = self.model.generation_config();
         if self.options.max_new_tokens.is_some() || config.max_new_tokens.or(config.max_length).is_some() {
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_words_are_commands_and_all_else_is_said() {
+    fn three_words_are_commands_and_all_else_is_a_message() {
         let message = |text: &str| Input::Message(text.to_owned());
         let cases = [
             ("  ", Input::Nothing),

@@ -15,8 +15,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-One prompt streams its text as it comes. Several run as one batch and are printed at the end, in
-their order. Settings that are not given come from the checkpoint's generation_config.json.
+The text of one prompt is streamed. Several prompts run as one batch and are printed at the end, in
+their order. Defaults of the settings are those of the checkpoint's generation_config.json.
 
 Example: automodel generate demo --prompt \"27+48=\"";
 
@@ -63,14 +63,14 @@ impl Args {
             return Ok(self.prompt.clone());
         }
         if std::io::stdin().is_terminal() {
-            // Help for whoever waits at a terminal.
+            // For a user who waits at a terminal.
             output::say("Reading the prompt from standard input; end it with Ctrl-D.");
         }
         Ok(vec![prompts::from_stdin()?])
     }
 }
 
-/// Continues one prompt, writes its text to standard output as it comes, and ends the line.
+/// Continues one prompt, streams its text to standard output, and ends the line.
 pub fn stream(model: &AutoModel, prompt: Prompt, options: &GenerationOptions) -> Result<GenerationReport, CliError> {
     let mut written = Ok(());
     let mut started = false;
@@ -146,11 +146,11 @@ pub fn finish_reason(reason: FinishReason) -> &'static str {
     }
 }
 
-/// Tells `-v` how long it took.
+/// Logs the timings for `-v`.
 pub fn log_timings(report: &GenerationReport) {
     let timings = &report.timings;
     if let Some(length) = report.recomputed_at {
-        tracing::info!("keys and values were computed again at {length} positions, where LongRoPE changes its angles");
+        tracing::info!("the KV cache was recomputed at {length} positions, where the frequencies of LongRoPE change");
     }
     tracing::info!(
         "prompt: {} tokens in {}, {}",

@@ -1,4 +1,4 @@
-//! `automodel inspect`: what would be loaded, and why.
+//! `automodel inspect`: config, implementation and load plan of a model.
 
 use crate::{error::CliError, escape, model_args::ModelArgs, output, units};
 use automodel::config::{Origin, ResolvedConfig};
@@ -7,16 +7,16 @@ use automodel::{DEMO, Device, Summary};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Contexts for which the size of the cache is shown.
+/// Lengths of context for which the size of the KV cache is shown.
 const CONTEXTS: [(&str, usize); 3] = [("4k", 4 << 10), ("32k", 32 << 10), ("128k", 128 << 10)];
 
-/// Show what would be loaded, and why.
+/// Show the config, implementation and load plan of a model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Reads config and headers, no weights.\n\nExample: automodel inspect demo --config")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Show each value of the config and where it comes from
+    /// Show each value of the config with its origin
     #[arg(long)]
     config: bool,
 }
@@ -25,7 +25,7 @@ pub struct Args {
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     let mut summary = args.model.builder(json)?.inspect()?;
     let shown = show(args, &summary, json);
-    // The process ends after this: giving back the rows of a large plan one by one would take a tenth of its time.
+    // The process ends after this: freeing the rows of a large plan one by one would take a tenth of its time.
     std::mem::forget(std::mem::take(&mut summary.plan.rows));
     shown
 }
@@ -42,11 +42,11 @@ fn show(args: &Args, summary: &Summary, json: bool) -> Result<(), CliError> {
     output::print(&text)
 }
 
-/// Keys and values of models in which some layers see no further than a window.
+/// The KV cache of models with windowed layers.
 struct Windows {
     /// The lengths of the windows.
     lengths: BTreeSet<usize>,
-    /// Bytes of a token that is within all windows.
+    /// Bytes per token within all windows.
     token_bytes: u64,
 }
 
@@ -67,7 +67,7 @@ impl Windows {
     }
 }
 
-/// What is the same whatever the device and the dtype.
+/// Memory of the weights.
 struct Memory {
     float32: u64,
     bfloat16: u64,
@@ -131,7 +131,7 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
     let implementation = match &resolution.implementation {
         Implementation::Generic { family } => format!("generic decoder, family {family}"),
         Implementation::Custom { name } => format!("custom, {name}"),
-        _ => "of a kind that this command does not know".to_owned(),
+        _ => "unknown to this command".to_owned(),
     };
     let architecture = resolution.architecture.as_deref().unwrap_or("not named");
     let mut rows = vec![
@@ -153,20 +153,11 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         ),
     ];
     if let Some(spec) = &summary.prepared.lowered.spec {
-        let positions = spec
-            .backbone
-            .max_position_embeddings
-            .map_or("any number of".to_owned(), |limit| units::grouped(limit as u64));
-        rows.insert(
-            6,
-            (
-                "takes",
-                format!(
-                    "{positions} positions, {} tokens of vocabulary",
-                    units::grouped(spec.backbone.vocab_size as u64)
-                ),
-            ),
-        );
+        let backbone = &spec.backbone;
+        let positions =
+            backbone.max_position_embeddings.map_or("unlimited".to_owned(), |limit| units::grouped(limit as u64));
+        let vocabulary = units::grouped(backbone.vocab_size as u64);
+        rows.insert(6, ("limits", format!("{positions} positions, vocabulary of {vocabulary}")));
     }
     rows.extend(summary.dtype_reasons.iter().map(|reason| ("dtype", reason.clone())));
     if let Some(commit) = &summary.commit {
@@ -194,7 +185,7 @@ fn by_dtype(bytes: &BTreeMap<String, u64>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// What is read of the files, and what else is in them.
+/// The bytes that are read from the files, and unread tensors.
 fn stored(summary: &Summary) -> String {
     let read = by_dtype(&summary.stored_bytes);
     match summary.unread_tensors {
@@ -213,22 +204,22 @@ fn memory_rows(summary: &Summary) -> Vec<Vec<String>> {
     ];
     let windows = Windows::of(summary);
     match (&windows, summary.cache_bytes_per_token) {
-        (None, Some(bytes)) => rows.push(("keys and values, a token".to_owned(), units::bytes(bytes))),
+        (None, Some(bytes)) => rows.push(("KV cache per token".to_owned(), units::bytes(bytes))),
         (Some(windows), Some(beyond)) => {
-            let within = format!("keys and values, a token up to the {}", windows.name());
+            let within = format!("KV cache per token, within the {}", windows.name());
             rows.push((within, units::bytes(windows.token_bytes)));
-            let further = if beyond == 0 { "nothing more".to_owned() } else { units::bytes(beyond) };
-            rows.push(("keys and values, a token beyond".to_owned(), further));
+            let further = if beyond == 0 { "none".to_owned() } else { units::bytes(beyond) };
+            rows.push(("KV cache per token, beyond".to_owned(), further));
         }
         (_, None) => {}
     }
     for (name, positions) in CONTEXTS {
         if let Some(bytes) = summary.cache_bytes(positions) {
-            rows.push((format!("keys and values, {name} tokens"), units::bytes(bytes)));
+            rows.push((format!("KV cache, {name} tokens"), units::bytes(bytes)));
         }
     }
     if let Some(bytes) = summary.cache_bytes_at_most {
-        rows.push(("keys and values, at most".to_owned(), units::bytes(bytes)));
+        rows.push(("KV cache, maximum".to_owned(), units::bytes(bytes)));
     }
     rows.into_iter().map(|(name, value)| vec![name, value]).collect()
 }

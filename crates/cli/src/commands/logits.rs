@@ -1,4 +1,4 @@
-//! `automodel logits`: what the model makes of a sequence of token ids.
+//! `automodel logits`: the logits of a sequence of token ids.
 
 use crate::{
     error::CliError,
@@ -24,7 +24,7 @@ const TOP: usize = 5;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Token ids with commas between them
+    /// Token ids, separated by commas
     #[arg(long, value_name = "IDS", value_parser = values::tokens, allow_hyphen_values = true)]
     tokens: Tokens,
     /// Write the tensor `logits`, float32 `[len, vocab]`, to this safetensors file
@@ -55,7 +55,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     }
 }
 
-/// Finds what is in the way of the file before anything is loaded.
+/// Checks that the file can be written before anything is loaded.
 fn check_out(path: &Path) -> Result<(), CliError> {
     if path.is_dir() {
         return Err(CliError::OutputIsDirectory { path: path.to_owned() });
@@ -73,7 +73,7 @@ fn directory_of(path: &Path) -> &Path {
 
 fn beyond_positions(loaded: &Loaded, length: usize) -> Option<String> {
     let limit = loaded.model.model().max_position_embeddings().filter(|&limit| length > limit)?;
-    Some(format!("{length} tokens are more than the {limit} positions that the model was made for"))
+    Some(format!("{length} tokens exceed the {limit} positions of the model"))
 }
 
 /// Logits `[length, vocab_size]`, row by row.
@@ -89,13 +89,13 @@ impl Logits {
         let [length, vocab_size] = logits.dims();
         let data = logits.try_into_data().map_err(|source| CliError::UnreadableLogits { source: Box::new(source) })?;
         let values = data.try_into_vec::<f32>().map_err(|source| {
-            // The error of this conversion is no std error.
+            // The error of this conversion is not a `std::error::Error`.
             CliError::UnreadableLogits { source: format!("{source:?}").into() }
         })?;
         Ok(Self { values, length, vocab_size })
     }
 
-    /// Writes all of it beside `path` and puts it in the place of `path` at the end.
+    /// Writes a temporary file beside `path` and renames it to `path` at the end.
     fn write(&self, path: &Path) -> io::Result<()> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".logits-").suffix(".partial");
@@ -107,7 +107,7 @@ impl Logits {
         let bytes: &[u8] = bytemuck::cast_slice(&self.values);
         let view = TensorView::new(Dtype::F32, vec![self.length, self.vocab_size], bytes).map_err(io::Error::other)?;
         safetensors::serialize_to_file([("logits", view)], None, &file).map_err(io::Error::other)?;
-        // The library has put a file of its own there, for its owner alone.
+        // The library creates a new file with permissions for its owner alone.
         std::fs::set_permissions(&file, permissions)?;
         file.persist(path).map_err(|error| error.error)
     }

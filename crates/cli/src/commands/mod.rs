@@ -1,4 +1,4 @@
-//! One file for each command. Each has its arguments, `Args`, and `run`.
+//! One file for each command, with its arguments, `Args`, and `run`.
 
 pub mod architectures;
 pub mod bench;

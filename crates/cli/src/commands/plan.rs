@@ -1,4 +1,4 @@
-//! `automodel plan`: what a model needs of memory, where each parameter comes from and what it becomes.
+//! `automodel plan`: how much memory a model needs, and the source and target of each parameter.
 
 use crate::{error::CliError, escape, forecast_table::forecast_table, model_args::ModelArgs, output, values};
 use automodel::DeviceName;
@@ -8,12 +8,12 @@ use serde_json::Value;
 use std::borrow::Cow;
 
 const AFTER_HELP: &str = "\
-Reads config and headers, no weights. Shows what the model needs of memory in floats and in 4 bits,
-with keys and values for several lengths of context, and whether that fits.
+Reads config and headers, no weights. Shows the memory that the model needs in floats and in 4 bits,
+with the KV cache for several lengths of context, and whether that fits.
 
 Example: automodel plan demo --context 1k,32k --rows 5";
 
-/// Show what the model needs of memory, and the load plan.
+/// Show how much memory the model needs, and the load plan.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -22,10 +22,10 @@ pub struct Args {
     /// Lengths of context to forecast: 4096 or 1k,32k
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = values::positions)]
     context: Vec<usize>,
-    /// Sequences that run at once
+    /// Number of sequences in a batch
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::at_least_one)]
     batch: usize,
-    /// Show where parameters come from: the first N, or `all`
+    /// Show the sources of the first N parameters, or of `all`
     #[arg(long, value_name = "N", value_parser = values::row_count)]
     rows: Option<usize>,
 }
@@ -50,7 +50,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     text.push('\n');
     text.push_str(&first_rows(&plan, args.rows.unwrap_or(0)));
     if args.rows.is_none() {
-        text.push_str("`--rows all` shows where each parameter comes from\n");
+        text.push_str("`--rows all` shows the source of each parameter\n");
     }
     output::print(&text)
 }
@@ -59,7 +59,7 @@ fn device_label(device: DeviceName) -> String {
     if device == DeviceName::Cpu { "the CPU".to_owned() } else { device.to_string() }
 }
 
-/// Makes names from files such that each row of the plan's text is a line.
+/// Escapes names from files, so that each row of the plan's text is a line.
 fn escape_names(plan: &mut LoadPlan) {
     let of_sources = plan.rows.iter_mut().flat_map(|row| row.sources.iter_mut().map(|source| &mut source.tensor));
     let of_lists = plan.shards.iter_mut().chain(&mut plan.unexpected).chain(&mut plan.warnings);
@@ -71,7 +71,7 @@ fn escape_names(plan: &mut LoadPlan) {
     }
 }
 
-/// The plan's table with its first rows; what it says of the whole plan stays.
+/// The plan's table with its first rows, and its summary.
 fn first_rows(plan: &LoadPlan, rows: usize) -> String {
     let text = plan.to_string();
     let shown = plan.rows.len().min(rows);

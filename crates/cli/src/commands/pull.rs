@@ -6,8 +6,8 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-Brings what a load needs, and nothing else: config, tokenizer, templates, weights in safetensors
-format. Interrupted downloads go on where they stopped. Python finds the files in the same cache.
+Downloads only the files that a load needs: config, tokenizer, templates, weights in safetensors
+format. Interrupted downloads are resumed. Python finds the files in the same cache.
 
 Example: automodel pull Qwen/Qwen3-0.6B --lock automodel.lock";
 
@@ -35,7 +35,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         return Err(CliError::NotARepo { name: args.repo.clone() });
     };
     if let Some(path) = &args.lock {
-        // Of the commit that was loaded, wherever the branch is by now.
+        // The commit that was loaded, even if the branch has moved.
         let of_commit = hub::HubOptions { revision: checkpoint.commit.clone(), ..options.clone() };
         let mut model = hub::lock(&args.repo, &of_commit)?;
         model.revision = options.revision.unwrap_or_else(|| "main".to_owned());

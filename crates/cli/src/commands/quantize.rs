@@ -6,8 +6,8 @@ use serde_json::json;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-Streams the checkpoint tensor by tensor into the format of bitsandbytes. --quantize says which one.
-A run that was interrupted is continued when it is started again with the same settings.
+Streams the checkpoint tensor by tensor into the format of bitsandbytes. --quantize selects the
+code. An interrupted run is resumed when it is started again with the same settings.
 
 Example: automodel quantize demo --out demo-nf4 --quantize nf4 --double-quant";
 
@@ -26,14 +26,14 @@ pub struct Args {
     /// Replace the directory if it holds a checkpoint
     #[arg(long)]
     overwrite: bool,
-    /// Begin anew even if an interrupted run could be continued
+    /// Start from the beginning even if an interrupted run could be resumed
     #[arg(long)]
     restart: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
-    // clap requires --quantize with --out, and --out itself.
+    // clap requires --out, and --quantize with it.
     let Some(config) = args.model.quantization.config() else { return Ok(()) };
     let mut options = ConvertOptions::default();
     options.max_shard_bytes = args.max_shard_size;

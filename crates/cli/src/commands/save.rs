@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Writes the config with its overrides, the weights and the tokenizer. Without --dtype, weights keep
-the dtype they are stored in. The directory appears at the end, whole.
+their stored dtype. The directory appears at the end, when it is complete.
 
-With --quantize, or of a checkpoint that is in 4 bits, 4-bit weights are written in the format of
-bitsandbytes, with scales in float32 even after --double-quant; --dtype is that of the others.
+With --quantize, or from a 4-bit checkpoint, 4-bit weights are written in the format of
+bitsandbytes, with scales in float32 even after --double-quant; --dtype applies to the others.
 Experts of a mixture must stay dense: --skip-modules '.*experts'. `automodel quantize` needs less
 memory, keeps scales in 8 bits and leaves experts dense by itself.
 
@@ -41,18 +41,18 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     options.overwrite = args.overwrite;
     options.dtype = args.model.dtype.float();
 
-    // What is in the way is found before anything is loaded; dropping the writer leaves nothing behind.
+    // Checks the output before anything is loaded; dropping the writer leaves nothing behind.
     let builder = args.model.builder(true)?.dtype(Dtype::Auto);
     let summary = builder.inspect()?;
     let probe = CheckpointWriter::new(&args.out, &summary.prepared.lowered.weights, &options);
     drop(probe.map_err(AutoModelError::from)?);
 
-    // Warnings about slow arithmetic mean nothing here: there is none.
+    // Warnings about slow arithmetic do not apply: nothing is computed.
     let model = model_args::load(builder.dtype(as_stored(&summary)), true)?.model;
     let damage = model.report().and_then(model_args::non_finite);
     let mut report = model.save_pretrained(&args.out, &options)?;
     if args.model.quantization.config().is_some() {
-        // What came of the wish is known since the plan.
+        // The effective quantisation is known from the plan.
         report.warnings.splice(0..0, summary.plan.warnings);
     }
     if json {
@@ -70,7 +70,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     output::print(&output::lines(lines))
 }
 
-/// The dtype to load with so that values stay what they are in the files, half precision included.
+/// The dtype to load with so that stored values do not change, half precision included.
 fn as_stored(summary: &Summary) -> Dtype {
     let stored = |name: &str| summary.plan.rows.iter().any(|row| row.stored.name() == name);
     match (stored("BF16"), stored("F16")) {

@@ -69,7 +69,7 @@ fn equal_seeds_give_equal_texts_and_others_do_not() {
     assert_eq!(tokens("1", &["--temperature", "5"]), tokens("1", &["--sample", "--temperature", "5"]));
     assert_ne!(tokens("1", &["--temperature", "5"]), tokens("2", &["--temperature", "5"]));
     assert_eq!(tokens("1", &["--greedy"]), tokens("2", &[]));
-    // One candidate is no choice.
+    // With one candidate there is nothing to sample.
     assert_eq!(tokens("3", &["--top-k", "1"]), tokens("1", &["--greedy"]));
     assert_eq!(tokens("3", &["--top-p", "0"]), tokens("1", &["--greedy"]));
     assert_eq!(tokens("3", &["--min-p", "1"]), tokens("1", &["--greedy"]));
@@ -106,11 +106,15 @@ fn unread_keys_are_refused_until_they_are_allowed() {
     let ran = automodel(&[&generate[..], &["--allow-unread-key", "rotary_magic"]].concat());
     assert_eq!(ran.stdout(), "75\n");
 
-    // More than a hint writes out.
+    // More than a hint lists.
     let more = r#"{"rotary_magic": 2, "more_magic": 1, "other_magic": 1, "last_magic": 1,"#;
     std::fs::write(model.join("config.json"), config.replacen('{', more, 1)).unwrap();
     let ran = automodel(&generate);
-    assert!(ran.stderr.contains("\nhint: --allow-unread-key KEY, once for each of the 4 keys, lets"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("\nhint: --allow-unread-key KEY, once for each of the 4 keys, loads"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

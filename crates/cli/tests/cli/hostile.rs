@@ -8,7 +8,7 @@ use std::path::Path;
 /// An escape sequence, a bell, a carriage return, a line break before a false hint, DEL, a C1 sequence, an override of direction,
 /// and a separator of lines.
 const EVIL: &str = "\u{1b}[31mEVIL\u{7}\r\nhint: run this\u{7f}\u{9b}2J\u{202e}txt\u{2028}";
-/// What can stand in the name of a file on Linux.
+/// The part that is valid in a file name on Linux.
 const EVIL_NAME: &str = "\u{1b}[31mEVIL\r\nhint: run this\u{7f}\u{9b}2J\u{202e}txt";
 
 fn is_obeyed(c: char) -> bool {
@@ -326,7 +326,7 @@ fn servers() {
     let redirect = format!("http://127.0.0.1:1/{EVIL}");
     let mut cases = vec![
         ("names of files", Vec::new(), &all[..]),
-        ("an answer that is no JSON", vec![Fault::always("/api/", FaultKind::Body(EVIL.as_bytes().to_vec()))], &all),
+        ("a response that is not JSON", vec![Fault::always("/api/", FaultKind::Body(EVIL.as_bytes().to_vec()))], &all),
         ("a commit", vec![Fault::always("/api/", body(json!({ "sha": EVIL, "id": EVIL, "siblings": [] })))], &all),
         (
             "a list",

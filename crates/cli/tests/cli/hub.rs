@@ -136,7 +136,7 @@ fn the_cache_is_listed_verified_and_pruned() {
     let list = place.run(&["cache", "list"]).stdout();
     assert!(list.contains(REPO) && list.contains(&place.commit) && list.contains("main"), "{list}");
     assert_eq!(place.run(&["cache", "list", "--json"]).json()["repos"][0]["repo"], REPO);
-    assert_eq!(place.run(&["cache", "verify"]).stdout(), "all files have their hashes\n");
+    assert_eq!(place.run(&["cache", "verify"]).stdout(), "all files match their hashes\n");
 
     let snapshot = place.cache().join("models--org--adder/snapshots").join(&place.commit);
     let blob = std::fs::canonicalize(snapshot.join("model.safetensors")).unwrap();
@@ -152,7 +152,7 @@ fn the_cache_is_listed_verified_and_pruned() {
 
     std::fs::remove_file(place.cache().join("models--org--adder/refs/main")).unwrap();
     let planned = place.run(&["cache", "prune", "--dry-run"]).stdout();
-    assert!(planned.contains("would become free") && snapshot.exists(), "{planned}");
+    assert!(planned.contains("would be freed") && snapshot.exists(), "{planned}");
     let pruned = place.run(&["cache", "prune", "--json"]).json();
     assert!(pruned["bytes"].as_u64() > Some(1_000_000) && !snapshot.exists(), "{pruned}");
 }
@@ -238,6 +238,10 @@ fn either_variable_turns_downloads_off() {
         let ran =
             place.run_with(&["inspect", "org/absent"], &[("HF_HUB_OFFLINE", first), ("TRANSFORMERS_OFFLINE", second)]);
         assert!(ran.code == 1 && ran.stderr.contains("offline mode forbids downloads") == is_offline, "{ran:?}");
+        assert_eq!(
+            ran.stderr.contains("hint: leave out --offline, or fill the cache with `automodel pull`"),
+            is_offline
+        );
         assert_eq!(place.server.log().is_empty(), is_offline);
     }
 }

@@ -44,7 +44,7 @@ fn a_copy_carries_its_demo() {
     assert!(!bytes.windows(source.len()).any(|window| window == source.as_bytes()), "{source}");
 }
 
-/// In a namespace of its own, where the workspace is an empty file system.
+/// In a new namespace, where the workspace is an empty file system.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_copy_runs_where_there_is_no_workspace() {

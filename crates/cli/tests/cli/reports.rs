@@ -12,8 +12,8 @@ fn inspect_tells_what_and_why() {
         "no custom implementation",
         "445,312",
         "F32 1.7 MiB",
-        "weights in bfloat16           869.8 KiB",
-        "keys and values, 128k tokens  192.0 MiB",
+        "weights in bfloat16         869.8 KiB",
+        "KV cache, 128k tokens       192.0 MiB",
         "0-2  attention 4/2 heads of 32",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -57,15 +57,18 @@ fn windows_bound_the_cache() {
     assert_eq!(sliding["cache_bytes_per_token_within_windows"], 2 * 2 * 2 * 16 * 4);
     let text = automodel(&["inspect", &fixture("mistral")]).stdout();
     for part in [
-        "keys and values, a token up to the window of 8         512 B\n",
-        "keys and values, a token beyond                 nothing more\n",
-        "keys and values, at most                            11.5 KiB\n",
+        "KV cache per token, within the window of 8      512 B\n",
+        "KV cache per token, beyond                       none\n",
+        "KV cache, maximum                            11.5 KiB\n",
     ] {
         assert!(text.contains(part) && !text.contains(" 0 B\n"), "{part}: {text}");
     }
-    // One layer of four sees everything, so that nothing bounds the cache.
+    // One layer of four has full attention, so the cache is unbounded.
     let text = automodel(&["inspect", &fixture("gemma3_text")]).stdout();
-    assert!(text.contains("a token beyond                     256 B\n") && !text.contains("at most"), "{text}");
+    assert!(
+        text.contains("KV cache per token, beyond                      256 B\n") && !text.contains("KV cache, maximum"),
+        "{text}"
+    );
     let full = cache("mistral-full");
     assert!(full["cache_bytes_at_most"].is_null());
     assert_eq!(
@@ -120,10 +123,10 @@ fn inspect_tells_where_values_come_from() {
 
 #[test]
 fn plan_shows_all_rows_or_some() {
-    // The rows come after the forecast, which is the same whatever is shown of them.
+    // The rows come after the forecast, which does not depend on them.
     let shown = |rows: &[&str]| {
         let text = automodel(&[&["plan", "demo", "--memory", "1GiB"], rows].concat()).stdout();
-        let (forecast, rows) = text.split_once("tokens; activations come on top\n\n").unwrap();
+        let (forecast, rows) = text.split_once("tokens, without activations\n\n").unwrap();
         (forecast.to_owned(), rows.to_owned())
     };
     let (forecast, none) = shown(&[]);
@@ -161,10 +164,10 @@ nf4         254.5 KiB  243.0 KiB  11.5 KiB  510.5 KiB    446.5 KiB    3.2 MiB ! 
 nf4 double  234.4 KiB  222.9 KiB  11.5 KiB  490.4 KiB    426.4 KiB    3.2 MiB !  up to 64 tokens
 fp4         254.5 KiB  243.0 KiB  11.5 KiB  510.5 KiB    446.5 KiB    3.2 MiB !  up to 64 tokens
 
-*        what these options load
+*        the load with these options
 ";
     assert!(text.starts_with(table), "{text}");
-    assert!(text.contains("\nThe model was made for 64 tokens.\n"), "{text}");
+    assert!(text.contains("\nThe model has 64 positions.\n"), "{text}");
 
     let plan = automodel(&[&arguments[..], &["--json"]].concat()).json();
     let forecast = &plan["forecast"];
@@ -181,7 +184,7 @@ fp4         254.5 KiB  243.0 KiB  11.5 KiB  510.5 KiB    446.5 KiB    3.2 MiB ! 
     assert_eq!(float32["contexts"][1], context);
     assert_eq!(forecast["loads"][1]["quantization"]["blocksize"], 64);
 
-    // What the machine tells. Nothing is said where it does not.
+    // The memory that the machine reports, if it does.
     let plan = automodel(&["plan", "demo", "--json"]).json();
     let known = plan["forecast"]["memory"]["available_bytes"].is_u64();
     assert_eq!(known, cfg!(target_os = "linux"), "{}", plan["forecast"]["memory"]);

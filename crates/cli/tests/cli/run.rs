@@ -1,10 +1,10 @@
-//! Running the command and reading what it says.
+//! Runs the command and reads its output.
 
 use assert_cmd::Command;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -60,7 +60,7 @@ pub fn in_directory_with<A: AsRef<std::ffi::OsStr>>(
     let output = Command::new(env!("CARGO_BIN_EXE_automodel"))
         .args(arguments)
         .current_dir(directory)
-        // Nor has a cache of whoever runs the tests.
+        // Nor does the cache of the user who runs the tests.
         .env("HF_HUB_CACHE", directory.join("no-cache"))
         // And no test leaves the machine.
         .env("HF_HUB_OFFLINE", "1")

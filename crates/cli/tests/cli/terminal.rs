@@ -1,4 +1,4 @@
-//! What a model writes, on a terminal and elsewhere.
+//! Generated text, on a terminal and elsewhere.
 
 use crate::run::{automodel, copy_of_demo};
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn model_that_writes_escapes(directory: &Path) -> String {
     model.to_str().unwrap().to_owned()
 }
 
-/// Runs a command line of the shell on a terminal; `None` where there is no program that makes one.
+/// Runs a command line of the shell on a terminal; `None` without a program that makes one.
 fn on_a_terminal(line: &str) -> Option<String> {
     let output = Command::new("script")
         .args(["-q", "-e", "-c", line, "/dev/null"])

@@ -93,7 +93,7 @@ fn logits_beyond_the_positions_are_warned_of() {
     let tokens = ["1"; 70].join(",");
     let ran = automodel(&["logits", "demo", "--tokens", &tokens]);
     assert_eq!(ran.code, 0);
-    assert!(ran.stderr.starts_with("warning: 70 tokens are more than the 64 positions"), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("warning: 70 tokens exceed the 64 positions"), "{}", ran.stderr);
     let report = automodel(&["logits", "demo", "--tokens", &tokens, "--json"]).json();
     assert_eq!(report["warnings"].as_array().unwrap().len(), 1);
 }
@@ -200,7 +200,7 @@ fn models_in_4_bits_are_saved() {
     };
     assert_eq!(generate(&copy), "75\n");
 
-    // What is in 4 bits stays so; --dtype is that of the rest, and a wish to quantise is answered.
+    // 4-bit weights are kept; --dtype applies to the others, and a request to quantise is answered.
     let copy = copy.to_str().unwrap();
     let ran = save(copy, &again, &["--dtype", "bfloat16", "--quantize", "fp4"]);
     assert_eq!(ran.code, 0, "{ran:?}");

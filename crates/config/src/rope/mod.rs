@@ -4,7 +4,7 @@
 mod parameters;
 mod reader;
 
-pub use parameters::{RopeConfig, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
+pub use parameters::{ModelRope, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,22 @@ use crate::{
 };
 use reader::RopeReader;
 
-/// An object and the key under which it stands.
+/// An object and its key.
 type NamedObject<'a> = (&'static str, &'a Map<String, Value>);
 
 impl ResolvedConfig {
     /// The rope parameters, the same for all layers or by layer type.
     ///
-    /// As in transformers 5.23: `rope_scaling` wins over `rope_parameters`; the top-level `rope_theta` and
-    /// `partial_rotary_factor` fill in what the object lacks, and `defaults` what they lack; `type` is an older name of
-    /// `rope_type`; the object counts as nested by layer type if it has keys that are layer types.
+    /// As in transformers 5.23: `rope_scaling` wins over `rope_parameters`; keys missing in the object are taken from the top-level
+    /// `rope_theta` and `partial_rotary_factor`, and else from `defaults`; `type` is an older name of `rope_type`; the object is nested
+    /// by layer type if it has keys that are layer types.
     ///
     /// A key that the rope type does not use is ignored with a warning. A key that transformers does not have, and an
     /// override without effect, stay unread, so that [`check_all_read`](Self::check_all_read) names them.
     ///
     /// # Errors
     /// An unknown rope type, a missing parameter, or one of the wrong kind or out of range.
-    pub fn rope_parameters(&self, defaults: RopeDefaults) -> Result<RopeConfig, ConfigError> {
+    pub fn rope_parameters(&self, defaults: RopeDefaults) -> Result<ModelRope, ConfigError> {
         self.rope_parameters_with(&RopeOptions::from(defaults))
     }
 
@@ -39,15 +39,15 @@ impl ResolvedConfig {
     ///
     /// # Errors
     /// As [`rope_parameters`](Self::rope_parameters).
-    pub fn rope_parameters_with(&self, options: &RopeOptions) -> Result<RopeConfig, ConfigError> {
+    pub fn rope_parameters_with(&self, options: &RopeOptions) -> Result<ModelRope, ConfigError> {
         self.excuse_original_length();
         let Some((name, object)) = self.rope_object()? else {
-            return RopeReader::new(self, Vec::new(), options).parameters().map(RopeConfig::Uniform);
+            return RopeReader::new(self, Vec::new(), options).parameters().map(ModelRope::Uniform);
         };
         let nested = self.nested_rope_keys(object);
         if nested.is_empty() {
             let parameters = RopeReader::new(self, vec![name.to_owned()], options).parameters()?;
-            return Ok(RopeConfig::Uniform(parameters));
+            return Ok(ModelRope::Uniform(parameters));
         }
         let mut by_type = BTreeMap::new();
         for layer_type in nested {
@@ -60,15 +60,14 @@ impl ResolvedConfig {
             by_type.insert(layer_type.to_owned(), parameters);
         }
         self.warn_of_keys_beside_nested(name, object);
-        Ok(RopeConfig::PerLayerType(by_type))
+        Ok(ModelRope::PerLayerType(by_type))
     }
 
-    /// The rope parameters of families that always have one set for each layer type, with defaults of their own (Gemma 3,
-    /// OLMo 3): `rope_parameters` nested by layer type, or the keys of version 4, of which `rope_scaling` and the
-    /// theta keys go to the layer types that `layers` says.
+    /// The rope parameters of families that always have one set for each layer type, each with its defaults (Gemma 3, OLMo 3): `rope_parameters` nested by layer type, or the keys of version 4, of which `rope_scaling` and the
+    /// theta keys apply to the layer types given by `layers`.
     ///
-    /// Where there is no `rope_parameters`, transformers merges `rope_scaling` into `{"rope_type": "default"}`, so that its
-    /// older name `type` is without effect there; it is ignored with a warning here too.
+    /// Without `rope_parameters`, transformers merges `rope_scaling` into `{"rope_type": "default"}`, so that the older name `type` has
+    /// no effect; it is ignored with a warning here too.
     ///
     /// # Errors
     /// As [`rope_parameters`](Self::rope_parameters).
@@ -110,7 +109,7 @@ impl ResolvedConfig {
         Ok(by_type)
     }
 
-    /// Files give `original_max_position_embeddings` also where the rope type has no use for it (Phi-3 mini 4k).
+    /// Files have `original_max_position_embeddings` even if the rope type does not use it (Phi-3 mini 4k).
     fn excuse_original_length(&self) {
         let key = "original_max_position_embeddings";
         if self.origin(key) != Some(&Origin::Override) {
@@ -146,7 +145,7 @@ impl ResolvedConfig {
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
         };
-        // A layer type that is derived later, or that no layer has, is told from a parameter by its name.
+        // A layer type that is derived later, or that no layer has, is recognised by its name.
         object.keys().map(String::as_str).filter(|key| declared.contains(key) || known::is_layer_type(key)).collect()
     }
 
@@ -161,7 +160,7 @@ impl ResolvedConfig {
         }
     }
 
-    /// Marks a rope key that nothing used as read, unless that would hide a mistake.
+    /// Marks an unused rope key as read, unless that would hide a mistake.
     pub(crate) fn settle_unused_rope_key(&self, path: &str, key: &str, rope_type: &'static str) {
         if self.was_read(path) || self.is_null_or_absent(path) {
             return;

@@ -1,15 +1,15 @@
-//! What the rope keys of a config say.
+//! Rope parameters of a config.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What a config class assumes where a file gives no rope parameters.
+/// The rope parameters of a config class if a file has none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeDefaults {
     /// Base of the frequencies.
     pub theta: f64,
-    /// Part of a head that rotates.
+    /// Fraction of a head that is rotated.
     pub partial_rotary_factor: f64,
 }
 
@@ -22,15 +22,15 @@ impl Default for RopeDefaults {
 /// How a family reads rope parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeOptions {
-    /// What it assumes where a file gives nothing.
+    /// The defaults if a file has no value.
     pub defaults: RopeDefaults,
-    /// Rope types that it takes for another one (Phi-3: `yarn` for `longrope`).
+    /// Rope types that it treats as another one (Phi-3: `yarn` as `longrope`).
     pub type_aliases: &'static [(&'static str, &'static str)],
-    /// Keys of its own in the rope object, handed out in [`RopeParameters::extra`].
+    /// Additional keys in the rope object, returned in [`RopeParameters::extra`].
     pub extra_keys: &'static [&'static str],
     /// Top-level key of the base in files of version 4 (`rope_theta`).
     pub theta_key: &'static str,
-    /// Top-level key of the part of a head that rotates in files of version 4 (`partial_rotary_factor`).
+    /// Top-level key of the rotated fraction of a head in files of version 4 (`partial_rotary_factor`).
     pub partial_rotary_factor_key: &'static str,
 }
 
@@ -57,7 +57,7 @@ impl From<RopeDefaults> for RopeOptions {
 pub struct RopeLayer {
     /// Name of the layer type, such as `full_attention`.
     pub layer_type: &'static str,
-    /// What is assumed where a file gives nothing.
+    /// The defaults if a file has no value.
     pub defaults: RopeDefaults,
     /// Top-level key with the theta of this layer type, in files of version 4.
     pub theta_key: Option<&'static str>,
@@ -67,21 +67,21 @@ pub struct RopeLayer {
 
 /// Rope parameters of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RopeConfig {
+pub enum ModelRope {
     /// The same for all layers.
     Uniform(RopeParameters),
-    /// By layer type; `None` where the file says `null` (layers without rope).
+    /// By layer type; `None` if the file has `null` (layers without rope).
     PerLayerType(BTreeMap<String, Option<RopeParameters>>),
 }
 
 /// One set of rope parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeParameters {
-    /// How frequencies are changed for long contexts.
+    /// How frequencies are scaled for long contexts.
     pub rope_type: RopeType,
     /// Base of the frequencies; above 0.
     pub theta: f64,
-    /// Part of a head that rotates, from 0 to 1.
+    /// Fraction of a head that is rotated, from 0 to 1.
     pub partial_rotary_factor: f64,
     /// Values of the [`RopeOptions::extra_keys`] that are given and not null.
     pub extra: BTreeMap<String, Value>,
@@ -91,7 +91,7 @@ pub struct RopeParameters {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RopeType {
-    /// Frequencies as they are.
+    /// Unscaled frequencies.
     Default,
     /// Frequencies divided by a factor.
     Linear {
@@ -107,14 +107,14 @@ pub enum RopeType {
     },
     /// YaRN.
     Yarn {
-        /// Divisor of interpolated frequencies; where the file says null, the ratio of `max_position_embeddings` to the
+        /// Divisor of interpolated frequencies; if the file has null, the ratio of `max_position_embeddings` to the
         /// original length.
         factor: f64,
         /// Factor on cosines and sines, if given.
         attention_factor: Option<f64>,
         /// Rotations at which interpolation ends (32 if not given).
         beta_fast: f64,
-        /// Rotations at which interpolation is whole (1 if not given).
+        /// Rotations at which interpolation is complete (1 if not given).
         beta_slow: f64,
         /// Numerator's scale of the attention factor, if given.
         mscale: Option<f64>,
@@ -170,15 +170,15 @@ impl RopeType {
         }
     }
 
-    /// Factor on cosines and sines: the given one, or what `_compute_yarn_parameters` and
-    /// `_compute_longrope_parameters` of transformers 5.23 conclude; 1 for the other types.
+    /// Factor on cosines and sines: the given one, or the result of `_compute_yarn_parameters` and `_compute_longrope_parameters` of
+    /// transformers 5.23; 1 for the other types.
     pub fn attention_factor(&self) -> f64 {
         match *self {
             RopeType::Yarn { attention_factor: Some(given), .. }
             | RopeType::LongRope { attention_factor: Some(given), .. } => given,
             RopeType::Yarn { factor, mscale, mscale_all_dim, .. } => {
                 let scale = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
-                // Python's truth: a scale of 0 counts as not given.
+                // Falsy in Python: a scale of 0 counts as not given.
                 match (mscale.filter(|scale| *scale != 0.0), mscale_all_dim.filter(|scale| *scale != 0.0)) {
                     (Some(mscale), Some(mscale_all_dim)) => scale(mscale) / scale(mscale_all_dim),
                     _ => scale(1.0),

@@ -1,4 +1,4 @@
-//! Reading one set of rope parameters, key by key.
+//! Reads one set of rope parameters, key by key.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ type Result<T> = std::result::Result<T, ConfigError>;
 
 pub(super) struct RopeReader<'a> {
     config: &'a ResolvedConfig,
-    /// Dotted keys of the objects that hold the parameters; the first that has a key counts.
+    /// Dotted keys of the objects with the parameters; the first that has a key counts.
     objects: Vec<String>,
     /// The object around nested ones.
     around: Option<&'a str>,
     theta_key: Option<&'a str>,
-    /// Whether `type` stands in for an absent `rope_type`.
+    /// Whether `type` replaces an absent `rope_type`.
     older_type_name: bool,
     options: &'a RopeOptions,
 }
@@ -93,9 +93,9 @@ impl<'a> RopeReader<'a> {
     }
 
     fn yarn(&self) -> Result<RopeType> {
-        // `_compute_yarn_parameters` takes `x or default`, so 0 is as good as null.
+        // `_compute_yarn_parameters` evaluates `x or default`, so 0 counts as null.
         let or = |value: Option<f64>, default: f64| value.filter(|value| *value != 0.0).unwrap_or(default);
-        // The key must be there, but may be null.
+        // The key is required, but may be null.
         if self.path("factor").is_none() {
             return Err(self.missing("factor"));
         }
@@ -156,7 +156,7 @@ impl<'a> RopeReader<'a> {
     }
 
     /// `original_max_position_embeddings`: for parameters of all layers a top-level one wins (Phi-3 writes it there);
-    /// where there is none, `max_position_embeddings`.
+    /// without one, `max_position_embeddings`.
     fn original_length(&self) -> Result<usize> {
         let key = "original_max_position_embeddings";
         let range = ranges::of_size(key);
@@ -176,7 +176,7 @@ impl<'a> RopeReader<'a> {
 
     fn theta(&self) -> Result<f64> {
         let outer = match self.theta_key {
-            // A null in the class defaults means that the default is elsewhere; a null in the file is a mistake.
+            // A null in the class defaults means that another default applies; a null in the file is a mistake.
             Some(key) if self.config.origin(key) == Some(&Origin::ClassDefault) => self.config.f64_or_null(key)?,
             Some(key) if self.config.peek(key).is_some() => Some(self.config.f64(key)?),
             _ => None,
@@ -224,7 +224,7 @@ impl<'a> RopeReader<'a> {
         self.objects.iter().map(|object| format!("{object}.{key}")).find(|path| self.config.peek(path).is_some())
     }
 
-    /// A number that must be there, within the range of its key.
+    /// A required number, within the range of its key.
     fn number(&self, key: &str) -> Result<f64> {
         self.config.f64(&self.path(key).ok_or_else(|| self.missing(key))?)
     }

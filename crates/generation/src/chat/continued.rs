@@ -1,4 +1,4 @@
-//! A last message that the model is to go on with (`continue_final_message` in transformers).
+//! A last message that the model continues (`continue_final_message` in transformers).
 
 use crate::GenerationError;
 use serde_json::{Map, Value};

@@ -4,10 +4,10 @@ use chrono::{DateTime, Datelike, FixedOffset, Local, NaiveDateTime, Timelike};
 use std::fmt::Write;
 use std::time::SystemTime;
 
-/// Widest field that is written.
+/// Maximum width of a field.
 const WIDTH_LIMIT: usize = 64;
 
-/// Where `strftime_now` has its time from.
+/// The time of `strftime_now`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clock {
     /// `None` for now.
@@ -20,7 +20,7 @@ impl Clock {
     /// `datetime.now().strftime(format)` in the C locale, as the C library of Linux writes it.
     pub(super) fn strftime(&self, format: &str) -> Result<String, String> {
         let now = self.now.unwrap_or_else(SystemTime::now);
-        // Local times beyond what a date can hold are none of this world's.
+        // Local times outside the range of a date are errors.
         let in_range = now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.as_secs() < 1 << 37);
         if !in_range {
             return Err("the time is before 1970 or after 6000".to_owned());
@@ -53,12 +53,12 @@ fn write_date(time: &DateTime<FixedOffset>, format: &str) -> Result<String, Stri
             Some(field) => {
                 let width = if width.is_empty() { None } else { Some(width.parse().unwrap_or(usize::MAX)) };
                 if width.is_some_and(|width| width > WIDTH_LIMIT) {
-                    return Err(format!("a date has fields of {WIDTH_LIMIT} characters at most"));
+                    return Err(format!("a field of a date has at most {WIDTH_LIMIT} characters"));
                 }
                 field.write(&mut text, flags, width);
                 rest = &after[directive.map_or(0, char::len_utf8)..];
             }
-            // Unknown directives stay as they are.
+            // Unknown directives are copied.
             None => text.push('%'),
         }
     }
@@ -66,7 +66,7 @@ fn write_date(time: &DateTime<FixedOffset>, format: &str) -> Result<String, Stri
     Ok(text)
 }
 
-/// What a directive stands for, and what fills it up to its width.
+/// The text of a directive, and how it is padded.
 struct Field {
     text: String,
     fill: char,
@@ -95,7 +95,7 @@ fn field(time: &DateTime<FixedOffset>, directive: char) -> Option<Field> {
     let local: NaiveDateTime = time.naive_local();
     let written = |format: &str| {
         let mut text = String::new();
-        // A format of ours, all of which a date without a zone has.
+        // A format from this function, whose fields a date without a zone has.
         write!(text, "{}", local.format(format)).ok()?;
         Some(Field { text, fill: ' ', width: 0 })
     };
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_and_no_width_is_too_much() {
+    fn huge_times_and_widths_are_errors() {
         let late = Clock { now: Some(UNIX_EPOCH + Duration::from_secs(1 << 60)), utc_offset: None };
         assert!(late.strftime("%Y").is_err());
         assert!(Clock { now: None, utc_offset: Some(1 << 30) }.strftime("%Y").is_err());

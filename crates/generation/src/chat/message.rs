@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// (`_REASONING_FIELDS` in transformers' `chat_template_utils.py`).
 const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// One message of a conversation: an object with a `role`, mostly a `content`, and whatever else a template reads
+/// One message of a conversation: a mapping with a `role`, usually a `content`, and whatever else a template reads
 /// (`tool_calls`, `reasoning_content`, ...).
 ///
 /// ```
@@ -24,7 +24,7 @@ pub struct ChatMessage {
 }
 
 impl ChatMessage {
-    /// A message of `role` that says `content`: a text, or a list of parts such as `{"type": "text", "text": ".."}`.
+    /// A message of `role` with `content`: a string, or a list of parts such as `{"type": "text", "text": ".."}`.
     pub fn new(role: impl Into<String>, content: impl Into<Value>) -> Self {
         let role = Value::String(role.into());
         Self { fields: Map::from_iter([("role".to_owned(), role), ("content".to_owned(), content.into())]) }
@@ -45,7 +45,7 @@ impl ChatMessage {
         Self::new("system", content)
     }
 
-    /// With one more field, or another value for one.
+    /// Sets a field.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.insert(name.into(), value.into());
@@ -57,7 +57,7 @@ impl ChatMessage {
         &self.fields
     }
 
-    /// What a template sees: no null fields, and reasoning under its standard name and under `thinking`, which comes first
+    /// The message as templates read it: without null fields, and with reasoning under its standard name and under `thinking`, which comes first
     /// (`apply_chat_template` and `_alias_reasoning_fields` in transformers).
     pub(super) fn for_template(&self) -> Value {
         let given = self.fields.iter().filter(|(_, value)| !value.is_null());

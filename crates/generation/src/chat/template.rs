@@ -9,15 +9,15 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Longest source, in bytes. The longest in use have some 30 KB.
+/// Maximum length of a source in bytes. The longest in use have some 30 KB.
 const SOURCE_LIMIT: usize = 128 << 10;
-/// Most steps that are granted.
+/// Maximum of steps that are granted.
 const FUEL_LIMIT: u64 = 4_000_000;
 
 /// A chat template in Jinja, compiled as transformers does: `trim_blocks`, `lstrip_blocks`, loop controls, `tojson` as
 /// Python writes JSON, `raise_exception`, `strftime_now`, the methods of Python's strings and dicts.
 ///
-/// Templates come with checkpoints, so they are not trusted: they run within [`ChatLimits`] and reach no file.
+/// Templates come with checkpoints, so they are not trusted: they run within [`ChatLimits`] and cannot read files.
 ///
 /// ```
 /// use automodel_generation::{ChatMessage, ChatOptions, ChatTemplate, SpecialTokens};
@@ -35,24 +35,24 @@ pub struct ChatTemplate {
     special_tokens: SpecialTokens,
 }
 
-/// What a template is given besides the messages.
+/// The inputs of a template besides the messages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatOptions {
-    /// End with what the model's answer follows.
+    /// End with the generation prompt, which introduces the model's answer.
     pub add_generation_prompt: bool,
-    /// End within the last message, so that the model goes on with it. Then there is no generation prompt.
+    /// End within the last message, so that the model continues it. No generation prompt is added.
     pub continue_final_message: bool,
     /// Tools that the model may call, each a JSON schema.
     pub tools: Option<Vec<Value>>,
     /// Documents to answer from, each an object with `title` and `text`.
     pub documents: Option<Vec<Value>>,
-    /// Variables of the template's own, such as `enable_thinking`.
+    /// Additional variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
-    /// What `strftime_now` takes for now; `None` for the clock.
+    /// The time of `strftime_now`; `None` for the clock.
     pub now: Option<SystemTime>,
     /// Seconds east of Greenwich in the dates of `strftime_now`; `None` for the time zone of the system.
     pub utc_offset: Option<i32>,
-    /// How much the template may do.
+    /// Limits of the template.
     pub limits: ChatLimits,
 }
 
@@ -72,11 +72,11 @@ impl Default for ChatOptions {
     }
 }
 
-/// How much a template may do. Nothing that a template does is outside of these limits.
+/// Limits of a template, which cover everything that it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChatLimits {
-    /// Steps: about one for an instruction and one for 64 bytes of data, so this bounds memory as well: what a template
-    /// makes, all taken together, is paid for before it is made. No more than 4 million are granted.
+    /// Steps: about one for an instruction and one for 64 bytes of data. This bounds memory as well, since all allocations are
+    /// charged before they are made. At most 4 million are granted.
     pub fuel: u64,
     /// Bytes of output.
     pub output_bytes: usize,
@@ -85,7 +85,7 @@ pub struct ChatLimits {
 }
 
 impl Default for ChatLimits {
-    /// Two million steps (at most some 128 MB of data) 16 MiB of output and 20 seconds.
+    /// Two million steps (at most some 128 MB of data), 16 MiB of output and 20 seconds.
     fn default() -> Self {
         Self { fuel: 2_000_000, output_bytes: 16 << 20, deadline: Duration::from_secs(20) }
     }
@@ -112,7 +112,7 @@ impl ChatTemplate {
         Ok(Self { template: Arc::new(template), special_tokens })
     }
 
-    /// The prompt for `messages`. It holds the special tokens already.
+    /// The prompt for `messages`. It includes the special tokens.
     ///
     /// # Errors
     /// [`GenerationError::EmptyConversation`]; [`GenerationError::UncontinuedMessage`];

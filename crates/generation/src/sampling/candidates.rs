@@ -1,4 +1,4 @@
-//! The tokens that may come next, narrowed step by step.
+//! The candidates for the next token, and the logits processors that reduce them.
 //!
 //! The steps are the processors of transformers' `generation/logits_process.py` (5.23). Where that file sets a score to
 //! minus infinity, the token is removed here. Arithmetic is in float32 where transformers' is, so that ties fall alike.
@@ -6,7 +6,7 @@
 use crate::GenerationError;
 use std::collections::BTreeSet;
 
-/// Tokens that may come next with their scores, in the order of their ids.
+/// Candidates for the next token with their scores, in the order of their ids.
 ///
 /// ```
 /// use automodel_generation::Candidates;
@@ -24,7 +24,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Every token of `logits` (`[vocab_size]`) but those at minus infinity, which a model uses to forbid a token.
+    /// Every token of `logits` (`[vocab_size]`) except those at minus infinity, which masks a token.
     ///
     /// # Errors
     /// [`GenerationError::NonFiniteLogits`] for a NaN, for plus infinity, or if no token is left.
@@ -129,7 +129,7 @@ impl Candidates {
                 return token;
             }
         }
-        // Rounding left the target a hair above the sum: the last token with any weight.
+        // Rounding left the target slightly above the sum: the last token with any weight.
         self.tokens
             .iter()
             .zip(&weights)
@@ -148,7 +148,7 @@ impl Candidates {
         weights.into_iter().map(|weight| (weight / sum) as f32).collect()
     }
 
-    /// Finite scores can leave the range of float32 when they are scaled; they keep their order at its ends.
+    /// Finite scores can overflow float32 when they are scaled; they are clamped to its range.
     fn limit_to_finite(&mut self) {
         for score in &mut self.scores {
             *score = score.clamp(f32::MIN, f32::MAX);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_logits_that_are_no_numbers() {
+    fn rejects_nan_and_infinite_logits() {
         for bad in [vec![0.0, f32::NAN], vec![0.0, f32::INFINITY], vec![f32::NEG_INFINITY; 2], vec![]] {
             assert!(matches!(Candidates::new(&bad), Err(GenerationError::NonFiniteLogits { .. })), "{bad:?}");
         }

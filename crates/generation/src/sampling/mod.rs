@@ -1,13 +1,13 @@
-//! From logits to the next token, in the order and with the rules of transformers' `generate`.
+//! Sampling: from logits to the next token, with the logits processors of transformers' `generate` in its order.
 
+mod batch;
 mod candidates;
-mod chooser;
 mod device;
 mod options;
 mod sampler;
 
+pub(crate) use batch::BatchSampler;
 pub use candidates::Candidates;
-pub(crate) use chooser::Chooser;
 pub use device::DeviceSampler;
 pub use options::SamplingOptions;
 pub use sampler::Sampler;
@@ -15,7 +15,7 @@ pub use sampler::Sampler;
 use crate::GenerationError;
 use burn::tensor::{Element, ExecutionError, TensorData};
 
-/// What was read from a device.
+/// Values that were read back from a device.
 fn host_values<E: Element>(data: Result<TensorData, ExecutionError>) -> Result<Vec<E>, GenerationError> {
     data.map_err(|source| GenerationError::UnreadableLogits { source: Box::new(source) })?
         .try_into_vec()

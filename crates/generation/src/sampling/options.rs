@@ -1,8 +1,8 @@
-//! How the next token is chosen.
+//! Options of sampling.
 
 use crate::GenerationError;
 
-/// How the next token is chosen. The default is that of transformers: greedy.
+/// Options of sampling. The default is that of transformers: greedy decoding.
 ///
 /// ```
 /// use automodel_generation::SamplingOptions;
@@ -15,20 +15,20 @@ use crate::GenerationError;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingOptions {
-    /// Draw from the distribution; otherwise take the highest logit, and of equal ones the lowest id.
+    /// Sample from the distribution; otherwise greedy decoding takes the highest logit, and of equal ones the lowest id.
     pub do_sample: bool,
-    /// What the logits are divided by before drawing; above 0.
+    /// Divisor of the logits before sampling; above 0.
     pub temperature: f64,
     /// Number of highest logits to keep, with those equal to the last of them; 0 keeps all.
     pub top_k: usize,
-    /// Probability that the kept tokens reach together, in 0..=1; 1 keeps all.
+    /// Nucleus sampling: total probability of the kept tokens, in 0..=1; 1 keeps all.
     pub top_p: f64,
-    /// Least probability to keep, as a share of the highest one, in 0..=1; 0 keeps all.
+    /// Minimum probability to keep, as a share of the highest one, in 0..=1; 0 keeps all.
     pub min_p: f64,
-    /// What positive logits of tokens that occurred are divided by and negative ones multiplied by; above 0. 1 does nothing.
-    /// Applies to greedy choice as well.
+    /// Divisor of positive and factor of negative logits of tokens that occurred; above 0. 1 has no effect. Applies to greedy decoding
+    /// as well.
     pub repetition_penalty: f64,
-    /// Where the random numbers start. Equal seeds and equal logits give equal tokens on every platform.
+    /// Seed of the random numbers. Equal seeds and equal logits give equal tokens on every platform.
     pub seed: u64,
 }
 
@@ -48,7 +48,7 @@ impl SamplingOptions {
     pub fn validate(&self) -> Result<(), GenerationError> {
         let least = if self.do_sample { f64::MIN_POSITIVE } else { 0.0 };
         check("temperature", self.temperature, self.temperature >= least && self.temperature.is_finite(), {
-            "a finite number above 0 (for greedy choice turn `do_sample` off)"
+            "a finite number above 0 (for greedy decoding turn `do_sample` off)"
         })?;
         check("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "in 0..=1")?;
         check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "in 0..=1")?;
@@ -57,7 +57,7 @@ impl SamplingOptions {
             "repetition_penalty",
             penalty,
             penalty > 0.0 && penalty.is_finite(),
-            "a finite number above 0 (1 does nothing)",
+            "a finite number above 0 (1 has no effect)",
         )
     }
 }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_temperature_is_for_greedy_choice_alone() {
+    fn zero_temperature_is_valid_for_greedy_decoding_alone() {
         let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
         assert_eq!(rejected_option(greedy.clone()), None);
         assert_eq!(rejected_option(SamplingOptions { do_sample: true, ..greedy }), Some("temperature"));

@@ -1,4 +1,4 @@
-//! One sequence's choice of tokens.
+//! Sampling for one sequence.
 
 use super::{Candidates, SamplingOptions};
 use crate::GenerationError;
@@ -8,7 +8,7 @@ use rand_chacha::{
 };
 use std::collections::BTreeSet;
 
-/// Chooses the tokens of one sequence, one after the other.
+/// Samples the tokens of one sequence.
 ///
 /// ```
 /// use automodel_generation::{Sampler, SamplingOptions};
@@ -26,14 +26,14 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler for the sequence at `row` of a batch. Rows draw from streams of their own, so a row's tokens do not
+    /// A sampler for the sequence at `row` of a batch. Each row has its own random stream, so a row's tokens do not
     /// depend on its neighbours.
     ///
     /// # Errors
     /// As [`SamplingOptions::validate`].
     pub fn new(options: &SamplingOptions, row: u64) -> Result<Self, GenerationError> {
         options.validate()?;
-        // The seed is laid out here rather than by `seed_from_u64`, whose expansion belongs to another library.
+        // The seed is expanded here rather than by `seed_from_u64`, whose expansion another library may change.
         let mut seed = [0u8; 32];
         seed[..8].copy_from_slice(&options.seed.to_le_bytes());
         let mut random = ChaCha8Rng::from_seed(seed);
@@ -41,7 +41,7 @@ impl Sampler {
         Ok(Self { options: options.clone(), random, seen: BTreeSet::new() })
     }
 
-    /// A sampler for each row of a batch, which has seen its prompt.
+    /// A sampler for each row of a batch that has observed its prompt.
     pub(crate) fn for_prompts(options: &SamplingOptions, prompts: &[Vec<u32>]) -> Result<Vec<Self>, GenerationError> {
         let sampler = |(row, prompt): (u64, &Vec<u32>)| {
             let mut sampler = Self::new(options, row)?;
@@ -51,12 +51,12 @@ impl Sampler {
         (0u64..).zip(prompts).map(sampler).collect()
     }
 
-    /// Remembers tokens for the repetition penalty; the prompt's are counted by transformers, so tell them.
+    /// Adds tokens to those that the repetition penalty applies to. Transformers counts the prompt's, so pass those too.
     pub fn observe(&mut self, tokens: &[u32]) {
         self.seen.extend(tokens);
     }
 
-    /// Chooses the next token for `logits` (`[vocab_size]`) and remembers it.
+    /// Samples the next token from `logits` (`[vocab_size]`) and observes it.
     ///
     /// # Errors
     /// [`GenerationError::NonFiniteLogits`].
@@ -106,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn equal_seeds_draw_equally_for_ever() {
-        // Written down once: a change of the generator or of its seeding is a break for every user of a seed.
+    fn equal_seeds_draw_equally_in_all_versions() {
+        // Recorded once: a change of the generator or of its seeding breaks reproducibility for every user of a seed.
         assert_eq!(draws(7, 0), RECORDED);
         assert_ne!(draws(8, 0), RECORDED);
         assert_ne!(draws(7, 1), RECORDED);

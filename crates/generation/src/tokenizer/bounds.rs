@@ -1,4 +1,4 @@
-//! A tokenizer's pipeline within an allowance of text.
+//! A tokenizer's pipeline with bounded output.
 
 use super::decode::DecoderStep;
 use super::growth::{Growth, STEPS_LIMIT, TOKEN_LIMIT, TooMuch, allowed};
@@ -9,19 +9,19 @@ use tokenizers::{
     PreTokenizer, PreTokenizerWrapper, Tokenizer,
 };
 
-/// Most copies of a text that a post-processor makes; those in use make one.
+/// Maximum of copies of a text that a post-processor makes; those in use make one.
 const COPIES_LIMIT: usize = 8;
-/// Most tokens that a post-processor adds, and most bytes of them.
+/// Maximum of tokens that a post-processor adds, and of their bytes.
 const ADDED_LIMIT: usize = 1024;
 const ADDED_BYTES_LIMIT: usize = 64 << 10;
 
-/// What is known of a tokenizer's steps, so that none makes too much of a text.
+/// Bounds on the output of each step of a tokenizer.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     normalizers: Vec<NormalizerStep>,
     pre_tokenizers: Vec<PreTokenizerStep>,
     decoders: Vec<DecoderStep>,
-    /// Whether the steps make so little of any text that none needs watching.
+    /// Whether the output is always within the limit, so that no step needs to be measured.
     encodes_little: bool,
     decodes_little: bool,
 }
@@ -33,10 +33,10 @@ struct PreTokenizerStep {
 }
 
 impl Bounds {
-    /// Looks at all parts of a tokenizer but its added tokens.
+    /// Checks all parts of a tokenizer except its added tokens.
     ///
     /// # Errors
-    /// Which part could make too much whatever the text is.
+    /// The part that could exceed the limit for any text.
     pub(super) fn new(tokenizer: &Tokenizer) -> tokenizers::Result<Self> {
         check_model(tokenizer.get_model())?;
         check_post_processor(tokenizer.get_post_processor())?;
@@ -58,12 +58,12 @@ impl Bounds {
         BoundedNormalizer::new(&self.normalizers, bytes)
     }
 
-    /// What `tokenizer` makes of a text.
+    /// Encodes a text with `tokenizer`.
     pub(super) fn encode(&self, tokenizer: &Tokenizer, text: &str, special: bool) -> tokenizers::Result<Encoding> {
         if self.encodes_little {
             return tokenizer.encode_fast(text, special);
         }
-        // As `encode_single_sequence` of the library, with a look before each step.
+        // As `encode_single_sequence` of the library, with a check before each step.
         let normalizer = self.normalizer(text.len());
         let mut pieces = tokenizer.get_added_vocabulary().extract_and_normalize(Some(&normalizer), text);
         normalizer.finish()?;
@@ -78,7 +78,7 @@ impl Bounds {
         tokenizer.post_process(encoding, None, special)
     }
 
-    /// The text of `ids`, as `Tokenizer::decode` of the library puts it together.
+    /// The text of `ids`, as `Tokenizer::decode` of the library.
     pub(super) fn decode(&self, tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> tokenizers::Result<String> {
         let added = tokenizer.get_added_vocabulary();
         let limit = ids.len().saturating_mul(TOKEN_LIMIT).saturating_add(allowed(0));
@@ -117,7 +117,7 @@ impl PreTokenizerStep {
         Ok(steps)
     }
 
-    /// Bytes that the step makes of `pieces` at most; each piece may get a prefix.
+    /// Maximum of bytes that the step makes of `pieces`; each piece may get a prefix.
     fn measure(&self, pieces: &PreTokenizedString) -> usize {
         let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
         let open = splits.iter().filter(|(_, _, tokens)| tokens.is_none());
@@ -135,8 +135,8 @@ impl PreTokenizerStep {
     }
 }
 
-/// Only two kinds of pre-tokenizers write letters: GPT-2's, two bytes for one and a space before each piece, and
-/// sentencepiece's, its space for each space and before each piece.
+/// Only two kinds of pre-tokenizers add bytes: GPT-2's, two for one and a space before each piece, and sentencepiece's, its space
+/// for each space and before each piece.
 fn pre_tokenizer_growth(step: &PreTokenizerWrapper) -> Growth {
     match step {
         PreTokenizerWrapper::ByteLevel(_) => Growth::by(4),
@@ -145,7 +145,7 @@ fn pre_tokenizer_growth(step: &PreTokenizerWrapper) -> Growth {
     }
 }
 
-/// What a model writes again and again by itself must be short.
+/// Strings that a model repeats by itself must be short.
 fn check_model(model: &ModelWrapper) -> tokenizers::Result<()> {
     let repeated = match model {
         ModelWrapper::BPE(bpe) => [&bpe.unk_token, &bpe.continuing_subword_prefix, &bpe.end_of_word_suffix]
@@ -165,7 +165,7 @@ fn check_model(model: &ModelWrapper) -> tokenizers::Result<()> {
     }
 }
 
-/// What a post-processor adds does not depend on the text, so it can be counted.
+/// The tokens that a post-processor adds do not depend on the text, so they can be counted.
 fn check_post_processor(processor: Option<&PostProcessorWrapper>) -> tokenizers::Result<()> {
     let mut pending: Vec<&PostProcessorWrapper> = processor.into_iter().collect();
     let (mut steps, mut copies, mut added, mut bytes) = (0usize, 1usize, 0usize, 0usize);
@@ -180,7 +180,7 @@ fn check_post_processor(processor: Option<&PostProcessorWrapper>) -> tokenizers:
                 bytes = bytes.saturating_add(template.bytes);
             }
             other => {
-                // `[CLS]`, `[SEP]` and their like.
+                // `[CLS]`, `[SEP]` and similar tokens.
                 added = added.saturating_add(4);
                 bytes = bytes.saturating_add(serde_json::to_string(other)?.len());
             }
@@ -200,7 +200,7 @@ fn check_post_processor(processor: Option<&PostProcessorWrapper>) -> tokenizers:
     Ok(())
 }
 
-/// What a template of a post-processor makes at most, of one text or of two.
+/// The maximum output of a template of a post-processor, of one text or of two.
 #[derive(Clone, Copy, Default)]
 struct Template {
     copies: usize,

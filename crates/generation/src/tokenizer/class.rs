@@ -1,10 +1,10 @@
-//! Which class of transformers loads a tokenizer.
+//! The transformers class that loads a tokenizer.
 //!
-//! A class need not take `tokenizer.json` at its word: most of those that are named after a model keep its vocabulary and
-//! build the rest anew. So the class decides about ids. The choice is that of `AutoTokenizer.from_pretrained`
+//! A class need not use `tokenizer.json` as it is: most classes of a model keep its vocabulary and rebuild the rest. So the class
+//! decides the ids. The choice is that of `AutoTokenizer.from_pretrained`
 //! (`models/auto/tokenization_auto.py` of transformers 5.23, without mistral-common).
 
-/// What the files of a checkpoint say about the class of their tokenizer.
+/// The declarations of a checkpoint about its tokenizer class.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Declared<'a> {
     /// `model_type` of `config.json`.
@@ -13,7 +13,7 @@ pub(super) struct Declared<'a> {
     pub of_tokenizer: Option<&'a str>,
     /// `tokenizer_class` of `config.json`.
     pub of_model: Option<&'a str>,
-    /// Whether `tokenizer_config.json` names a tokenizer of its own code.
+    /// Whether `tokenizer_config.json` names a tokenizer with custom code.
     pub has_own_code: bool,
     /// Whether `tokenizer.json` mentions `"ByteLevel"`.
     pub is_byte_level: bool,
@@ -24,13 +24,13 @@ pub(super) struct Declared<'a> {
 pub(super) enum TokenizerClass {
     /// As it is.
     AsSaved,
-    /// It keeps the vocabulary, and builds the rest as [`super::rebuild`] says.
+    /// It keeps the vocabulary, and rebuilds the rest as in [`super::rebuild`].
     Rebuilt(Rebuilt),
-    /// It builds something else from the vocabulary, which is not imitated here.
+    /// It rebuilds the tokenizer in a way that is not implemented here.
     Foreign(String),
 }
 
-/// Classes that build their tokenizer from the vocabulary alone.
+/// Classes that rebuild their tokenizer from the vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rebuilt {
     CodeGen,
@@ -74,7 +74,7 @@ fn without_fast(name: &str) -> &str {
     name.strip_suffix("Fast").unwrap_or(name)
 }
 
-/// A class by its name; names that transformers does not know load `tokenizer.json` as it is.
+/// A class by its name; names unknown to transformers load `tokenizer.json` as it is.
 fn by_name(name: &str) -> TokenizerClass {
     let short = without_fast(name);
     let rebuilt = match short {
@@ -141,11 +141,11 @@ const REGISTERED: [(&str, &str); 8] = [
     ),
 ];
 
-/// Types of models whose checkpoints often name the wrong class, so that the registered one is taken
+/// Model types whose checkpoints often name the wrong class, so that the registered one is used
 /// (`MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS`); of those that are registered as they are saved only what else it changes.
 const DISTRUSTED: &str = "hyperclovax_vision_v2 qwen2 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen4_exp";
 
-/// Other classes with a constructor of their own that does not take `tokenizer.json` at its word.
+/// Other classes with a constructor that does not use `tokenizer.json` as it is.
 const FOREIGN: &str = "\
     AlbertTokenizer BartTokenizer BarthezTokenizer BertTokenizer BigBirdTokenizer BlenderbotTokenizer \
     CLIPTokenizer CamembertTokenizer ConvBertTokenizer CpmTokenizer DPRContextEncoderTokenizer \
@@ -176,12 +176,12 @@ mod tests {
             ("llama", "PreTrainedTokenizerFast", AsSaved),
             ("llama", "SomebodysTokenizer", AsSaved),
             ("llama", "", AsSaved),
-            // What is registered for a type goes before what a file names.
+            // The registered class of a model type overrides the one that a file names.
             ("olmo2", "GPT2Tokenizer", AsSaved),
             ("qwen2", "PreTrainedTokenizerFast", TokenizerClass::Rebuilt(Rebuilt::Qwen2)),
             ("qwen2", "LlamaTokenizerFast", TokenizerClass::Rebuilt(Rebuilt::Qwen2)),
             ("gpt2", "", TokenizerClass::Rebuilt(Rebuilt::Gpt2)),
-            // Or not.
+            // Unless the type is not in the list.
             ("qwen3", "PreTrainedTokenizerFast", AsSaved),
             ("gpt2", "LlamaTokenizer", TokenizerClass::Rebuilt(Rebuilt::Llama)),
             ("phi", "CodeGenTokenizer", TokenizerClass::Rebuilt(Rebuilt::CodeGen)),

@@ -1,15 +1,15 @@
-//! Decoders, step by step within an allowance.
+//! Decoders, step by step with bounded output.
 
 use super::growth::{Growth, STEPS_LIMIT, TooMuch, allowed};
 use super::normalize::Replacement;
 use tokenizers::{Decoder, DecoderWrapper};
 
-/// One decoder, which is no sequence. Its text counts a byte more for each token, since some decoders put a space before each.
+/// One decoder that is not a sequence. Its text counts one byte more for each token, because some decoders put a space before each.
 #[derive(Clone, Debug)]
 pub(super) struct DecoderStep {
     run: DecoderWrapper,
     growth: Growth,
-    /// What finds out how much it makes of a token, where that is not the most that it can be.
+    /// Measures the output of a replacement, which is usually below the maximum.
     replacement: Option<Replacement>,
 }
 
@@ -37,16 +37,16 @@ impl DecoderStep {
         };
         let growth = match (step, &replacement) {
             (_, Some(replacement)) => replacement.growth(),
-            // A byte that is no character reads as U+FFFD, which has three.
+            // An invalid byte becomes U+FFFD, which has three bytes.
             (DecoderWrapper::ByteLevel(_), _) => Growth::by(3),
-            // A space for each token, or between all letters where the word that they replace is empty.
+            // A space for each token, or between all characters if the replaced string is empty.
             (DecoderWrapper::WordPiece(_) | DecoderWrapper::BPE(_) | DecoderWrapper::CTC(_), _) => Growth::by(2),
             _ => Growth::NONE,
         };
         Ok(Self { run: step.clone(), growth, replacement })
     }
 
-    /// What all steps make of tokens at most.
+    /// The maximum output of all steps.
     pub(super) fn growth(steps: &[Self]) -> Growth {
         steps.iter().fold(Growth::NONE, |growth, step| growth.then(step.growth))
     }

@@ -13,7 +13,7 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 /// The longest chat templates in use have some 30 KB.
 const TEMPLATE_LIMIT: u64 = 1 << 20;
 
-/// Vocabularies that transformers can convert, each with the file that shows it.
+/// Files of vocabularies that transformers can convert.
 const UNCONVERTED: [&str; 9] = [
     "tokenizer.model",
     "tekken.json",
@@ -37,7 +37,7 @@ pub(super) fn read_tokenizer(directory: &Path) -> Result<Vec<u8>, GenerationErro
     })
 }
 
-/// What is said about the tokenizer beside it.
+/// The setting files beside `tokenizer.json`.
 pub(super) fn read_settings(directory: &Path) -> Result<SettingFiles, GenerationError> {
     let read = |name: &str| read_json(&directory.join(name));
     Ok(SettingFiles {
@@ -47,12 +47,12 @@ pub(super) fn read_settings(directory: &Path) -> Result<SettingFiles, Generation
     })
 }
 
-/// `config.json`, whose type of model has a say in how a tokenizer is loaded.
+/// `config.json`, whose model type influences how a tokenizer is loaded.
 pub(super) fn read_model_config(directory: &Path) -> Result<Map<String, Value>, GenerationError> {
     read_json(&directory.join("config.json"))
 }
 
-/// A JSON object, empty if there is no such file.
+/// A JSON object, empty if the file does not exist.
 pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>, GenerationError> {
     let Some(bytes) = read_optional(path, CONFIG_LIMIT)? else { return Ok(Map::new()) };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());

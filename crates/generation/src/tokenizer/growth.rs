@@ -1,22 +1,20 @@
-//! How much text the steps of a tokenizer may make of a text.
+//! Bounds on the text that the steps of a tokenizer make.
 //!
-//! A `tokenizer.json` is a program: a chain of twelve replacements, each of one letter by ten, makes a terabyte of a letter.
-//! So each step says how much it makes at most, and where a chain of them could make too much, it is run step by step, and
-//! each step is measured before it runs.
+//! A `tokenizer.json` is a program: a chain of twelve replacements of one character by ten makes a terabyte of one character. So
+//! each step has a maximum, and a chain that could exceed the limit is run step by step, each step measured before it runs.
 
 use std::fmt;
 
-/// Most bytes of text that are made of one byte of text. NFKC makes 11 of one in the worst case, byte-level letters 2 of
-/// each of those.
+/// Maximum of output bytes for one input byte. NFKC makes 11 of one in the worst case, byte-level characters 2 of each of those.
 const FACTOR: usize = 32;
 /// Bytes that are allowed in any case.
 const ALLOWANCE: usize = 64 << 10;
-/// Most steps of a chain; those in use have some ten.
+/// Maximum of steps of a chain; those in use have about ten.
 pub(super) const STEPS_LIMIT: usize = 256;
-/// Most bytes of a token that stands for what no other token does, or that a step adds by itself. Those in use are short words.
+/// Maximum of bytes of the unknown token, and of a string that a step adds by itself. Those in use are short words.
 pub(super) const TOKEN_LIMIT: usize = 1024;
 
-/// What a step makes of `n` bytes at most: `factor * n + constant`.
+/// The maximum output of a step for `n` bytes: `factor * n + constant`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Growth {
     pub factor: usize,
@@ -24,7 +22,7 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    /// A step that makes no more text than it takes.
+    /// A step whose output is not longer than its input.
     pub(super) const NONE: Self = Self::by(1);
 
     pub(super) const fn by(factor: usize) -> Self {
@@ -44,23 +42,23 @@ impl Growth {
         Self { factor: self.factor.saturating_mul(next.factor), constant: next.of(self.constant) }
     }
 
-    /// Bytes that are made of `bytes` at most.
+    /// Maximum of output bytes for `bytes`.
     pub(super) fn of(self, bytes: usize) -> usize {
         self.factor.saturating_mul(bytes).saturating_add(self.constant)
     }
 
-    /// Whether the allowance always suffices, also for a text that is cut into pieces of one byte.
+    /// Whether the output is always within the allowance, even if the text is cut into pieces of one byte.
     pub(super) fn is_small(self) -> bool {
         self.factor.saturating_add(self.constant) <= FACTOR
     }
 }
 
-/// Bytes that may be made of `bytes`.
+/// Allowed output bytes for `bytes`.
 pub(super) fn allowed(bytes: usize) -> usize {
     bytes.saturating_mul(FACTOR).saturating_add(ALLOWANCE)
 }
 
-/// A step that would make too much.
+/// A step whose output would exceed the allowance.
 #[derive(Debug)]
 pub(super) struct TooMuch {
     pub bytes: usize,
@@ -70,7 +68,7 @@ impl fmt::Display for TooMuch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "more than {} bytes of text would be made of {} bytes: do you trust this tokenizer?",
+            "{1} bytes of text would become more than {0} bytes: do you trust this tokenizer?",
             allowed(self.bytes),
             self.bytes
         )

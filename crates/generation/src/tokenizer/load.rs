@@ -1,4 +1,4 @@
-//! From the files of a checkpoint to its tokenizer, as the class that transformers loads it with would have it.
+//! From the files of a checkpoint to its tokenizer, as its transformers class loads it.
 
 use super::bounds::Bounds;
 use super::class::{self, Declared, Rebuilt, TokenizerClass};
@@ -15,7 +15,7 @@ const MISTRAL_TOKENS: usize = 100_000;
 /// The expression that they should have (`_patch_mistral_regex` of transformers 5.23).
 const MISTRAL_SPLIT: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// A tokenizer, and what belongs to it.
+/// A tokenizer with its bounds, special tokens and warning.
 pub(super) struct Loaded {
     pub tokenizer: Tokenizer,
     pub bounds: Bounds,
@@ -23,7 +23,7 @@ pub(super) struct Loaded {
     pub warning: Option<String>,
 }
 
-/// Loads `tokenizer_json` with the settings in `files`; `model` is `config.json`, empty where there is none.
+/// Loads `tokenizer_json` with the settings in `files`; `model` is `config.json`, empty without one.
 pub(super) fn load(
     tokenizer_json: &[u8],
     files: SettingFiles,
@@ -37,7 +37,7 @@ pub(super) fn load(
         of_tokenizer,
         of_model,
         has_own_code: has_own_code(&files.config),
-        // A long file is searched for those alone that it makes a difference for.
+        // A long file is searched only if the result matters.
         is_byte_level: names_llama && mentions(tokenizer_json, b"\"ByteLevel\""),
     });
     let (mut tokenizer, settings, saved_tokens) = match &class {
@@ -45,7 +45,7 @@ pub(super) fn load(
             let saved = Saved::<Vocabulary>::parse(tokenizer_json)?;
             let mut settings = Settings::new(files, &saved.added_tokens);
             rebuild::set_defaults(*class, &mut settings);
-            // The other classes say themselves what their padding is, if it is to be none.
+            // The other classes set their padding token themselves.
             if matches!(class, Rebuilt::CodeLlama | Rebuilt::Llama) {
                 set_pad_token(&mut settings, saved.pad_token());
             }
@@ -86,7 +86,7 @@ pub(super) fn load(
         )),
         _ => None,
     };
-    // Some steps may be others by now.
+    // Some steps may have been replaced.
     Ok(Loaded { bounds: Bounds::new(&tokenizer)?, tokenizer, special_tokens, warning })
 }
 
@@ -134,7 +134,7 @@ fn added_vocabulary(
     Ok(vocabulary)
 }
 
-/// What is added to `known`: all of the settings, whose flags count, and what has a role or is extra and not among either.
+/// The tokens to add to `known`: all of the settings, with their flags, and those with a role or extra ones that are in neither.
 fn missing(
     known: &HashSet<AddedToken>,
     settings: &Settings,
@@ -171,7 +171,7 @@ fn mentions(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|part| part == word)
 }
 
-/// Whether the files ask for Mistral's expression to be put right, and are those of such a model.
+/// Whether the files request the fix of Mistral's expression, and belong to such a model.
 fn needs_mistral_split(tokenizer: &Tokenizer, settings: &Settings, model: &Map<String, Value>) -> bool {
     let text = |key: &str| model.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let is_old = text("transformers_version").is_none_or(|version| {

@@ -25,13 +25,12 @@ use tokenizers::Tokenizer;
 
 /// The tokenizer of a checkpoint, with its special tokens and chat templates.
 ///
-/// Token ids are those of `AutoTokenizer.from_pretrained` of transformers 5.23. It takes `tokenizer.json` as it is, or lets a
-/// class that is named after a model build a tokenizer from the vocabulary in it, depending on `tokenizer_class` and the
-/// type of the model; `add_bos_token` and `add_eos_token` of `tokenizer_config.json` it does not read, since the
-/// post-processor in `tokenizer.json` already holds what to add.
+/// Token ids are those of `AutoTokenizer.from_pretrained` of transformers 5.23. Depending on `tokenizer_class` and the model type it
+/// uses `tokenizer.json` as it is, or a model's class rebuilds the tokenizer from the vocabulary in it. It does not read
+/// `add_bos_token` and `add_eos_token` of `tokenizer_config.json`, because the post-processor in `tokenizer.json` adds those tokens.
 ///
-/// A tokenizer is not trusted: no step makes more than 32 bytes of a byte of text (and 64 KiB of the whole), which is more
-/// than any that is in use, or the text is refused.
+/// A tokenizer is not trusted: a text is refused if a step would make more than 32 bytes of a byte of text (and 64 KiB of the whole),
+/// which is more than any tokenizer in use makes.
 #[derive(Clone, Debug)]
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
@@ -74,7 +73,7 @@ impl TextTokenizer {
         })
     }
 
-    /// Wraps a tokenizer that is already there. Its padding and truncation are switched off.
+    /// Wraps a tokenizer. Its padding and truncation are turned off.
     pub fn new(mut tokenizer: Tokenizer, special_tokens: SpecialTokens) -> Self {
         tokenizer.with_padding(None);
         // Switching truncation off cannot fail: only a stride longer than the length can.
@@ -83,7 +82,7 @@ impl TextTokenizer {
         Self { tokenizer, bounds, special_tokens, warnings: Vec::new(), chat_templates: BTreeMap::new() }
     }
 
-    /// What makes it doubtful that token ids are those of transformers; usually nothing.
+    /// Reasons why token ids may differ from those of transformers; usually none.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -125,7 +124,7 @@ impl TextTokenizer {
         self.tokenizer.id_to_token(id)
     }
 
-    /// Whether `token` is left out of text by `skip_special_tokens`.
+    /// Whether `skip_special_tokens` leaves `token` out of text.
     pub fn is_special(&self, token: &str) -> bool {
         self.tokenizer.get_added_vocabulary().is_special_token(token)
     }
@@ -135,7 +134,7 @@ impl TextTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// `bos_token`, `eos_token` and their like.
+    /// `bos_token`, `eos_token` and other tokens with a role.
     pub fn special_tokens(&self) -> &SpecialTokens {
         &self.special_tokens
     }
@@ -168,7 +167,7 @@ impl TextTokenizer {
         ChatTemplate::new(templates::from_file(path.as_ref())?, self.special_tokens.clone())
     }
 
-    /// The prompt for `messages` as the default chat template writes it. It already holds the special tokens: encode it
+    /// The prompt for `messages` as the default chat template writes it. It includes the special tokens: encode it
     /// without adding any.
     ///
     /// # Errors

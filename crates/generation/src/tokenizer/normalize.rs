@@ -1,4 +1,4 @@
-//! Normalizers, step by step within an allowance.
+//! Normalizers, step by step with bounded output.
 
 use super::growth::{Growth, STEPS_LIMIT, TOKEN_LIMIT, TooMuch, allowed};
 use base64::Engine;
@@ -9,10 +9,10 @@ use tokenizers::pattern::Pattern;
 use tokenizers::utils::SysRegex;
 use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
 
-/// Text that is normalised at once to see how much it becomes.
+/// Bytes of text that are normalised at once to measure the output.
 const BLOCK: usize = 1024;
 
-/// One normalizer, which is no sequence.
+/// One normalizer that is not a sequence.
 #[derive(Clone, Debug)]
 pub(super) struct NormalizerStep {
     run: NormalizerWrapper,
@@ -20,14 +20,14 @@ pub(super) struct NormalizerStep {
     measure: Measure,
 }
 
-/// How to find out what a step makes of a text without letting it.
+/// How to measure the output of a step before it runs.
 #[derive(Clone, Debug)]
 enum Measure {
-    /// It is the most that it can be.
+    /// By its maximum.
     Worst,
-    /// What it makes of a letter hardly depends on the others: it may run on one block after the other.
+    /// By running it on one block after the other: the output for a character hardly depends on the others.
     InBlocks,
-    /// Matches are counted.
+    /// By counting matches.
     Matches(Replacement),
 }
 
@@ -58,7 +58,7 @@ impl Replacement {
     pub(super) fn growth(&self) -> Growth {
         match &self.pattern {
             ReplacedPattern::Literal(text) => Growth::of_replacement(text.len(), self.content),
-            // It may match nothing at all, everywhere.
+            // It may match the empty string everywhere.
             ReplacedPattern::Regex(_) => Growth::of_replacement(0, self.content),
         }
     }
@@ -115,7 +115,7 @@ impl NormalizerStep {
                 }
                 (Growth::by(longest.max(1)), Measure::InBlocks)
             }
-            // The longest expansions of Unicode: U+1D160 becomes three letters of its own size, U+FDFA eighteen of two bytes.
+            // The longest expansions of Unicode: U+1D160 becomes three characters of its size, U+FDFA eighteen of two bytes.
             NormalizerWrapper::NFC(_) | NormalizerWrapper::NFD(_) => (Growth::by(3), Measure::InBlocks),
             NormalizerWrapper::NFKC(_) | NormalizerWrapper::NFKD(_) => (Growth::by(12), Measure::InBlocks),
             NormalizerWrapper::BertNormalizer(_) => (Growth::by(12), Measure::InBlocks),
@@ -128,7 +128,7 @@ impl NormalizerStep {
         Ok(Self { run: step.clone(), growth, measure })
     }
 
-    /// What all steps make of a text at most.
+    /// The maximum output of all steps.
     pub(super) fn growth(steps: &[Self]) -> Growth {
         steps.iter().fold(Growth::NONE, |growth, step| growth.then(step.growth))
     }
@@ -144,7 +144,7 @@ impl NormalizerStep {
             })
     }
 
-    /// Bytes that the step makes of `text`, block by block; no more are counted than tell that it is over `left`.
+    /// Bytes that the step makes of `text`, block by block; counting stops once they exceed `left`.
     fn in_blocks(&self, text: &str, left: usize) -> tokenizers::Result<usize> {
         let (mut rest, mut made) = (text, 0usize);
         while !rest.is_empty() && made <= left {
@@ -158,12 +158,12 @@ impl NormalizerStep {
     }
 }
 
-/// Normalises the pieces of one text within what is allowed for the whole.
+/// Normalises the pieces of one text within the allowance of the whole.
 #[derive(Debug)]
 pub(super) struct BoundedNormalizer<'s> {
     steps: &'s [NormalizerStep],
     bytes: usize,
-    /// Bytes that the pieces to come may become; `None` once that was not enough.
+    /// Remaining allowance in bytes; `None` once it was exceeded.
     left: Mutex<Option<usize>>,
 }
 
@@ -173,7 +173,7 @@ impl<'s> BoundedNormalizer<'s> {
         Self { steps, bytes, left: Mutex::new(Some(allowed(bytes))) }
     }
 
-    /// Whether all pieces were normalised: the library drops what a normalizer reports.
+    /// An error if a piece was not normalised: the library discards the errors of a normalizer.
     pub(super) fn finish(self) -> Result<(), TooMuch> {
         let left = self.left.into_inner().unwrap_or_else(PoisonError::into_inner);
         left.map(|_| ()).ok_or(TooMuch { bytes: self.bytes })
@@ -196,8 +196,8 @@ impl Normalizer for BoundedNormalizer<'_> {
     }
 }
 
-/// The longest text that a character map of sentencepiece puts in the place of another: after the length of a trie and the
-/// trie come the texts, each ended by a zero.
+/// The longest replacement in a character map of sentencepiece: the length of a trie, the trie, and the replacements, each ended by
+/// a zero.
 fn longest_replacement(saved: &Value) -> Option<usize> {
     let map = STANDARD.decode(saved.get("precompiled_charsmap")?.as_str()?).ok()?;
     let (length, rest) = map.split_first_chunk::<4>()?;

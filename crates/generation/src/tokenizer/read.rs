@@ -1,15 +1,15 @@
-//! Opening files that strangers brought: nothing but regular files, and no more of them than was agreed.
+//! Reads untrusted files: only regular ones, up to a limit.
 
 use crate::GenerationError;
 use automodel_config::files;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-/// The bytes of a file; `None` if there is none of that name.
+/// The bytes of a file; `None` if it does not exist.
 ///
 /// # Errors
-/// [`GenerationError::UnreadableFile`] for what is no regular file (a folder, a pipe, a socket, a device), for a link that leads
-/// nowhere and for what cannot be read, [`GenerationError::FileTooLarge`] beyond `limit` bytes.
+/// [`GenerationError::UnreadableFile`] for anything but a regular file (a folder, a pipe, a socket, a device), for a dangling
+/// link and for an unreadable file, [`GenerationError::FileTooLarge`] beyond `limit` bytes.
 pub(super) fn read_optional(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, GenerationError> {
     let unreadable =
         |source: Error| GenerationError::UnreadableFile { path: path.to_owned(), source: Box::new(source) };

@@ -1,6 +1,6 @@
-//! What the classes of transformers that build their tokenizer anew make of a vocabulary.
+//! The transformers classes that rebuild their tokenizer from a vocabulary.
 //!
-//! Each takes the vocabulary, the merges and the post-processor of `tokenizer.json`, and nothing else of it: normalizer,
+//! Each uses the vocabulary, the merges and the post-processor of `tokenizer.json`, and nothing else of it: normalizer,
 //! pre-tokenizer, decoder and the options of the model are those of the class (`tokenization_<model>.py` of transformers
 //! 5.23), with some settings of `tokenizer_config.json`.
 
@@ -16,7 +16,7 @@ const GPT2_TOKENS: &[(&str, &str)] =
 const LLAMA_TOKENS: &[(&str, &str)] = &[("unk_token", "<unk>"), ("bos_token", "<s>"), ("eos_token", "</s>")];
 const QWEN_TOKENS: &[(&str, &str)] =
     &[("unk_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("pad_token", "<|endoftext|>")];
-/// Code Llama's tokens for filling in, roles and all.
+/// Code Llama's infilling tokens with their roles.
 const FILLING_TOKENS: [(&str, &str); 5] = [
     ("prefix_token", "▁<PRE>"),
     ("middle_token", "▁<MID>"),
@@ -29,7 +29,7 @@ const QWEN2_SPLIT: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN3_5_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Fills the roles of `settings` that the files leave open, as the class does.
+/// Sets the roles that the files leave open, as the class does.
 pub(super) fn set_defaults(class: Rebuilt, settings: &mut Settings) {
     let tokens = match class {
         Rebuilt::CodeGen | Rebuilt::Gpt2 => GPT2_TOKENS,
@@ -63,12 +63,12 @@ pub(super) fn set_defaults(class: Rebuilt, settings: &mut Settings) {
 /// The tokenizer of the class, without added tokens. `settings` have the defaults of the class already.
 pub(super) fn rebuild(class: Rebuilt, saved: Saved<Vocabulary>, settings: &Settings) -> tokenizers::Result<Tokenizer> {
     let (vocab, merges) = saved.model.into_parts()?;
-    // Unknown characters of GPT-2 and its kin cannot occur: each byte is a token.
+    // Byte-level vocabularies have no unknown characters: each byte is a token.
     let is_sentencepiece = matches!(class, Rebuilt::CodeLlama | Rebuilt::Gemma | Rebuilt::Llama);
     let mut model =
         BPE::builder().vocab_and_merges(vocab, merges).fuse_unk(is_sentencepiece).byte_fallback(is_sentencepiece);
     if matches!(class, Rebuilt::CodeLlama | Rebuilt::Gemma) {
-        // What Python writes for a token that was set to null.
+        // Python writes this for a token that was set to null.
         let unknown = settings.named().into_iter().find(|(role, _)| role == "unk_token");
         model = model.unk_token(unknown.map_or_else(|| "None".to_owned(), |(_, token)| token.into_content()));
     }
@@ -87,8 +87,8 @@ pub(super) fn rebuild(class: Rebuilt, saved: Saved<Vocabulary>, settings: &Setti
     Ok(tokenizer)
 }
 
-/// What follows once all tokens are there: Code Llama's class adds the first token of its settings, if they have one, whatever the
-/// file says.
+/// The last step, after all tokens were added: Code Llama's class adds the first token of its settings, if any, regardless of the
+/// file.
 pub(super) fn finish(class: Rebuilt, tokenizer: &mut Tokenizer, settings: &Settings) -> tokenizers::Result<()> {
     if class == Rebuilt::CodeLlama {
         let first = settings.named().into_iter().find(|(role, _)| role == "bos_token");

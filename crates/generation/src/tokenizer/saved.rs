@@ -1,4 +1,4 @@
-//! `tokenizer.json`, part by part.
+//! The parts of `tokenizer.json`.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use tokenizers::models::bpe::{Merges, Vocab};
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
-/// What `tokenizer.json` holds, its model as an `M`. Truncation is left out, since a prompt is never cut.
+/// The content of `tokenizer.json`, with its model as an `M`. Truncation is left out, since a prompt is never truncated.
 #[derive(Debug, Deserialize)]
 pub(super) struct Saved<M> {
     #[serde(default)]
@@ -35,7 +35,7 @@ pub(super) struct SavedToken {
     pub token: AddedToken,
 }
 
-/// The vocabulary of a model, whatever kind of model it is.
+/// The vocabulary of a tokenizer model of any kind.
 #[derive(Debug, Deserialize)]
 pub(super) struct Vocabulary {
     vocab: Entries,
@@ -54,7 +54,7 @@ enum Entries {
 #[serde(untagged)]
 enum Entry {
     Token(String),
-    Scored(String, #[expect(dead_code, reason = "what counts is the order")] f64),
+    Scored(String, #[expect(dead_code, reason = "only the order matters")] f64),
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,7 +65,7 @@ enum Merge {
 }
 
 impl<M: DeserializeOwned> Saved<M> {
-    /// Parses the file; where it is no JSON, once more as Python reads it.
+    /// Parses the file as JSON, or else as Python reads JSON.
     pub(super) fn parse(bytes: &[u8]) -> tokenizers::Result<Self> {
         let saved: Self = serde_json::from_slice(bytes).or_else(|strict| {
             let object = automodel_config::parse_json_object(bytes, "tokenizer.json").map_err(|_| strict)?;
@@ -73,11 +73,11 @@ impl<M: DeserializeOwned> Saved<M> {
         })?;
         match saved.version.as_deref() {
             None | Some("1.0") => Ok(saved),
-            Some(other) => Err(format!("its format has version {other:?}, and only \"1.0\" is known").into()),
+            Some(other) => Err(format!("its format has version {other:?}, and only \"1.0\" is supported").into()),
         }
     }
 
-    /// The token that fills up shorter texts, if the file was saved with padding.
+    /// The padding token, if the file was saved with padding.
     pub(super) fn pad_token(&self) -> Option<&str> {
         self.padding.as_ref()?.get("pad_token")?.as_str()
     }
@@ -91,7 +91,7 @@ impl Vocabulary {
             Entries::InOrder(entries) => entries.into_iter().map(Entry::into_token).zip(0u32..).collect(),
         };
         let merges: Option<Vec<_>> = self.merges.into_iter().map(Merge::into_pair).collect();
-        Ok((ids, merges.ok_or("a merge is no pair of tokens")?))
+        Ok((ids, merges.ok_or("a merge is not a pair of tokens")?))
     }
 }
 

@@ -1,7 +1,7 @@
-//! The settings that a tokenizer class is constructed with, put together from four files.
+//! The settings that a tokenizer class is constructed with, from four files.
 //!
-//! This follows `_from_pretrained` of transformers' `tokenization_utils_base.py` (5.23), step by step, since the order of the
-//! steps decides which file has the last word, and the order of the tokens decides about the ids of new ones.
+//! This follows `_from_pretrained` of transformers' `tokenization_utils_base.py` (5.23), step by step, because the order of
+//! the steps decides which file wins, and the order of the tokens decides the ids of new ones.
 
 use super::saved::SavedToken;
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ pub(super) enum TokenValue {
     Flagged(FlaggedToken),
 }
 
-/// A token with its flags. Whether it is matched in normalised text follows from whether it is special, unless it is said.
+/// A token with its flags. Unless `normalized` is set, special tokens are matched in the raw text and others in the normalised text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FlaggedToken {
     content: String,
@@ -30,13 +30,13 @@ pub(super) struct FlaggedToken {
     special: bool,
 }
 
-/// What the constructor gets.
+/// The arguments of the constructor.
 #[derive(Debug)]
 pub(super) struct Settings {
     values: Map<String, Value>,
-    /// Tokens of roles that only this tokenizer knows.
+    /// Tokens with model-specific roles.
     specific: Map<String, Value>,
-    /// Tokens that must be there, by their ids in the files.
+    /// Tokens to add, by their ids in the files.
     pub added: BTreeMap<i64, FlaggedToken>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct SettingFiles {
 impl Settings {
     pub(super) fn new(files: SettingFiles, saved: &[SavedToken]) -> Self {
         let mut values = files.config;
-        // What a tokenizer.json has for them is its post-processor.
+        // In a tokenizer.json the post-processor does this.
         for key in ["tokenizer_class", "init_inputs", "add_bos_token", "add_eos_token"] {
             values.shift_remove(key);
         }
@@ -78,12 +78,12 @@ impl Settings {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether a setting is true in the sense of Python.
+    /// Whether a setting is truthy in Python.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.values.get(key).is_some_and(is_truthy)
     }
 
-    /// Sets what the files leave open; a null in a file is no opening.
+    /// Sets a value that the files leave open; null counts as set.
     pub(super) fn set_default(&mut self, key: &str, value: &str) {
         if !self.values.contains_key(key) {
             self.values.insert(key.to_owned(), value.into());
@@ -109,7 +109,7 @@ impl Settings {
         list.and_then(Value::as_array).into_iter().flatten().filter_map(token).collect()
     }
 
-    /// Adds special tokens without a role, where nothing names any.
+    /// Adds special tokens without a role, unless a file names some.
     pub(super) fn set_default_extra(&mut self, tokens: impl Iterator<Item = TokenValue>) {
         if !self.values.contains_key("extra_special_tokens") {
             let mut list = self.extra();
@@ -119,7 +119,7 @@ impl Settings {
         }
     }
 
-    /// Takes the tokens of own roles out: `foo_token` with a string, and those of an object of extra tokens.
+    /// Separates the tokens with model-specific roles: `foo_token` with a string, and those of an object of extra tokens.
     fn collect_specific(&mut self) {
         let specific = &mut self.specific;
         self.values.retain(|key, value| {
@@ -140,8 +140,8 @@ impl Settings {
         }
     }
 
-    /// `special_tokens_map.json` and `added_tokens.json` speak where `tokenizer_config.json` has no `added_tokens_decoder`,
-    /// and what `tokenizer.json` has added goes before both. Returns the flags of each token that was mentioned.
+    /// `special_tokens_map.json` and `added_tokens.json` count if `tokenizer_config.json` has no `added_tokens_decoder`, and the added
+    /// tokens of `tokenizer.json` override both. Returns the flags of each token that was mentioned.
     fn read_older_files(
         &mut self,
         map: Map<String, Value>,
@@ -159,7 +159,7 @@ impl Settings {
         self.collect_named_extra();
         let named = ROLES.iter().filter_map(|role| self.values.get(*role));
         let extra = self.values.get("extra_special_tokens").and_then(Value::as_array);
-        // An object of tokenizer_config.json becomes a token only later, and is none yet where transformers looks.
+        // As in transformers, an object of tokenizer_config.json is not converted to a token at this point.
         let is_token = |value: &&Value| value.get("__type").is_none();
         let special = named.chain(extra.into_iter().flatten()).filter(is_token).filter_map(token);
         let special: HashSet<String> = special.map(TokenValue::into_content).collect();
@@ -193,7 +193,7 @@ impl Settings {
         Value::Array(list)
     }
 
-    /// A role whose token is among the added ones has its flags.
+    /// Gives roles the flags of the added token with the same content.
     fn add_flags_to_roles(&mut self, flags: &HashMap<String, FlaggedToken>) {
         for role in ROLES {
             if let Some(value) = self.values.get_mut(role)
@@ -291,7 +291,7 @@ fn by_id(decoder: &Value) -> BTreeMap<i64, FlaggedToken> {
     entries.filter_map(|(id, value)| Some((id.parse().ok()?, flagged(value)?))).collect()
 }
 
-/// Whether Python takes the value for true.
+/// Whether the value is truthy in Python.
 fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -1,9 +1,9 @@
-//! The tokens with a role: beginning and end of sequence, padding, and those a model family adds.
+//! Special tokens: beginning and end of sequence, padding, and those of a model family.
 
 use super::settings::TokenValue;
 use std::collections::BTreeMap;
 
-/// Special tokens by their names in `tokenizer_config.json`, such as `bos_token`; what chat templates see of a tokenizer.
+/// Special tokens by their names in `tokenizer_config.json`, such as `bos_token`, as chat templates read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
     tokens: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Where a checkpoint keeps its chat templates.
+//! The chat templates of a checkpoint.
 
 use super::files::{read_json, read_template};
 use crate::GenerationError;
@@ -8,10 +8,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// More named templates than any checkpoint has.
+/// Maximum of named templates.
 const TEMPLATES_LIMIT: usize = 64;
 
-/// Template sources by name. Template files go before `tokenizer_config.json`, as in transformers; the
+/// Template sources by name. Template files override `tokenizer_config.json`, as in transformers; the
 /// `chat_template.json` of processors comes last.
 pub(super) fn read(directory: &Path, config: &Map<String, Value>) -> Result<BTreeMap<String, String>, GenerationError> {
     let files = from_files(directory)?;
@@ -50,7 +50,7 @@ fn from_files(directory: &Path) -> Result<BTreeMap<String, String>, GenerationEr
     Ok(templates)
 }
 
-/// The template in a file of its own.
+/// The template in a file.
 pub(super) fn from_file(path: &Path) -> Result<String, GenerationError> {
     read_template(path)?.ok_or_else(|| GenerationError::UnreadableFile {
         path: path.to_owned(),

@@ -10,14 +10,14 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const VOCAB: usize = 600;
-/// A token after which there is no choice.
+/// The token with damaged logits.
 const DAMAGED: usize = 77;
 
 /// Logits of the next token depend on the last one alone: a table `[VOCAB, VOCAB]`, so that devices compute the same.
 #[derive(Debug)]
 struct Bigram {
     table: Tensor<2>,
-    /// Whether tokens are looked up where they are.
+    /// Whether `forward_tokens` reads the tokens on the device.
     on_device: bool,
     /// Passes over tokens of the host.
     passes: AtomicUsize,
@@ -81,7 +81,7 @@ impl CausalLm for Bigram {
     fn forward_tokens(&self, tokens: Tensor<1, Int>, cache: &mut DecodeCache) -> Result<Tensor<3>, ModelError> {
         self.device_passes.fetch_add(1, Ordering::Relaxed);
         if !self.on_device {
-            // What the trait does by itself.
+            // The default of the trait.
             return self.forward(&TokenBatch::read(tokens, VOCAB)?, LogitsFor::Last, cache);
         }
         let rows = tokens.dims()[0];
@@ -123,7 +123,7 @@ fn tokens_are_those_of_the_loop_on_the_cpu() {
             let found = generate(&there, &prompts, &options).unwrap();
             assert_eq!(found.texts, expected.texts, "{options:?}");
             let device_passes = there.device_passes.load(Ordering::Relaxed);
-            // Rows that have ended go on unheard.
+            // Finished rows keep running; their output is discarded.
             let longest = expected.texts.iter().map(|text| text.token_ids.len()).max().unwrap();
             assert_eq!(device_passes, longest - 1, "{options:?}");
             if on_device {

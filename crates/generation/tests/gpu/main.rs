@@ -1,5 +1,5 @@
-//! The choice of tokens on GPUs against that on the CPU, on whatever device a build with `cuda` or `wgpu` finds; a software Vulkan
-//! driver will do.
+//! Sampling on GPUs compared with the CPU, on whatever device a build with `cuda` or `wgpu` finds; a software Vulkan driver is
+//! enough.
 
 mod generator;
 mod rules;
@@ -8,7 +8,7 @@ mod sampler;
 use automodel_test_support::first_gpu;
 use burn::tensor::Device;
 
-/// The first GPU, a software driver included.
+/// The first GPU, or a software Vulkan driver.
 fn device() -> Option<Device> {
     first_gpu!("no token was chosen on one")
 }

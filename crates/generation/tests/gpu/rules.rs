@@ -20,7 +20,7 @@ impl Noise {
     }
 }
 
-/// How random logits look.
+/// Kinds of random logits.
 #[derive(Clone, Copy, Debug)]
 enum Logits {
     /// Spread by this much.
@@ -199,7 +199,7 @@ fn many_draws_are_those_of_the_cpu() {
     count.check();
 }
 
-/// What the few tokens that are collected have no room for is drawn in the long way.
+/// More ties than there is room to collect are sampled from the whole row.
 #[test]
 fn ties_beyond_all_room_are_those_of_the_cpu() {
     let Some(device) = device() else { return };

@@ -1,4 +1,4 @@
-//! What is no draw: ties, logits that are no numbers, memory.
+//! The device sampler besides random draws: ties, NaN, memory.
 
 use super::device;
 use automodel_generation::{Candidates, DeviceSampler, GenerationError, SamplingOptions};
@@ -48,7 +48,7 @@ fn greedy_choice_takes_the_lowest_id_of_equals() {
 }
 
 #[test]
-fn logits_that_are_no_numbers_are_the_error_of_the_cpu() {
+fn nan_logits_give_the_error_of_the_cpu() {
     let Some(device) = device() else { return };
     let good: Vec<f32> = (0..300).map(|i| (i as f32).sin()).collect();
     let with = |changes: &[(usize, f32)]| {
@@ -118,11 +118,11 @@ fn extreme_options_leave_one_token() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn mismatched_shapes_are_refused() {
     let Some(device) = device() else { return };
-    assert!(DeviceSampler::serves(&device, 1, 128_256));
-    assert!(!DeviceSampler::serves(&device, 1, 1 << 23));
-    assert!(!DeviceSampler::serves(&device.clone().autodiff(), 1, 10));
+    assert!(DeviceSampler::supports(&device, 1, 128_256));
+    assert!(!DeviceSampler::supports(&device, 1, 1 << 23));
+    assert!(!DeviceSampler::supports(&device.clone().autodiff(), 1, 10));
     let new = |prompts: &[Vec<u32>], device: &Device| DeviceSampler::new(&greedy(), prompts, 10, device).unwrap_err();
     assert!(matches!(new(&[vec![1]], &Device::flex()), GenerationError::NoDeviceKernels { .. }));
     let penalised = SamplingOptions { repetition_penalty: 2.0, ..greedy() };

@@ -1,4 +1,4 @@
-//! Templates that mean harm.
+//! Hostile templates.
 
 use automodel_generation::{ChatLimits, ChatMessage, ChatOptions, ChatTemplate, GenerationError, SpecialTokens};
 use std::time::Duration;
@@ -8,7 +8,7 @@ fn render(source: &str) -> Result<String, GenerationError> {
     template.render(&[ChatMessage::user("x")], &ChatOptions::default())
 }
 
-/// Runs a template that wants too much with a deadline that never strikes: it must end by counting steps and bytes alone.
+/// Runs a template that needs too much with a deadline that never expires: counting steps and bytes must end it.
 fn check_bounded(source: &str, fuel: u64) {
     let limits = ChatLimits { fuel, deadline: Duration::from_secs(3600), ..ChatLimits::default() };
     let options = ChatOptions { limits, ..ChatOptions::default() };
@@ -17,7 +17,7 @@ fn check_bounded(source: &str, fuel: u64) {
     assert!(outcome.map_or(true, |text| text.len() <= ChatLimits::default().output_bytes), "{source}");
 }
 
-/// Templates that ask for more than anybody has.
+/// Templates that need more memory or time than any machine has.
 const GREEDY: &[&str] = &[
     "{% set ns = namespace(x='ab') %}{% for a in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
     "{% set ns = namespace(x='ab') %}{% for a in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
@@ -98,8 +98,8 @@ fn endless_work_ends() {
 /// Set in the child process that runs with little memory.
 const CHILD: &str = "AUTOMODEL_TEST_LITTLE_MEMORY";
 
-/// The system gives the process 1 GB of addresses, which code, stacks and what a template makes share. A template that
-/// got more would end the process, not its rendering.
+/// The process has 1 GB of address space for code, stacks and the template's values. A template that allocated more would abort the
+/// process instead of failing.
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_has_a_bound() {
@@ -124,7 +124,7 @@ fn memory_has_a_bound() {
     assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"));
 }
 
-/// What is done with a list of a hundred levels, each of which has the level below twice.
+/// Operations on a list of a hundred levels, each of which has the level below twice.
 const SHARED: &[&str] = &[
     "{{ ns.x }}",
     "{{ ns.x | tojson }}",

@@ -29,7 +29,7 @@ fn run(model: &RuleModel, prompts: &[&str], options: &GenerationOptions) -> Resu
     let mut heard = vec![(Vec::new(), String::new(), None); prompts.len()];
     let report = generator.generate(&prompts, options, &mut |event| {
         let (tokens, text, finish_reason) = &mut heard[event.row];
-        assert_eq!(*finish_reason, None, "row {} speaks after its end", event.row);
+        assert_eq!(*finish_reason, None, "row {} has an event after its end", event.row);
         tokens.push(event.token);
         text.push_str(event.text);
         *finish_reason = event.finish_reason;
@@ -85,7 +85,7 @@ fn chunks_of_the_prompt_change_nothing() {
     for (chunk, lengths) in expected {
         assert_eq!(chunked(&RuleModel::alphabet(), Some(chunk)), lengths);
         let cannot = RuleModel { takes_parts: false, ..RuleModel::alphabet() };
-        assert_eq!(chunked(&cannot, Some(chunk)), [9, 1, 1], "a model that takes no parts gets none");
+        assert_eq!(chunked(&cannot, Some(chunk)), [9, 1, 1], "a model without support for chunks gets none");
     }
     assert_eq!(chunked(&RuleModel::alphabet(), None), [9, 1, 1]);
     let none = GenerationOptions { prefill_chunk: Some(0), ..options(3) };
@@ -94,7 +94,7 @@ fn chunks_of_the_prompt_change_nothing() {
 }
 
 #[test]
-fn long_prompts_come_in_chunks_unless_told_otherwise() {
+fn long_prompts_are_prefilled_in_chunks_by_default() {
     let model = RuleModel::alphabet();
     let prompt = "a".repeat(GenerationOptions::PREFILL_CHUNK + 1);
     run(&model, &[&prompt], &options(1)).unwrap();
@@ -112,7 +112,7 @@ fn stop_strings_span_tokens_and_are_cut() {
     let texts: Vec<_> = report.texts.iter().map(|text| (text.text.as_str(), text.finish_reason)).collect();
     assert_eq!(texts, [("bc", FinishReason::StopString), ("gh", FinishReason::StopString)]);
     assert_eq!(report.texts[0].token_ids, [98, 99, 100, 101], "the tokens of the stop string are among them");
-    // What was held back for a stop string that did not come is not lost.
+    // Text that was held back for a possible stop string is not lost.
     let report = run(&RuleModel::alphabet(), &["w"], &stop(&["yzz"])).unwrap();
     assert_eq!((report.texts[0].text.as_str(), report.texts[0].finish_reason), ("xyz", FinishReason::Eos));
     let empty = run(&RuleModel::alphabet(), &["w"], &stop(&[""])).unwrap_err();
@@ -168,7 +168,7 @@ fn the_end_of_a_text_can_be_chosen() {
     assert_eq!(run(&model, &["a"], &own).unwrap().texts[0].text, "bc");
     let kept = GenerationOptions { skip_special_tokens: false, ..options(9) };
     assert_eq!(run(&model, &["y"], &kept).unwrap().texts[0].text, "z</s>");
-    // After `</s>` the alphabet model would go on to token 258, which it does not have.
+    // After `</s>` the alphabet model would continue with token 258, which it does not have.
     let wrapping = RuleModel::new(258, |seen, logits| logits[(*seen.last().unwrap() as usize + 160) % 258] = 1.0);
     let ignored = GenerationOptions { ignore_eos: true, ..options(3) };
     let report = run(&wrapping, &["a"], &ignored).unwrap();
@@ -187,7 +187,7 @@ fn characters_across_tokens_arrive_whole() {
 }
 
 #[test]
-fn the_caller_can_break_off() {
+fn the_caller_can_cancel() {
     let model = RuleModel::alphabet();
     let tokenizer = tokenizer(&byte_level());
     let generator = Generator::new(&model).with_tokenizer(&tokenizer);

@@ -88,7 +88,7 @@ pub struct RuleModel {
     pub vocab_size: usize,
     pub max_position_embeddings: Option<usize>,
     pub rule: fn(&[u32], &mut [f32]),
-    /// What was run: the lengths of the batches and their tokens.
+    /// The batches that were run: their lengths and tokens.
     pub batches: Arc<Mutex<Vec<TokenBatch>>>,
     pub capacities: Arc<Mutex<Vec<Option<usize>>>>,
     pub takes_parts: bool,

@@ -54,7 +54,7 @@ fn special_tokens_come_as_strings_or_objects() {
 }
 
 #[test]
-fn the_older_special_tokens_map_speaks_where_nothing_newer_does() {
+fn the_older_special_tokens_map_is_read_without_a_newer_setting() {
     let words = word_level(&["<unk>", "<s>", "</s>", "one"]).to_string();
     let map = r#"{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}"#;
     let old = read(&[("tokenizer.json", &words), ("special_tokens_map.json", map)]).unwrap();
@@ -159,7 +159,7 @@ fn json_is_read_as_python_reads_it() {
 }
 
 #[test]
-fn a_class_that_is_not_imitated_is_told() {
+fn a_class_that_is_not_imitated_gives_a_warning() {
     let words = word_level(&["<unk>", "one"]).to_string();
     let warned = |class: &str| {
         let config = json!({ "tokenizer_class": class }).to_string();

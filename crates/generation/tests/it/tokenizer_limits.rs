@@ -1,4 +1,4 @@
-//! Tokenizers that mean harm.
+//! Hostile tokenizers.
 
 use crate::support::{byte_level, special, tokenizer, word_level};
 use automodel_generation::{GenerationError, TextTokenizer};
@@ -81,7 +81,7 @@ fn chains_of_steps_are_stopped_before_they_make_too_much() {
     for (name, file) in dangerous {
         let tokenizer = load(&file).unwrap_or_else(|error| panic!("{name}: {}", causes(&error)));
         let error = tokenizer.encode("1\u{e9}", true).unwrap_err();
-        assert!(causes(&error).contains("would be made of 3 bytes"), "{name}: {}", causes(&error));
+        assert!(causes(&error).contains("3 bytes of text would become more than"), "{name}: {}", causes(&error));
     }
     // The same steps where they do little: a text that they do not apply to, and few of them.
     let tokenizer = load(&with("normalizer", normalizers(chain(&ten, 12)))).unwrap();
@@ -95,7 +95,7 @@ fn decoders_are_stopped_too() {
     for step in [replace("a", "aaaaaaaaaa"), regex("", "ab"), json!({"type": "BPEDecoder", "suffix": ""})] {
         let file = with("decoder", json!({"type": "Sequence", "decoders": chain(&step, 60)}));
         let error = load(&file).unwrap().decode(&[0x61; 2], true).unwrap_err();
-        assert!(causes(&error).contains("would be made of"), "{}", causes(&error));
+        assert!(causes(&error).contains("of text would become more than"), "{}", causes(&error));
     }
     // A token as long as a book, many times.
     let file = word_level(&["<unk>", &"a".repeat(1 << 20)]);
@@ -104,7 +104,7 @@ fn decoders_are_stopped_too() {
 }
 
 #[test]
-fn what_grows_with_any_text_is_refused_at_once() {
+fn steps_that_exceed_the_limit_for_any_text_are_refused_at_once() {
     let piece = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
     let token = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
     let template = |single: Vec<Value>, ids: Vec<u32>| {
@@ -133,12 +133,12 @@ fn what_grows_with_any_text_is_refused_at_once() {
     added["normalized"] = json!(true);
     file["added_tokens"] = json!([added]);
     let error = load(&file).unwrap_err();
-    assert!(causes(&error).contains("would be made of"), "{}", causes(&error));
+    assert!(causes(&error).contains("of text would become more than"), "{}", causes(&error));
 }
 
 #[test]
-fn watched_steps_do_what_unwatched_ones_do() {
-    // NFKC, sentencepiece's spaces and byte-level letters together are watched; each alone is not.
+fn measured_steps_give_the_same_result_as_unmeasured_ones() {
+    // NFKC, sentencepiece's spaces and byte-level characters together are measured; each alone is not.
     let steps = [
         ("normalizer", json!({"type": "NFKC"})),
         ("pre_tokenizer", json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true})),

@@ -1,27 +1,27 @@
-//! Questions to the server: which commit, which files, and why not.
+//! Requests to the Hub's API: the commit of a revision, the files of a commit, and the errors.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use ureq::http::Uri;
 
 use super::{
-    client::{Answer, Client},
+    client::{Client, Response},
     hash::ContentHash,
     listing::{Entry, LIST_BYTES, Listing},
     retry::Failure,
     url::{encoded, joined, shown},
 };
-use crate::{HubError, RepoId, hints, revision};
+use crate::{HubError, RepoId, revision, suggestions};
 
-/// Largest answer in JSON.
+/// Maximum size of a JSON response.
 const JSON_BYTES: u64 = 16 << 20;
-/// Most pages of a list of files. A page has 1000.
+/// Maximum of pages of a list of files. A page has 1000 entries.
 const PAGES: usize = 200;
-/// Bytes of a file in a list besides its name, roughly.
+/// Approximate bytes of a file in a list besides its name.
 const ENTRY_BYTES: u64 = 200;
-/// Repos of an organisation that are looked at for similar names.
+/// Maximum of repos of an organisation that are searched for similar names.
 const NEIGHBOURS: usize = 500;
 
-/// What a request is about, for messages.
+/// The subject of a request, for messages.
 pub(crate) struct Subject<'a> {
     pub(crate) repo: &'a RepoId,
     pub(crate) revision: &'a str,
@@ -29,7 +29,7 @@ pub(crate) struct Subject<'a> {
 }
 
 #[derive(Deserialize)]
-struct RevisionAnswer {
+struct RevisionResponse {
     sha: String,
 }
 
@@ -69,11 +69,12 @@ struct Neighbour {
     id: String,
 }
 
-/// The commit that `revision` stands for now; `most` bounds the attempts.
+/// The current commit of `revision`; `most` limits the attempts.
 pub(crate) fn commit(client: &Client, repo: &RepoId, revision: &str, most: Option<u32>) -> Result<String, HubError> {
     let url = client.endpoint.api(repo, &format!("/revision/{}", encoded(revision)));
     let subject = Subject { repo, revision, file: None };
-    let RevisionAnswer { sha } = client.repeat(&url, most, |_| json(client, &url, &subject).map(|(value, _)| value))?;
+    let RevisionResponse { sha } =
+        client.repeat(&url, most, |_| json(client, &url, &subject).map(|(value, _)| value))?;
     if revision::is_commit(&sha) {
         return Ok(sha);
     }
@@ -107,44 +108,44 @@ fn file(entry: TreeEntry) -> Result<Entry, String> {
     let TreeEntry { path: name, size, oid: git, lfs, .. } = entry;
     let is_git = matches!(ContentHash::from_name(&git), Some(ContentHash::Git(_)));
     let (bytes, hash) = match lfs {
-        // Some servers write `sha256:` in front.
+        // Some servers add the prefix `sha256:`.
         Some(Lfs { oid, size }) => (size, ContentHash::from_name(oid.strip_prefix("sha256:").unwrap_or(&oid))),
         None => (size, ContentHash::from_name(&git)),
     };
     match hash {
         Some(hash) if is_git => Ok(Entry { name, bytes, hash, git }),
-        _ => Err(format!("the hash of the file {name:.100?} is none")),
+        _ => Err(format!("the hash of the file {name:.100?} is invalid")),
     }
 }
 
-/// The next page must be on the same server, as the token goes there.
+/// The next page must be on the same server, because the token is sent to it.
 fn next_page(client: &Client, url: &str, next: &str) -> Result<String, HubError> {
     let base: Uri = url.parse().map_err(|_| unusable(url, "its address cannot be parsed".to_owned()))?;
     let next = joined(&base, next).map_err(|reason| unusable(url, reason.to_owned()))?;
     if client.endpoint.has(&next) {
         return Ok(next.to_string());
     }
-    Err(unusable(url, "the list of files goes on at another server".to_owned()))
+    Err(unusable(url, "the next page of the list of files is on another server".to_owned()))
 }
 
-/// An answer in JSON, and the address of its next page.
+/// A JSON response, and the address of its next page.
 fn json<T: DeserializeOwned>(
     client: &Client,
     url: &str,
     subject: &Subject<'_>,
 ) -> Result<(T, Option<String>), Failure> {
-    let answer = client.get(url, None)?;
-    if answer.status != 200 {
-        return Err(Failure::Final(refusal(client, subject, url, &answer)));
+    let response = client.get(url, None)?;
+    if response.status != 200 {
+        return Err(Failure::Permanent(refusal(client, subject, url, &response)));
     }
-    let next = answer.header("link").and_then(next_link).map(str::to_owned);
-    let (bytes, is_all) = answer.bytes(JSON_BYTES)?;
+    let next = response.header("link").and_then(next_link).map(str::to_owned);
+    let (bytes, is_all) = response.bytes(JSON_BYTES)?;
     if !is_all {
-        return Err(Failure::Final(unusable(url, format!("it has more than {JSON_BYTES} bytes"))));
+        return Err(Failure::Permanent(unusable(url, format!("it has more than {JSON_BYTES} bytes"))));
     }
     match serde_json::from_slice(&bytes) {
         Ok(value) => Ok((value, next)),
-        Err(error) => Err(Failure::Final(unusable(url, format!("not the JSON that was expected ({error})")))),
+        Err(error) => Err(Failure::Permanent(unusable(url, format!("not the JSON that was expected ({error})")))),
     }
 }
 
@@ -157,14 +158,14 @@ fn next_link(header: &str) -> Option<&str> {
 }
 
 pub(crate) fn unusable(url: &str, reason: String) -> HubError {
-    HubError::UnusableAnswer { url: shown(url), reason }
+    HubError::InvalidResponse { url: shown(url), reason }
 }
 
-/// What an answer that is neither success nor passing means.
-pub(crate) fn refusal(client: &Client, subject: &Subject<'_>, url: &str, answer: &Answer) -> HubError {
+/// The error for a response that is neither a success nor transient.
+pub(crate) fn refusal(client: &Client, subject: &Subject<'_>, url: &str, response: &Response) -> HubError {
     let with_token = client.has_token();
     let (repo, endpoint, url) = (subject.repo.to_string(), client.endpoint.to_string(), shown(url));
-    match (answer.status, answer.code.as_deref()) {
+    match (response.status, response.code.as_deref()) {
         (_, Some("GatedRepo")) => HubError::Gated { repo, page: client.endpoint.page(subject.repo), with_token },
         (_, Some("RevisionNotFound")) => unknown_revision(client, subject),
         (_, Some("EntryNotFound")) => missing_file(subject),
@@ -174,7 +175,7 @@ pub(crate) fn refusal(client: &Client, subject: &Subject<'_>, url: &str, answer:
         (403, _) => HubError::Forbidden { url, with_token },
         (404, _) if subject.file.is_some() => missing_file(subject),
         (404, _) => unknown_repo(client, subject),
-        (status, _) => HubError::UnusableAnswer { url, reason: format!("status {status}") },
+        (status, _) => HubError::InvalidResponse { url, reason: format!("status {status}") },
     }
 }
 
@@ -187,10 +188,10 @@ fn missing_file(subject: &Subject<'_>) -> HubError {
     }
 }
 
-/// An answer for a message: one attempt, and nothing if it fails.
+/// A response for a message: one attempt, and an empty value if it fails.
 fn for_message<T: DeserializeOwned + Default>(client: &Client, url: &str) -> T {
     let bytes = match client.get(url, None) {
-        Ok(answer) if answer.status == 200 => answer.bytes(JSON_BYTES),
+        Ok(response) if response.status == 200 => response.bytes(JSON_BYTES),
         _ => return T::default(),
     };
     bytes.ok().and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
@@ -204,12 +205,12 @@ fn unknown_revision(client: &Client, subject: &Subject<'_>) -> HubError {
         .map(|known| known.name)
         .filter(|name| revision::check(name).is_ok())
         .collect();
-    let mut known = hints::nearest(subject.revision, names.iter().cloned());
+    let mut known = suggestions::nearest(subject.revision, names.iter().cloned());
     known.extend(names.into_iter().filter(|name| !known.contains(name)).collect::<Vec<_>>());
     HubError::UnknownRevision {
         repo: subject.repo.to_string(),
         revision: subject.revision.to_owned(),
-        known: hints::first_few(known),
+        known: suggestions::first_few(known),
     }
 }
 
@@ -223,7 +224,7 @@ fn unknown_repo(client: &Client, subject: &Subject<'_>) -> HubError {
     let neighbours: Vec<Neighbour> = for_message(client, &url);
     let names =
         neighbours.into_iter().take(NEIGHBOURS).filter_map(|other| Some(RepoId::parse(&other.id).ok()?.to_string()));
-    let nearest = hints::nearest(&repo, names.filter(|name| *name != repo));
+    let nearest = suggestions::nearest(&repo, names.filter(|name| *name != repo));
     HubError::UnknownRepo { repo, endpoint: client.endpoint.to_string(), with_token: client.has_token(), nearest }
 }
 

@@ -1,4 +1,4 @@
-//! HTTP: one request with its redirects, and its repetition.
+//! HTTP: requests with redirects and retries.
 
 use std::{
     io::Read,
@@ -14,18 +14,18 @@ use ureq::{
 };
 
 use super::{
-    retry::{Failure, Passing, is_passing, retry_after},
+    retry::{Failure, Transient, is_transient, retry_after},
     url::{Endpoint, joined, shown},
 };
-use crate::{Environment, HubError, HubOptions, ProgressEvent, RetryPolicy, Token, options};
+use crate::{DownloadEvent, Environment, HubError, HubOptions, RetryPolicy, Token, options};
 
-/// Redirects that are followed.
+/// Maximum of redirects.
 const REDIRECTS: usize = 10;
-/// Bytes of all headers of an answer.
+/// Maximum bytes of all headers of a response.
 const HEADER_BYTES: usize = 64 << 10;
-/// Attempts to reach a host where there seems to be no network.
+/// Attempts without a network.
 const NO_NETWORK_ATTEMPTS: u32 = 2;
-/// Pieces in which a pause is slept, so that it can be cut short.
+/// A pause is slept in pieces of this length, so that it can be cancelled.
 const SLICE: Duration = Duration::from_millis(25);
 
 /// A client for one server.
@@ -35,28 +35,28 @@ pub(crate) struct Client {
     token: Option<Token>,
     policy: RetryPolicy,
     progress: options::Reporter,
-    /// Another thread failed, or the caller gave up: no more requests.
+    /// Another thread failed, or the caller cancelled: no more requests.
     pub(crate) stopped: AtomicBool,
 }
 
-/// An answer whose body was not read yet.
-pub(crate) struct Answer {
+/// A response whose body was not read yet.
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     body: Body,
-    /// `x-repo-commit` of any answer on the way.
+    /// `x-repo-commit` of any response on the redirect chain.
     pub(crate) commit: Option<String>,
     /// `x-error-code` of the Hub.
     pub(crate) code: Option<String>,
 }
 
-impl Answer {
+impl Response {
     /// The value of a header, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body, bit by bit.
+    /// A reader of the body.
     pub(crate) fn reader(self) -> impl Read + use<> {
         self.body.into_reader()
     }
@@ -84,13 +84,13 @@ impl Client {
             .max_redirects(0)
             .max_response_header_size(HEADER_BYTES)
             .user_agent(concat!("automodel/", env!("CARGO_PKG_VERSION")))
-            // The size of what arrives is checked, so that it may not be compressed.
+            // The size of the body is checked, so compression is disabled.
             .accept_encoding("identity")
-            .timeout_connect(Some(policy.connect))
-            .timeout_resolve(Some(policy.connect))
-            .timeout_recv_response(Some(policy.stall))
-            .timeout_per_read(Some(policy.stall))
-            .timeout_per_write(Some(policy.stall))
+            .timeout_connect(Some(policy.connect_timeout))
+            .timeout_resolve(Some(policy.connect_timeout))
+            .timeout_recv_response(Some(policy.stall_timeout))
+            .timeout_per_read(Some(policy.stall_timeout))
+            .timeout_per_write(Some(policy.stall_timeout))
             .proxy(proxy(&endpoint, environment)?);
         let stopped = AtomicBool::new(false);
         let agent = config.build().into();
@@ -106,13 +106,13 @@ impl Client {
     }
 
     pub(crate) fn check_stopped(&self) -> Result<(), HubError> {
-        if self.stopped.load(Ordering::Relaxed) { Err(HubError::Stopped) } else { Ok(()) }
+        if self.stopped.load(Ordering::Relaxed) { Err(HubError::Cancelled) } else { Ok(()) }
     }
 
-    /// One request and the redirects that follow from it. Statuses that may pass are failures; all others are answers.
-    pub(crate) fn get(&self, url: &str, range: Option<Range<u64>>) -> Result<Answer, Failure> {
+    /// One request with its redirects. Transient statuses are failures; all others are responses.
+    pub(crate) fn get(&self, url: &str, range: Option<Range<u64>>) -> Result<Response, Failure> {
         let unusable =
-            |reason: &str| Failure::Final(HubError::UnusableAnswer { url: shown(url), reason: reason.to_owned() });
+            |reason: &str| Failure::Permanent(HubError::InvalidResponse { url: shown(url), reason: reason.to_owned() });
         let mut uri: Uri = url.parse().map_err(|_| unusable("its address cannot be parsed"))?;
         let (mut commit, mut code) = (None, None);
         for _ in 0..=REDIRECTS {
@@ -132,21 +132,21 @@ impl Client {
                 commit = commit.or_else(|| header("x-repo-commit"));
                 code = header("x-error-code").or(code);
             }
-            if is_passing(status) {
+            if is_transient(status) {
                 let retry_after = header("retry-after").and_then(|value| retry_after(&value));
-                return Err(Failure::Passing(Passing::Status { status, retry_after }));
+                return Err(Failure::Transient(Transient::Status { status, retry_after }));
             }
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                return Ok(Answer { status, headers: parts.headers, body, commit, code });
+                return Ok(Response { status, headers: parts.headers, body, commit, code });
             }
-            let location = header("location").ok_or_else(|| unusable("a redirect without an address"))?;
+            let location = header("location").ok_or_else(|| unusable("a redirect without a location"))?;
             uri = joined(&uri, &location).map_err(unusable)?;
         }
         Err(unusable(&format!("more than {REDIRECTS} redirects")))
     }
 
-    /// Repeats `attempt` while it fails with what may pass, at most `most` times without news. The attempt says how many bytes
-    /// have arrived over all.
+    /// Retries `attempt` while it fails with a transient failure, at most `most` times without progress. The attempt reports the total
+    /// of received bytes.
     pub(crate) fn repeat<T>(
         &self,
         what: &str,
@@ -157,27 +157,27 @@ impl Client {
         loop {
             let passing = match attempt(&mut arrived) {
                 Ok(value) => return Ok(value),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(passing)) => passing,
+                Err(Failure::Permanent(error)) => return Err(error),
+                Err(Failure::Transient(passing)) => passing,
             };
             if arrived - counted >= 1 << 20 {
                 (tries, counted) = (0, arrived);
             }
             tries += 1;
             let most = match &passing {
-                Passing::NoNetwork(_) => self.policy.attempts.min(NO_NETWORK_ATTEMPTS),
+                Transient::NoNetwork(_) => self.policy.attempts.min(NO_NETWORK_ATTEMPTS),
                 _ => self.policy.attempts,
             }
             .min(most.unwrap_or(u32::MAX));
             let asked = match &passing {
-                Passing::Status { retry_after, .. } => *retry_after,
+                Transient::Status { retry_after, .. } => *retry_after,
                 _ => None,
             };
             let delay = asked.unwrap_or_default().max(self.policy.delay(tries));
-            if tries >= most || asked.is_some_and(|asked| asked > self.policy.longest_retry_after) {
+            if tries >= most || asked.is_some_and(|asked| asked > self.policy.max_retry_after) {
                 return Err(passing.into_error(shown(what), tries));
             }
-            self.progress.event(ProgressEvent::Retrying { what: &shown(what), reason: &passing.reason(), delay });
+            self.progress.event(DownloadEvent::Retrying { what: &shown(what), reason: &passing.reason(), delay });
             self.pause(delay)?;
         }
     }
@@ -197,32 +197,32 @@ impl Client {
 
 /// A connection that broke while a body was read.
 pub(crate) fn broken(error: std::io::Error) -> Failure {
-    Failure::Passing(Passing::Connection(error.into()))
+    Failure::Transient(Transient::Connection(error.into()))
 }
 
 fn of_ureq(error: ureq::Error) -> Failure {
     use ureq::Error::{ConnectionFailed, HostNotFound, InvalidProxyUrl, Rustls, Tls};
     match error {
-        HostNotFound | ConnectionFailed => Failure::Passing(Passing::NoNetwork(error.into())),
-        // A certificate that is not trusted now will not be in a second.
+        HostNotFound | ConnectionFailed => Failure::Transient(Transient::NoNetwork(error.into())),
+        // An untrusted certificate is not transient.
         Rustls(_) | Tls(_) | InvalidProxyUrl => {
             let (url, attempts) = ("the server".to_owned(), 1);
-            Failure::Final(HubError::Unreachable { url, attempts, source: error.into() })
+            Failure::Permanent(HubError::Unreachable { url, attempts, source: error.into() })
         }
-        ureq::Error::Io(error) if is_without_network(&error) => Failure::Passing(Passing::NoNetwork(error.into())),
-        _ => Failure::Passing(Passing::Connection(error.into())),
+        ureq::Error::Io(error) if is_without_network(&error) => Failure::Transient(Transient::NoNetwork(error.into())),
+        _ => Failure::Transient(Transient::Connection(error.into())),
     }
 }
 
-/// Nobody is there, or nobody knows the name.
+/// Whether the host is unreachable or its name cannot be resolved.
 fn is_without_network(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
     let is_of_kind = matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable);
-    // Names that cannot be looked up have no kind of their own.
+    // A failed name resolution has no error kind.
     is_of_kind || error.to_string().contains("failed to lookup address")
 }
 
-/// The proxy that the environment names for the server, unless it is one of those that are reached directly.
+/// The proxy of the environment for the server, unless `NO_PROXY` has it.
 fn proxy(endpoint: &Endpoint, environment: &Environment) -> Result<Option<ureq::Proxy>, HubError> {
     let is_https = endpoint.to_string().starts_with("https:");
     let named = if is_https { &environment.https_proxy } else { &environment.http_proxy };
@@ -242,7 +242,7 @@ fn proxy(endpoint: &Endpoint, environment: &Environment) -> Result<Option<ureq::
     }
     let direct = environment.no_proxy.iter().flat_map(|hosts| hosts.split(',')).map(str::trim);
     for host in direct.filter(|host| !host.is_empty()) {
-        // `example.com` stands for its subdomains too.
+        // `example.com` includes its subdomains.
         builder = builder.no_proxy(host);
         if !host.starts_with(['.', '*']) {
             builder = builder.no_proxy(&format!(".{host}"));

@@ -1,4 +1,4 @@
-//! One file: resumed, verified, and only then under its final name.
+//! The download of one file: resumed, verified, and then renamed to its final name.
 
 use std::{
     fs::File,
@@ -7,18 +7,18 @@ use std::{
 
 use super::{
     api::{Subject, refusal},
-    client::{Answer, Client, broken},
+    client::{Client, Response, broken},
     folder::Folder,
     hash::Hasher,
     listing::Entry,
-    retry::{Failure, Passing},
+    retry::{Failure, Transient},
     store::{Store, incomplete_name},
 };
-use crate::{HubError, ProgressEvent, RepoId, options::Reporter};
+use crate::{DownloadEvent, HubError, RepoId, options::Reporter};
 
 const BUFFER: usize = 256 << 10;
 
-/// What the download of one file needs.
+/// The download of one file.
 pub(crate) struct Download<'a> {
     pub(crate) client: &'a Client,
     pub(crate) store: &'a Store,
@@ -30,13 +30,13 @@ pub(crate) struct Download<'a> {
     pub(crate) progress: &'a Reporter,
 }
 
-/// How contents differ from what was announced.
+/// A difference between the expected and the received contents.
 struct Damage {
     expected: String,
     found: String,
 }
 
-/// The unfinished file and the hash of what is in it.
+/// The unfinished file and the hash of its contents.
 struct Partial {
     file: File,
     hasher: Hasher,
@@ -44,33 +44,33 @@ struct Partial {
 }
 
 impl Download<'_> {
-    /// Sees to it that the snapshot has the file.
+    /// Ensures that the snapshot has the file.
     pub(crate) fn run(&self) -> Result<(), HubError> {
         let name = self.entry.name.as_str();
         let mut is_waiting = false;
         let _guard = self.store.lock(&self.entry.hash, &mut || {
             self.client.check_stopped()?;
             if !is_waiting {
-                self.progress.event(ProgressEvent::Waiting { file: name });
+                self.progress.event(DownloadEvent::Waiting { file: name });
                 is_waiting = true;
             }
             let bytes_done = self.store.incomplete_bytes(&self.entry.hash);
-            self.progress.event(ProgressEvent::Advanced { file: name, bytes_done: bytes_done.min(self.entry.bytes) });
+            self.progress.event(DownloadEvent::Advanced { file: name, bytes_done: bytes_done.min(self.entry.bytes) });
             Ok(())
         })?;
-        // Another process, or another file with the same contents, may have been faster.
+        // Another process may have downloaded the same contents meanwhile.
         if !self.store.has_blob(self.blobs, self.entry) {
             self.fetch()?;
         }
         self.store.link(self.commit, self.blobs, self.entry)?;
-        self.progress.event(ProgressEvent::Finished { file: name, bytes: self.entry.bytes });
+        self.progress.event(DownloadEvent::Finished { file: name, bytes: self.entry.bytes });
         Ok(())
     }
 
     fn fetch(&self) -> Result<(), HubError> {
         let mut partial = self.open()?;
         let (file, bytes_total) = (self.entry.name.as_str(), self.entry.bytes);
-        self.progress.event(ProgressEvent::Started { file, bytes_done: partial.bytes, bytes_total });
+        self.progress.event(DownloadEvent::Started { file, bytes_done: partial.bytes, bytes_total });
         let url = self.client.endpoint.file(self.repo, self.commit, file);
         let mut damages = 0;
         loop {
@@ -96,11 +96,11 @@ impl Download<'_> {
                     found: damage.found,
                 });
             }
-            self.progress.warn(&format!("{file} arrived damaged ({}) and is fetched again", damage.found));
+            self.progress.warn(&format!("{file} is corrupt ({}) and is downloaded again", damage.found));
         }
     }
 
-    /// The unfinished file, with what an earlier run left in it.
+    /// The unfinished file, with the part that an earlier run downloaded.
     fn open(&self) -> Result<Partial, HubError> {
         let name = incomplete_name(&self.entry.hash);
         let mut file = self.blobs.open_or_create(&name).map_err(|source| self.unwritable(source))?;
@@ -124,27 +124,27 @@ impl Download<'_> {
         partial.bytes = 0;
         let emptied = partial.file.set_len(0).and_then(|()| partial.file.rewind());
         emptied.map_err(|source| self.unwritable(source))?;
-        self.progress.event(ProgressEvent::Advanced { file: &self.entry.name, bytes_done: 0 });
+        self.progress.event(DownloadEvent::Advanced { file: &self.entry.name, bytes_done: 0 });
         Ok(())
     }
 
-    /// One request for the bytes that are missing.
+    /// One request for the missing bytes.
     fn receive(&self, url: &str, partial: &mut Partial, arrived: &mut u64) -> Result<Option<Damage>, Failure> {
         let total = self.entry.bytes;
         let range = (partial.bytes > 0).then_some(partial.bytes..total);
-        let answer = self.client.get(url, range)?;
-        if answer.commit.as_ref().is_some_and(|commit| commit != self.commit) {
-            return Err(self.unusable(url, "it belongs to another commit than was asked for"));
+        let response = self.client.get(url, range)?;
+        if response.commit.as_ref().is_some_and(|commit| commit != self.commit) {
+            return Err(self.unusable(url, "it belongs to another commit than requested"));
         }
-        match answer.status {
-            206 => match content_range(&answer) {
+        match response.status {
+            206 => match content_range(&response) {
                 Some((start, size)) if start == partial.bytes && size.is_none_or(|size| size == total) => {}
                 Some((_, Some(size))) if size != total => return Ok(Some(self.wrong_size(size))),
                 _ => {
-                    // This server's ranges are not to be trusted: all of it, then.
+                    // The server's ranges cannot be trusted: the whole file is requested.
                     self.restart(partial)?;
-                    let cause = "the server sent another range than was asked for".into();
-                    return Err(Failure::Passing(Passing::Connection(cause)));
+                    let cause = "the server sent another range than requested".into();
+                    return Err(Failure::Transient(Transient::Connection(cause)));
                 }
             },
             // A server without ranges.
@@ -152,27 +152,27 @@ impl Download<'_> {
                 if partial.bytes > 0 {
                     self.restart(partial)?;
                 }
-                match content_length(&answer) {
+                match content_length(&response) {
                     Some(size) if size != total => return Ok(Some(self.wrong_size(size))),
                     _ => {}
                 }
             }
             416 => {
                 self.restart(partial)?;
-                return Err(Failure::Passing(Passing::Connection("the server has no such range".into())));
+                return Err(Failure::Transient(Transient::Connection("the server has no such range".into())));
             }
             _ => {
                 let subject = Subject { repo: self.repo, revision: self.commit, file: Some(&self.entry.name) };
-                return Err(Failure::Final(refusal(self.client, &subject, url, &answer)));
+                return Err(Failure::Permanent(refusal(self.client, &subject, url, &response)));
             }
         }
-        self.copy(answer, partial, arrived)
+        self.copy(response, partial, arrived)
     }
 
-    fn copy(&self, answer: Answer, partial: &mut Partial, arrived: &mut u64) -> Result<Option<Damage>, Failure> {
+    fn copy(&self, response: Response, partial: &mut Partial, arrived: &mut u64) -> Result<Option<Damage>, Failure> {
         let missing = self.entry.bytes - partial.bytes;
-        // One byte more, to notice what is too long.
-        let mut reader = answer.reader().take(missing.saturating_add(1));
+        // One byte more, to detect a body that is too long.
+        let mut reader = response.reader().take(missing.saturating_add(1));
         let mut buffer = vec![0; BUFFER];
         loop {
             self.client.check_stopped()?;
@@ -188,13 +188,13 @@ impl Download<'_> {
             if partial.bytes + read as u64 > self.entry.bytes {
                 return Ok(Some(self.damage("at least one byte more")));
             }
-            partial.file.write_all(bytes).map_err(|source| Failure::Final(self.unwritable(source)))?;
+            partial.file.write_all(bytes).map_err(|source| Failure::Permanent(self.unwritable(source)))?;
             if !self.skip_hash {
                 partial.hasher.update(bytes);
             }
             partial.bytes += read as u64;
             *arrived += read as u64;
-            self.progress.event(ProgressEvent::Advanced { file: &self.entry.name, bytes_done: partial.bytes });
+            self.progress.event(DownloadEvent::Advanced { file: &self.entry.name, bytes_done: partial.bytes });
         }
         if partial.bytes < self.entry.bytes {
             return Err(broken(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended too early")));
@@ -218,7 +218,7 @@ impl Download<'_> {
         let synced = partial.file.sync_all();
         drop(partial);
         match synced.and_then(|()| self.blobs.rename(&incomplete, blob)) {
-            // A lease ran out, and another process finished the work.
+            // The lease expired, and another process finished the download.
             Err(source) if source.kind() == io::ErrorKind::NotFound && self.store.has_blob(self.blobs, self.entry) => {
                 Ok(())
             }
@@ -239,18 +239,18 @@ impl Download<'_> {
     }
 
     fn unusable(&self, url: &str, reason: &str) -> Failure {
-        Failure::Final(super::api::unusable(url, reason.to_owned()))
+        Failure::Permanent(super::api::unusable(url, reason.to_owned()))
     }
 }
 
 /// Start and full size in `bytes 0-99/200`; the size may be `*`.
-pub(crate) fn content_range(answer: &Answer) -> Option<(u64, Option<u64>)> {
-    let (range, size) = answer.header("content-range")?.trim().strip_prefix("bytes ")?.split_once('/')?;
+pub(crate) fn content_range(response: &Response) -> Option<(u64, Option<u64>)> {
+    let (range, size) = response.header("content-range")?.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
     let size = if size == "*" { None } else { Some(size.parse().ok()?) };
     Some((start.parse().ok()?, size))
 }
 
-pub(crate) fn content_length(answer: &Answer) -> Option<u64> {
-    answer.header("content-length")?.trim().parse().ok()
+pub(crate) fn content_length(response: &Response) -> Option<u64> {
+    response.header("content-length")?.trim().parse().ok()
 }

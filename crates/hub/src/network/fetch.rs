@@ -1,4 +1,4 @@
-//! From a repo id to a snapshot that is pinned, whole and verified.
+//! From a repo id to a pinned, complete and verified snapshot.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -14,18 +14,18 @@ use super::{
     store::Store,
 };
 use crate::{
-    Environment, HubError, HubOptions, ProgressEvent, RepoId,
-    beside::SMALL,
-    cache::{CachedRepo, Snapshot},
+    DownloadEvent, Environment, HubError, HubOptions, RepoId,
+    auxiliary::SMALL,
+    cached_repo::{CachedRepo, Snapshot},
     file_name::is_contained,
     files,
     options::Reporter,
     revision,
 };
 
-/// Largest index of shards that is read.
+/// Maximum size of a shard index.
 pub(crate) const INDEX_BYTES: u64 = 100_000_000;
-/// Attempts to ask for the commit of a branch that the cache has already.
+/// Attempts to request the commit of a branch that is in the cache.
 const ATTEMPTS_IF_CACHED: u32 = 2;
 
 /// One load of one repo.
@@ -42,12 +42,12 @@ pub(crate) struct Load<'a> {
     locked: Option<LockedModel>,
 }
 
-/// A commit, and its files if they are known. They are unknown only where the server cannot be reached and what the cache has
-/// looks whole.
+/// A commit, and its files if they are known. They are unknown only if the server cannot be reached and the cached snapshot looks
+/// complete.
 pub(crate) struct Pinned {
     pub(crate) commit: String,
     pub(crate) listing: Option<Listing>,
-    /// The list comes from the server and is not in the cache yet.
+    /// The listing comes from the server and is not in the cache yet.
     is_new: bool,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Load<'a> {
         environment: &Environment,
     ) -> Result<Self, HubError> {
         let folder = options.subfolder.as_ref().map_or(String::new(), |folder| format!("{folder}/"));
-        let locked = match &options.locked {
+        let locked = match &options.lock_file {
             Some(path) => Some(LockFile::read(path)?.entry(path, &repo.to_string(), options)?),
             None => None,
         };
@@ -80,7 +80,7 @@ impl<'a> Load<'a> {
         self.options.revision.as_deref().unwrap_or(revision::DEFAULT)
     }
 
-    /// Finds out once which commit is meant, so that nothing that is pushed later mixes with it, and which files it has.
+    /// Resolves the revision to a commit once, so that later pushes have no effect, and lists its files.
     pub(crate) fn pin(&self) -> Result<Pinned, HubError> {
         revision::check(self.revision())?;
         let (commit, unreachable) = match &self.locked {
@@ -107,7 +107,7 @@ impl<'a> Load<'a> {
         Ok(Pinned { commit, listing, is_new })
     }
 
-    /// The commit of the revision; with an error if the server does not tell and the cache has all of it.
+    /// The commit of the revision; with an error if the server did not respond and the cache has all of it.
     fn commit(&self) -> Result<(String, Option<HubError>), HubError> {
         let revision = self.revision();
         if revision::is_commit(revision) {
@@ -139,7 +139,7 @@ impl<'a> Load<'a> {
         self.progress.warn(&text);
     }
 
-    /// Whether the cache has all files of the commit, as far as it can tell.
+    /// Whether the cache has all files of the commit, as far as is known.
     fn is_whole(&self, commit: &str) -> bool {
         match self.store.listing(commit) {
             Some(listing) => {
@@ -150,13 +150,14 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Whether nothing works without the file. Tokenizers often come in several forms, of which others fetched but one.
+    /// Whether a model cannot be loaded without the file. Tokenizers often come in several forms, of which other programs download only
+    /// one.
     fn is_essential(&self, entry: &Entry) -> bool {
         let name = entry.name.strip_prefix(&self.folder).unwrap_or(&entry.name);
         name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
     }
 
-    /// Whether there is a config and all weights, where no list says what else there should be.
+    /// Whether there is a config and all weights, without a listing of the other files.
     fn looks_whole(&self, commit: &str) -> bool {
         let directory = self.store.snapshot(commit).join(&self.folder);
         let has_weights = || match self.index_text(commit) {
@@ -177,7 +178,7 @@ impl<'a> Load<'a> {
         files::read(&self.store.snapshot(commit).join(name), INDEX_BYTES).ok()
     }
 
-    /// Files of a load that the snapshot lacks. Without the index its shards are not known, but the index itself is missing.
+    /// Files of a load that the snapshot lacks. Without the index the shards are unknown, but then the index itself is missing.
     pub(crate) fn missing<'s>(&'s self, commit: &'s str, listing: &'s Listing) -> Result<Vec<&'s Entry>, HubError> {
         let selection = self.selection(commit, listing);
         let mut files = selection.small_files()?;
@@ -190,14 +191,14 @@ impl<'a> Load<'a> {
         Ok(files)
     }
 
-    /// Downloads what is missing of a commit.
+    /// Downloads the missing files of a commit.
     pub(crate) fn fetch(&self, pinned: &Pinned) -> Result<Snapshot, HubError> {
         let commit = pinned.commit.as_str();
         let directory = self.store.snapshot(commit);
         if let Some(listing) = &pinned.listing {
             let is_there = self.missing(commit, listing)?.is_empty();
             let has_ref = self.locked.is_some() || self.store.has_ref(self.revision(), commit);
-            // From here to the reference nothing that is in the cache is removed, nor what is added.
+            // From here until the ref is written, no process removes contents of the repo.
             let _in_use = if is_there && has_ref { None } else { self.begin(is_there)? };
             if pinned.is_new {
                 self.store.keep_listing(commit, listing);
@@ -206,7 +207,7 @@ impl<'a> Load<'a> {
             if !missing.is_empty() {
                 self.store.prepare()?;
                 self.download(commit, &missing)?;
-                // The shards that the index names; once more if someone cleaned the cache meanwhile.
+                // The shards of the index; once more if another process pruned the cache meanwhile.
                 for _ in 0..2 {
                     self.download(commit, &self.missing(commit, listing)?)?;
                 }
@@ -226,7 +227,7 @@ impl<'a> Load<'a> {
         Ok(Snapshot { commit: commit.to_owned(), directory })
     }
 
-    /// Keeps others from cleaning the repo. A cache that may only be read serves without, if it has all files.
+    /// Prevents pruning of the repo. A read-only cache works without this, if it has all files.
     fn begin(&self, is_there: bool) -> Result<Option<InUse>, HubError> {
         match self.store.begin_load(&mut || self.client.check_stopped()) {
             Err(_) if is_there => Ok(None),
@@ -234,7 +235,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// All files of a load, which are in the cache.
+    /// All files of a load, which must be in the cache.
     pub(crate) fn selected<'s>(&'s self, commit: &'s str, listing: &'s Listing) -> Result<Vec<&'s Entry>, HubError> {
         let selection = self.selection(commit, listing);
         let mut files = selection.small_files()?;
@@ -246,7 +247,7 @@ impl<'a> Load<'a> {
     fn download(&self, commit: &str, files: &[&Entry]) -> Result<(), HubError> {
         let bytes = files.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.bytes));
         if !files.is_empty() {
-            self.progress.event(ProgressEvent::Planned { files: files.len(), bytes });
+            self.progress.event(DownloadEvent::Planned { files: files.len(), bytes });
         }
         let blobs = &self.store.blobs()?;
         let download = |entry: &&Entry| {
@@ -258,12 +259,12 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Whether the server could not be asked.
+/// Whether the server could not be reached.
 pub(crate) fn is_of_network(error: &HubError) -> bool {
-    matches!(error, HubError::Unreachable { .. } | HubError::ServerBusy { .. } | HubError::UnusableAnswer { .. })
+    matches!(error, HubError::Unreachable { .. } | HubError::ServerBusy { .. } | HubError::InvalidResponse { .. })
 }
 
-/// Whether the server no longer lets this user in.
+/// Whether the server denied access.
 fn is_of_access(error: &HubError) -> bool {
     use HubError::{Forbidden, Gated, RefusedToken, UnknownRepo};
     matches!(error, Gated { .. } | UnknownRepo { .. } | RefusedToken { .. } | Forbidden { .. })
@@ -274,7 +275,7 @@ fn shards_are_in(directory: &Path, index: &[u8]) -> bool {
     Index::parse(index).is_ok_and(|index| index.weight_map.values().collect::<BTreeSet<_>>().into_iter().all(is_there))
 }
 
-/// What a cached snapshot lacks of its commit's list, if the cache has one.
+/// An error or a warning for files that a cached snapshot lacks, if the cache has the listing of its commit.
 pub(crate) fn missing_offline(
     repo: &RepoId,
     cache_dir: &Path,
@@ -295,7 +296,7 @@ pub(crate) fn missing_offline(
         return Err(HubError::IncompleteSnapshot {
             repo: repo.to_string(),
             commit: snapshot.commit.clone(),
-            missing: crate::hints::first_few(missing.into_iter().map(|entry| entry.name.clone()).collect()),
+            missing: crate::suggestions::first_few(missing.into_iter().map(|entry| entry.name.clone()).collect()),
             offline: true,
         });
     }

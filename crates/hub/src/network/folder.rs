@@ -1,8 +1,8 @@
-//! Directories that are written to, and below which no link is followed.
+//! Directories to write to, below which no link is followed.
 //!
-//! A cache is a place that other programs and other users write to: a link in it may lead anywhere. Whatever is created, renamed
-//! or removed is named relative to an open directory, which was itself opened from its parent without following a link, so that
-//! no link that appears in between leads elsewhere. Only the root may be a link: whoever named it chose where it leads.
+//! Other programs and other users write to a cache: a link in it may point anywhere. Files are created, renamed and removed relative
+//! to an open directory, which was itself opened from its parent without following a link, so that a link that appears meanwhile has
+//! no effect. Only the root may be a link, because the caller chose it.
 
 use std::{
     fs::File,
@@ -28,7 +28,7 @@ pub(crate) struct Folder {
     path: PathBuf,
 }
 
-/// What a directory has under a name.
+/// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Folder,
@@ -41,7 +41,7 @@ pub(crate) enum Entry {
 }
 
 impl Folder {
-    /// Opens the directory at `path`, which may be a link; `None` if there is none.
+    /// Opens the directory at `path`, which may be a link; `None` if it does not exist.
     pub(crate) fn root(path: &Path) -> Result<Option<Self>, HubError> {
         match Dir::open_ambient_dir(path, ambient_authority()) {
             Ok(dir) => Ok(Some(Self { dir, path: path.to_owned() })),
@@ -50,7 +50,7 @@ impl Folder {
         }
     }
 
-    /// Opens the directory at `path`, which may be a link, and makes it if need be.
+    /// Opens the directory at `path`, which may be a link, and creates it if needed.
     pub(crate) fn create_root(path: &Path) -> Result<Self, HubError> {
         let unwritable = |source| HubError::Unwritable { path: path.to_owned(), source };
         Dir::create_ambient_dir_all(path, ambient_authority()).map_err(unwritable)?;
@@ -58,7 +58,7 @@ impl Folder {
         Ok(Self { dir, path: path.to_owned() })
     }
 
-    /// Where it is, for messages and for reading.
+    /// Its path, for messages and for reading.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -68,7 +68,7 @@ impl Folder {
         Ok(Self { dir: self.dir.try_clone()?, path: self.path.clone() })
     }
 
-    /// The directory below this one at `relative`, `/` between its parts; `None` if there is none.
+    /// The directory below this one at `relative`, with `/` between its parts; `None` if it does not exist.
     pub(crate) fn open(&self, relative: &str) -> Result<Option<Self>, HubError> {
         let mut folder: Option<Self> = None;
         for name in relative.split('/') {
@@ -82,7 +82,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The directory below this one at `relative`, which is made if need be.
+    /// The directory below this one at `relative`, which is created if needed.
     pub(crate) fn create(&self, relative: &str) -> Result<Self, HubError> {
         let mut folder: Option<Self> = None;
         for name in relative.split('/') {
@@ -106,7 +106,7 @@ impl Folder {
         Ok(Self { dir: self.dir.open_dir_nofollow(name)?, path: self.path.join(name) })
     }
 
-    /// What keeps the directory `name` from being opened, above all that it is a link.
+    /// The error of opening the directory `name`, above all that it is a link.
     fn refused(&self, name: &str, source: io::Error, reading: bool) -> HubError {
         let path = self.path.join(name);
         match self.dir.read_link_contents(name) {
@@ -116,12 +116,12 @@ impl Folder {
         }
     }
 
-    /// What is there under `name`, links not followed; `None` if there is nothing.
+    /// The entry `name`, without following links; `None` if it does not exist.
     pub(crate) fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
         Ok(self.metadata(name)?.as_ref().map(Entry::of))
     }
 
-    /// Size and times of what is there under `name`, links not followed.
+    /// Size and times of the entry `name`, without following links.
     pub(crate) fn metadata(&self, name: &str) -> io::Result<Option<Metadata>> {
         check_plain(name)?;
         match self.dir.symlink_metadata(name) {
@@ -131,14 +131,14 @@ impl Folder {
         }
     }
 
-    /// Size of the regular file at `relative`. Links are followed as long as they stay below this directory, which is what those
-    /// of the store that repos share do.
+    /// Size of the regular file at `relative`. Links are followed as long as they stay below this directory, as links into the shared
+    /// blob store do.
     pub(crate) fn followed_bytes(&self, relative: &str) -> Option<u64> {
         let metadata = self.dir.metadata(relative).ok()?;
         metadata.is_file().then(|| metadata.len())
     }
 
-    /// Whether the open file is the one that is called `name` now.
+    /// Whether the entry `name` is still the open file.
     #[cfg(unix)]
     pub(crate) fn is_called(&self, file: &File, name: &str) -> bool {
         use cap_std::fs::MetadataExt as _;
@@ -149,14 +149,14 @@ impl Folder {
         }
     }
 
-    /// Elsewhere open files cannot be removed.
+    /// On other systems open files cannot be removed.
     #[cfg(not(unix))]
     pub(crate) fn is_called(&self, _file: &File, _name: &str) -> bool {
         true
     }
 
-    /// Names and what they are, sorted. A name that is not UTF-8 is none that this crate or the Hub gives: it is returned with
-    /// replacement characters, and no operation finds it.
+    /// Names and entries, sorted. Neither this crate nor the Hub uses names that are not UTF-8: they are returned with replacement
+    /// characters, and no operation finds them.
     pub(crate) fn entries(&self, limit: usize) -> io::Result<Vec<(String, Entry)>> {
         let mut entries = Vec::new();
         for entry in self.dir.entries()? {
@@ -166,7 +166,7 @@ impl Folder {
             }
             match entry.metadata() {
                 Ok(metadata) => entries.push((entry.file_name().to_string_lossy().into_owned(), Entry::of(&metadata))),
-                // It went in between.
+                // It was removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -175,7 +175,7 @@ impl Folder {
         Ok(entries)
     }
 
-    /// What the link `name` says.
+    /// The target of the link `name`.
     pub(crate) fn read_link(&self, name: &str) -> io::Result<PathBuf> {
         check_plain(name)?;
         self.dir.read_link_contents(name)
@@ -186,19 +186,19 @@ impl Folder {
         files::read_open(self.open_file(name, OpenOptions::new().read(true))?, limit)
     }
 
-    /// Opens the regular file `name` for reading and writing, and makes it if need be.
+    /// Opens the regular file `name` for reading and writing, and creates it if needed.
     pub(crate) fn open_or_create(&self, name: &str) -> io::Result<File> {
         self.open_file(name, OpenOptions::new().read(true).write(true).create(true))
     }
 
-    /// Makes the file `name`, which must not be there.
+    /// Creates the file `name`, which must not exist.
     pub(crate) fn create_new(&self, name: &str) -> io::Result<File> {
         self.open_file(name, OpenOptions::new().read(true).write(true).create_new(true))
     }
 
     fn open_file(&self, name: &str, options: &mut OpenOptions) -> io::Result<File> {
         check_plain(name)?;
-        // Nobody waits for the other end of a pipe.
+        // A pipe must not block.
         let file = self.dir.open_with(name, options.follow(FollowSymlinks::No).nonblock(true));
         let file = file.map_err(|error| match self.entry(name) {
             Ok(Some(Entry::Link)) => files::not_regular("a link"),
@@ -213,7 +213,7 @@ impl Folder {
         }
     }
 
-    /// Puts `text` in the place of the file `name`, all at once. A link of that name is replaced, not followed.
+    /// Replaces the file `name` atomically. A link of that name is replaced, not followed.
     pub(crate) fn replace(&self, name: &str, text: &[u8]) -> io::Result<()> {
         let temporary = temporary_name();
         let result = self
@@ -226,26 +226,26 @@ impl Folder {
         result
     }
 
-    /// Gives what is called `from` the name `to`, in the place of what is there.
+    /// Renames `from` to `to`, and replaces an existing `to`.
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         check_plain(from)?;
         check_plain(to)?;
         self.dir.rename(from, &self.dir, to)
     }
 
-    /// Removes a file, or a link and not what it leads to; whether there was one.
+    /// Removes a file, or a link but not its target; returns whether it existed.
     pub(crate) fn remove_file(&self, name: &str) -> io::Result<bool> {
         check_plain(name)?;
         absent_is_false(self.dir.remove_file_or_symlink(name))
     }
 
-    /// Removes a directory and all that is in it, links and not what they lead to; whether there was one.
+    /// Removes a directory with its contents, links but not their targets; returns whether it existed.
     pub(crate) fn remove_folder(&self, name: &str) -> io::Result<bool> {
         check_plain(name)?;
         absent_is_false(self.dir.remove_dir_all(name))
     }
 
-    /// Lets the name `link` lead to `target`, a file of `blobs` that `blob` names: by a link, or by a copy where there are no links.
+    /// Links `link` to `target`, the file `blob` of `blobs`, or copies the file on systems without links.
     pub(crate) fn link_to(&self, target: &str, blobs: &Self, blob: &str, link: &str) -> io::Result<()> {
         check_plain(blob)?;
         check_plain(link)?;
@@ -256,7 +256,7 @@ impl Folder {
             .or_else(|_| blobs.dir.copy(blob, &self.dir, link).map(|_| ()))
     }
 
-    /// Gives a file a second name unless there is one already.
+    /// Adds a hard link unless the name exists.
     pub(crate) fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
         check_plain(from)?;
         check_plain(to)?;
@@ -287,14 +287,14 @@ fn absent_is_false(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// A name in the same directory that no other process or thread has.
+/// A name that no other process or thread uses.
 pub(crate) fn temporary_name() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!(".{:x}-{number:x}-{:x}.tmp", std::process::id(), random_number())
 }
 
-/// Operations take one name at a time, so that none of them walks through a directory that was not opened here.
+/// Operations take a single name, so that none of them passes through a directory that was not opened here.
 fn check_plain(name: &str) -> io::Result<()> {
     if name.is_empty()
         || name == "."
@@ -302,7 +302,7 @@ fn check_plain(name: &str) -> io::Result<()> {
         || name.contains(['/', '\0'])
         || (cfg!(windows) && name.contains(['\\', ':']))
     {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no plain name")));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a plain name")));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) enum ContentHash {
 }
 
 impl ContentHash {
-    /// The hash with this name among the blobs, told by its length.
+    /// The hash with this blob name, by its length.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         let is_hexadecimal = name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         match name.len() {
@@ -33,14 +33,14 @@ impl ContentHash {
         }
     }
 
-    /// Name of the file among the blobs. Hexadecimal digits, so that it is safe as one.
+    /// The blob name: hexadecimal digits, which are safe as a file name.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Sha256(name) | Self::Git(name) => name,
         }
     }
 
-    /// Something that takes contents of `bytes` in pieces.
+    /// A hasher for contents of `bytes` bytes.
     pub(crate) fn hasher(&self, bytes: u64) -> Hasher {
         match self {
             Self::Sha256(_) => Hasher::Sha256(Box::default()),
@@ -52,7 +52,7 @@ impl ContentHash {
         }
     }
 
-    /// The hash of the same kind that a file really has.
+    /// The actual hash of a file, of the same kind.
     pub(crate) fn of_file(&self, path: &Path) -> io::Result<Self> {
         let mut file = files::open(path)?;
         let mut hasher = self.hasher(file.metadata()?.len());
@@ -84,7 +84,7 @@ impl Hasher {
         }
     }
 
-    /// Takes all that `reader` has.
+    /// Adds all bytes of `reader`.
     pub(crate) fn update_from(&mut self, reader: &mut impl Read) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {

@@ -1,4 +1,4 @@
-//! The files of one commit: names, sizes and hashes, as the server lists them and as the cache keeps them.
+//! The files of one commit: names, sizes and hashes, from the server or from the cache.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::hash::ContentHash;
 use crate::{file_name::is_contained, files};
 
-/// Largest list that is read from the cache.
+/// Maximum size of a listing in the cache.
 pub(crate) const LIST_BYTES: u64 = 64 << 20;
-/// Version of the format in which `huggingface_hub` keeps lists.
+/// Version of `huggingface_hub`'s format of listings.
 const FORMAT: u64 = 1;
 
 /// One file of a commit.
@@ -21,15 +21,15 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// Hash of the contents.
     pub(crate) hash: ContentHash,
-    /// What git calls it.
+    /// Its git object id.
     pub(crate) git: String,
 }
 
-/// The files of one commit, by name. Names that are no plain relative ones are apart.
+/// The files of one commit, by name. Names that are not plain relative ones are kept apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
     files: BTreeMap<String, Entry>,
-    /// The first name that would leave its directory.
+    /// The first name that would leave its directory, if any.
     pub(crate) hostile: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Listing {
         self.files.len()
     }
 
-    /// The list that is kept in a file, unless there is none or it makes no sense.
+    /// The listing in a file of the cache; `None` if it is missing or invalid.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let text = files::read(path, LIST_BYTES).ok()?;
         let kept: Kept = serde_json::from_slice(&text).ok()?;
@@ -74,7 +74,7 @@ impl Listing {
         Some(listing)
     }
 
-    /// The list as it is kept in a file.
+    /// The listing in the format of the cache.
     pub(crate) fn text(&self) -> Option<Vec<u8>> {
         let keep = |entry: &Entry| {
             let lfs = matches!(entry.hash, ContentHash::Sha256(_));
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_survive_the_cache_and_nonsense_is_none() {
+    fn listings_survive_the_cache_and_invalid_ones_are_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.json");
         let mut listing = Listing::default();

@@ -1,5 +1,5 @@
-//! One process at a time for each blob: locks of the system, which `huggingface_hub` takes on the same files, or lease files
-//! where such locks do not hold.
+//! Locks: one process at a time for each blob. File locks of the system, which `huggingface_hub` uses on the same files, or lease
+//! files where such locks do not work.
 
 use std::{
     collections::HashMap,
@@ -18,16 +18,16 @@ use std::{
 use super::{folder::Folder, retry::random_number};
 use crate::{HubError, Locking};
 
-/// Called each time a lock was found taken; an error ends the waiting.
-pub(crate) type Patience<'a> = dyn FnMut() -> Result<(), HubError> + 'a;
+/// Called each time a lock is found held; an error ends the waiting.
+pub(crate) type OnWait<'a> = dyn FnMut() -> Result<(), HubError> + 'a;
 
-/// Pause between two attempts to take a lock.
+/// Pause between two attempts to acquire a lock.
 const POLL: Duration = Duration::from_millis(50);
-/// How often the holder of a lease renews it.
+/// Interval at which the holder of a lease renews it.
 const RENEWAL: Duration = Duration::from_secs(2);
-/// A lease that was not renewed for so long is that of a dead process.
+/// A lease that was not renewed for this long belongs to a dead process.
 const EXPIRY: Duration = Duration::from_secs(10);
-/// Bytes of a lease that are read.
+/// Maximum bytes of a lease.
 const LEASE_BYTES: u64 = 256;
 
 /// Holds a lock until it is dropped, or the process dies.
@@ -38,36 +38,36 @@ pub(crate) struct Guard {
 
 #[derive(Debug)]
 enum Held {
-    /// The system frees the lock when the file is closed.
+    /// The system releases the lock when the file is closed.
     File(#[allow(dead_code, reason = "kept open, not read")] File),
-    Lease(#[allow(dead_code, reason = "its drop gives the lease back")] Lease),
+    Lease(#[allow(dead_code, reason = "its drop releases the lease")] Lease),
 }
 
-/// Ending of the names of lock files.
+/// Extension of lock files.
 const LOCK: &str = ".lock";
-/// Ending of the names of leases, which stand for the lock file with the same stem.
+/// Extension of leases, which replace the lock file with the same stem.
 const LEASE: &str = ".lease";
 
-/// Takes the lock `STEM.lock` in `folder`.
+/// Acquires the lock `STEM.lock` in `folder`.
 pub(crate) fn acquire(
     folder: &Folder,
     stem: &str,
     locking: Locking,
-    patience: &mut Patience<'_>,
+    on_wait: &mut OnWait<'_>,
 ) -> Result<Guard, HubError> {
     if locking == Locking::Probe && locks_hold(folder) {
-        match acquire_file(folder, &format!("{stem}{LOCK}"), patience) {
+        match acquire_file(folder, &format!("{stem}{LOCK}"), on_wait) {
             Err(HubError::Unwritable { source, .. }) if is_unsupported(&source) => {}
             result => return result.map(|file| Guard { _held: Held::File(file) }),
         }
     }
     let folder = folder.try_clone().map_err(|source| unwritable(folder, stem, source))?;
-    let lease = Lease::acquire(folder, format!("{stem}{LEASE}"), RENEWAL, EXPIRY, patience)?;
+    let lease = Lease::acquire(folder, format!("{stem}{LEASE}"), RENEWAL, EXPIRY, on_wait)?;
     Ok(Guard { _held: Held::Lease(lease) })
 }
 
-/// Whether a process that lives holds the lock or the lease that is called `name`. What a dead one left is removed. That a lease is
-/// one of the dead shows when it was not renewed for a while, which is waited for.
+/// Whether a live process holds the lock or the lease called `name`. Those of dead processes are removed. For a lease this waits until
+/// it was renewed or has expired.
 pub(crate) fn is_held(folder: &Folder, name: &str) -> Result<bool, HubError> {
     is_held_for(folder, name, EXPIRY).map_err(|source| unwritable(folder, name, source))
 }
@@ -97,15 +97,15 @@ fn unwritable(folder: &Folder, name: &str, source: io::Error) -> HubError {
     HubError::Unwritable { path: folder.path().join(name), source }
 }
 
-fn acquire_file(folder: &Folder, name: &str, patience: &mut Patience<'_>) -> Result<File, HubError> {
+fn acquire_file(folder: &Folder, name: &str, on_wait: &mut OnWait<'_>) -> Result<File, HubError> {
     loop {
         let file = folder.open_or_create(name).map_err(|source| unwritable(folder, name, source))?;
         match file.try_lock() {
-            // Someone may have removed the file in between: a lock on it would hold nobody off.
+            // The file may have been removed meanwhile: a lock on it would exclude nobody.
             Ok(()) if folder.is_called(&file, name) => return Ok(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                patience()?;
+                on_wait()?;
                 thread::sleep(POLL);
             }
             Err(TryLockError::Error(source)) => return Err(unwritable(folder, name, source)),
@@ -114,11 +114,11 @@ fn acquire_file(folder: &Folder, name: &str, patience: &mut Patience<'_>) -> Res
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    // ENOLCK on Linux: what network file systems without a lock service answer.
+    // ENOLCK on Linux: network file systems without a lock service return this.
     error.kind() == io::ErrorKind::Unsupported || (cfg!(target_os = "linux") && error.raw_os_error() == Some(37))
 }
 
-/// Whether a lock in the directory keeps a second one off. Found out once for each directory.
+/// Whether a lock in the directory excludes a second one. Probed once for each directory.
 fn locks_hold(folder: &Folder) -> bool {
     static KNOWN: Mutex<Option<HashMap<PathBuf, bool>>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +126,7 @@ fn locks_hold(folder: &Folder) -> bool {
     *known.entry(folder.path().to_owned()).or_insert_with(|| probe(folder))
 }
 
-/// Locks a file twice. The second lock must be refused: some network file systems grant every one.
+/// Locks a file twice. The second lock must be refused: some network file systems grant every lock.
 fn probe(folder: &Folder) -> bool {
     let name = format!(".probe-{:x}-{:x}", std::process::id(), random_number());
     let holds = || -> io::Result<bool> {
@@ -135,11 +135,11 @@ fn probe(folder: &Folder) -> bool {
     };
     let holds = holds();
     let _ = folder.remove_file(&name);
-    // A directory that cannot be written gives a better error later.
+    // An unwritable directory gives a better error later.
     holds.unwrap_or(true)
 }
 
-/// A file that exists while its holder lives and renews it.
+/// A file that exists while its live holder renews it.
 #[derive(Debug)]
 struct Lease {
     folder: Folder,
@@ -155,10 +155,10 @@ impl Lease {
         name: String,
         every: Duration,
         expiry: Duration,
-        patience: &mut Patience<'_>,
+        on_wait: &mut OnWait<'_>,
     ) -> Result<Self, HubError> {
         let text = format!("{:x} {:016x}", std::process::id(), random_number());
-        // What the lease says, and since when: the clock of another machine plays no part.
+        // The text of the lease and since when it is unchanged, by this machine's clock alone.
         let mut seen: Option<(String, Instant)> = None;
         loop {
             match create(&folder, &name, &renewed(&text, 0)) {
@@ -177,7 +177,7 @@ impl Lease {
                 }
                 _ => seen = Some((now, Instant::now())),
             }
-            patience()?;
+            on_wait()?;
             thread::sleep(POLL.min(every));
         }
     }
@@ -192,7 +192,7 @@ impl Lease {
                 let mut number = 0_u64;
                 while receiver.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
                     number += 1;
-                    // Whoever took this process for dead holds the lease now.
+                    // A process that considered this one dead holds the lease now.
                     if read(&folder, &name).is_none_or(|now| !now.starts_with(&text)) {
                         lost.store(true, Ordering::Relaxed);
                         return;
@@ -218,7 +218,7 @@ impl Drop for Lease {
     }
 }
 
-/// What a lease says after so many renewals.
+/// The text of a lease after `number` renewals.
 fn renewed(text: &str, number: u64) -> String {
     format!("{text} {number}\n")
 }
@@ -227,13 +227,13 @@ fn create(folder: &Folder, name: &str, text: &str) -> io::Result<()> {
     folder.create_new(name)?.write_all(text.as_bytes())
 }
 
-/// What a lease says; `None` if there is none.
+/// The text of a lease; `None` if it does not exist.
 fn read(folder: &Folder, name: &str) -> Option<String> {
     String::from_utf8(folder.read(name, LEASE_BYTES).ok()?).ok()
 }
 
-/// Removes a lease that says `expired`. Of several processes that try, one moves it away; should it find that it moved a fresh
-/// one, it puts that back unless there is another by now.
+/// Removes a lease with the text `expired`. Of several processes that try, one moves it away; if it finds that it moved a renewed one, it
+/// restores that unless there is another by now.
 fn remove_expired(folder: &Folder, name: &str, expired: &str) {
     let away = format!("{name}.expired-{:x}", random_number());
     if folder.rename(name, &away).is_err() {
@@ -262,24 +262,24 @@ mod tests {
 
     fn stop_after(mut times: u32) -> impl FnMut() -> Result<(), HubError> {
         move || {
-            times = times.checked_sub(1).ok_or(HubError::Stopped)?;
+            times = times.checked_sub(1).ok_or(HubError::Cancelled)?;
             Ok(())
         }
     }
 
     #[test]
-    fn a_lock_keeps_others_off_until_it_is_dropped() {
+    fn a_lock_excludes_others_until_it_is_dropped() {
         let (_directory, folder) = directory();
         for locking in [Locking::Probe, Locking::Leases] {
             let guard = acquire(&folder, "x", locking, &mut stop_after(0)).unwrap();
-            assert!(matches!(acquire(&folder, "x", locking, &mut stop_after(2)), Err(HubError::Stopped)));
+            assert!(matches!(acquire(&folder, "x", locking, &mut stop_after(2)), Err(HubError::Cancelled)));
             drop(guard);
             assert!(acquire(&folder, "x", locking, &mut stop_after(0)).is_ok());
         }
     }
 
     #[test]
-    fn a_removed_lock_file_is_no_lock() {
+    fn a_removed_lock_file_is_not_a_lock() {
         let (directory, folder) = directory();
         let _orphan = acquire(&folder, "x", Locking::Probe, &mut stop_after(0)).unwrap();
         if fs::remove_file(directory.path().join("x.lock")).is_ok() {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_lock_is_held_is_told_and_what_the_dead_left_goes() {
+    fn held_locks_are_detected_and_those_of_dead_processes_removed() {
         let (directory, folder) = directory();
         let guard = acquire(&folder, "x", Locking::Probe, &mut stop_after(0)).unwrap();
         assert!(is_held_for(&folder, "x.lock", EXPIRY).unwrap());
@@ -319,13 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_nobody_renews_expires() {
+    fn a_lease_that_is_not_renewed_expires() {
         let (directory, folder) = directory();
         let path = directory.path().join("x.lease");
         fs::write(&path, "1 dead 0\n").unwrap();
         let start = Instant::now();
-        let acquire = |patience: &mut Patience<'_>| {
-            Lease::acquire(folder.try_clone().unwrap(), "x.lease".to_owned(), EVERY, EXPIRY, patience)
+        let acquire = |on_wait: &mut OnWait<'_>| {
+            Lease::acquire(folder.try_clone().unwrap(), "x.lease".to_owned(), EVERY, EXPIRY, on_wait)
         };
         let lease = acquire(&mut stop_after(1000)).unwrap();
         assert!(start.elapsed() >= EXPIRY);

@@ -1,4 +1,4 @@
-//! `automodel.lock`: which commit, which files, which hashes.
+//! `automodel.lock`: commit, files and hashes of each repo.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{HubError, HubOptions, files, revision};
 
-/// Largest lock file that is read.
+/// Maximum size of a lock file.
 const LOCK_FILE_BYTES: u64 = 64 << 20;
 const VERSION: u32 = 1;
 
@@ -39,7 +39,7 @@ pub struct LockFile {
 pub struct LockedModel {
     /// The repo id.
     pub repo: String,
-    /// The revision that was asked for when it was locked.
+    /// The requested revision when it was locked.
     pub revision: String,
     /// The folder of the repo, unless it is the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,14 +71,14 @@ impl LockFile {
     /// Reads a lock file.
     ///
     /// # Errors
-    /// [`HubError::Unreadable`], or [`HubError::MalformedLockFile`] with what is wrong with it.
+    /// [`HubError::Unreadable`], or [`HubError::MalformedLockFile`] with the reason.
     pub fn read(path: &Path) -> Result<Self, HubError> {
         let malformed = |reason: String| HubError::MalformedLockFile { path: path.to_owned(), reason };
         let text = files::read(path, LOCK_FILE_BYTES)
             .map_err(|source| HubError::Unreadable { path: path.to_owned(), source })?;
         let lock: Self = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
         if lock.version != VERSION {
-            return Err(malformed(format!("it has version {}, and only {VERSION} is known", lock.version)));
+            return Err(malformed(format!("it has version {}, and only {VERSION} is supported", lock.version)));
         }
         match lock.models.iter().find(|model| !revision::is_commit(&model.commit)) {
             Some(model) => Err(malformed(format!("the commit of `{}` is not 40 hexadecimal digits", model.repo))),
@@ -86,7 +86,7 @@ impl LockFile {
         }
     }
 
-    /// Writes the lock file, all at once. A link in its place is replaced, and what it leads to stays as it is.
+    /// Writes the lock file atomically. A link in its place is replaced, and its target is unchanged.
     ///
     /// # Errors
     /// [`HubError::Unwritable`].
@@ -114,7 +114,7 @@ impl LockFile {
         self.models.sort_by(|left, right| (&left.repo, &left.subfolder).cmp(&(&right.repo, &right.subfolder)));
     }
 
-    /// The entry of a repo, which must be what the options ask for.
+    /// The entry of a repo, which must match the options.
     pub(crate) fn entry(self, path: &Path, repo: &str, options: &HubOptions) -> Result<LockedModel, HubError> {
         let locked: Vec<String> = self.models.iter().map(|model| format!("`{}`", model.repo)).collect();
         let found = self.models.into_iter().find(|model| model.repo == repo && model.subfolder == options.subfolder);
@@ -145,7 +145,7 @@ impl LockedModel {
         }
     }
 
-    /// Compares with what the server lists, before anything is downloaded.
+    /// Compares with the server's listing, before anything is downloaded.
     pub(crate) fn check_listing(&self, options: &HubOptions, repo: &str, listing: &Listing) -> Result<(), HubError> {
         for (name, file) in &self.files {
             let found =
@@ -158,8 +158,8 @@ impl LockedModel {
         Ok(())
     }
 
-    /// Compares with what is in the snapshot: the set of files, their sizes, and the blobs they lead to; where a file is no link
-    /// to a blob, its contents.
+    /// Compares with the snapshot: the set of files, their sizes, and the blobs that they link to, or the contents of a file that is not
+    /// a link to a blob.
     pub(crate) fn check_files(
         &self,
         options: &HubOptions,
@@ -193,7 +193,7 @@ impl LockedModel {
         mismatch(options, repo, "the commit", &self.commit, found)
     }
 
-    /// Nothing says which files the commit has.
+    /// The error if the files of the commit are unknown.
     pub(crate) fn without_list(&self, options: &HubOptions, repo: &str) -> HubError {
         mismatch(options, repo, "the list of files", "a list with hashes", "not in the cache, and there is no network")
     }
@@ -205,7 +205,7 @@ fn described(bytes: u64, hash: &str) -> String {
 
 fn mismatch(options: &HubOptions, repo: &str, what: &str, expected: &str, found: &str) -> HubError {
     HubError::LockMismatch {
-        path: options.locked.clone().unwrap_or_default(),
+        path: options.lock_file.clone().unwrap_or_default(),
         repo: repo.to_owned(),
         what: what.into(),
         expected: expected.into(),

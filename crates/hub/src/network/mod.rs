@@ -1,4 +1,4 @@
-//! Everything that talks to a server, or needs what a server said.
+//! Downloads from a server and the maintenance of the cache.
 
 pub(crate) mod api;
 mod client;

@@ -5,11 +5,10 @@ use std::{
     thread,
 };
 
-/// Threads that are started at most.
-const MOST: usize = 64;
+/// Maximum of threads.
+const MAX_THREADS: usize = 64;
 
-/// Does all jobs, at most `parallel` at once. After the first error `stop` is called and no further job begins; that error is
-/// returned.
+/// Runs all jobs, at most `parallel` at once. After the first error `stop` is called and no further job begins; that error is returned.
 pub(crate) fn for_each<T: Sync, E: Send>(
     jobs: &[T],
     parallel: usize,
@@ -29,7 +28,7 @@ pub(crate) fn for_each<T: Sync, E: Send>(
         }
     };
     thread::scope(|scope| {
-        for _ in 0..parallel.clamp(1, MOST).min(jobs.len()) {
+        for _ in 0..parallel.clamp(1, MAX_THREADS).min(jobs.len()) {
             scope.spawn(worker);
         }
     });

@@ -1,7 +1,7 @@
-//! Looking at a repo without downloading its weights: small files, and the headers of the shards by range requests.
+//! Reads configuration and headers of a repo without its weights: small files, and the headers of the shards by range requests.
 //!
-//! The result is a temporary directory in which each shard is a sparse file of its full length that holds nothing but its
-//! header, so that whoever reads headers sees the same as in a downloaded checkpoint.
+//! The result is a temporary directory in which each shard is a sparse file of its full length with only its header, so that reading
+//! headers gives the same result as for a downloaded checkpoint.
 
 use std::{
     collections::BTreeMap,
@@ -25,26 +25,26 @@ use super::{
 };
 use crate::HubError;
 
-/// Bytes of a file without an index that are asked for first: enough for the headers of most.
+/// Size of the first request for a file without an index: enough for most headers.
 const FIRST_BYTES: u64 = 64 << 10;
-/// As much of a shard at least, and at most, whatever the index lets expect.
-const FEWEST_FIRST_BYTES: u64 = 1 << 10;
-const MOST_FIRST_BYTES: u64 = 4 << 20;
-/// Bytes of a tensor in a header, besides its name: dtype, shape and offsets.
+/// Minimum and maximum size of the first request for a shard.
+const MIN_FIRST_BYTES: u64 = 1 << 10;
+const MAX_FIRST_BYTES: u64 = 4 << 20;
+/// Approximate bytes of a tensor in a header, besides its name: dtype, shape and offsets.
 const TENSOR_BYTES: u64 = 100;
-/// Largest header, as the format has it.
+/// Maximum size of a header in the safetensors format.
 const HEADER_BYTES: u64 = 100_000_000;
-/// Headers of all shards together.
+/// Maximum size of the headers of all shards.
 const ALL_HEADER_BYTES: u64 = 1 << 30;
-/// Bytes of the number in front of the header.
+/// Bytes of the length before the header.
 const LENGTH_BYTES: usize = 8;
-/// Small files that say what a model is.
+/// Small files with the configuration.
 const READ: [&str; 2] = ["config.json", "generation_config.json"];
 
 /// A directory with the headers of a repo.
 pub(crate) fn headers(load: &Load<'_>, pinned: &Pinned) -> Result<Option<TempDir>, HubError> {
     let Some(listing) = &pinned.listing else { return Ok(None) };
-    let look = Look { load, commit: &pinned.commit, header_bytes: AtomicU64::new(0) };
+    let look = HeaderReader { load, commit: &pinned.commit, header_bytes: AtomicU64::new(0) };
     let directory = tempfile::Builder::new().prefix("automodel-headers-").tempdir();
     let directory = directory.map_err(|source| HubError::Unwritable { path: std::env::temp_dir(), source })?;
     let root = Folder::create_root(directory.path())?;
@@ -74,32 +74,29 @@ pub(crate) fn headers(load: &Load<'_>, pinned: &Pinned) -> Result<Option<TempDir
     Ok(Some(directory))
 }
 
-/// Bytes of the header of each shard, guessed from the names that the index has.
+/// Expected header size of each shard, from the tensor names in the index.
 fn expected_bytes(index: &[u8]) -> BTreeMap<String, u64> {
     let mut bytes = BTreeMap::new();
-    // An index that makes no sense was refused already.
+    // An invalid index was refused before.
     for (tensor, shard) in Index::parse(index).map(|index| index.weight_map).unwrap_or_default() {
         let of_shard: &mut u64 = bytes.entry(shard).or_default();
         *of_shard = of_shard.saturating_add(tensor.len() as u64 + TENSOR_BYTES);
     }
-    bytes.values_mut().for_each(|bytes| *bytes = (*bytes).clamp(FEWEST_FIRST_BYTES, MOST_FIRST_BYTES));
+    bytes.values_mut().for_each(|bytes| *bytes = (*bytes).clamp(MIN_FIRST_BYTES, MAX_FIRST_BYTES));
     bytes
 }
 
-struct Look<'a> {
+struct HeaderReader<'a> {
     load: &'a Load<'a>,
     commit: &'a str,
     header_bytes: AtomicU64,
 }
 
-impl Look<'_> {
+impl HeaderReader<'_> {
     /// A small file, verified.
     fn whole(&self, entry: &Entry) -> Result<Vec<u8>, HubError> {
         if entry.bytes > INDEX_BYTES {
-            return Err(unusable(
-                &self.url(entry),
-                format!("{} bytes are too many for a file of its kind", entry.bytes),
-            ));
+            return Err(unusable(&self.url(entry), format!("{} bytes exceed the limit for such a file", entry.bytes)));
         }
         let text = self.read(entry, 0..entry.bytes)?;
         let mut hasher = entry.hash.hasher(entry.bytes);
@@ -116,11 +113,11 @@ impl Look<'_> {
         })
     }
 
-    /// The header of a shard, with the number in front of it. The first request is for `first` bytes; there is a second one if
-    /// the header is longer.
+    /// The header of a shard, with the length before it. The first request is for `first` bytes; a second one follows if the header is
+    /// longer.
     fn header(&self, shard: &Entry, first: u64) -> Result<Vec<u8>, HubError> {
         let mut header = self.read(shard, 0..first.min(shard.bytes))?;
-        let unusable = |reason: String| HubError::UnusableHeader {
+        let unusable = |reason: String| HubError::InvalidHeader {
             repo: self.load.repo.to_string(),
             file: shard.name.clone(),
             reason,
@@ -154,24 +151,24 @@ impl Look<'_> {
 
     fn read_once(&self, entry: &Entry, url: &str, range: Range<u64>) -> Result<Vec<u8>, Failure> {
         let client = &self.load.client;
-        let answer = client.get(url, Some(range.clone()))?;
-        if answer.commit.as_ref().is_some_and(|commit| commit != self.commit) {
-            return Err(unusable(url, "it belongs to another commit than was asked for".to_owned()).into());
+        let response = client.get(url, Some(range.clone()))?;
+        if response.commit.as_ref().is_some_and(|commit| commit != self.commit) {
+            return Err(unusable(url, "it belongs to another commit than requested".to_owned()).into());
         }
         let wanted = range.end - range.start;
-        // A server without ranges sends all; what comes before is dropped, what comes after is not read.
-        let skipped = match answer.status {
-            206 => match content_range(&answer) {
+        // A server without range requests sends the whole file; bytes before the range are skipped, later ones are not read.
+        let skipped = match response.status {
+            206 => match content_range(&response) {
                 Some((start, size)) if start == range.start && size.is_none_or(|size| size == entry.bytes) => 0,
-                _ => return Err(unusable(url, "the server sent another range than was asked for".to_owned()).into()),
+                _ => return Err(unusable(url, "the server sent another range than requested".to_owned()).into()),
             },
             200 => range.start,
             _ => {
                 let subject = Subject { repo: self.load.repo, revision: self.commit, file: Some(&entry.name) };
-                return Err(refusal(client, &subject, url, &answer).into());
+                return Err(refusal(client, &subject, url, &response).into());
             }
         };
-        let (mut bytes, _) = answer.bytes(skipped.saturating_add(wanted))?;
+        let (mut bytes, _) = response.bytes(skipped.saturating_add(wanted))?;
         bytes.drain(..usize::try_from(skipped).unwrap_or(usize::MAX).min(bytes.len()));
         if bytes.len() as u64 == wanted {
             return Ok(bytes);

@@ -1,4 +1,4 @@
-//! How often a request is repeated, and how long to wait in between.
+//! The retry policy of requests.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -7,10 +7,10 @@ use std::{
 
 use crate::HubError;
 
-/// How broken connections and busy servers are met.
+/// Retries on broken connections and busy servers.
 ///
-/// Requests are repeated on broken connections and on the statuses 408, 429, 500, 502, 503 and 504, after a pause that doubles
-/// each time and varies at random, so that many clients do not come back at once. `Retry-After` is obeyed.
+/// Requests are retried on broken connections and on the statuses 408, 429, 500, 502, 503 and 504, with exponential backoff and random
+/// jitter. `Retry-After` is obeyed.
 ///
 /// ```
 /// use automodel_hub::{HubOptions, RetryPolicy};
@@ -20,29 +20,29 @@ use crate::HubError;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts before giving up; each mebibyte that arrives starts the count anew.
+    /// Attempts before giving up; each received mebibyte resets the count.
     pub attempts: u32,
     /// The first pause.
-    pub first_delay: Duration,
-    /// The longest pause of our own choice.
-    pub longest_delay: Duration,
-    /// The longest `Retry-After` that is waited for.
-    pub longest_retry_after: Duration,
-    /// A connection that is silent for so long counts as broken.
-    pub stall: Duration,
-    /// A connection must stand within this time.
-    pub connect: Duration,
+    pub initial_delay: Duration,
+    /// The maximum pause without `Retry-After`.
+    pub max_delay: Duration,
+    /// The maximum `Retry-After` that is obeyed.
+    pub max_retry_after: Duration,
+    /// A connection without data for this long counts as broken.
+    pub stall_timeout: Duration,
+    /// A connection must be established within this time.
+    pub connect_timeout: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             attempts: 6,
-            first_delay: Duration::from_millis(500),
-            longest_delay: Duration::from_secs(30),
-            longest_retry_after: Duration::from_secs(300),
-            stall: Duration::from_secs(30),
-            connect: Duration::from_secs(15),
+            initial_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+            max_retry_after: Duration::from_secs(300),
+            stall_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -51,8 +51,8 @@ impl RetryPolicy {
     /// The pause after the attempt number `tries`, counted from 1.
     pub(crate) fn delay(&self, tries: u32) -> Duration {
         let factor = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
-        let longest = self.first_delay.saturating_mul(factor).min(self.longest_delay);
-        // Between half of it and all of it.
+        let longest = self.initial_delay.saturating_mul(factor).min(self.max_delay);
+        // Between half of it and the whole.
         longest.mul_f64(0.5 + 0.5 * random_fraction())
     }
 }
@@ -60,24 +60,24 @@ impl RetryPolicy {
 /// Why an attempt failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It may go better next time.
-    Passing(Passing),
-    /// It will not.
-    Final(HubError),
+    /// A retry may succeed.
+    Transient(Transient),
+    /// A retry cannot succeed.
+    Permanent(HubError),
 }
 
-/// What may be over next time.
+/// A transient failure.
 #[derive(Debug)]
-pub(crate) enum Passing {
-    /// The server answered with this status.
+pub(crate) enum Transient {
+    /// The server returned this status.
     Status { status: u16, retry_after: Option<Duration> },
     /// The connection could not be made, or broke.
     Connection(Box<dyn std::error::Error + Send + Sync>),
-    /// As [`Connection`](Self::Connection), where there is no network at all: seldom worth many attempts.
+    /// As [`Connection`](Self::Connection), without a network: not worth many attempts.
     NoNetwork(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl Passing {
+impl Transient {
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::Status { status, .. } => format!("status {status}"),
@@ -98,12 +98,12 @@ impl Passing {
 
 impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
-        Self::Final(error)
+        Self::Permanent(error)
     }
 }
 
-/// Whether a request with this answer is worth repeating.
-pub(crate) fn is_passing(status: u16) -> bool {
+/// Whether a request with this status is retried.
+pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
@@ -122,7 +122,7 @@ fn random_fraction() -> f64 {
     (random_number() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// A number that is another one each time.
+/// A random number.
 pub(crate) fn random_number() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());

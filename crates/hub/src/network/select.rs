@@ -1,4 +1,4 @@
-//! Which files of a repo a load needs, and no others.
+//! Selects the files of a repo that a load needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,19 @@ use serde::Deserialize;
 use super::listing::{Entry, Listing};
 use crate::{
     HubError,
-    beside::{SMALL, is_beside},
+    auxiliary::{SMALL, is_auxiliary},
     file_name::is_contained,
-    hints,
+    suggestions,
 };
 
-/// The one file of unsharded weights, which comes before an index, as in transformers.
+/// The file of unsharded weights, which takes precedence over an index, as in transformers.
 const SINGLE: &str = "model.safetensors";
 /// The file that names the shards.
 const INDEX: &str = "model.safetensors.index.json";
-/// Endings of weights in formats that are not read.
+/// Extensions of weights in unsupported formats.
 const OTHER_WEIGHTS: [&str; 6] = [".bin", ".gguf", ".h5", ".msgpack", ".pt", ".pth"];
 
-/// The files of a commit, seen from one folder of the repo.
+/// The files of a commit, relative to one folder of the repo.
 pub(crate) struct Selection<'a> {
     pub(crate) listing: &'a Listing,
     /// Empty, or a folder with `/` at its end.
@@ -38,7 +38,7 @@ impl<'a> Selection<'a> {
         let mut files: Vec<&Entry> = SMALL.iter().filter_map(|name| self.in_folder(name)).collect();
         files.extend(self.listing.iter().filter(|entry| {
             let name = entry.name.strip_prefix(self.folder);
-            name.is_some_and(|name| !SMALL.contains(&name) && is_beside(name))
+            name.is_some_and(|name| !SMALL.contains(&name) && is_auxiliary(name))
         }));
         if self.in_folder("config.json").is_none() {
             return Err(self.missing("config.json"));
@@ -49,7 +49,7 @@ impl<'a> Selection<'a> {
         Ok(files)
     }
 
-    /// The index, if it says where the weights are.
+    /// The index, if the weights are sharded.
     pub(crate) fn index(&self) -> Option<&'a Entry> {
         if self.in_folder(SINGLE).is_some() { None } else { self.in_folder(INDEX) }
     }
@@ -59,9 +59,9 @@ impl<'a> Selection<'a> {
         let Some(text) = index else {
             return self.in_folder(SINGLE).map(|entry| vec![entry]).ok_or_else(|| self.no_weights());
         };
-        let index = Index::parse(text).map_err(|error| HubError::UnusableAnswer {
+        let index = Index::parse(text).map_err(|error| HubError::InvalidResponse {
             url: format!("{}{INDEX} of `{}`", self.folder, self.repo),
-            reason: format!("it is no index of shards ({error})"),
+            reason: format!("it is not a shard index ({error})"),
         })?;
         let names: BTreeSet<String> = index.weight_map.into_values().collect();
         if let Some(name) = names.iter().find(|name| !is_contained(name)) {
@@ -73,12 +73,12 @@ impl<'a> Selection<'a> {
 
     fn missing(&self, name: &str) -> HubError {
         let file = format!("{}{name}", self.folder);
-        // A name that was dropped as hostile is better known than one that is missing.
+        // If a hostile name was dropped, that error is more useful than a missing file.
         if let Some(name) = &self.listing.hostile {
             return HubError::HostileName { origin: format!("`{}`", self.repo), name: name.clone() };
         }
         HubError::MissingRemoteFile {
-            nearest: hints::nearest(&file, self.listing.iter().map(|entry| entry.name.clone())),
+            nearest: suggestions::nearest(&file, self.listing.iter().map(|entry| entry.name.clone())),
             repo: self.repo.to_owned(),
             commit: self.commit.to_owned(),
             file,
@@ -89,14 +89,14 @@ impl<'a> Selection<'a> {
         let is_other = |entry: &&Entry| OTHER_WEIGHTS.iter().any(|ending| entry.name.ends_with(ending));
         let found = self.listing.iter().filter(is_other).map(|entry| entry.name.clone()).collect();
         let (repo, commit) = (self.repo.to_owned(), self.commit.to_owned());
-        HubError::NoSafetensors { repo, commit, found: hints::first_few(found) }
+        HubError::NoSafetensors { repo, commit, found: suggestions::first_few(found) }
     }
 }
 
-/// Which shard has which tensor.
+/// The shard of each tensor.
 #[derive(Deserialize)]
 pub(crate) struct Index {
-    /// From names of tensors to names of files, which nobody checked.
+    /// From names of tensors to names of files, which are not checked.
     pub(crate) weight_map: BTreeMap<String, String>,
 }
 
@@ -158,7 +158,7 @@ mod tests {
         let text = r#"{"weight_map": {"a": "model-2.safetensors", "b": "model-2.safetensors"}}"#;
         assert_eq!(weights(text).unwrap(), ["model-2.safetensors"]);
         for bad in ["", "{}", "[1]", r#"{"weight_map": {"a": 1}}"#] {
-            assert!(matches!(weights(bad), Err(HubError::UnusableAnswer { .. })), "{bad}");
+            assert!(matches!(weights(bad), Err(HubError::InvalidResponse { .. })), "{bad}");
         }
         for hostile in ["../x", "/etc/passwd", "C:x", "a\\\\b", "x\\u0000", "//server/share/x"] {
             let text = format!(r#"{{"weight_map": {{"a": "{hostile}"}}}}"#);

@@ -1,4 +1,4 @@
-//! Writing the cache, in the layout of `huggingface_hub`.
+//! Writes the cache, in the layout of `huggingface_hub`.
 
 use std::{
     fs,
@@ -12,14 +12,14 @@ use super::{
     hash::ContentHash,
     in_use::{self, InUse},
     listing::{Entry, Listing},
-    lock::{self, Guard, Patience},
+    lock::{self, Guard, OnWait},
 };
-use crate::{HubError, Locking, RepoId, cache::commit_in_ref};
+use crate::{HubError, Locking, RepoId, cached_repo::commit_in_ref};
 
-/// What marks a directory that backups may leave out. Source: https://bford.info/cachedir/
+/// Marks a directory that backups may skip. Source: https://bford.info/cachedir/
 const CACHEDIR_TAG: &str =
     "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache of files from a Hugging Face Hub.\n";
-/// How long cleaning waits for others that clean, and for loads that begin.
+/// How long pruning waits for other pruning processes and for loads that begin.
 const GATE_WAIT: Duration = Duration::from_secs(20);
 
 /// One repo in the cache directory.
@@ -42,7 +42,7 @@ impl Store {
         self.directory().join("snapshots").join(commit)
     }
 
-    /// Bytes that there are of a download that is not finished.
+    /// Bytes of an unfinished download.
     pub(crate) fn incomplete_bytes(&self, hash: &ContentHash) -> u64 {
         let path = self.directory().join("blobs").join(incomplete_name(hash));
         fs::symlink_metadata(path).map_or(0, |metadata| metadata.len())
@@ -52,19 +52,19 @@ impl Store {
         Listing::read(&self.directory().join("trees").join(format!("{commit}.json")))
     }
 
-    /// Keeps the list, where that is possible: without it the next load asks again.
+    /// Writes the listing to the cache if possible: without it the next load requests it again.
     pub(crate) fn keep_listing(&self, commit: &str, listing: &Listing) {
         if let (Some(text), Ok(trees)) = (listing.text(), self.folder("trees")) {
             let _ = trees.replace(&format!("{commit}.json"), &text);
         }
     }
 
-    /// The commit that the cache has for a branch or tag.
+    /// The cached commit of a branch or tag.
     pub(crate) fn commit_of(&self, revision: &str) -> Option<String> {
         commit_in_ref(&self.directory().join("refs").join(revision)).ok().flatten()
     }
 
-    /// Whether the snapshot has the file in its full size.
+    /// Whether the snapshot has the file with its full size.
     pub(crate) fn has(&self, commit: &str, entry: &Entry) -> bool {
         let metadata = fs::metadata(self.snapshot(commit).join(&entry.name));
         metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.bytes)
@@ -74,7 +74,7 @@ impl Store {
         Folder::create_root(&self.cache_dir)
     }
 
-    /// A directory of the repo, which is made if need be.
+    /// A directory of the repo, which is created if needed.
     fn folder(&self, relative: &str) -> Result<Folder, HubError> {
         self.root()?.create(&format!("{}/{relative}", self.repo_name))
     }
@@ -89,12 +89,12 @@ impl Store {
         self.folder("blobs")
     }
 
-    /// Whether there are these contents, as far as their size tells.
+    /// Whether the blob exists with the expected size.
     pub(crate) fn has_blob(&self, blobs: &Folder, entry: &Entry) -> bool {
         match blobs.entry(entry.hash.name()) {
             Ok(Some(folder::Entry::File { bytes })) => bytes == entry.bytes,
-            // Into the store that repos of one cache share, `huggingface_hub/utils/_shared_blobs.py`. What is outside of the cache
-            // is fetched.
+            // A link into the blob store that repos of one cache share, `huggingface_hub/utils/_shared_blobs.py`. A target outside the
+            // cache does not count.
             Ok(Some(folder::Entry::Link)) => {
                 let relative = format!("{}/blobs/{}", self.repo_name, entry.hash.name());
                 self.root().is_ok_and(|root| root.followed_bytes(&relative) == Some(entry.bytes))
@@ -103,41 +103,41 @@ impl Store {
         }
     }
 
-    /// Makes the directories for blobs.
+    /// Creates the directories for blobs.
     pub(crate) fn prepare(&self) -> Result<(), HubError> {
         self.blobs()?;
-        // Nice to have.
+        // Optional.
         if let Ok(mut tag) = self.root()?.create_new("CACHEDIR.TAG") {
             let _ = tag.write_all(CACHEDIR_TAG.as_bytes());
         }
         Ok(())
     }
 
-    /// Waits until no other process works on these contents; `patience` is asked in between.
-    pub(crate) fn lock(&self, hash: &ContentHash, patience: &mut Patience<'_>) -> Result<Guard, HubError> {
-        lock::acquire(&self.locks()?, hash.name(), self.locking, patience)
+    /// Waits until no other process works on these contents; `on_wait` is called in between.
+    pub(crate) fn lock(&self, hash: &ContentHash, on_wait: &mut OnWait<'_>) -> Result<Guard, HubError> {
+        lock::acquire(&self.locks()?, hash.name(), self.locking, on_wait)
     }
 
     /// The lock if it is free now.
     pub(crate) fn try_lock(&self, hash: &ContentHash) -> Option<Guard> {
-        self.lock(hash, &mut || Err(HubError::Stopped)).ok()
+        self.lock(hash, &mut || Err(HubError::Cancelled)).ok()
     }
 
-    /// Keeps what is in the cache of this repo from being removed.
-    pub(crate) fn begin_load(&self, patience: &mut Patience<'_>) -> Result<InUse, HubError> {
-        InUse::begin(self.locks()?, self.locking, patience)
+    /// Protects the contents of this repo from pruning.
+    pub(crate) fn begin_load(&self, on_wait: &mut OnWait<'_>) -> Result<InUse, HubError> {
+        InUse::begin(self.locks()?, self.locking, on_wait)
     }
 
-    /// Keeps loads from beginning, until the value is dropped; `None` if one is going on.
-    pub(crate) fn hold_off_loads(&self) -> Result<Option<Guard>, HubError> {
+    /// Blocks new loads until the guard is dropped; `None` if a load is in progress.
+    pub(crate) fn block_loads(&self) -> Result<Option<Guard>, HubError> {
         let start = Instant::now();
-        in_use::hold_off_loads(&self.locks()?, self.locking, &mut || {
-            if start.elapsed() < GATE_WAIT { Ok(()) } else { Err(HubError::Stopped) }
+        in_use::block_loads(&self.locks()?, self.locking, &mut || {
+            if start.elapsed() < GATE_WAIT { Ok(()) } else { Err(HubError::Cancelled) }
         })
-        .or_else(|error| if matches!(error, HubError::Stopped) { Ok(None) } else { Err(error) })
+        .or_else(|error| if matches!(error, HubError::Cancelled) { Ok(None) } else { Err(error) })
     }
 
-    /// Lets the file of the snapshot lead to its blob.
+    /// Links the file of the snapshot to its blob.
     pub(crate) fn link(&self, commit: &str, blobs: &Folder, entry: &Entry) -> Result<(), HubError> {
         let (below, name) = split(&entry.name);
         let folder = self.folder(&format!("snapshots/{commit}{below}"))?;
@@ -156,7 +156,7 @@ impl Store {
         })
     }
 
-    /// Whether the reference of a branch or tag needs no writing. A commit has none.
+    /// Whether the ref of a branch or tag is up to date. A commit has no ref.
     pub(crate) fn has_ref(&self, revision: &str, commit: &str) -> bool {
         revision == commit || self.commit_of(revision).as_deref() == Some(commit)
     }
@@ -172,14 +172,14 @@ impl Store {
         folder.replace(name, commit.as_bytes()).map_err(unwritable)
     }
 
-    /// Notes that the commit has no such file, so that others need not ask. Nice to have.
+    /// Records that the commit has no such file, so that other programs need not ask. Optional.
     pub(crate) fn note_absent(&self, commit: &str, name: &str) {
         let (below, name) = split(name);
         let _ = self.folder(&format!(".no_exist/{commit}{below}")).map(|folder| folder.create_new(name));
     }
 }
 
-/// Name of the download of a blob.
+/// Name of the unfinished download of a blob.
 pub(crate) fn incomplete_name(hash: &ContentHash) -> String {
     format!("{}.incomplete", hash.name())
 }

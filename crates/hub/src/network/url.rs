@@ -1,4 +1,4 @@
-//! Addresses: of the server, of what is on it, and of where it redirects to.
+//! URLs: of the server, of its API and files, and of redirects.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use ureq::http::Uri;
 
 use crate::{HubError, RepoId};
 
-/// The server unless another is asked for.
+/// The default server.
 const DEFAULT: &str = "https://huggingface.co";
-/// Longest address in bytes.
+/// Maximum length of an address in bytes.
 const LONGEST: usize = 8192;
 
-/// A server that speaks the Hub's API. Mirrors may live below a path.
+/// A server with the Hub's API. Mirrors may be below a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint(String);
 
@@ -23,7 +23,7 @@ impl Endpoint {
         if text.len() > LONGEST {
             return Err(invalid("it is too long"));
         }
-        // What stands before an `@` may be a password, which no message may show.
+        // Text before an `@` may be a password, which no message may show.
         if text.contains('@') {
             let endpoint = "...@...".to_owned();
             return Err(HubError::InvalidEndpoint { endpoint, reason: "it has a user name or password" });
@@ -39,7 +39,7 @@ impl Endpoint {
         Ok(Self(text.to_owned()))
     }
 
-    /// `/api/models/ORG/NAME` and what follows it.
+    /// `/api/models/ORG/NAME` followed by `rest`.
     pub(crate) fn api(&self, repo: &RepoId, rest: &str) -> String {
         format!("{}/api/models/{repo}{rest}", self.0)
     }
@@ -50,12 +50,12 @@ impl Endpoint {
         format!("{}/{repo}/resolve/{commit}/{}", self.0, file.join("/"))
     }
 
-    /// The page of a repo, for people.
+    /// The web page of a repo.
     pub(crate) fn page(&self, repo: &RepoId) -> String {
         format!("{}/{repo}", self.0)
     }
 
-    /// Whether `uri` is on this server, so that it may see the token.
+    /// Whether `uri` is on this server, so that the token may be sent to it.
     pub(crate) fn has(&self, uri: &Uri) -> bool {
         self.0.parse().is_ok_and(|own: Uri| origin(&own) == origin(uri))
     }
@@ -82,14 +82,14 @@ pub(crate) fn encoded(text: &str) -> String {
         .collect()
 }
 
-/// Where a redirect from `base` to `location` leads, or why it leads nowhere.
+/// The target of a redirect from `base` to `location`, or the reason why it is refused.
 pub(crate) fn joined(base: &Uri, location: &str) -> Result<Uri, &'static str> {
     if location.len() > LONGEST {
         return Err("a redirect to an address that is too long");
     }
     let (scheme, authority) = match (base.scheme_str(), base.authority()) {
         (Some(scheme), Some(authority)) => (scheme, authority.as_str()),
-        _ => return Err("a redirect from nowhere"),
+        _ => return Err("a redirect from an address without a host"),
     };
     let absolute = if location.contains("://") && !location.starts_with('/') {
         location.to_owned()
@@ -110,7 +110,7 @@ pub(crate) fn joined(base: &Uri, location: &str) -> Result<Uri, &'static str> {
     }
 }
 
-/// An address as messages may show it: without the query, which may hold a signature.
+/// An address for messages: without the query, which may contain a signature.
 pub(crate) fn shown(uri: &str) -> String {
     uri.split('?').next().unwrap_or_default().to_owned()
 }

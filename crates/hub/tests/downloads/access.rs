@@ -1,18 +1,18 @@
 //! Tokens, and what is not allowed.
 
-use crate::workplace::{REPO, Workplace};
+use crate::fixture::{Fixture, REPO};
 use automodel_hub::{HubError, HubOptions, Token, resolve_with};
 use automodel_hub_test_server::{Fault, FaultKind};
 
 const SECRET: &str = "hf_verysecret";
 
-fn with_token(place: &Workplace, token: &str) -> HubOptions {
+fn with_token(place: &Fixture, token: &str) -> HubOptions {
     HubOptions { token: Some(Token::new(token, "a test").unwrap()), ..place.options() }
 }
 
 #[test]
 fn a_token_opens_a_private_repo_and_goes_to_its_server_alone() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.server.change(|hub| {
         hub.token = Some(SECRET.to_owned());
         hub.repos.get_mut(REPO).unwrap().is_private = true;
@@ -27,7 +27,7 @@ fn a_token_opens_a_private_repo_and_goes_to_its_server_alone() {
 
 #[test]
 fn refusals_say_what_to_do_and_are_not_repeated() {
-    let private = Workplace::new();
+    let private = Fixture::new();
     private.server.change(|hub| {
         hub.token = Some(SECRET.to_owned());
         hub.repos.get_mut(REPO).unwrap().is_private = true;
@@ -41,7 +41,7 @@ fn refusals_say_what_to_do_and_are_not_repeated() {
     assert!(matches!(&error, HubError::RefusedToken { .. }), "{error}");
     assert!(error.to_string().contains("/settings/tokens") && !error.to_string().contains("hf_wrong"), "{error}");
 
-    let gated = Workplace::new();
+    let gated = Fixture::new();
     gated.server.change(|hub| {
         hub.token = Some(SECRET.to_owned());
         hub.repos.get_mut(REPO).unwrap().is_gated = true;
@@ -54,7 +54,7 @@ fn refusals_say_what_to_do_and_are_not_repeated() {
         gated.check_nothing_half_done();
     }
 
-    let forbidden = Workplace::new();
+    let forbidden = Fixture::new();
     forbidden.fault(Fault::always("/storage/", FaultKind::Status(403, Vec::new())));
     let error = forbidden.load().unwrap_err();
     assert!(matches!(&error, HubError::Forbidden { url, .. } if !url.contains("signature")), "{error}");
@@ -63,7 +63,7 @@ fn refusals_say_what_to_do_and_are_not_repeated() {
 
 #[test]
 fn what_is_missing_is_answered_with_similar_names() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let error = resolve_with("org/tiney", &place.options(), &place.environment()).unwrap_err();
     assert!(matches!(&error, HubError::UnknownRepo { nearest, .. } if nearest == &["org/tiny"]), "{error}");
 
@@ -82,7 +82,7 @@ fn what_is_missing_is_answered_with_similar_names() {
     let error = place.load_with(&options).unwrap_err();
     assert!(matches!(&error, HubError::MissingRemoteFile { file, .. } if file == "small/config.json"), "{error}");
 
-    let old = Workplace::of(vec![("config.json", b"{}".to_vec()), ("pytorch_model.bin", vec![0; 9])]);
+    let old = Fixture::of(vec![("config.json", b"{}".to_vec()), ("pytorch_model.bin", vec![0; 9])]);
     let error = old.load().unwrap_err();
     assert!(matches!(&error, HubError::NoSafetensors { found, .. } if found == &["pytorch_model.bin"]), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Under each fault a download ends with the right bytes or the right error, and leaves nothing half-done.
 
-use crate::workplace::{NEEDED, Workplace, names_below, of_storage};
+use crate::fixture::{Fixture, NEEDED, names_below, of_storage};
 use automodel_hub::{HubError, HubOptions};
 use automodel_hub_test_server::{Fault, FaultKind};
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 #[test]
 fn a_load_brings_what_it_needs_and_asks_once() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let checkpoint = place.load().unwrap();
     assert_eq!(checkpoint.commit.as_deref(), Some(place.commit.as_str()));
     place.check_whole(&checkpoint);
@@ -62,7 +62,7 @@ fn what_passes_is_survived() {
     std::thread::scope(|scope| {
         for (name, faults) in faults {
             scope.spawn(move || {
-                let place = Workplace::new();
+                let place = Fixture::new();
                 place.server.change(|hub| hub.faults = faults);
                 let mut options = place.options();
                 options.retries.attempts = 8;
@@ -78,18 +78,18 @@ fn what_passes_is_survived() {
 
 #[test]
 fn an_interrupted_file_goes_on_where_it_was_cut() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.fault(of_storage(usize::MAX, FaultKind::Cut(30_000)));
     let error = place.load().unwrap_err();
     assert!(matches!(error, HubError::Unreachable { attempts: 4, .. }), "{error}");
-    assert!(error.to_string().contains("repeating goes on from there"), "{error}");
+    assert!(error.to_string().contains("a repeated run resumes it"), "{error}");
     place.check_nothing_half_done();
     assert!(!place.directory().join("refs/main").exists(), "the branch is written when all is there");
     let incomplete =
         names_below(&place.directory().join("blobs")).into_iter().filter(|name| name.contains("incomplete"));
     assert!(incomplete.count() > 0);
 
-    place.without_faults();
+    place.clear_faults();
     place.server.clear_log();
     place.check_whole(&place.load().unwrap());
     let storage: Vec<_> = place.server.log().into_iter().filter(|request| request.to_storage).collect();
@@ -104,7 +104,7 @@ fn damage_is_repaired_once_and_then_reported() {
         (FaultKind::Longer(10), "bytes", "bytes"),
         (FaultKind::Shorter(10), "bytes", "bytes"),
     ] {
-        let place = Workplace::new();
+        let place = Fixture::new();
         place.fault(of_storage(usize::MAX, kind));
         let error = place.load().unwrap_err();
         let HubError::CorruptDownload { expected: should, found: is, file, .. } = &error else { panic!("{error}") };
@@ -115,14 +115,14 @@ fn damage_is_repaired_once_and_then_reported() {
             0
         );
         // Nothing of it is kept, so that the next try is a fresh one.
-        place.without_faults();
+        place.clear_faults();
         place.check_whole(&place.load().unwrap());
     }
 }
 
 #[test]
 fn damage_of_an_earlier_run_is_found() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.fault(of_storage(usize::MAX, FaultKind::Cut(30_000)));
     place.load().unwrap_err();
     let blobs = place.directory().join("blobs");
@@ -131,12 +131,12 @@ fn damage_of_an_earlier_run_is_found() {
         bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
         fs::write(blobs.join(&name), bytes).unwrap();
     }
-    place.without_faults();
+    place.clear_faults();
     place.check_whole(&place.load().unwrap());
-    assert!(place.said("arrived damaged"));
+    assert!(place.said("is corrupt ("));
 
     // Longer than the file can be.
-    let place = Workplace::new();
+    let place = Fixture::new();
     fs::create_dir_all(place.directory().join("blobs")).unwrap();
     let name = place.server.change(|hub| hub.repos["org/tiny"].commits[&place.commit][NEEDED[1]].etag().to_owned());
     fs::write(place.directory().join("blobs").join(format!("{name}.incomplete")), vec![0; 900_000]).unwrap();
@@ -145,7 +145,7 @@ fn damage_of_an_earlier_run_is_found() {
 
 #[test]
 fn a_busy_server_says_how_long_to_wait() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let wait = |seconds: &str| FaultKind::Status(429, vec![("retry-after".to_owned(), seconds.to_owned())]);
     place.fault(Fault::new("/revision/", 1, wait("1")));
     let start = Instant::now();
@@ -167,34 +167,34 @@ fn nonsense_is_an_error() {
     let bodies =
         ["", "[", "[]", "{}", r#"{"sha": "main"}"#, r#"{"sha": "../../../../etc/passwd"}"#, r#"{"sha": 7}"#, &big_page];
     for body in bodies {
-        let place = Workplace::new();
+        let place = Fixture::new();
         place.fault(Fault::always("/revision/", FaultKind::Body(body.into())));
         let error = place.load().unwrap_err();
-        assert!(matches!(error, HubError::UnusableAnswer { .. }), "{body:.40}: {error}");
+        assert!(matches!(error, HubError::InvalidResponse { .. }), "{body:.40}: {error}");
         assert_eq!(names_below(place.cache.path()), Vec::<String>::new());
     }
     let bad_hash = r#"[{"type":"file","path":"config.json","size":1,"oid":"../../x"}]"#;
     for body in
         ["{}", "[1]", r#"[{"type":"file","path":7}]"#, bad_hash, r#"[{"type":"file","path":"a","size":-1,"oid":""}]"#]
     {
-        let place = Workplace::new();
+        let place = Fixture::new();
         place.fault(Fault::always("/tree/", FaultKind::Body(body.into())));
         let error = place.load().unwrap_err();
-        assert!(matches!(error, HubError::UnusableAnswer { .. }), "{body}: {error}");
+        assert!(matches!(error, HubError::InvalidResponse { .. }), "{body}: {error}");
     }
 }
 
 #[test]
 fn redirects_end() {
     for target in ["/storage/", "/revision/", "/tree/", "resolve-cache"] {
-        let place = Workplace::new();
+        let place = Fixture::new();
         place.fault(Fault::always(target, FaultKind::RedirectLoop));
         let error = place.load().unwrap_err();
-        assert!(matches!(&error, HubError::UnusableAnswer { reason, .. } if reason.contains("redirects")), "{error}");
+        assert!(matches!(&error, HubError::InvalidResponse { reason, .. } if reason.contains("redirects")), "{error}");
         assert!(!error.to_string().contains("signature"), "{error}");
     }
     for to in ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", ""] {
-        let place = Workplace::new();
+        let place = Fixture::new();
         place.fault(Fault::always("/resolve/", FaultKind::Redirect(to.to_owned())));
         assert!(place.load().is_err(), "{to}");
         place.check_nothing_half_done();
@@ -203,7 +203,7 @@ fn redirects_end() {
 
 #[test]
 fn a_server_that_is_not_there_is_said_to_be_so() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let options = HubOptions { endpoint: Some("http://127.0.0.1:9".to_owned()), ..place.options() };
     let error = place.load_with(&options).unwrap_err();
     assert!(matches!(&error, HubError::Unreachable { url, attempts: 2, .. } if url.contains("127.0.0.1:9")), "{error}");
@@ -216,10 +216,10 @@ fn a_server_that_is_not_there_is_said_to_be_so() {
 
 #[test]
 fn long_lists_come_in_pages_and_end() {
-    let mut files = crate::workplace::files("1");
+    let mut files = crate::fixture::files("1");
     let names: Vec<&'static str> = (0..40).map(|number| &*format!("data/{number}.txt").leak()).collect();
     files.extend(names.into_iter().map(|name| (name, b"x".to_vec())));
-    let place = Workplace::of(files);
+    let place = Fixture::of(files);
     place.server.change(|hub| hub.page = 7);
     place.check_whole(&place.load().unwrap());
     assert_eq!(place.server.log().iter().filter(|request| request.target.contains("/tree/")).count(), 7);
@@ -238,7 +238,7 @@ fn headers_of_answers_are_bounded_and_may_be_nonsense() {
     for target in ["/revision/", "/tree/", "/storage/"] {
         for (name, value) in &cases {
             for status in [200, 206, 429] {
-                let place = Workplace::new();
+                let place = Fixture::new();
                 place
                     .fault(Fault::always(target, FaultKind::Status(status, vec![((*name).to_owned(), value.clone())])));
                 let mut options = place.options();
@@ -252,7 +252,7 @@ fn headers_of_answers_are_bounded_and_may_be_nonsense() {
 
 #[test]
 fn proxies_are_used_unless_the_host_is_exempt() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let nobody = Some("http://127.0.0.1:9".to_owned());
     let through = automodel_hub::Environment { http_proxy: nobody.clone(), ..place.environment() };
     let error = automodel_hub::resolve_with("org/tiny", &place.options(), &through).unwrap_err();
@@ -274,13 +274,13 @@ fn a_list_of_files_has_a_largest_size_whatever_its_pages() {
     let entry =
         |number: u32| serde_json::json!({ "type": "file", "oid": hash, "size": 1, "path": format!("{number:0>1000}") });
     let page: serde_json::Value = (0..10_000).map(entry).collect();
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.fault(Fault::always("/tree/", FaultKind::EndlessPages(page.to_string().into())));
     let error = place.load().unwrap_err();
     assert!(error.to_string().contains("the list of files has more than 67108864 bytes"), "{error}");
     let pages = place.server.log().iter().filter(|request| request.target.contains("/tree/")).count();
     assert!(pages < 10, "{pages} pages were asked for");
-    place.without_faults();
+    place.clear_faults();
     place.fault(Fault::always("/tree/", FaultKind::EndlessPages(b"[]".to_vec())));
     assert!(place.load().unwrap_err().to_string().contains("pages"));
 }

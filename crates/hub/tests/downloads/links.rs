@@ -1,6 +1,6 @@
 //! Links in a cache lead nothing out of it: neither what is written nor what is removed.
 
-use crate::workplace::{REPO, Workplace, files, names_below};
+use crate::fixture::{Fixture, REPO, files, names_below};
 use automodel_hub::{HubError, HubOptions, Locking, PruneReport, list_cache, prune_cache, verify_cache};
 use std::{
     fs,
@@ -61,12 +61,12 @@ fn replace_by_link(path: &Path, target: &Path) {
     symlink(target, path).unwrap();
 }
 
-fn prune(place: &Workplace) -> PruneReport {
+fn prune(place: &Fixture) -> PruneReport {
     prune_cache(&HubOptions::default(), &place.environment(), false).unwrap()
 }
 
 /// Where links are planted in a cache.
-fn places(place: &Workplace) -> Vec<PathBuf> {
+fn places(place: &Fixture) -> Vec<PathBuf> {
     let repo = place.directory();
     vec![
         repo.clone(),
@@ -83,9 +83,9 @@ fn places(place: &Workplace) -> Vec<PathBuf> {
 #[test]
 fn nothing_is_removed_through_a_link() {
     for number in 0..8 {
-        let place = Workplace::new();
+        let place = Fixture::new();
         place.load().unwrap();
-        // Nothing leads to the commit, so that all of it may go.
+        // The commit has no ref, so all of it may be removed.
         fs::remove_file(place.directory().join("refs/main")).unwrap();
         let outside = Outside::new(&place.commit);
         let link = places(&place).swap_remove(number);
@@ -104,7 +104,7 @@ fn nothing_is_removed_through_a_link() {
 
 #[test]
 fn a_link_among_the_blobs_or_in_a_snapshot_goes_and_what_it_leads_to_stays() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.load().unwrap();
     let outside = Outside::new(&place.commit);
     let (blobs, snapshot) = (place.directory().join("blobs"), place.directory().join("snapshots").join(&place.commit));
@@ -129,7 +129,7 @@ fn a_link_among_the_blobs_or_in_a_snapshot_goes_and_what_it_leads_to_stays() {
 fn nothing_is_downloaded_through_a_link() {
     for locking in [Locking::Probe, Locking::Leases] {
         for number in 0..8 {
-            let place = Workplace::new();
+            let place = Fixture::new();
             let options = HubOptions { locking, ..place.options() };
             let outside = Outside::new(&place.commit);
             let link = places(&place).swap_remove(number);
@@ -150,11 +150,11 @@ fn nothing_is_downloaded_through_a_link() {
 
 #[test]
 fn no_file_is_written_through_a_link() {
-    let blob_of = |place: &Workplace, name: &str| {
+    let blob_of = |place: &Fixture, name: &str| {
         place.server.change(|hub| hub.repos[REPO].commits[&place.commit][name].etag().to_owned())
     };
     for name in ["config.json", "model-00001-of-00002.safetensors"] {
-        let place = Workplace::new();
+        let place = Fixture::new();
         let outside = tempfile::tempdir().unwrap();
         let (victim, blob) = (outside.path().join("victim"), blob_of(&place, name));
         fs::write(&victim, "precious").unwrap();
@@ -200,7 +200,7 @@ fn a_lock_file_of_a_project_is_not_written_through_a_link() {
 
 #[test]
 fn a_cache_that_is_itself_a_link_is_used_as_any_other() {
-    let mut place = Workplace::new();
+    let mut place = Fixture::new();
     let disk = tempfile::tempdir().unwrap();
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(disk.path().join("hub")).unwrap();
@@ -222,7 +222,7 @@ fn a_cache_that_is_itself_a_link_is_used_as_any_other() {
 /// The layout of `huggingface_hub` 2.4 for files of Xet storage: blobs are links into a store that repos share.
 #[test]
 fn blobs_may_be_links_into_the_store_that_repos_share() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let checkpoint = place.load().unwrap();
     let name = "model-00001-of-00002.safetensors";
     let blob = fs::canonicalize(checkpoint.dir.join(name)).unwrap();
@@ -249,7 +249,7 @@ fn blobs_may_be_links_into_the_store_that_repos_share() {
 /// Links of other programs into the blobs of a repo count.
 #[test]
 fn a_blob_that_another_repo_leads_to_stays() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let checkpoint = place.load().unwrap();
     let blob = fs::canonicalize(checkpoint.dir.join("config.json")).unwrap();
     let other = place.cache.path().join("models--org--other");

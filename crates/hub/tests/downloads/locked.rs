@@ -1,22 +1,22 @@
 //! Lock files.
 
-use crate::workplace::{REPO, Workplace, files};
+use crate::fixture::{Fixture, REPO, files};
 use automodel_hub::{HubError, HubOptions, LockFile, lock_with};
 use std::{fs, path::Path};
 
-fn write_lock(place: &Workplace, path: &Path) {
+fn write_lock(place: &Fixture, path: &Path) {
     let mut lock = LockFile::default();
     lock.insert(lock_with(REPO, &place.options(), &place.environment()).unwrap());
     lock.write(path).unwrap();
 }
 
-fn locked(place: &Workplace, path: &Path) -> HubOptions {
-    HubOptions { locked: Some(path.to_owned()), ..place.options() }
+fn locked(place: &Fixture, path: &Path) -> HubOptions {
+    HubOptions { lock_file: Some(path.to_owned()), ..place.options() }
 }
 
 #[test]
 fn a_locked_commit_is_loaded_wherever_the_branch_is() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("automodel.lock");
     write_lock(&place, &path);
@@ -34,7 +34,7 @@ fn a_locked_commit_is_loaded_wherever_the_branch_is() {
 
 #[test]
 fn everything_else_is_refused() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("automodel.lock");
     write_lock(&place, &path);
@@ -89,7 +89,7 @@ fn everything_else_is_refused() {
 #[test]
 #[cfg(unix)]
 fn a_file_that_was_exchanged_in_the_cache_is_refused() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("automodel.lock");
     write_lock(&place, &path);

@@ -2,12 +2,12 @@
 
 mod access;
 mod faults;
+mod fixture;
+mod headers;
 #[cfg(unix)]
 mod links;
 mod locked;
-mod looks;
 mod maintenance;
 mod names;
 mod pins;
 mod processes;
-mod workplace;

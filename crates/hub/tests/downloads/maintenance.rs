@@ -1,6 +1,6 @@
-//! The care of a cache.
+//! Maintenance of a cache.
 
-use crate::workplace::{REPO, Workplace, files, names_below, of_storage};
+use crate::fixture::{Fixture, REPO, files, names_below, of_storage};
 use automodel_hub::{Environment, HubError, HubOptions, PruneReport, RepoId, list_cache, prune_cache, verify_cache};
 use automodel_hub_test_server::FaultKind;
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 #[test]
 fn a_cache_is_listed_with_shared_contents_counted_once() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.load().unwrap();
     place.server.change(|hub| hub.repos.get_mut(REPO).unwrap().commit("main", files("2")));
     place.load().unwrap();
@@ -26,7 +26,7 @@ fn a_cache_is_listed_with_shared_contents_counted_once() {
 
 #[test]
 fn damage_is_found_and_removed_on_request() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let checkpoint = place.load().unwrap();
     let environment = place.environment();
     let blob = fs::canonicalize(checkpoint.dir.join("model-00001-of-00002.safetensors")).unwrap();
@@ -43,7 +43,7 @@ fn damage_is_found_and_removed_on_request() {
 
     fs::write(&blob, &bytes[..1_000]).unwrap();
     assert_eq!(verify_cache(&HubOptions::default(), &environment, None, false).unwrap().len(), 2);
-    // Of another size: the next load sees that by itself.
+    // With another size: the next load detects that.
     place.check_whole(&place.load().unwrap());
 
     let other = RepoId::parse("org/tinny").unwrap();
@@ -53,7 +53,7 @@ fn damage_is_found_and_removed_on_request() {
 
 #[test]
 fn what_nothing_leads_to_is_pruned() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.load().unwrap();
     let old = place.commit.clone();
     place.server.change(|hub| hub.repos.get_mut(REPO).unwrap().commit("main", files("2")));
@@ -73,7 +73,7 @@ fn what_nothing_leads_to_is_pruned() {
 
 #[test]
 fn unfinished_downloads_are_pruned() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.fault(of_storage(usize::MAX, FaultKind::Cut(30_000)));
     place.load().unwrap_err();
     let report = list_cache(&HubOptions::default(), &place.environment()).unwrap();
@@ -193,7 +193,7 @@ fn what_no_download_makes_is_left_among_the_blobs() {
 
 #[test]
 fn damage_is_not_removed_while_a_load_goes_on() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let checkpoint = place.load().unwrap();
     let blob = fs::canonicalize(checkpoint.dir.join("model-00001-of-00002.safetensors")).unwrap();
     fs::write(&blob, "damaged").unwrap();

@@ -1,6 +1,6 @@
 //! Names from a server or an index are hostile.
 
-use crate::workplace::{Workplace, names_below, shard};
+use crate::fixture::{Fixture, names_below, shard};
 use automodel_hub::{HubError, HubOptions};
 use automodel_hub_test_server::{Fault, FaultKind};
 
@@ -23,8 +23,7 @@ const HOSTILE: [&str; 12] = [
 fn an_index_cannot_lead_out() {
     for name in HOSTILE {
         let index = serde_json::json!({ "weight_map": { "a": name } }).to_string();
-        let place =
-            Workplace::of(vec![("config.json", b"{}".to_vec()), ("model.safetensors.index.json", index.into())]);
+        let place = Fixture::of(vec![("config.json", b"{}".to_vec()), ("model.safetensors.index.json", index.into())]);
         let error = place.load().unwrap_err();
         assert!(matches!(&error, HubError::HostileName { .. }), "{name:?}: {error}");
         assert!(!error.to_string().contains(char::is_control));
@@ -38,7 +37,7 @@ fn a_list_cannot_lead_out() {
         let git = "a".repeat(40);
         let entry = |path: &str| serde_json::json!({ "type": "file", "path": path, "size": 2, "oid": git });
         let list = serde_json::json!([entry(name), entry("config.json")]).to_string();
-        let place = Workplace::new();
+        let place = Fixture::new();
         place.fault(Fault::always("/tree/", FaultKind::Body(list.into_bytes())));
         let error = place.load().unwrap_err();
         assert!(!error.to_string().contains(char::is_control), "{error:?}");
@@ -48,7 +47,7 @@ fn a_list_cannot_lead_out() {
 
 #[test]
 fn a_folder_cannot_lead_out() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     for folder in ["..", "/etc", "a/../..", "C:", ""] {
         let options = HubOptions { subfolder: Some(folder.to_owned()), ..place.options() };
         assert!(matches!(place.load_with(&options), Err(HubError::InvalidSubfolder { .. })), "{folder}");
@@ -59,7 +58,7 @@ fn a_folder_cannot_lead_out() {
 #[test]
 #[cfg(unix)]
 fn a_link_in_the_cache_cannot_lead_out() {
-    let place = Workplace::of(vec![
+    let place = Fixture::of(vec![
         ("config.json", b"{}".to_vec()),
         ("deep/config.json", b"{}".to_vec()),
         ("deep/model.safetensors", shard("a", 9_000)),

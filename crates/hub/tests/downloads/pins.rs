@@ -1,13 +1,13 @@
 //! One load is of one commit, whatever happens to the branch; and a cache serves when the server does not.
 
-use crate::workplace::{REPO, Workplace, files};
+use crate::fixture::{Fixture, REPO, files};
 use automodel_hub::{HubError, HubOptions};
 use automodel_hub_test_server::{Fault, FaultKind};
 use std::fs;
 
 #[test]
 fn a_push_in_between_mixes_nothing() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let second = place.server.change(|hub| {
         let repo = hub.repos.get_mut(REPO).unwrap();
         let second = repo.commit("other", files("2"));
@@ -32,17 +32,17 @@ fn a_push_in_between_mixes_nothing() {
 
 #[test]
 fn another_commit_than_was_asked_for_is_refused() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let headers = vec![("x-repo-commit".to_owned(), "f".repeat(40)), ("location".to_owned(), "/x".to_owned())];
     place.fault(Fault::always("/resolve/", FaultKind::Status(302, headers)));
     let error = place.load().unwrap_err();
-    assert!(matches!(error, HubError::UnusableAnswer { .. } | HubError::UnknownRepo { .. }), "{error}");
+    assert!(matches!(error, HubError::InvalidResponse { .. } | HubError::UnknownRepo { .. }), "{error}");
     place.check_nothing_half_done();
 }
 
 #[test]
 fn a_branch_tag_and_commit_lead_to_the_same() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.server.change(|hub| {
         let repo = hub.repos.get_mut(REPO).unwrap();
         repo.branches.insert("refs/pr/1".to_owned(), place.commit.clone());
@@ -57,7 +57,7 @@ fn a_branch_tag_and_commit_lead_to_the_same() {
 
 #[test]
 fn a_whole_cache_serves_when_the_server_does_not() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.load().unwrap();
     let unreachable = HubOptions { endpoint: Some("http://127.0.0.1:9".to_owned()), ..place.options() };
     place.check_whole(&place.load_with(&unreachable).unwrap());
@@ -81,7 +81,7 @@ fn a_whole_cache_serves_when_the_server_does_not() {
 
 #[test]
 fn offline_mode_asks_nobody() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let offline = HubOptions { offline: true, ..place.options() };
     assert!(matches!(place.load_with(&offline), Err(HubError::UncachedRepo { offline: true, .. })));
     assert_eq!(place.server.log(), []);

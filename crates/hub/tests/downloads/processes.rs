@@ -1,6 +1,6 @@
 //! Several processes, and processes that die.
 
-use crate::workplace::{NEEDED, REPO, Workplace, files, names_below, quick, shard};
+use crate::fixture::{Fixture, NEEDED, REPO, files, names_below, quick, shard};
 use automodel_hub::{Environment, HubOptions, Locking, prune_cache, resolve_with};
 use automodel_hub_test_server::{Fault, FaultKind, Server};
 use std::{
@@ -17,7 +17,7 @@ const LEASES: &str = "HUB_TEST_LEASES";
 /// A file whose absence ends the process that cleans.
 const CLEANING: &str = "HUB_TEST_CLEANING";
 
-/// What a process of its own does; nothing among the other tests.
+/// The work of a child process; without its variables this test does nothing.
 #[test]
 fn child_process() {
     let (Ok(endpoint), Ok(cache)) = (env::var(ENDPOINT), env::var(CACHE)) else { return };
@@ -51,7 +51,7 @@ fn cleaning_process() {
 
 /// Loads commit after commit in two processes at once while a third one cleans.
 fn loads_beside_cleaning(rounds: u32, leases: bool) {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let flag = tempfile::NamedTempFile::new().unwrap();
     let mut cleaning = Command::new(env::current_exe().unwrap());
     cleaning.args(["--exact", "processes::cleaning_process", "--test-threads", "1"]);
@@ -104,7 +104,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
 
 #[test]
 fn a_process_killed_at_fifty_points_goes_on_and_loses_little() {
-    let place = Workplace::of(vec![
+    let place = Fixture::of(vec![
         ("config.json", b"{}".to_vec()),
         ("tokenizer.json", vec![b'x'; 3_000]),
         ("model.safetensors", shard("a", 6_000_000)),
@@ -118,7 +118,7 @@ fn a_process_killed_at_fifty_points_goes_on_and_loses_little() {
         child.kill().unwrap();
         child.wait().unwrap();
         place.check_nothing_half_done();
-        // What is there only grows.
+        // The downloaded part only grows.
         let blobs = place.directory().join("blobs");
         let names = names_below(&blobs);
         let now: u64 = names.iter().map(|name| std::fs::metadata(blobs.join(name)).unwrap().len()).sum();
@@ -134,7 +134,7 @@ fn a_process_killed_at_fifty_points_goes_on_and_loses_little() {
 }
 
 fn eight_processes(leases: bool) {
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.server.change(|hub| hub.bytes_per_second = Some(1_000_000));
     let children: Vec<Child> = (0..8).map(|_| start(&place.server, place.cache.path(), leases)).collect();
     for child in children {
@@ -164,11 +164,11 @@ fn eight_processes_download_once_with_leases() {
 
 #[test]
 fn whoever_waits_takes_over_when_the_first_dies() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     // The first process gets a little of each shard and then nothing for a long time.
     place.fault(Fault::new("/storage/", 2, FaultKind::Stall(60_000, Duration::from_secs(30))));
     let mut options = place.options();
-    options.retries.stall = Duration::from_secs(60);
+    options.retries.stall_timeout = Duration::from_secs(60);
     let mut first = Command::new(env::current_exe().unwrap())
         .args(["--exact", "processes::patient_child_process", "--test-threads", "1"])
         .env(ENDPOINT, place.server.url())
@@ -202,7 +202,7 @@ fn whoever_waits_takes_over_when_the_first_dies() {
 fn patient_child_process() {
     let (Ok(endpoint), Ok(cache)) = (env::var(ENDPOINT), env::var(CACHE)) else { return };
     let mut retries = quick();
-    retries.stall = Duration::from_secs(60);
+    retries.stall_timeout = Duration::from_secs(60);
     let options = HubOptions { retries, ..HubOptions::default() };
     let environment =
         Environment { hf_hub_cache: Some(cache.into()), hf_endpoint: Some(endpoint), ..Environment::default() };

@@ -1,6 +1,6 @@
 //! Rows of a tensor, changed in place or in a copy.
 
-use automodel_attention::kernels::{for_rows, give, take};
+use automodel_attention::kernels::{flex_tensor, for_rows, try_into_flex};
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexTensor};
 
@@ -12,7 +12,7 @@ pub(super) fn map_rows<const D: usize>(
     pass: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Result<Tensor<D>, Tensor<D>> {
     let shape = x.dims();
-    let mut x = contiguous(take(x)?);
+    let mut x = contiguous(try_into_flex(x)?);
     if let Some(own) = sole_elements(&mut x) {
         for_rows(own, width, pass);
         return Ok(Tensor::from_primitive::<Flex>(x));
@@ -25,7 +25,7 @@ pub(super) fn map_rows<const D: usize>(
         rows.copy_from_slice(&from[first * width..][..rows.len()]);
         pass(first, rows);
     });
-    Ok(give(to, shape))
+    Ok(flex_tensor(to, shape))
 }
 
 /// The elements of a float32 tensor of the CPU backend, in order.
@@ -34,7 +34,7 @@ pub(super) struct Elements(FlexTensor);
 impl Elements {
     /// `None` for any other tensor.
     pub(super) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
-        take(x.clone()).ok().map(|x| Self(contiguous(x)))
+        try_into_flex(x.clone()).ok().map(|x| Self(contiguous(x)))
     }
 
     /// The elements.

@@ -6,8 +6,8 @@ use crate::pass::Pass;
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
-use automodel_attention::step::{self, FixedCache, StepHeads, StepPosition, StepRope};
-use automodel_attention::{AttentionError, AttentionParams, LayerCache, Positions, RopeTables, SdpaBackend, attention};
+use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
+use automodel_attention::{AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -84,11 +84,11 @@ impl Attention {
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
         MixerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
             (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
-                LayerCache::preallocated(capacity)
+                KvCache::preallocated(capacity)
             }
-            (AttentionMask::Sliding { window }, _) => LayerCache::rolling(window),
-            (_, Some(capacity)) => LayerCache::preallocated(capacity),
-            (_, None) => LayerCache::growing(),
+            (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
+            (_, Some(capacity)) => KvCache::preallocated(capacity),
+            (_, None) => KvCache::growing(),
         }))
     }
 
@@ -118,7 +118,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         rope: Option<&RopeTables>,
-        cache: &mut LayerCache,
+        cache: &mut KvCache,
         positions: &Positions,
         backend: SdpaBackend,
     ) -> Result<Tensor<3>, AttentionError> {
@@ -221,7 +221,7 @@ impl Attention {
         let rotates_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
         rotates_last
             && self.spec.query_temperature.is_none()
-            && step::serves(device, heads, &convert::mask(self.spec.mask))
+            && step::supports(device, heads, &convert::mask(self.spec.mask))
     }
 
     /// [`attend`](Self::attend) for one new token of each sequence, `[batch, 1, hidden_size]`, over a cache of fixed buffers.
@@ -229,7 +229,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         rope: Option<&StepRope>,
-        cache: &mut FixedCache,
+        cache: &mut StaticKvCache,
         at: &StepPosition,
     ) -> Result<Tensor<3>, AttentionError> {
         let [batch, _, _] = x.dims();

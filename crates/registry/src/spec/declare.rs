@@ -61,9 +61,9 @@ pub struct Declare<'a> {
 
 enum Sink<'a> {
     /// Every parameter.
-    List(&'a mut dyn FnMut(ParameterSpec<'_>)),
+    List(&'a mut (dyn FnMut(ParameterSpec<'_>) + Send)),
     /// One of each repeated block, with the number of times that it is repeated.
-    Count { times: usize, each: &'a mut dyn FnMut(ParameterSpec<'_>, usize) },
+    Count { times: usize, each: &'a mut (dyn FnMut(ParameterSpec<'_>, usize) + Send) },
 }
 
 impl std::fmt::Debug for Declare<'_> {
@@ -74,13 +74,13 @@ impl std::fmt::Debug for Declare<'_> {
 
 impl Declare<'_> {
     /// Calls `each` with every parameter that `declare` declares, in module order.
-    pub fn list(declare: impl FnOnce(&mut Declare<'_>), each: &mut dyn FnMut(ParameterSpec<'_>)) {
+    pub fn list(declare: impl FnOnce(&mut Declare<'_>), each: &mut (dyn FnMut(ParameterSpec<'_>) + Send)) {
         declare(&mut Declare { path: String::new(), sink: Sink::List(each), heads: 1 });
     }
 
     /// Calls `each` with the parameters of one of each [repeated](Self::repeat) block, and how many of it there are: takes time
     /// and memory by the size of the specification, not of the model.
-    pub fn count(declare: impl FnOnce(&mut Declare<'_>), each: &mut dyn FnMut(ParameterSpec<'_>, usize)) {
+    pub fn count(declare: impl FnOnce(&mut Declare<'_>), each: &mut (dyn FnMut(ParameterSpec<'_>, usize) + Send)) {
         declare(&mut Declare { path: String::new(), sink: Sink::Count { times: 1, each }, heads: 1 });
     }
 

@@ -23,7 +23,7 @@ pub struct CacheSpec {
     pub fixed: usize,
 }
 
-/// Positions by which a rolling buffer exceeds its window at least, see `LayerCache::rolling` of automodel-attention.
+/// Positions by which a rolling buffer exceeds its window at least, see `KvCache::rolling` of automodel-attention.
 const LEAST_SLACK: usize = 16;
 
 impl Mixer {

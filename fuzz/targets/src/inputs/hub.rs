@@ -5,7 +5,8 @@
 //! change is a sound repo, whose commit is written as `{commit}`. Beside the cache is the folder `outside`, in which nothing may change.
 
 use automodel::hub::{
-    Environment, HubError, HubOptions, RetryPolicy, list_cache, look_with, prune_cache, resolve_with, verify_cache,
+    Environment, HubError, HubOptions, RetryPolicy, list_cache, prune_cache, resolve_headers_with, resolve_with,
+    verify_cache,
 };
 use automodel_hub_test_server::{Fault, FaultKind, Hub, Repo, Server};
 use std::{
@@ -69,7 +70,7 @@ fn run(input: &[u8]) {
     server.change(|hub| *hub = Hub { faults: faults(&files), ..sound().0 });
     let (options, environment) = (options(&files, &root, &cache), environment(&server.url()));
     let results: [Result<(), HubError>; 6] = [
-        look_with(REPO, &options, &environment).map(drop),
+        resolve_headers_with(REPO, &options, &environment).map(drop),
         resolve_with(REPO, &options, &environment).map(drop),
         resolve_with(REPO, &HubOptions { offline: true, ..options.clone() }, &environment).map(drop),
         list_cache(&options, &environment).map(drop),
@@ -203,14 +204,14 @@ fn options(files: &Files, root: &Path, cache: &Path) -> HubOptions {
     HubOptions {
         cache_dir: Some(cache.to_owned()),
         parallel: 2,
-        locked: files.get("lock").map(|_| root.join("lock")),
+        lock_file: files.get("lock").map(|_| root.join("lock")),
         retries: RetryPolicy {
             attempts: 2,
-            first_delay: pause,
-            longest_delay: pause,
-            longest_retry_after: pause,
-            stall: Duration::from_secs(1),
-            connect: Duration::from_secs(1),
+            initial_delay: pause,
+            max_delay: pause,
+            max_retry_after: pause,
+            stall_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
         },
         ..HubOptions::default()
     }

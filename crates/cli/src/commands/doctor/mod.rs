@@ -1,4 +1,4 @@
-//! `automodel doctor`: what this machine has to run models on, and whether it computes what the CPU computes.
+//! `automodel doctor`: the devices of this machine, and whether they compute the same as the CPU.
 
 mod report;
 
@@ -11,21 +11,20 @@ use report::{Checked, Cuda, Processor, Report};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const AFTER_HELP: &str = "\
-The CPU has to answer the demo's question; other devices run every 4-bit kernel and the demo, dense
-and in 4 bits, and have to come to the CPU's values. Exit code 1 if a device that was asked for fails.
+The CPU must answer the demo's question; other devices run every 4-bit kernel and the demo, dense and
+in 4 bits, and must give the CPU's values. Exit code 1 if the requested device fails.
 
 Example: automodel doctor --json";
 
-/// What the demo is asked, as text and as tokens, and what it answers.
+/// The demo's question, as text and as tokens, and the answer.
 const QUESTION: &str = "27+48=";
 const TOKENS: [u32; 7] = [1, 6, 11, 14, 8, 12, 15];
 const ANSWER: &str = "75";
 
-/// Greatest difference of a logit, as a share of the greatest logit: float32 products on GPUs may take TF32 tensor cores, with 11
-/// bits.
+/// Maximum difference of a logit, relative to the largest logit: float32 products on GPUs may use TF32 tensor cores, with 11 bits.
 const TOLERANCE: f32 = 2e-2;
 
-/// Check what this machine has to run models on.
+/// Check the devices of this machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -51,7 +50,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
             instructions: instructions(),
             memory: DeviceMemory::of(&Device::flex()),
         },
-        // Before a device is opened: what is free is what the models of this process can have.
+        // Before a device is opened, so that the free memory is what models of this process can use.
         cuda: if is_cuda { CudaFacts::gather().map(Cuda::new) } else { None },
         devices: candidates.into_iter().map(|name| check(name, &cpu)).collect(),
     };
@@ -82,7 +81,7 @@ fn check(name: DeviceName, cpu: &Reference) -> Checked {
     checked
 }
 
-/// Whether the demo on the CPU can add.
+/// An error unless the demo adds correctly on the CPU.
 fn answers() -> Result<(), String> {
     let demo = AutoModelForCausalLM::from_pretrained(automodel::DEMO).load();
     match demo.and_then(|demo| demo.generate_text(QUESTION)) {
@@ -92,7 +91,7 @@ fn answers() -> Result<(), String> {
     }
 }
 
-/// The demo's logits on the CPU, dense and in NF4, or why there are none.
+/// The demo's logits on the CPU, dense and in NF4, or the error.
 type Reference = Result<[Vec<f32>; 2], String>;
 
 fn logits(device: &Device) -> Reference {
@@ -100,7 +99,7 @@ fn logits(device: &Device) -> Reference {
         let builder = AutoModelForCausalLM::from_pretrained(automodel::DEMO).device(device.clone());
         let builder = if quantized { builder.quantize(QuantizationConfig::nf4()) } else { builder };
         let logits = builder.load()?.logits(&TOKENS)?;
-        // What cannot be read is no logits, and differs from all.
+        // Logits that cannot be read are empty, and differ from any.
         Ok(logits.try_into_data().ok().and_then(|data| data.try_into_vec().ok()).unwrap_or_default())
     };
     match (logits(false), logits(true)) {
@@ -109,7 +108,7 @@ fn logits(device: &Device) -> Reference {
     }
 }
 
-/// Writes down how a device fares beside the CPU; an error if it does not do.
+/// Records the comparison of a device with the CPU; an error if it fails.
 fn compare(name: DeviceName, cpu: &Reference, checked: &mut Checked) -> Result<(), String> {
     let device = name.open().map_err(|error| error.to_string())?;
     checked.hardware = automodel::hardware_name(&device);
@@ -119,10 +118,12 @@ fn compare(name: DeviceName, cpu: &Reference, checked: &mut Checked) -> Result<(
     let here = here.unwrap_or_else(|_| Err("the demo's logits could not be computed".to_owned()));
     let failed = checked.kernels.iter().filter(|check| check.fails()).count();
     if failed > 0 {
-        return Err(format!("{failed} of {} kernels of 4-bit weights fail, as listed here", checked.kernels.len()));
+        return Err(format!("{failed} of {} kernels of 4-bit weights fail, see the list", checked.kernels.len()));
     }
     let here = here?;
-    let cpu = cpu.as_ref().map_err(|problem| format!("there is nothing to compare with: the CPU fails: {problem}"))?;
+    let cpu = cpu
+        .as_ref()
+        .map_err(|problem| format!("there is no reference to compare with, because the CPU fails: {problem}"))?;
     let errors = [greatest_difference(&here[0], &cpu[0]), greatest_difference(&here[1], &cpu[1])];
     (checked.dense_error, checked.nf4_error) = (Some(errors[0]), Some(errors[1]));
     // Written so that NaN fails.
@@ -135,7 +136,7 @@ fn compare(name: DeviceName, cpu: &Reference, checked: &mut Checked) -> Result<(
     ))
 }
 
-/// Instructions of this processor that the kernels have versions for.
+/// Instruction sets of this processor that the kernels use.
 fn instructions() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {

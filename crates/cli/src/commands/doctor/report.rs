@@ -1,4 +1,4 @@
-//! The doctor's report, as text for people; as JSON it is what it is.
+//! The doctor's report and its text form.
 
 use super::{ANSWER, QUESTION};
 use crate::{output, units::bytes, wrap};
@@ -7,21 +7,21 @@ use automodel::cuda::{CudaFacts, CudaGpu, CudaLibrary, CudaProblem};
 use automodel::quant::self_test::{KernelCheck, Outcome};
 use serde::Serialize;
 
-/// Columns that lines end at, unless a word is longer.
+/// Maximum columns of a line, unless a word is longer.
 const COLUMNS: usize = 100;
-/// Lines of what a compiler said; all of it is in JSON.
+/// Maximum lines of a compiler's output; JSON has all of it.
 const COMPILER_LINES: usize = 5;
-/// Characters of such a line.
+/// Maximum characters of such a line.
 const LINE: usize = 1000;
 
-/// What was found.
+/// The report.
 #[derive(Serialize)]
 pub struct Report {
     pub version: &'static str,
-    /// Devices that this build knows.
+    /// Devices that this build supports.
     pub built: Vec<&'static str>,
     pub processor: Processor,
-    /// Nothing in builds without CUDA, and where other devices were asked for.
+    /// `None` in builds without CUDA, and if another device was requested.
     pub cuda: Option<Cuda>,
     pub devices: Vec<Checked>,
 }
@@ -29,12 +29,12 @@ pub struct Report {
 #[derive(Serialize)]
 pub struct Processor {
     pub threads: usize,
-    /// Those that kernels make use of.
+    /// Instruction sets that kernels use.
     pub instructions: Vec<&'static str>,
     pub memory: Option<DeviceMemory>,
 }
 
-/// What there is of CUDA, and what is wrong with it.
+/// The CUDA components, and their problems.
 #[derive(Serialize)]
 pub struct Cuda {
     #[serde(flatten)]
@@ -42,20 +42,20 @@ pub struct Cuda {
     pub problems: Vec<CudaProblem>,
 }
 
-/// One device and what became of it.
+/// One device and its check.
 #[derive(Default, Serialize)]
 pub struct Checked {
     pub device: String,
-    /// What the hardware calls itself.
+    /// Name of the hardware.
     pub hardware: Option<String>,
     pub works: bool,
-    /// What is wrong, and what to do.
+    /// The problem, and what to do.
     pub problem: Option<String>,
-    /// Greatest difference from the CPU's logits, as a share of the greatest logit.
+    /// Maximum difference from the CPU's logits, relative to the largest logit.
     pub dense_error: Option<f32>,
     /// The same with weights in NF4.
     pub nf4_error: Option<f32>,
-    /// The kernels of 4-bit weights; the CPU's are tested by its answer.
+    /// The kernels of 4-bit weights; empty for the CPU, which its answer tests.
     pub kernels: Vec<KernelCheck>,
 }
 
@@ -77,7 +77,7 @@ impl Report {
             text.push_str(&cuda.as_text(&self.devices));
         }
         for (place, checked) in self.devices.iter().enumerate() {
-            // Between lists there is room, between lines there is none.
+            // Empty lines separate lists, but not single lines.
             let is_list = place == 0 || !checked.kernels.is_empty() || !self.devices[place - 1].kernels.is_empty();
             text.push_str(if is_list { "\n" } else { "" });
             text.push_str(&checked.as_text());
@@ -87,7 +87,7 @@ impl Report {
 }
 
 impl Cuda {
-    /// Facts, and the problems that no device tells of.
+    /// Facts, and the problems that no device reports.
     fn as_text(&self, devices: &[Checked]) -> String {
         let facts = &self.facts;
         let headers = match &facts.headers.folder {
@@ -101,7 +101,7 @@ impl Cuda {
             ("NVRTC".to_owned(), library_as_text(&facts.nvrtc)),
             ("headers".to_owned(), headers),
         ];
-        let mut text = format!("CUDA, of which this build expects {}\n", facts.built_for);
+        let mut text = format!("CUDA (this build expects {})\n", facts.built_for);
         for line in output::table(&rows(lines.into_iter().chain(gpus)), &[]).lines() {
             push_paragraph(&mut text, &format!("  {line}"), 11);
         }
@@ -130,13 +130,12 @@ impl Checked {
             push_paragraph(&mut text, &format!("  hardware  {hardware}"), 12);
         }
         if let (Some(dense), Some(nf4)) = (self.dense_error, self.nf4_error) {
-            let line =
-                format!("  logits    those of the demo differ from the CPU's by {dense:.1e}, in NF4 by {nf4:.1e}");
+            let line = format!("  logits    of the demo differ from the CPU's by {dense:.1e}, in NF4 by {nf4:.1e}");
             push_paragraph(&mut text, &line, 12);
         }
         if !self.kernels.is_empty() {
             text.push_str(
-                "  kernels of 4-bit weights, compared with the CPU (differences as a share of the greatest value)\n",
+                "  kernels of 4-bit weights, compared with the CPU (differences relative to the largest value)\n",
             );
         }
         for check in &self.kernels {
@@ -145,7 +144,7 @@ impl Checked {
                 Outcome::Works { difference } => format!("works, differs by {difference:.1e}"),
                 Outcome::Skipped { reason } => format!("not run: {reason}"),
                 Outcome::Fails { .. } => "FAILS".to_owned(),
-                // Outcomes that are not known yet.
+                // Outcomes of later versions.
                 other => format!("{other:?}"),
             };
             text.push_str(&format!("    {:<18}  {:<8}  {found}\n", check.kernel, check.dtype.name()));
@@ -190,7 +189,7 @@ fn push_paragraph(text: &mut String, paragraph: &str, indent: usize) {
     text.push('\n');
 }
 
-/// The beginning of a text that may hold a whole kernel.
+/// The beginning of a compiler's output, which may include a whole kernel.
 fn push_compiler_text(text: &mut String, said: &str, indent: usize) {
     // CubeCL appends the source of the kernel.
     let said = said.split("[Source]").next().unwrap_or_default();
@@ -238,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn a_build_without_gpus_tells_of_the_cpu_alone() {
+    fn a_build_without_gpus_reports_the_cpu_alone() {
         let text = report(None, vec![cpu()]);
         assert!(text.starts_with("version    0.1.0\nbuilt for  cpu, cuda[:N]\nthreads    16\n"), "{text}");
         assert!(text.ends_with("memory     not known\n\ncpu: works (27+48=75)\n"), "{text}");
     }
 
     #[test]
-    fn what_works_is_told_kernel_by_kernel() {
+    fn working_devices_are_reported_kernel_by_kernel() {
         let kernels = vec![
             KernelCheck::new(Kernel::Quantize, Float32, Outcome::Works { difference: 0.0 }),
             KernelCheck::new(Kernel::ManyRows, BFloat16, Outcome::Works { difference: 1.5e-3 }),
@@ -262,7 +261,7 @@ mod tests {
         };
         let text = report(Some(Cuda::new(facts())), vec![cpu(), gpu]);
         let expected = "
-CUDA, of which this build expects 13.0
+CUDA (this build expects 13.0)
   driver   13.0, /usr/lib/libcuda.so.1
   NVRTC    13.0
   headers  /usr/local/cuda/include
@@ -272,8 +271,8 @@ cpu: works (27+48=75)
 
 cuda:0: works
   hardware  NVIDIA H200
-  logits    those of the demo differ from the CPU's by 3.0e-4, in NF4 by 4.0e-4
-  kernels of 4-bit weights, compared with the CPU (differences as a share of the greatest value)
+  logits    of the demo differ from the CPU's by 3.0e-4, in NF4 by 4.0e-4
+  kernels of 4-bit weights, compared with the CPU (differences relative to the largest value)
     quantise            float32   works, no difference
     product, many rows  bfloat16  works, differs by 1.5e-3
     product, few rows   bfloat16  not run: no bfloat16
@@ -282,7 +281,7 @@ cuda:0: works
     }
 
     #[test]
-    fn what_is_missing_is_told_once() {
+    fn missing_components_are_reported_once() {
         let mut facts = CudaFacts::default();
         facts.built_for = CudaVersion { major: 13, minor: 0 };
         let cuda = Cuda::new(facts);
@@ -317,7 +316,7 @@ cuda:0: works
     }
 
     #[test]
-    fn what_is_half_there_is_told_as_far_as_it_is_known() {
+    fn partial_facts_are_reported() {
         let mut facts = facts();
         facts.driver.problem = Some("CUDA_ERROR_NO_DEVICE (no CUDA-capable device is detected)".to_owned());
         facts.headers.missing = vec!["cuda_fp16.h".to_owned()];

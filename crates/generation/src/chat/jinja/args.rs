@@ -16,7 +16,7 @@ impl Arguments {
         self.named.iter().find(|(other, _)| **other == *name).map(|(_, value)| value)
     }
 
-    /// The arguments of `function` in the order of its parameters, of which the first `required` must be there.
+    /// The arguments of `function` in the order of its parameters, of which the first `required` are required.
     pub(super) fn bind<const N: usize>(
         self,
         function: &str,
@@ -24,7 +24,7 @@ impl Arguments {
         required: usize,
     ) -> Result<[Option<Value>; N]> {
         if self.positional.len() > N {
-            return failed(format!("`{function}` takes {N} arguments at most, not {}", self.positional.len()));
+            return failed(format!("`{function}` takes at most {N} arguments, not {}", self.positional.len()));
         }
         let mut bound = [const { None }; N];
         for (place, value) in bound.iter_mut().zip(self.positional) {
@@ -45,23 +45,23 @@ impl Arguments {
     }
 }
 
-/// A text among the arguments of `function`.
-pub(super) fn text<'v>(function: &str, value: &'v Value) -> Result<&'v str> {
+/// A string argument of `function`.
+pub(super) fn string<'v>(function: &str, value: &'v Value) -> Result<&'v str> {
     match value.as_str() {
         Some(text) => Ok(text),
-        None => failed(format!("`{function}` needs a text, not '{}'", value.type_name())),
+        None => failed(format!("`{function}` needs a string, not '{}'", value.type_name())),
     }
 }
 
-/// A text that may be left out, or none.
-pub(super) fn optional_text<'v>(function: &str, value: &'v Option<Value>) -> Result<Option<&'v str>> {
+/// An optional string; `none` counts as absent.
+pub(super) fn optional_string<'v>(function: &str, value: &'v Option<Value>) -> Result<Option<&'v str>> {
     match value {
         None | Some(Value::None) => Ok(None),
-        Some(value) => text(function, value).map(Some),
+        Some(value) => string(function, value).map(Some),
     }
 }
 
-/// An integer that may be left out, or none.
+/// An optional integer; `none` counts as absent.
 pub(super) fn optional_int(function: &str, value: &Option<Value>) -> Result<Option<i128>> {
     match value {
         None | Some(Value::None) => Ok(None),
@@ -72,13 +72,13 @@ pub(super) fn optional_int(function: &str, value: &Option<Value>) -> Result<Opti
     }
 }
 
-/// A size that may be left out; what is negative counts as 0.
+/// An optional size; negative values count as 0.
 pub(super) fn size(function: &str, value: &Option<Value>, default: usize) -> Result<usize> {
     let size = optional_int(function, value)?;
     Ok(size.map_or(default, |size| usize::try_from(size.max(0)).unwrap_or(usize::MAX)))
 }
 
-/// Whether an argument that may be left out is true.
+/// An optional boolean, false by default.
 pub(super) fn flag(value: &Option<Value>) -> bool {
     value.as_ref().is_some_and(Value::is_true)
 }

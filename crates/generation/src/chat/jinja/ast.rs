@@ -36,8 +36,7 @@ pub(super) enum StatementKind {
         targets: Vec<(Target, Expr)>,
         body: Block,
     },
-    /// A block with a scope of its own: `{% block %}`, and transformers' `{% generation %}`, which marks for training
-    /// what the assistant says.
+    /// A block with a new scope: `{% block %}`, and transformers' `{% generation %}`, which marks the assistant's text for training.
     Scope(Block),
     Filter {
         filters: Vec<Postfix>,
@@ -69,7 +68,7 @@ pub(super) struct Macro {
     pub(super) body: Block,
 }
 
-/// What a value is assigned to.
+/// The target of an assignment.
 #[derive(Debug)]
 pub(super) enum Target {
     Name(Arc<str>),
@@ -143,7 +142,7 @@ pub(super) enum Comparison {
     NotIn,
 }
 
-/// What follows a value.
+/// A suffix of a value: subscript, call, filter or test.
 #[derive(Debug)]
 pub(super) enum Postfix {
     Attribute(Arc<str>),

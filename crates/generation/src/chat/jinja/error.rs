@@ -1,9 +1,9 @@
-//! What stops a template.
+//! Errors of a template.
 
 /// Why a template did not compile, or did not render.
 #[derive(Debug)]
 pub(in crate::chat) struct Error {
-    /// Line of the template, from 1; 0 where it is not known.
+    /// Line of the template, from 1; 0 if unknown.
     pub(in crate::chat) line: usize,
     pub(in crate::chat) cause: Cause,
 }
@@ -15,11 +15,11 @@ pub(in crate::chat) enum Cause {
     Steps,
     OutputBytes,
     Deadline,
-    /// Python or Jinja would raise an exception here, or the template wants what there is not.
+    /// Python or Jinja would raise an exception here, or the template uses something that is not supported.
     Failed(Failure),
 }
 
-/// A failure in words.
+/// The message of a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(in crate::chat) struct Failure(String);

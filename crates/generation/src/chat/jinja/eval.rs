@@ -4,7 +4,7 @@ use super::args::Arguments;
 use super::ast::{Comparison, Constant, Expr, Postfix, Sign};
 use super::error::{Result, failed};
 use super::interpreter::Interpreter;
-use super::meter::Text;
+use super::meter::MeteredString;
 use super::value::{Dict, Function, Value, shortened};
 use super::{filters, functions, methods, ops, predicates, text};
 use std::cmp::Ordering;
@@ -15,7 +15,7 @@ impl Interpreter {
         self.eval_marked(expr).map(Value::plain)
     }
 
-    /// Evaluates to what may be [`Value::Safe`].
+    /// Evaluates without removing the mark of [`Value::Safe`].
     pub(super) fn eval_marked(&mut self, expr: &Expr) -> Result<Value> {
         self.meter.steps(1)?;
         self.nested(|interpreter| interpreter.eval_here(expr))
@@ -53,7 +53,7 @@ impl Interpreter {
                 Ok(value)
             }
             Expr::Concat(operands) => {
-                let mut joined = Text::new(&meter);
+                let mut joined = MeteredString::new(&meter);
                 for operand in operands {
                     text::write_str(&mut joined, &meter, &self.eval(operand)?)?;
                 }
@@ -92,7 +92,7 @@ impl Interpreter {
         exprs.iter().map(|expr| self.eval(expr)).collect()
     }
 
-    /// The first operand that is true, or that is not; the last one if there is none.
+    /// The first operand whose truth is `wanted`, or else the last one.
     fn first_that(&mut self, operands: &[Expr], wanted: bool) -> Result<Value> {
         let mut value = Value::UNDEFINED;
         for operand in operands {
@@ -126,7 +126,7 @@ impl Interpreter {
         }
     }
 
-    /// `value` with what follows it.
+    /// `value` followed by subscripts, calls, filters and tests.
     pub(super) fn follow(&mut self, mut value: Value, chain: &[Postfix]) -> Result<Value> {
         for step in chain {
             self.meter.steps(1)?;
@@ -162,7 +162,7 @@ impl Interpreter {
         Ok(value)
     }
 
-    /// `value.name`: a method, else an item.
+    /// `value.name`: a method, or else an item.
     pub(super) fn attribute(&self, value: &Value, name: &Arc<str>) -> Result<Value> {
         let undefined = || Ok(Value::Undefined(Some(name.clone())));
         value.check_defined()?;
@@ -181,7 +181,7 @@ impl Interpreter {
         }
     }
 
-    /// `value[key]`: an item, else a method.
+    /// `value[key]`: an item, or else a method.
     pub(super) fn item(&self, value: &Value, key: &Value) -> Result<Value> {
         value.check_defined()?;
         if let Value::Dict(dict) = value
@@ -215,7 +215,7 @@ impl Interpreter {
         }
     }
 
-    /// What `attribute` of `map`, `sort` and their like names: `a.b.0`.
+    /// The value at an `attribute` of `map`, `sort` and similar filters: `a.b.0`.
     pub(super) fn path(&self, value: &Value, path: &Value) -> Result<Value> {
         let Value::Str(path) = path else { return self.item(value, path) };
         let mut value = value.clone();
@@ -244,7 +244,7 @@ impl Function {
     }
 }
 
-/// The error of a name that means nothing: `filter`, `test`.
+/// The error for an unknown `filter` or `test`.
 pub(super) fn unknown<T>(what: &str, name: &str) -> Result<T> {
-    failed(format!("there is no {what} `{}`", shortened(name)))
+    failed(format!("unknown {what} `{}`", shortened(name)))
 }

@@ -6,7 +6,7 @@ use super::lexer::Token;
 use super::parser::{Parser, describe};
 
 impl Parser {
-    /// `a`, or `a, b`: a tuple without brackets.
+    /// `a`, or `a, b`: a tuple without parentheses.
     pub(super) fn tuple(&mut self, conditional: bool) -> Result<Expr> {
         self.tuple_until(conditional, &[])
     }
@@ -249,7 +249,7 @@ impl Parser {
         }
     }
 
-    /// What is in square brackets after a value.
+    /// A subscript in square brackets.
     fn item(&mut self) -> Result<Postfix> {
         let mut parts: [Option<Expr>; 3] = [None, None, None];
         let mut colons = 0;
@@ -257,7 +257,7 @@ impl Parser {
             if self.skip_operator(":") {
                 colons += 1;
                 if colons > 2 {
-                    return self.error("a slice has three parts at most");
+                    return self.error("a slice has at most three parts");
                 }
             } else if parts[colons].is_some() {
                 return self.error(format!("expected `]`, found {}", self.found()));
@@ -287,7 +287,7 @@ impl Parser {
         }
     }
 
-    /// A test may have one argument without brackets: `x is divisibleby 3`.
+    /// A test may have one argument without parentheses: `x is divisibleby 3`.
     fn test(&mut self) -> Result<Postfix> {
         let negated = self.skip_name("not");
         let name = self.dotted_name()?;
@@ -333,7 +333,7 @@ impl Parser {
             } else if arguments.named.is_empty() && arguments.named_rest.is_none() {
                 arguments.positional.push(self.expression()?);
             } else {
-                return self.error("an argument without a name follows one with a name");
+                return self.error("a positional argument follows a keyword argument");
             }
         }
         Ok(arguments)

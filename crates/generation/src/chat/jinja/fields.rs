@@ -3,18 +3,18 @@
 use super::args::Arguments;
 use super::error::{Result, failed};
 use super::interpreter::Interpreter;
-use super::meter::Text;
+use super::meter::MeteredString;
 use super::spec::{self, Spec};
 use super::text;
 use super::value::{Value, shortened};
 use std::sync::Arc;
 
-/// How deep fields stand in the specification of fields; Python allows the same.
+/// Maximum nesting of fields in format specifications, as in Python.
 const DEPTH: usize = 2;
 
 struct Fields<'a> {
     arguments: &'a Arguments,
-    /// The next field without a name.
+    /// Index of the next positional field.
     next: usize,
 }
 
@@ -26,11 +26,11 @@ pub(super) fn format(interpreter: &mut Interpreter, format: &str, arguments: &Ar
 impl Fields<'_> {
     fn write(&mut self, interpreter: &mut Interpreter, format: &str, depth: usize) -> Result<String> {
         if depth == 0 {
-            return failed("fields of a format are nested too deep");
+            return failed("fields of a format are nested too deeply");
         }
         let meter = interpreter.meter.clone();
         meter.bytes(format.len())?;
-        let mut out = Text::new(&meter);
+        let mut out = MeteredString::new(&meter);
         let mut rest = format;
         while let Some(start) = rest.find(['{', '}']) {
             out.push(&rest[..start])?;
@@ -52,7 +52,13 @@ impl Fields<'_> {
         Ok(out.finish())
     }
 
-    fn field(&mut self, interpreter: &mut Interpreter, out: &mut Text<'_>, field: &str, depth: usize) -> Result<()> {
+    fn field(
+        &mut self,
+        interpreter: &mut Interpreter,
+        out: &mut MeteredString<'_>,
+        field: &str,
+        depth: usize,
+    ) -> Result<()> {
         let meter = interpreter.meter.clone();
         meter.steps(1)?;
         let name_end = field.find(['!', ':']).unwrap_or(field.len());
@@ -66,7 +72,7 @@ impl Fields<'_> {
             "" => value,
             "s" => Value::Str(text::str(&meter, &value)?),
             "r" | "a" => {
-                let mut written = Text::new(&meter);
+                let mut written = MeteredString::new(&meter);
                 text::write_repr(&mut written, &meter, &value)?;
                 Value::str(written.finish())
             }

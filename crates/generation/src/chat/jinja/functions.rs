@@ -1,4 +1,4 @@
-//! Global functions, and what a loop knows of itself.
+//! Global functions, and the attributes of `loop`.
 
 use super::args::Arguments;
 use super::error::{Cause, Result, failed};
@@ -27,8 +27,8 @@ pub(super) fn call(interpreter: &mut Interpreter, function: Function, arguments:
         Function::StrftimeNow => {
             let [format] = arguments.bind("strftime_now", ["format"], 1)?;
             let format = format.unwrap_or(Value::None);
-            let format = args::text("strftime_now", &format)?;
-            // A directive writes some tens of bytes, and widths are limited.
+            let format = args::string("strftime_now", &format)?;
+            // A directive writes tens of bytes, and widths are limited.
             meter.bytes(format.len().saturating_mul(64))?;
             match interpreter.clock.strftime(format) {
                 Ok(date) => Value::new_str(&meter, &date),
@@ -38,11 +38,11 @@ pub(super) fn call(interpreter: &mut Interpreter, function: Function, arguments:
     }
 }
 
-/// `dict(entries, name=value)`: an object, or pairs.
+/// `dict(entries, name=value)`: a mapping, or pairs.
 fn entries(interpreter: &Interpreter, function: &str, arguments: Arguments) -> Result<Dict> {
     let meter = &interpreter.meter;
     if arguments.positional.len() > 1 {
-        return failed(format!("`{function}` takes one argument without a name at most"));
+        return failed(format!("`{function}` takes at most one positional argument"));
     }
     let mut dict = Dict::default();
     match arguments.positional.first() {
@@ -55,7 +55,7 @@ fn entries(interpreter: &Interpreter, function: &str, arguments: Arguments) -> R
             for pair in pairs.iterate(meter)? {
                 match <[Value; 2]>::try_from(pair.iterate(meter)?) {
                     Ok([key, value]) => dict.insert(meter, key, value)?,
-                    Err(_) => return failed(format!("`{function}` needs an object or pairs")),
+                    Err(_) => return failed(format!("`{function}` needs a mapping or pairs")),
                 }
             }
         }
@@ -87,7 +87,7 @@ fn range(interpreter: &Interpreter, arguments: Arguments) -> Result<Value> {
     let span = if step > 0 { stop.checked_sub(start) } else { start.checked_sub(stop) };
     let length = span.map(|span| if span <= 0 { 0 } else { (span - 1) / step.saturating_abs() + 1 });
     let Some(length) = length.filter(|length| *length <= RANGE_LIMIT) else {
-        return failed(format!("a range has {RANGE_LIMIT} numbers at most"));
+        return failed(format!("a range has at most {RANGE_LIMIT} numbers"));
     };
     interpreter.meter.slots(length as usize)?;
     let items = (0..length).map(|index| Value::Int(start + index * step)).collect();

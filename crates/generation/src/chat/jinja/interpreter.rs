@@ -12,13 +12,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Deepest nesting of blocks, expressions and calls while a template runs; Python's limit is near that. The stack of the
-/// thread is made for it.
+/// Maximum nesting of blocks, expressions and calls while a template runs, similar to Python's. The thread's stack is sized for
+/// it.
 const DEPTH_LIMIT: usize = 1500;
 /// Steps that a scope, a loop or a macro costs, for the memory it takes.
 const STEPS_OF_OBJECT: usize = 6;
 
-/// Where to go on after a statement.
+/// Control flow after a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Next,
@@ -31,11 +31,11 @@ enum Flow {
 struct Scope {
     variables: HashMap<Arc<str>, Value>,
     parent: Option<usize>,
-    /// A macro was made here and may still look things up.
+    /// A macro was defined here and may still read variables of this scope.
     captured: bool,
 }
 
-/// A loop that runs, or that has run.
+/// A loop that is running or has ended.
 pub(super) struct LoopState {
     pub(super) items: Rc<Seq>,
     pub(super) index: usize,
@@ -60,7 +60,7 @@ pub(super) struct Interpreter {
     pub(super) macros: Vec<MacroState>,
     scopes: Vec<Scope>,
     scope: usize,
-    /// What is written: the output, and what is being captured after it.
+    /// The output, followed by text that is being captured.
     out: String,
     output_limit: usize,
     depth: usize,
@@ -94,7 +94,7 @@ impl Interpreter {
     /// Runs `work` one level deeper.
     pub(super) fn nested<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth == DEPTH_LIMIT {
-            return failed("macros, loops or blocks are nested too deep: a macro that calls itself may not end");
+            return failed("macros, loops or blocks are nested too deeply: a macro may call itself without end");
         }
         self.depth += 1;
         let result = work(self);
@@ -108,7 +108,7 @@ impl Interpreter {
         self.namespaces.push(HashMap::new());
         let namespace = self.namespaces.len() - 1;
         for (name, value) in entries {
-            let Value::Str(name) = name else { return failed("the names of a namespace must be texts") };
+            let Value::Str(name) = name else { return failed("the names of a namespace must be strings") };
             self.set_attribute(namespace, name, value.clone())?;
         }
         Ok(Value::Namespace(namespace))
@@ -116,7 +116,10 @@ impl Interpreter {
 
     fn set_attribute(&mut self, namespace: usize, name: &Arc<str>, value: Value) -> Result<()> {
         if name.starts_with('_') {
-            return failed(format!("a namespace cannot have `{}`: names with `_` first are private", shortened(name)));
+            return failed(format!(
+                "a namespace cannot have `{}`: names that begin with `_` are private",
+                shortened(name)
+            ));
         }
         self.meter.slots(2)?;
         self.namespaces[namespace].insert(name.clone(), value);
@@ -149,7 +152,7 @@ impl Interpreter {
         self.scope = self.scopes.len();
         self.scopes.push(Scope { parent: Some(parent), ..Scope::default() });
         let result = work(self);
-        // Scopes that a macro may look into stay; whatever was made after them is gone by now.
+        // Scopes that a macro captured stay; all later ones are gone by now.
         if !self.scopes[self.scope].captured && self.scope + 1 == self.scopes.len() {
             self.scopes.pop();
         }
@@ -166,7 +169,7 @@ impl Interpreter {
         Ok(())
     }
 
-    /// What `work` writes, which does not reach the output.
+    /// Captures what `work` writes, instead of adding it to the output.
     fn captured(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Value> {
         let start = self.out.len();
         let result = work(self);
@@ -251,7 +254,7 @@ impl Interpreter {
         Ok(Flow::Next)
     }
 
-    /// What `body` writes, after filters.
+    /// The text of `body` after filters.
     fn filtered(&mut self, filters: &[Postfix], body: &Block) -> Result<Value> {
         let text = self.captured(|interpreter| {
             interpreter.scoped(interpreter.scope, |interpreter| interpreter.block(body)).map(|_| ())
@@ -264,7 +267,7 @@ impl Interpreter {
             Target::Name(name) => self.set_variable(name, value),
             Target::Attribute(name, attribute) => match self.variable(name)? {
                 Some(Value::Namespace(namespace)) => self.set_attribute(namespace, attribute, value),
-                _ => failed(format!("`{}` is no namespace, so its attributes cannot be set", shortened(name))),
+                _ => failed(format!("`{}` is not a namespace, so its attributes cannot be set", shortened(name))),
             },
             Target::Tuple(targets) => {
                 let values = value.iterate(&self.meter)?;
@@ -333,7 +336,7 @@ impl Interpreter {
             (Some(around), true, Some(items)) => self.nested(|interpreter| {
                 interpreter.captured(|interpreter| interpreter.run_loop(&statement, &items, around, depth))
             }),
-            _ => failed("a loop can be called while it runs, and only with `recursive`"),
+            _ => failed("a loop can be called only while it runs, and only with `recursive`"),
         }
     }
 
@@ -375,10 +378,10 @@ impl Interpreter {
             arguments.named.push((name.clone(), self.eval(value)?));
         }
         if let Some(rest) = &given.named_rest {
-            let Value::Dict(dict) = self.eval(rest)? else { return failed("`**` needs an object") };
+            let Value::Dict(dict) = self.eval(rest)? else { return failed("`**` needs a mapping") };
             self.meter.slots(2 * dict.entries().len())?;
             for (name, value) in dict.entries() {
-                let Value::Str(name) = name else { return failed("the names of arguments must be texts") };
+                let Value::Str(name) = name else { return failed("the names of arguments must be strings") };
                 arguments.named.push((name.clone(), value.clone()));
             }
         }
@@ -398,7 +401,7 @@ impl Interpreter {
         })
     }
 
-    /// What is given to a macro and has no parameter is in `varargs` and `kwargs`.
+    /// Arguments of a macro without a parameter are in `varargs` and `kwargs`.
     fn bind_parameters(&mut self, definition: &Macro, arguments: Arguments) -> Result<()> {
         let meter = self.meter.clone();
         let mut positional = arguments.positional.into_iter();

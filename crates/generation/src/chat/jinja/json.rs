@@ -2,7 +2,7 @@
 
 use super::args::Arguments;
 use super::error::{Result, failed};
-use super::meter::{Meter, Text};
+use super::meter::{Meter, MeteredString};
 use super::text;
 use super::value::{SeqKind, Value};
 
@@ -25,7 +25,7 @@ pub(super) fn tojson(meter: &Meter, value: &Value, arguments: Arguments) -> Resu
         &separators.unwrap_or(Value::None),
         super::args::flag(&sort_keys),
     )?;
-    let mut out = Text::new(meter);
+    let mut out = MeteredString::new(meter);
     write(&mut out, meter, value, &style, 0)?;
     Ok(Value::str(out.finish()))
 }
@@ -36,18 +36,18 @@ impl Style {
             (Value::None, _) => None,
             (Value::Str(text), _) => Some(text.to_string()),
             (_, Some(width)) => {
-                let mut blanks = Text::new(meter);
+                let mut blanks = MeteredString::new(meter);
                 blanks.repeat(" ", usize::try_from(width.max(0)).unwrap_or(usize::MAX))?;
                 Some(blanks.finish())
             }
-            _ => return failed("the indent of `tojson` must be a number or a text"),
+            _ => return failed("the indent of `tojson` must be a number or a string"),
         };
         let (mut item_separator, mut key_separator) =
             (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned());
         if !matches!(separators, Value::None) {
             let separators = separators.iterate(meter)?;
             let [Value::Str(item), Value::Str(key)] = &separators[..] else {
-                return failed("the separators of `tojson` must be two texts");
+                return failed("the separators of `tojson` must be two strings");
             };
             (item_separator, key_separator) = (item.to_string(), key.to_string());
         }
@@ -55,7 +55,7 @@ impl Style {
     }
 }
 
-fn write(out: &mut Text<'_>, meter: &Meter, value: &Value, style: &Style, depth: usize) -> Result<()> {
+fn write(out: &mut MeteredString<'_>, meter: &Meter, value: &Value, style: &Style, depth: usize) -> Result<()> {
     meter.steps(1)?;
     match value {
         Value::Str(text) => write_quoted(out, text, style.ensure_ascii),
@@ -89,21 +89,21 @@ fn write(out: &mut Text<'_>, meter: &Meter, value: &Value, style: &Style, depth:
     }
 }
 
-fn begin_item(out: &mut Text<'_>, style: &Style, depth: usize, first: bool) -> Result<()> {
+fn begin_item(out: &mut MeteredString<'_>, style: &Style, depth: usize, first: bool) -> Result<()> {
     if !first {
         out.push(&style.item_separator)?;
     }
     new_line(out, style, depth)
 }
 
-fn end(out: &mut Text<'_>, style: &Style, depth: usize, empty: bool, bracket: &str) -> Result<()> {
+fn end(out: &mut MeteredString<'_>, style: &Style, depth: usize, empty: bool, bracket: &str) -> Result<()> {
     if !empty {
         new_line(out, style, depth)?;
     }
     out.push(bracket)
 }
 
-fn new_line(out: &mut Text<'_>, style: &Style, depth: usize) -> Result<()> {
+fn new_line(out: &mut MeteredString<'_>, style: &Style, depth: usize) -> Result<()> {
     let Some(indent) = &style.indent else { return Ok(()) };
     out.push("\n")?;
     out.repeat(indent, depth)
@@ -134,7 +134,7 @@ fn scalar(value: &Value) -> Result<String> {
     })
 }
 
-fn write_quoted(out: &mut Text<'_>, text: &str, ensure_ascii: bool) -> Result<()> {
+fn write_quoted(out: &mut MeteredString<'_>, text: &str, ensure_ascii: bool) -> Result<()> {
     out.push("\"")?;
     let special = |character: char| {
         matches!(character, '"' | '\\' | '\0'..='\u{1f}') || (ensure_ascii && !(' '..='~').contains(&character))

@@ -1,4 +1,4 @@
-//! From source to tokens, with the blanks taken away that `trim_blocks` and `lstrip_blocks` say.
+//! From source to tokens, with the whitespace removed as `trim_blocks` and `lstrip_blocks` require.
 
 use super::error::{Error, Result};
 use super::text::is_space;
@@ -123,7 +123,7 @@ impl<'s> Lexer<'s> {
         Ok(())
     }
 
-    /// What a tag takes away of the text that follows.
+    /// Removes the whitespace after a tag.
     fn trim_after(&mut self, sign: Option<char>) {
         match sign {
             Some('-') => self.skip_space(),
@@ -133,7 +133,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// `{% raw %} .. {% endraw %}`, if it is that.
+    /// `{% raw %} .. {% endraw %}`, if it is one.
     fn raw(&mut self) -> Result<bool> {
         let Some(after) = self.rest().trim_start_matches(is_space).strip_prefix("raw") else { return Ok(false) };
         let after = after.trim_start_matches(is_space);
@@ -170,7 +170,7 @@ impl<'s> Lexer<'s> {
         self.error("`raw` has no `endraw`")
     }
 
-    /// Tokens up to `end`, which is no end within brackets.
+    /// Tokens up to `end` outside of brackets.
     fn code(&mut self, end: &str) -> Result<()> {
         let mut open: Vec<char> = Vec::new();
         loop {
@@ -261,7 +261,7 @@ impl<'s> Lexer<'s> {
             ends
         });
         let Some((end, _)) = end else { return self.error("a string has no end") };
-        let Some(text) = unescaped(&body[..end]) else { return self.error("a string has an escape that is not valid") };
+        let Some(text) = unescaped(&body[..end]) else { return self.error("a string has an invalid escape") };
         self.push(Token::Str(text));
         self.advance(end + 2);
         Ok(())
@@ -281,7 +281,7 @@ fn next_opening(source: &str) -> Option<(usize, &str)> {
     None
 }
 
-/// `lstrip_blocks`: a tag alone on its line takes its indentation with it.
+/// `lstrip_blocks`: removes the indentation of a tag alone on its line.
 fn without_indent(text: &str, at_line_start: bool) -> &str {
     let line = text.rfind('\n').map_or(0, |line_break| line_break + 1);
     let blank = !text[line..].is_empty() && text[line..].chars().all(is_space);
@@ -314,7 +314,7 @@ fn number_length(text: &str, integer: bool) -> usize {
     length
 }
 
-/// The escapes of Python's strings; unknown ones stay as they are.
+/// The escapes of Python's strings; unknown ones are copied.
 fn unescaped(text: &str) -> Option<String> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -325,7 +325,7 @@ fn unescaped(text: &str) -> Option<String> {
         rest = &rest[escape.len_utf8()..];
         let hex = |digits: usize| -> Option<char> {
             let digits = rest.get(..digits).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-            // Half of a surrogate pair is no character of Rust's.
+            // Half of a surrogate pair is not a `char`.
             Some(char::from_u32(u32::from_str_radix(digits, 16).ok()?).unwrap_or(char::REPLACEMENT_CHARACTER))
         };
         let length = match escape {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_around_tags_go_as_in_jinja() {
+    fn whitespace_around_tags_is_removed_as_in_jinja() {
         assert_eq!(texts("a\n  {% if x %}\n  b\n"), ["a\n", "  b"]);
         assert_eq!(texts("a  {%- if x -%} \n b"), ["a", "b"]);
         assert_eq!(texts("a\n  {%+ if x +%}\nb"), ["a\n  ", "\nb"]);

@@ -1,18 +1,18 @@
-//! What a template may use: steps, memory and time.
+//! The limits of a template: steps, memory and time.
 
 use super::error::{Cause, Error, Result};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// A step pays for so many bytes.
+/// Bytes that cost one step.
 const BYTES_PER_STEP: u64 = 64;
-/// The clock is read again after so many steps.
+/// Steps between two readings of the clock.
 const STEPS_PER_LOOK: u64 = 1024;
 
-/// Counts what a template has used. Whoever walks over values or makes new ones asks first, so nothing is ever made that
-/// is larger than what is left: neither memory nor time can be used up before it is noticed.
+/// Counts what a template has used. Code that walks over values or makes new ones is charged first, so nothing larger than the
+/// remaining budget is ever made: neither memory nor time can be exhausted before it is noticed.
 ///
-/// Memory that is given back is not counted back: all that a template makes, taken together, is bounded.
+/// Freed memory is not credited: the total that a template allocates is bounded.
 pub(super) struct Meter {
     /// In bytes.
     left: Cell<u64>,
@@ -24,29 +24,29 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(steps: u64, time: Duration) -> Self {
         let left = steps.saturating_mul(BYTES_PER_STEP);
-        // A deadline too far for the clock is none.
+        // A deadline beyond the range of the clock is none.
         let deadline = Instant::now().checked_add(time);
         Self { left: Cell::new(left), next_look: Cell::new(left), deadline }
     }
 
-    /// Pays for looking at `count` values.
+    /// Charges for looking at `count` values.
     pub(super) fn steps(&self, count: usize) -> Result<()> {
-        self.pay((count as u64).saturating_mul(BYTES_PER_STEP))
+        self.charge((count as u64).saturating_mul(BYTES_PER_STEP))
     }
 
-    /// Pays for making or reading `count` bytes.
+    /// Charges for making or reading `count` bytes.
     pub(super) fn bytes(&self, count: usize) -> Result<()> {
-        self.pay(count as u64)
+        self.charge(count as u64)
     }
 
-    /// Pays for a list of `count` values.
+    /// Charges for a list of `count` values.
     pub(super) fn slots(&self, count: usize) -> Result<()> {
         self.bytes(count.saturating_mul(size_of::<super::Value>()))
     }
 
-    fn pay(&self, bytes: u64) -> Result<()> {
+    fn charge(&self, bytes: u64) -> Result<()> {
         let Some(left) = self.left.get().checked_sub(bytes) else {
-            // Nothing works any more, so that a failure that is passed over does not help.
+            // The meter stays exhausted, so that catching the failure does not help.
             self.left.set(0);
             return Err(Cause::Steps.into());
         };
@@ -61,13 +61,13 @@ impl Meter {
     }
 }
 
-/// A text that is paid for while it grows.
-pub(super) struct Text<'m> {
+/// A string that is charged while it grows.
+pub(super) struct MeteredString<'m> {
     text: String,
     meter: &'m Meter,
 }
 
-impl<'m> Text<'m> {
+impl<'m> MeteredString<'m> {
     pub(super) fn new(meter: &'m Meter) -> Self {
         Self { text: String::new(), meter }
     }

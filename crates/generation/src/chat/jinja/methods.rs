@@ -1,4 +1,4 @@
-//! The methods of Python's objects, lists and numbers.
+//! The methods of Python's dicts, lists and numbers.
 
 use super::args::{self, Arguments};
 use super::error::{Result, failed};
@@ -11,7 +11,7 @@ const LIST: [&str; 3] = ["copy", "count", "index"];
 const TUPLE: [&str; 2] = ["count", "index"];
 const LOOP: [&str; 2] = ["changed", "cycle"];
 
-/// Whether `value` has the method `name`. What would change a list or an object is left out, as in Jinja's sandbox.
+/// Whether `value` has the method `name`. Methods that change a list or a dict are left out, as in Jinja's sandbox.
 pub(super) fn has(value: &Value, name: &str) -> bool {
     match value {
         Value::Str(_) => string_methods::NAMES.contains(&name),

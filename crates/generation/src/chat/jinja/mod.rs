@@ -1,9 +1,9 @@
 //! Jinja as transformers renders it: an `ImmutableSandboxedEnvironment` with `trim_blocks`, `lstrip_blocks`, loop controls
-//! and Python's values, whose methods, operators and texts templates count on.
+//! and Python's values, whose methods, operators and string forms templates rely on.
 //!
-//! It is written here, and not taken from a library, because templates are not trusted: whatever a template does is paid
-//! for before it is done ([`meter`]), so memory and time have a bound that no operator, filter or method goes around.
-//! Engines that are made for trusted templates leave some of that out, and have values of their own, not Python's.
+//! It is written here, and not taken from a library, because templates are not trusted: everything that a template does is
+//! charged before it is done ([`meter`]), so memory and time have a bound that no operator, filter or method can evade. Engines
+//! for trusted templates lack some of that, and have their own values, not Python's.
 
 mod args;
 mod ast;
@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use value::Value;
 
-/// What a template may use.
+/// The limits of a template.
 pub(super) struct Limits {
     pub(super) steps: u64,
     pub(super) output_bytes: usize,

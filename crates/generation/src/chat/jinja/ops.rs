@@ -1,8 +1,8 @@
-//! Operators, as Python's values have them.
+//! Python's operators.
 
 use super::ast::Operator;
 use super::error::{Result, failed};
-use super::meter::{Meter, Text};
+use super::meter::{Meter, MeteredString};
 use super::value::{Seq, SeqKind, Value};
 use super::{percent, text};
 use std::cmp::Ordering;
@@ -58,7 +58,7 @@ pub(super) fn equal(meter: &Meter, a: &Value, b: &Value) -> Result<bool> {
     })
 }
 
-/// The order of two values; `None` where one is NaN.
+/// The order of two values; `None` if one is NaN.
 pub(super) fn compare(meter: &Meter, a: &Value, b: &Value) -> Result<Option<Ordering>> {
     meter.steps(1)?;
     a.check_defined()?;
@@ -83,7 +83,7 @@ pub(super) fn compare(meter: &Meter, a: &Value, b: &Value) -> Result<Option<Orde
     match (a.as_int(), b.as_int(), a.as_float(), b.as_float()) {
         (Some(a), Some(b), ..) => Ok(Some(a.cmp(&b))),
         (.., Some(a), Some(b)) => Ok(a.partial_cmp(&b)),
-        _ => failed(format!("'{}' and '{}' cannot be compared by their order", a.type_name(), b.type_name())),
+        _ => failed(format!("'{}' and '{}' cannot be ordered", a.type_name(), b.type_name())),
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) fn contains(meter: &Meter, container: &Value, item: &Value) -> Result
     }
 }
 
-/// `a + b` and its like.
+/// `a + b` and the other binary operators.
 pub(super) fn arithmetic(meter: &Meter, operator: Operator, a: Value, b: Value) -> Result<Value> {
     if operator == Operator::Add
         && let Some(joined) = add_safe(meter, &a, &b)?
@@ -123,7 +123,7 @@ pub(super) fn arithmetic(meter: &Meter, operator: Operator, a: Value, b: Value) 
     match (operator, a, b) {
         (Operator::Mod, Value::Str(format), _) => return percent::format(meter, format, b).map(Value::str),
         (Operator::Add, Value::Str(a), Value::Str(b)) => {
-            let mut text = Text::new(meter);
+            let mut text = MeteredString::new(meter);
             text.push(a)?;
             text.push(b)?;
             return Ok(Value::str(text.finish()));
@@ -146,9 +146,9 @@ pub(super) fn arithmetic(meter: &Meter, operator: Operator, a: Value, b: Value) 
     }
 }
 
-/// The sum of two texts one of which is safe, so that the other is escaped.
+/// The concatenation of two strings one of which is safe, so that the other is escaped.
 fn add_safe(meter: &Meter, a: &Value, b: &Value) -> Result<Option<Value>> {
-    let mut joined = Text::new(meter);
+    let mut joined = MeteredString::new(meter);
     match (a, b) {
         (Value::Safe(a), Value::Safe(b)) => [a, b].into_iter().try_for_each(|text| joined.push(text))?,
         (Value::Safe(a), Value::Str(b)) => {
@@ -166,7 +166,7 @@ fn add_safe(meter: &Meter, a: &Value, b: &Value) -> Result<Option<Value>> {
 
 fn done(operator: Operator) -> &'static str {
     match operator {
-        Operator::Add => "added: a text needs `~` or `| string`",
+        Operator::Add => "added: to concatenate strings use `~` or `| string`",
         Operator::Sub => "subtracted",
         Operator::Mul => "multiplied",
         Operator::Div | Operator::FloorDiv | Operator::Mod => "divided",
@@ -189,7 +189,7 @@ fn repeat(meter: &Meter, value: &Value, count: &Value) -> Result<Value> {
     let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
     match value {
         Value::Str(text) => {
-            let mut repeated = Text::new(meter);
+            let mut repeated = MeteredString::new(meter);
             repeated.repeat(text, if text.is_empty() { 0 } else { count })?;
             Ok(Value::str(repeated.finish()))
         }
@@ -256,12 +256,12 @@ pub(super) fn signed(value: &Value, negative: bool) -> Result<Value> {
             Some(integer) => {
                 integer.checked_neg().map_or_else(|| failed("an integer is too large"), |n| Ok(Value::Int(n)))
             }
-            None => failed(format!("'{}' has no sign", value.type_name())),
+            None => failed(format!("'{}' cannot be negated", value.type_name())),
         },
     }
 }
 
-/// `sequence[index]`, counted from the end where it is negative; `None` beyond the ends.
+/// `sequence[index]`, counted from the end if negative; `None` out of range.
 pub(super) fn index(meter: &Meter, value: &Value, index: i128) -> Result<Option<Value>> {
     let position = |length: usize| {
         let index = if index < 0 { index + length as i128 } else { index };
@@ -307,7 +307,7 @@ pub(super) fn slice(meter: &Meter, value: &Value, parts: [Option<i128>; 3]) -> R
         }
         _ => {
             value.check_defined()?;
-            failed(format!("'{}' has no slices", value.type_name()))
+            failed(format!("'{}' cannot be sliced", value.type_name()))
         }
     }
 }

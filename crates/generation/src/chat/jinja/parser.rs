@@ -1,18 +1,18 @@
-//! Statements.
+//! Parses statements.
 
 use super::ast::{Block, CallArguments, Expr, For, Macro, Postfix, Statement, StatementKind, Target};
 use super::error::{Error, Result};
 use super::lexer::{Token, tokenize};
 use std::sync::Arc;
 
-/// Deepest nesting of blocks and brackets, as in Python, which has a limit near that.
+/// Maximum nesting of blocks and brackets, similar to Python's.
 const DEPTH_LIMIT: usize = 100;
 
 pub(super) struct Parser {
     tokens: Vec<(Token, usize)>,
     position: usize,
     depth: usize,
-    /// Loops around this place, for `break`.
+    /// Number of enclosing loops, for `break`.
     loops: usize,
 }
 
@@ -32,7 +32,7 @@ impl Parser {
     }
 
     pub(super) fn peek_at(&self, ahead: usize) -> &Token {
-        // The last token is the end, which is never passed.
+        // The last token is the end, which is never consumed.
         self.tokens.get(self.position + ahead).map_or(&Token::End, |(token, _)| token)
     }
 
@@ -117,7 +117,7 @@ impl Parser {
         result
     }
 
-    /// Statements up to a tag named in `ends`, which is not passed.
+    /// Statements up to a tag named in `ends`, which is not consumed.
     fn block(&mut self, ends: &[&str]) -> Result<Block> {
         let mut statements = Vec::new();
         loop {
@@ -262,7 +262,7 @@ impl Parser {
         Ok(StatementKind::Call { call, caller: Arc::new(Macro { name: "caller".into(), parameters, body }) })
     }
 
-    /// The body of a macro, which no `break` leaves.
+    /// The body of a macro, which `break` cannot leave.
     fn isolated_body(&mut self, end: &str) -> Result<Block> {
         let loops = std::mem::take(&mut self.loops);
         let body = self.body(&[end]);
@@ -350,7 +350,7 @@ impl Parser {
     }
 }
 
-/// A token in words.
+/// A token for a message.
 pub(super) fn describe(token: &Token) -> String {
     match token {
         Token::Name(name) => format!("`{}`", super::value::shortened(name)),

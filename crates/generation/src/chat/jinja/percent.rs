@@ -1,12 +1,12 @@
 //! `'%s: %5.1f' % (name, value)`.
 
 use super::error::{Result, failed};
-use super::meter::{Meter, Text};
+use super::meter::{Meter, MeteredString};
 use super::spec::{self, Spec};
 use super::text;
 use super::value::{SeqKind, Value};
 
-/// The values of a format: those of a tuple one after the other, or one.
+/// The values of a format: the items of a tuple, or a single value.
 struct Values<'v> {
     all: &'v [Value],
     next: usize,
@@ -36,7 +36,7 @@ pub(super) fn format(meter: &Meter, format: &str, value: &Value) -> Result<Strin
         _ => Values { all: std::slice::from_ref(value), next: 0, object: None },
     };
     meter.bytes(format.len())?;
-    let mut out = Text::new(meter);
+    let mut out = MeteredString::new(meter);
     let mut rest = format;
     while let Some(start) = rest.find('%') {
         out.push(&rest[..start])?;
@@ -52,11 +52,11 @@ pub(super) fn format(meter: &Meter, format: &str, value: &Value) -> Result<Strin
 }
 
 /// One field, after its `%`.
-fn field(out: &mut Text<'_>, meter: &Meter, rest: &mut &str, values: &mut Values<'_>) -> Result<()> {
+fn field(out: &mut MeteredString<'_>, meter: &Meter, rest: &mut &str, values: &mut Values<'_>) -> Result<()> {
     let mut named = None;
     if let Some(after) = rest.strip_prefix('(') {
         let Some(end) = after.find(')') else { return failed("a name in a format has no end") };
-        let Some(object) = values.object else { return failed("a format with names needs an object") };
+        let Some(object) = values.object else { return failed("a format with names needs a mapping") };
         let Some(value) = object.get_str(meter, &after[..end])? else {
             return failed(format!("the format needs `{}`", super::value::shortened(&after[..end])));
         };
@@ -107,7 +107,7 @@ fn size(rest: &mut &str, values: &mut Values<'_>) -> Result<Option<i128>> {
     Ok(spec::number(rest)?.map(|number| number as i128))
 }
 
-fn write(out: &mut Text<'_>, meter: &Meter, mut spec: Spec, kind: char, value: &Value) -> Result<()> {
+fn write(out: &mut MeteredString<'_>, meter: &Meter, mut spec: Spec, kind: char, value: &Value) -> Result<()> {
     let needs_number = || failed(format!("`%{kind}` needs a number, not '{}'", value.type_name()));
     match kind {
         's' => {
@@ -115,18 +115,18 @@ fn write(out: &mut Text<'_>, meter: &Meter, mut spec: Spec, kind: char, value: &
             spec.write_text(out, &text::str(meter, value)?)
         }
         'r' | 'a' => {
-            let mut written = Text::new(meter);
+            let mut written = MeteredString::new(meter);
             text::write_repr(&mut written, meter, value)?;
             spec.zero = false;
             spec.write_text(out, &written.finish())
         }
         'd' | 'i' | 'u' | 'o' | 'x' | 'X' => {
-            // `%d` cuts a float, the others refuse it.
+            // `%d` truncates a float, the others refuse it.
             let cut = value.as_float().filter(|float| float.is_finite() && !matches!(kind, 'o' | 'x' | 'X'));
             let Some(integer) = value.as_int().or(cut.map(|float| float as i128)) else { return needs_number() };
             spec.kind = Some(if matches!(kind, 'i' | 'u') { 'd' } else { kind });
             numeric(&mut spec);
-            // A precision is a least number of digits.
+            // A precision is a minimum of digits.
             let digits = spec.precision.take().unwrap_or(0);
             if digits > 0 {
                 meter.bytes(digits)?;
@@ -150,11 +150,11 @@ fn write(out: &mut Text<'_>, meter: &Meter, mut spec: Spec, kind: char, value: &
                 None => failed("`%c` needs a character"),
             },
         },
-        _ => failed(format!("`%{kind}` is no format")),
+        _ => failed(format!("`%{kind}` is not a format")),
     }
 }
 
-/// Zeros go between sign and digits, unless the number stands on the left.
+/// Zeros go between sign and digits, unless the number is left-aligned.
 fn numeric(spec: &mut Spec) {
     if spec.zero && spec.align == Some('>') {
         spec.align = None;

@@ -1,19 +1,19 @@
-//! Python's format specifications: `{:>8.2f}`, and with other signs for the same things `%8.2f`.
+//! Python's format specifications: `{:>8.2f}`, and in the syntax of `%` `%8.2f`.
 
 use super::error::{Result, failed};
-use super::meter::{Meter, Text};
+use super::meter::{Meter, MeteredString};
 use super::text;
 use super::value::Value;
 
-/// Digits after the point that a float can have; more are zeros.
-const MOST_DIGITS: usize = 1100;
+/// Maximum of digits after the point of a float; more are zeros.
+const MAX_DIGITS: usize = 1100;
 
 /// `[[fill]align][sign][#][0][width][grouping][.precision][type]`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spec {
     pub(super) fill: Option<char>,
     pub(super) align: Option<char>,
-    /// `+` or a blank before what is not negative.
+    /// `+` or a space before non-negative numbers.
     pub(super) sign: Option<char>,
     pub(super) alternate: bool,
     pub(super) zero: bool,
@@ -61,13 +61,13 @@ impl Spec {
         let mut kind = rest.chars();
         spec.kind = kind.next();
         if !kind.as_str().is_empty() {
-            return failed(format!("the format `{}` is not valid", super::value::shortened(source)));
+            return failed(format!("invalid format `{}`", super::value::shortened(source)));
         }
         Ok(spec)
     }
 
     /// `format(value, spec)`.
-    pub(super) fn apply(&self, out: &mut Text<'_>, meter: &Meter, value: &Value) -> Result<()> {
+    pub(super) fn apply(&self, out: &mut MeteredString<'_>, meter: &Meter, value: &Value) -> Result<()> {
         match (value, self.kind) {
             (Value::Str(text), None | Some('s')) => self.write_text(out, text),
             (Value::Int(_) | Value::Bool(_), None | Some('d' | 'n' | 'b' | 'o' | 'x' | 'X' | 'c')) => {
@@ -82,7 +82,7 @@ impl Spec {
         }
     }
 
-    pub(super) fn write_text(&self, out: &mut Text<'_>, text: &str) -> Result<()> {
+    pub(super) fn write_text(&self, out: &mut MeteredString<'_>, text: &str) -> Result<()> {
         let kept = match self.precision.and_then(|precision| text.char_indices().nth(precision)) {
             Some((end, _)) => &text[..end],
             None => text,
@@ -90,7 +90,7 @@ impl Spec {
         self.pad(out, "", kept, '<')
     }
 
-    pub(super) fn write_integer(&self, out: &mut Text<'_>, value: i128) -> Result<()> {
+    pub(super) fn write_integer(&self, out: &mut MeteredString<'_>, value: i128) -> Result<()> {
         let size = value.unsigned_abs();
         let (prefix, digits) = match self.kind {
             Some('b') => ("0b", format!("{size:b}")),
@@ -99,7 +99,7 @@ impl Spec {
             Some('X') => ("0X", format!("{size:X}")),
             Some('c') => match u32::try_from(value).ok().and_then(char::from_u32) {
                 Some(character) => return self.pad(out, "", character.encode_utf8(&mut [0; 4]), '<'),
-                None => return failed(format!("{value} is no character")),
+                None => return failed(format!("{value} is not a character")),
             },
             _ => ("", size.to_string()),
         };
@@ -107,7 +107,7 @@ impl Spec {
         self.pad(out, &format!("{}{prefix}", self.sign_of(value < 0)), &self.grouped(&digits), '>')
     }
 
-    pub(super) fn write_float(&self, out: &mut Text<'_>, meter: &Meter, value: f64) -> Result<()> {
+    pub(super) fn write_float(&self, out: &mut MeteredString<'_>, meter: &Meter, value: f64) -> Result<()> {
         let precision = self.precision;
         meter.bytes(precision.unwrap_or(0).saturating_mul(2))?;
         let size = value.abs();
@@ -143,7 +143,7 @@ impl Spec {
         }
     }
 
-    /// With a sign between each three digits before the point.
+    /// With a separator after each three digits before the point.
     fn grouped(&self, digits: &str) -> String {
         let Some(separator) = self.grouping else { return digits.to_owned() };
         let whole = digits.find(|character: char| !character.is_ascii_digit()).unwrap_or(digits.len());
@@ -157,7 +157,7 @@ impl Spec {
         grouped + &digits[whole..]
     }
 
-    fn pad(&self, out: &mut Text<'_>, sign: &str, body: &str, default_align: char) -> Result<()> {
+    fn pad(&self, out: &mut MeteredString<'_>, sign: &str, body: &str, default_align: char) -> Result<()> {
         let missing = self.width.saturating_sub(sign.chars().count() + body.chars().count());
         let zero = self.zero && self.fill.is_none();
         let fill = self.fill.unwrap_or(if zero { '0' } else { ' ' });
@@ -183,7 +183,7 @@ fn skip(rest: &mut &str, character: char) -> bool {
     after.is_some()
 }
 
-/// A number at the beginning of `rest`, if there is one.
+/// A number at the beginning of `rest`, if any.
 pub(super) fn number(rest: &mut &str) -> Result<Option<usize>> {
     let length = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
     let (digits, after) = rest.split_at(length);
@@ -195,22 +195,22 @@ pub(super) fn number(rest: &mut &str) -> Result<Option<usize>> {
 }
 
 fn fixed(value: f64, precision: usize) -> String {
-    let mut body = format!("{value:.*}", precision.min(MOST_DIGITS));
-    body.extend(std::iter::repeat_n('0', precision.saturating_sub(MOST_DIGITS)));
+    let mut body = format!("{value:.*}", precision.min(MAX_DIGITS));
+    body.extend(std::iter::repeat_n('0', precision.saturating_sub(MAX_DIGITS)));
     body
 }
 
 fn exponential(value: f64, precision: usize) -> String {
-    let scientific = format!("{value:.*e}", precision.min(MOST_DIGITS));
+    let scientific = format!("{value:.*e}", precision.min(MAX_DIGITS));
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let zeros = "0".repeat(precision.saturating_sub(MOST_DIGITS));
+    let zeros = "0".repeat(precision.saturating_sub(MAX_DIGITS));
     format!("{digits}{zeros}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
-/// `%g`: so many digits in all, without zeros at the end unless they are asked for.
+/// `%g`: `precision` digits in all, without trailing zeros unless `keep_zeros`.
 fn general(value: f64, precision: usize, keep_zeros: bool) -> String {
-    let precision = precision.clamp(1, MOST_DIGITS);
+    let precision = precision.clamp(1, MAX_DIGITS);
     let scientific = exponential(value, precision - 1);
     let exponent: i64 = scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
     let without_zeros = |digits: &str| match digits.contains('.') && !keep_zeros {
@@ -233,13 +233,13 @@ mod tests {
 
     fn format(spec: &str, value: Value) -> String {
         let meter = Meter::new(1000, Duration::from_secs(60));
-        let mut out = Text::new(&meter);
+        let mut out = MeteredString::new(&meter);
         Spec::parse(spec).unwrap().apply(&mut out, &meter, &value).unwrap();
         out.finish()
     }
 
     #[test]
-    fn numbers_and_texts_are_formatted_as_in_python() {
+    fn numbers_and_strings_are_formatted_as_in_python() {
         let cases = [
             (">6", Value::str("ab"), "    ab"),
             ("*^7", Value::str("ab"), "**ab***"),
@@ -262,12 +262,15 @@ mod tests {
     }
 
     #[test]
-    fn widths_are_paid_for() {
+    fn widths_are_charged() {
         let meter = Meter::new(1000, Duration::from_secs(60));
         for (spec, value) in
             [("1000000000", Value::Int(1)), (".1000000000f", Value::Float(1.0)), ("<99999999", Value::str("a"))]
         {
-            assert!(Spec::parse(spec).unwrap().apply(&mut Text::new(&meter), &meter, &value).is_err(), "{spec}");
+            assert!(
+                Spec::parse(spec).unwrap().apply(&mut MeteredString::new(&meter), &meter, &value).is_err(),
+                "{spec}"
+            );
         }
     }
 }

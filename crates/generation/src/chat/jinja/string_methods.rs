@@ -1,10 +1,10 @@
 //! The methods of Python's strings.
 
-use super::args::{self, Arguments, optional_int, optional_text};
+use super::args::{self, Arguments, optional_int, optional_string};
 use super::error::{Result, failed};
 use super::fields;
 use super::interpreter::Interpreter;
-use super::meter::{Meter, Text};
+use super::meter::{Meter, MeteredString};
 use super::text::{self, is_space};
 use super::value::{SeqKind, Value};
 use std::sync::Arc;
@@ -61,14 +61,14 @@ pub(super) const NAMES: [&str; 46] = [
 /// `text.name(arguments)`.
 pub(super) fn call(interpreter: &mut Interpreter, text: &Arc<str>, name: &str, arguments: Arguments) -> Result<Value> {
     let meter = interpreter.meter.clone();
-    // What a method makes is no longer than a few times its text, or it is paid for where it is made.
+    // The result is at most a few times as long as the string, or is charged where it is made.
     meter.bytes(text.len().saturating_mul(2))?;
     let made = |text: String| Ok(Value::str(text));
     match name {
         "format" => return made(fields::format(interpreter, text, &arguments)?),
         "format_map" => {
             let [mapping] = arguments.bind(name, ["mapping"], 1)?;
-            let Some(Value::Dict(dict)) = mapping else { return failed("`format_map` needs an object") };
+            let Some(Value::Dict(dict)) = mapping else { return failed("`format_map` needs a mapping") };
             let mut named = Vec::new();
             for (key, value) in dict.entries() {
                 meter.slots(2)?;
@@ -88,13 +88,13 @@ pub(super) fn call(interpreter: &mut Interpreter, text: &Arc<str>, name: &str, a
         }
         "strip" | "lstrip" | "rstrip" => {
             let [characters] = arguments.bind(name, ["chars"], 0)?;
-            let characters = optional_text(name, &characters)?;
+            let characters = optional_string(name, &characters)?;
             return Value::new_str(&meter, stripped(&meter, text, characters, name != "rstrip", name != "lstrip")?);
         }
         "split" | "rsplit" => {
             let [separator, limit] = arguments.bind(name, ["sep", "maxsplit"], 0)?;
             let limit = optional_int(name, &limit)?.and_then(|limit| usize::try_from(limit).ok());
-            let parts = split(&meter, text, optional_text(name, &separator)?, limit, name == "rsplit")?;
+            let parts = split(&meter, text, optional_string(name, &separator)?, limit, name == "rsplit")?;
             return texts(&meter, &parts);
         }
         "splitlines" => {
@@ -107,7 +107,7 @@ pub(super) fn call(interpreter: &mut Interpreter, text: &Arc<str>, name: &str, a
         }
         "center" | "ljust" | "rjust" => {
             let [width, fill] = arguments.bind(name, ["width", "fillchar"], 1)?;
-            let fill = optional_text(name, &fill)?.unwrap_or(" ");
+            let fill = optional_string(name, &fill)?.unwrap_or(" ");
             return made(padded(&meter, text, args::size(name, &width, 0)?, fill, name)?);
         }
         "zfill" => {
@@ -123,7 +123,7 @@ pub(super) fn call(interpreter: &mut Interpreter, text: &Arc<str>, name: &str, a
         "partition" | "rpartition" => {
             let [separator] = arguments.bind(name, ["sep"], 1)?;
             let separator = separator.unwrap_or(Value::None);
-            let separator = separating(name, args::text(name, &separator)?)?;
+            let separator = separating(name, args::string(name, &separator)?)?;
             let parts = match name {
                 "partition" => text.split_once(separator).map_or([text, "", ""], |(a, b)| [a, separator, b]),
                 _ => text.rsplit_once(separator).map_or(["", "", text], |(a, b)| [a, separator, b]),
@@ -134,7 +134,7 @@ pub(super) fn call(interpreter: &mut Interpreter, text: &Arc<str>, name: &str, a
         "removeprefix" | "removesuffix" => {
             let [part] = arguments.bind(name, ["part"], 1)?;
             let part = part.unwrap_or(Value::None);
-            let part = args::text(name, &part)?;
+            let part = args::string(name, &part)?;
             let rest = if name == "removeprefix" { text.strip_prefix(part) } else { text.strip_suffix(part) };
             return Value::new_str(&meter, rest.unwrap_or(text));
         }
@@ -142,7 +142,7 @@ pub(super) fn call(interpreter: &mut Interpreter, text: &Arc<str>, name: &str, a
             let [old, new, count] = arguments.bind(name, ["old", "new", "count"], 2)?;
             let (old, new) = (old.unwrap_or(Value::None), new.unwrap_or(Value::None));
             let count = optional_int(name, &count)?.and_then(|count| usize::try_from(count).ok());
-            return made(replaced(&meter, text, args::text(name, &old)?, args::text(name, &new)?, count)?);
+            return made(replaced(&meter, text, args::string(name, &old)?, args::string(name, &new)?, count)?);
         }
         "count" | "find" | "index" | "rfind" | "rindex" | "startswith" | "endswith" => {
             return search(&meter, text, name, arguments);
@@ -164,7 +164,7 @@ pub(super) fn call(interpreter: &mut Interpreter, text: &Arc<str>, name: &str, a
         "isspace" => all(is_space),
         "istitle" => text.chars().any(|character| character.is_uppercase()) && titled(text) == **text,
         "isupper" => text::is_upper(text),
-        _ => return failed(format!("the method `{name}` of texts is not supported in a template")),
+        _ => return failed(format!("the string method `{name}` is not supported in a template")),
     }))
 }
 
@@ -198,7 +198,7 @@ fn swapped(character: char) -> Vec<char> {
     if character.is_uppercase() { character.to_lowercase().collect() } else { character.to_uppercase().collect() }
 }
 
-/// `text` without blanks, or without `characters`, at its ends.
+/// `text` without whitespace, or without `characters`, at its ends.
 pub(super) fn stripped<'t>(
     meter: &Meter,
     text: &'t str,
@@ -219,11 +219,7 @@ pub(super) fn stripped<'t>(
 }
 
 fn separating<'s>(function: &str, separator: &'s str) -> Result<&'s str> {
-    if separator.is_empty() {
-        failed(format!("`{function}` needs a separator that is not empty"))
-    } else {
-        Ok(separator)
-    }
+    if separator.is_empty() { failed(format!("`{function}` needs a non-empty separator")) } else { Ok(separator) }
 }
 
 fn split<'t>(
@@ -248,7 +244,7 @@ fn split<'t>(
             text.splitn(parts, separator).try_for_each(&mut push)?;
         }
     } else {
-        // Runs of blanks, and none at the ends.
+        // Splits at runs of whitespace, and drops it at the ends.
         let mut rest = text;
         loop {
             rest = if from_end { rest.trim_end_matches(is_space) } else { rest.trim_start_matches(is_space) };
@@ -298,32 +294,32 @@ pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
 }
 
 fn join(meter: &Meter, separator: &str, items: &Value) -> Result<Value> {
-    let mut joined = Text::new(meter);
+    let mut joined = MeteredString::new(meter);
     for (index, item) in items.iterate(meter)?.iter().enumerate() {
         if index > 0 {
             joined.push(separator)?;
         }
-        joined.push(args::text("join", item)?)?;
+        joined.push(args::string("join", item)?)?;
     }
     Ok(Value::str(joined.finish()))
 }
 
 pub(super) fn padded(meter: &Meter, text: &str, width: usize, fill: &str, side: &str) -> Result<String> {
     if fill.chars().count() != 1 {
-        return failed(format!("`{side}` needs one character to fill with"));
+        return failed(format!("`{side}` needs one fill character"));
     }
     let length = text.chars().count();
     let missing = width.saturating_sub(length);
     let (before, after) = match side {
         "ljust" => (0, missing),
         "rjust" => (missing, 0),
-        // Python puts the odd blank on the left only where the width is odd.
+        // Python puts the odd space on the left only if the width is odd.
         _ => {
             let before = missing / 2 + (missing & width & 1);
             (before, missing - before)
         }
     };
-    let mut padded = Text::new(meter);
+    let mut padded = MeteredString::new(meter);
     padded.repeat(fill, before)?;
     padded.push(text)?;
     padded.repeat(fill, after)?;
@@ -331,7 +327,7 @@ pub(super) fn padded(meter: &Meter, text: &str, width: usize, fill: &str, side: 
 }
 
 fn expanded(meter: &Meter, text: &str, size: usize) -> Result<String> {
-    let mut expanded = Text::new(meter);
+    let mut expanded = MeteredString::new(meter);
     let mut column = 0usize;
     for character in text.chars() {
         match character {
@@ -359,7 +355,7 @@ pub(super) fn replaced(meter: &Meter, text: &str, old: &str, new: &str, count: O
     })
 }
 
-/// The methods that look for a part of the text, which may begin and end elsewhere.
+/// The methods that search for a substring between two optional bounds.
 fn search(meter: &Meter, text: &str, name: &str, arguments: Arguments) -> Result<Value> {
     let [part, start, end] = arguments.bind(name, ["part", "start", "end"], 1)?;
     let part = part.unwrap_or(Value::None);
@@ -388,16 +384,16 @@ fn search(meter: &Meter, text: &str, name: &str, arguments: Arguments) -> Result
             Value::Seq(seq) if matches!(seq.kind, SeqKind::Tuple) => {
                 for part in &seq.items {
                     meter.steps(1)?;
-                    if fits(args::text(name, part)?) {
+                    if fits(args::string(name, part)?) {
                         return Ok(Value::Bool(true));
                     }
                 }
                 Ok(Value::Bool(false))
             }
-            part => Ok(Value::Bool(fits(args::text(name, part)?))),
+            part => Ok(Value::Bool(fits(args::string(name, part)?))),
         };
     }
-    let part = args::text(name, &part)?;
+    let part = args::string(name, &part)?;
     if name == "count" {
         return Ok(Value::Int(window.map_or(0, |window| window.matches(part).count() as i128)));
     }
@@ -408,6 +404,6 @@ fn search(meter: &Meter, text: &str, name: &str, arguments: Arguments) -> Result
     match found {
         Some(position) => Ok(Value::Int(position)),
         None if name.ends_with("find") => Ok(Value::Int(-1)),
-        None => failed(format!("`{name}`: the part is not in the text")),
+        None => failed(format!("`{name}`: substring not found")),
     }
 }

@@ -1,7 +1,7 @@
-//! Values as Python writes them: `str()` and `repr()`.
+//! Python's `str()` and `repr()`.
 
 use super::error::Result;
-use super::meter::{Meter, Text};
+use super::meter::{Meter, MeteredString};
 use super::value::{SeqKind, Value};
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ pub(super) fn str(meter: &Meter, value: &Value) -> Result<Arc<str>> {
     if let Value::Str(text) | Value::Safe(text) = value {
         return Ok(text.clone());
     }
-    let mut out = Text::new(meter);
+    let mut out = MeteredString::new(meter);
     write_str(&mut out, meter, value)?;
     Ok(out.finish().into())
 }
 
 /// Writes `str(value)`.
-pub(super) fn write_str(out: &mut Text<'_>, meter: &Meter, value: &Value) -> Result<()> {
+pub(super) fn write_str(out: &mut MeteredString<'_>, meter: &Meter, value: &Value) -> Result<()> {
     match value {
         Value::Str(text) | Value::Safe(text) => out.push(text),
         Value::Undefined(_) => Ok(()),
@@ -40,7 +40,7 @@ pub(super) fn write_str(out: &mut Text<'_>, meter: &Meter, value: &Value) -> Res
 }
 
 /// Writes `repr(value)`.
-pub(super) fn write_repr(out: &mut Text<'_>, meter: &Meter, value: &Value) -> Result<()> {
+pub(super) fn write_repr(out: &mut MeteredString<'_>, meter: &Meter, value: &Value) -> Result<()> {
     meter.steps(1)?;
     match value {
         Value::Undefined(_) => out.push("Undefined"),
@@ -75,7 +75,7 @@ pub(super) fn write_repr(out: &mut Text<'_>, meter: &Meter, value: &Value) -> Re
     }
 }
 
-fn write_items(out: &mut Text<'_>, meter: &Meter, brackets: [&str; 2], items: &[Value]) -> Result<()> {
+fn write_items(out: &mut MeteredString<'_>, meter: &Meter, brackets: [&str; 2], items: &[Value]) -> Result<()> {
     out.push(brackets[0])?;
     for (index, item) in items.iter().enumerate() {
         out.push(if index > 0 { ", " } else { "" })?;
@@ -103,7 +103,7 @@ pub(super) fn float(value: f64) -> String {
 }
 
 /// `repr(str)`.
-fn write_quoted(out: &mut Text<'_>, text: &str) -> Result<()> {
+fn write_quoted(out: &mut MeteredString<'_>, text: &str) -> Result<()> {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push_char(quote)?;
     let mut rest = text;
@@ -132,9 +132,9 @@ fn write_quoted(out: &mut Text<'_>, text: &str) -> Result<()> {
     out.push_char(quote)
 }
 
-/// With the signs of HTML written as entities.
+/// With the special characters of HTML written as entities.
 pub(super) fn escaped(meter: &Meter, text: &str) -> Result<String> {
-    let mut escaped = Text::new(meter);
+    let mut escaped = MeteredString::new(meter);
     let mut rest = text;
     while let Some(position) = rest.find(['&', '<', '>', '\'', '"']) {
         escaped.push(&rest[..position])?;
@@ -151,7 +151,7 @@ pub(super) fn escaped(meter: &Meter, text: &str) -> Result<String> {
     Ok(escaped.finish())
 }
 
-/// `str.isprintable`, but that unassigned characters count as printable.
+/// `str.isprintable`, except that unassigned characters count as printable.
 pub(super) fn is_printable(character: char) -> bool {
     if character.is_ascii() {
         return matches!(character, ' '..='~');
@@ -191,7 +191,7 @@ mod tests {
         let meter = Meter::new(1000, Duration::from_secs(60));
         for (text, expected) in [("it's", "\"it's\""), ("'\"\n", r#"'\'"\n'"#), ("é\u{1}\u{200b}", r"'é\x01\u200b'")]
         {
-            let mut out = Text::new(&meter);
+            let mut out = MeteredString::new(&meter);
             write_quoted(&mut out, text).unwrap();
             assert_eq!(out.finish(), expected);
         }

@@ -1,4 +1,4 @@
-//! Values as Python has them.
+//! Python's values.
 
 use super::error::{Result, failed};
 use super::meter::Meter;
@@ -7,24 +7,23 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Deepest nesting of lists and objects. JSON is read to 128 levels.
+/// Maximum nesting of lists and dicts. JSON is read to 128 levels.
 const DEPTH_LIMIT: usize = 200;
 
 /// A value of a template.
 ///
-/// Lists and objects never change once they are made (transformers renders in an `ImmutableSandboxedEnvironment`), so they
-/// hold no cycles and their depth is known. What does change (namespaces, loops) lives in the interpreter and is named by
-/// its index.
+/// Lists and dicts are immutable (transformers renders in an `ImmutableSandboxedEnvironment`), so they hold no cycles and their
+/// depth is known. Mutable state (namespaces, loops) is in the interpreter and is referenced by index.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Nothing of the name.
+    /// An undefined variable, with its name.
     Undefined(Option<Arc<str>>),
     None,
     Bool(bool),
     Int(i128),
     Float(f64),
     Str(Arc<str>),
-    /// What `safe` and `escape` return: it escapes what is added to it with `+`, and is a text like any other everywhere else.
+    /// The result of `safe` and `escape`: `+` escapes the other operand; otherwise it is a string like any other.
     Safe(Arc<str>),
     Seq(Rc<Seq>),
     Dict(Rc<Dict>),
@@ -32,7 +31,7 @@ pub(super) enum Value {
     Loop(usize),
     Macro(usize),
     Function(Function),
-    /// A method and whose it is.
+    /// A bound method: the object and the method's name.
     Method(Rc<(Value, Arc<str>)>),
 }
 
@@ -46,7 +45,7 @@ pub(super) enum Function {
     StrftimeNow,
 }
 
-/// Everything with items in a row.
+/// Lists, tuples, ranges, views and generators.
 #[derive(Debug)]
 pub(super) struct Seq {
     pub(super) kind: SeqKind,
@@ -64,16 +63,16 @@ pub(super) enum SeqKind {
         stop: i128,
         step: i128,
     },
-    /// `dict.keys()` and its like, with the name of its type.
+    /// `dict.keys()`, `dict.values()` and `dict.items()`, with the name of the type.
     View(&'static str),
-    /// What `map`, `select` and their like return; it has no length, and gives each item once.
+    /// The result of `map`, `select` and similar filters; it has no length, and yields each item once.
     Generator {
         next: Cell<usize>,
     },
 }
 
-/// Keys and values in order. Look-ups compare one key after the other: objects of templates are small, and the meter
-/// counts what large ones cost.
+/// Keys and values in order. Look-ups compare one key after the other: dicts of templates are small, and the meter charges for
+/// large ones.
 #[derive(Debug, Default)]
 pub(super) struct Dict {
     entries: Vec<(Value, Value)>,
@@ -81,7 +80,7 @@ pub(super) struct Dict {
 }
 
 impl Seq {
-    /// The items, those that a generator still has.
+    /// The items; of a generator those that remain.
     pub(super) fn rest(&self) -> &[Value] {
         match &self.kind {
             SeqKind::Generator { next } => self.items.get(next.replace(self.items.len())..).unwrap_or_default(),
@@ -104,7 +103,7 @@ impl Dict {
         &self.entries
     }
 
-    /// With `key`, which must be something that Python can hash, set to `value`.
+    /// Sets `key`, which must be hashable in Python, to `value`.
     pub(super) fn insert(&mut self, meter: &Meter, key: Value, value: Value) -> Result<()> {
         if !key.is_hashable() {
             return failed(format!("unhashable type: '{}'", key.type_name()));
@@ -158,12 +157,12 @@ impl Value {
 
     pub(super) fn seq(meter: &Meter, kind: SeqKind, items: Vec<Value>) -> Result<Self> {
         meter.slots(items.len())?;
-        Self::unpaid_seq(kind, items)
+        Self::uncharged_seq(kind, items)
     }
 
-    fn unpaid_seq(kind: SeqKind, items: Vec<Value>) -> Result<Self> {
+    fn uncharged_seq(kind: SeqKind, items: Vec<Value>) -> Result<Self> {
         let depth = deeper(items.iter().map(Value::depth).max().unwrap_or(0))?;
-        // Known from the items, so that nobody walks over items of items that may be shared.
+        // Computed from the items' own depths, so that shared items are not walked again.
         let hashable = match kind {
             SeqKind::Tuple => items.iter().all(Value::is_hashable),
             SeqKind::Range { .. } => true,
@@ -188,7 +187,7 @@ impl Value {
         Self::Str(text.into())
     }
 
-    /// A text that is not paid for yet.
+    /// A new string, which is charged.
     pub(super) fn new_str(meter: &Meter, text: &str) -> Result<Self> {
         meter.bytes(text.len())?;
         Ok(Self::str(text))
@@ -198,7 +197,7 @@ impl Value {
         Self::Dict(Rc::new(dict))
     }
 
-    /// JSON, whose size bounds the work, so that it costs no steps.
+    /// From JSON. The size of the JSON bounds the work, so nothing is charged.
     pub(super) fn from_json(json: &serde_json::Value) -> Result<Self> {
         Ok(match json {
             serde_json::Value::Null => Self::None,
@@ -210,7 +209,7 @@ impl Value {
             serde_json::Value::String(text) => Self::str(text.as_str()),
             serde_json::Value::Array(items) => {
                 let items = items.iter().map(Self::from_json).collect::<Result<_>>()?;
-                Self::unpaid_seq(SeqKind::List, items)?
+                Self::uncharged_seq(SeqKind::List, items)?
             }
             serde_json::Value::Object(fields) => {
                 let mut dict = Dict::default();
@@ -280,7 +279,7 @@ impl Value {
         }
     }
 
-    /// An integer, for which Python takes `True` and `False` too.
+    /// An integer; as in Python, `True` and `False` count as 1 and 0.
     pub(super) fn as_int(&self) -> Option<i128> {
         match self {
             Self::Bool(value) => Some(i128::from(*value)),
@@ -321,7 +320,7 @@ impl Value {
         }
     }
 
-    /// The error of using something undefined, if it is that.
+    /// An error if the value is undefined.
     pub(super) fn check_defined(&self) -> Result<()> {
         match self {
             Self::Undefined(Some(name)) => failed(format!("'{}' is undefined", shortened(name))),
@@ -367,7 +366,7 @@ impl Value {
     }
 }
 
-/// A name of the template for a message.
+/// A name from the template, shortened for a message.
 pub(super) fn shortened(name: &str) -> String {
     const LONGEST: usize = 60;
     match name.char_indices().nth(LONGEST) {

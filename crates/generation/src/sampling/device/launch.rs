@@ -1,4 +1,4 @@
-//! From tensors to a launched kernel.
+//! The launch of the kernel.
 
 use burn::backend::TensorMetadata;
 use burn::tensor::DType;
@@ -8,22 +8,22 @@ use cubecl::{client::Client, prelude::*};
 use super::kernels::{self, ChoosePlan, SettingsLaunch};
 use super::rules::{Draw, Rules};
 
-/// Units of a cube at most: all that devices have for one.
+/// Maximum of units of a cube on all devices.
 const UNITS: usize = 1024;
-/// Units below which a device has no use for the kernel.
-const LEAST_UNITS: usize = 32;
-/// Rows at most: cubes within the limit of one axis that every device has.
+/// Minimum of units for the kernel to be worthwhile.
+const MIN_UNITS: usize = 32;
+/// Maximum of rows: within every device's limit of cubes on one axis.
 const MAX_ROWS: usize = 1 << 15;
-/// Logits of a row at most, so that the sum of their weights fits.
+/// Maximum of logits of a row, so that the sum of their weights does not overflow.
 const MAX_VOCAB: usize = 1 << 22;
 
-/// Whether the device has what the kernel takes.
-pub(super) fn serves(device: &cubecl::device::Device, rows: usize, vocab_size: usize) -> bool {
+/// Whether the device supports the kernel.
+pub(super) fn supports(device: &cubecl::device::Device, rows: usize, vocab_size: usize) -> bool {
     let client = device.client();
-    rows <= MAX_ROWS && (1..=MAX_VOCAB).contains(&vocab_size) && units(&client, usize::MAX) >= LEAST_UNITS
+    rows <= MAX_ROWS && (1..=MAX_VOCAB).contains(&vocab_size) && units(&client, usize::MAX) >= MIN_UNITS
 }
 
-/// Chooses a token for each row; see `ChooseOps`.
+/// Samples a token for each row; see `ChooseOps`.
 pub(super) fn choose(
     logits: CubeTensor,
     tokens: &CubeTensor,
@@ -41,7 +41,7 @@ pub(super) fn choose(
     assert!(!plan.penalised || seen.dtype == DType::I32 && seen.shape().num_elements() == rows * vocab.div_ceil(32));
     let drawn = first_uniform.checked_add(rows).is_some_and(|end| end <= uniforms.shape().num_elements());
     assert!(!plan.sampled || uniforms.dtype == DType::I32 && drawn);
-    // SAFETY: as the assertions say, each row has its logits, its token, its bits and its random word; tokens that a unit looks at are
+    // SAFETY: the assertions above bound the logits, token, bits and random word of each row; tokens that a unit accesses are
     // below `vocab`, and what is collected stays within what `plan` has room for.
     unsafe {
         kernels::choose::launch_unchecked(
@@ -94,12 +94,12 @@ fn settings(Rules { penalty, draw }: Rules, plan: ChoosePlan) -> SettingsLaunch 
     )
 }
 
-/// Units of a cube: a power of two that the device has, and has memory for, but none without a token.
+/// Units of a cube: a power of two that the device and its shared memory allow, at most the vocabulary.
 fn units(client: &Client, vocab: usize) -> usize {
     let hardware = &client.properties().hardware;
     let most = UNITS.min(hardware.max_units_per_cube as usize).max(1);
     let mut units = 1 << most.ilog2();
-    while units > LEAST_UNITS && units / 2 >= vocab {
+    while units > MIN_UNITS && units / 2 >= vocab {
         units /= 2;
     }
     while units > 1 && kernels::shared_bytes(units) > hardware.max_shared_memory_size {

@@ -1,4 +1,4 @@
-//! The choice of tokens where the logits are.
+//! Sampling on the device, where the logits are.
 
 #[cfg(feature = "cube")]
 mod kernels;
@@ -17,21 +17,21 @@ use super::{Candidates, Sampler, SamplingOptions, host_values};
 use crate::GenerationError;
 use rules::Rules;
 
-/// Steps that random numbers are uploaded for at once.
+/// Number of steps whose random numbers are uploaded at once.
 const STEPS: usize = 64;
 
-/// Chooses the tokens of a batch on a GPU: what [`Sampler`] does for each row, with its rules and its random numbers. The host reads the
-/// tokens alone.
+/// Samples the tokens of a batch on a GPU, as [`Sampler`] does for each row, with the same rules and random numbers. Only the tokens are
+/// copied back.
 ///
-/// Tokens are those of the host but where rounding decides: exponentials are float32's, and a sum that the host compares in float32 is
+/// Tokens differ from the host's only by rounding: exponentials are computed in float32, and a sum that the host rounds to float32 is
 /// compared exactly.
 ///
 /// ```
 /// use automodel_generation::DeviceSampler;
 /// use burn::tensor::Device;
 ///
-/// // Processors choose where the logits are, too: with `Sampler`.
-/// assert!(!DeviceSampler::serves(&Device::flex(), 1, 32_000));
+/// // On the CPU, use `Sampler`.
+/// assert!(!DeviceSampler::supports(&Device::flex(), 1, 32_000));
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeviceSampler {
@@ -40,25 +40,25 @@ pub struct DeviceSampler {
     vocab_size: usize,
     /// `[rows]`; the kernel writes to the same memory step by step.
     tokens: Tensor<1, Int>,
-    /// `[rows * ceil(vocab_size / 32)]`, a bit for each token; of one element where there is no penalty.
-    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "there is no device that chooses"))]
+    /// `[rows * ceil(vocab_size / 32)]`, a bit for each token; one element without a penalty.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "for sampling kernels alone"))]
     seen: Tensor<1, Int>,
-    /// `[STEPS * rows]`; of one element where nothing is drawn.
+    /// `[STEPS * rows]`; one element with greedy decoding.
     uniforms: Tensor<1, Int>,
-    /// Steps whose random numbers are used up.
+    /// Number of steps whose random numbers were used.
     steps: usize,
-    /// Tokens of the last step as the host read them, -1 for none.
+    /// Tokens of the last step, copied back; -1 for none.
     chosen: Vec<i32>,
     /// Logits of the last step.
     logits: Option<Tensor<2>>,
 }
 
 impl DeviceSampler {
-    /// Whether a device chooses tokens for such a batch: GPUs do, in builds with their feature, unless it records gradients.
-    pub fn serves(device: &Device, rows: usize, vocab_size: usize) -> bool {
+    /// Whether a device supports sampling for such a batch: GPUs do, in builds with their feature, unless the device tracks gradients.
+    pub fn supports(device: &Device, rows: usize, vocab_size: usize) -> bool {
         match device.as_dispatch() {
             #[cfg(feature = "cube")]
-            DispatchDevice::Cube(device) => launch::serves(device, rows, vocab_size),
+            DispatchDevice::Cube(device) => launch::supports(device, rows, vocab_size),
             _ => {
                 let _ = (rows, vocab_size);
                 false
@@ -69,7 +69,7 @@ impl DeviceSampler {
     /// A sampler for a row of a batch after each of `prompts`, whose tokens count for the repetition penalty.
     ///
     /// # Errors
-    /// As [`SamplingOptions::validate`]; [`GenerationError::NoDeviceKernels`] where the device does not serve;
+    /// As [`SamplingOptions::validate`]; [`GenerationError::NoDeviceKernels`] if the device does not support it;
     /// [`GenerationError::TokenOutOfVocabulary`].
     pub fn new(
         options: &SamplingOptions,
@@ -78,7 +78,7 @@ impl DeviceSampler {
         device: &Device,
     ) -> Result<Self, GenerationError> {
         let samplers = Sampler::for_prompts(options, prompts)?;
-        if !Self::serves(device, prompts.len(), vocab_size) {
+        if !Self::supports(device, prompts.len(), vocab_size) {
             return Err(GenerationError::NoDeviceKernels { device: format!("{device:?}") });
         }
         let rules = Rules::new(options, vocab_size);
@@ -100,7 +100,7 @@ impl DeviceSampler {
         })
     }
 
-    /// Chooses the next token of each row for float32 logits `[rows, vocab_size]`, remembers it, and waits until the host has it.
+    /// Samples the next token of each row from logits `[rows, vocab_size]`, observes it, and waits until it is copied back.
     ///
     /// # Errors
     /// [`GenerationError::LogitsShape`]; [`GenerationError::UnreadableLogits`] if the device fails.
@@ -123,10 +123,10 @@ impl DeviceSampler {
         Ok(())
     }
 
-    /// The token that was chosen for a row in the last step.
+    /// The token of a row in the last step.
     ///
     /// # Errors
-    /// [`GenerationError::NonFiniteLogits`] if none could be chosen.
+    /// [`GenerationError::NonFiniteLogits`] if none could be sampled.
     ///
     /// # Panics
     /// If the batch has no such row.
@@ -134,19 +134,19 @@ impl DeviceSampler {
         if let Ok(token) = u32::try_from(self.chosen[row]) {
             return Ok(token);
         }
-        // The host says what is wrong with them, by the rule that it chooses with.
+        // Logits are copied back only if they contain NaN or infinity, for the host's error.
         let logits = self.logits.clone().map(|logits| logits.slice_dim(0, row..row + 1).try_into_data());
         let logits: Vec<f32> = logits.map(host_values).transpose()?.unwrap_or_default();
         Candidates::new(&logits).map(|candidates| candidates.argmax())
     }
 
-    /// The tokens `[rows]` of the last step on the device, for the next pass over the model. The memory is that of the following steps,
-    /// too: whoever keeps the tensor finds their tokens in it.
+    /// The tokens `[rows]` of the last step on the device, for the next pass over the model. Later steps
+    /// overwrite the same memory.
     pub fn tokens(&self) -> Tensor<1, Int> {
         self.tokens.clone()
     }
 
-    /// Uploads the random numbers of the next steps, those of a step beside each other.
+    /// Uploads the random numbers of the next steps, `[STEPS, rows]`.
     fn draw_ahead(&mut self) {
         let mut uniforms = vec![0i32; STEPS * self.samplers.len()];
         for step in uniforms.chunks_exact_mut(self.samplers.len()) {
@@ -173,7 +173,7 @@ impl DeviceSampler {
     fn launch(&mut self, _logits: Tensor<2>) {}
 }
 
-/// A bit for each token of each prompt, whole words for a prompt.
+/// A bit set of the tokens of each prompt, padded to whole words.
 fn seen_bits(prompts: &[Vec<u32>], vocab_size: usize) -> Result<Vec<i32>, GenerationError> {
     let words = vocab_size.div_ceil(32);
     let mut bits = vec![0i32; prompts.len() * words];

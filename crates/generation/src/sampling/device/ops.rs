@@ -8,15 +8,15 @@ use burn_cubecl::CubeBackend;
 
 use super::{launch, rules::Rules};
 
-/// The choice of tokens by a kernel.
+/// Sampling by a kernel.
 #[backend_extension(Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait ChooseOps: Backend {
-    /// Chooses a token for each row of float32 `logits` `[rows, vocab]`; writes them to `tokens` and notes them in `seen`, and hands
-    /// back the same memory. The integers are 32 bits wide.
+    /// Samples a token for each row of float32 `logits` `[rows, vocab]`; writes them to `tokens` and sets their bits in `seen`, and
+    /// returns the same memory. The integers are 32 bits wide.
     ///
-    /// `tokens` is `[rows]` and gets -1 where no token can be chosen. `seen` is `[rows * ceil(vocab / 32)]`, a bit for each token, and
-    /// `uniforms` has random words, of which that at `first_uniform` is for the first row; what rules do not ask for is not
-    /// looked at.
+    /// `tokens` is `[rows]` and gets -1 if no token can be sampled. `seen` is `[rows * ceil(vocab / 32)]`, a bit for each token, and
+    /// `uniforms` has random words, of which that at `first_uniform` is for the first row. Inputs that the rules do not need are
+    /// not read.
     #[fusion(meta = |_logits, tokens, seen, _uniforms, _first_uniform, _rules| (tokens.clone(), seen.clone()))]
     fn choose_tokens(
         logits: FloatTensor<Self>,

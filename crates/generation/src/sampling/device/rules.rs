@@ -1,24 +1,24 @@
-//! Options as the numbers that a kernel takes.
+//! Sampling options in the form of the kernel.
 
 use crate::SamplingOptions;
 use crate::sampling::candidates::{penalty_of, surplus_of, temperature_of};
 
-/// What is done to the scores of a row. `None` is a step that does nothing.
+/// The logits processors of a row. `None` leaves one out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "there is no kernel"))]
+#[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "for sampling kernels alone"))]
 pub(crate) struct Rules {
     pub penalty: Option<f32>,
-    /// How a token is drawn; otherwise it is the one with the highest score.
+    /// How a token is sampled; `None` for greedy decoding.
     pub draw: Option<Draw>,
 }
 
-/// How a token is drawn.
+/// How a token is sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "there is no kernel"))]
+#[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "for sampling kernels alone"))]
 pub(crate) struct Draw {
     pub temperature: f32,
     pub top_k: Option<u32>,
-    /// The share of all weights, in units of 2^-32, that top-p removes at most.
+    /// Maximum share of all weights that top-p removes, in units of 2^-32.
     pub surplus: Option<u32>,
     pub min_p: Option<f32>,
 }
@@ -39,12 +39,12 @@ impl Rules {
     }
 }
 
-/// The host rounds a sum of probabilities to float32 before it compares: what is below the middle between this float and the next one
-/// is rounded to this one at most.
+/// The host rounds a sum of probabilities to float32 before it compares: sums below the midpoint between this float and the next are
+/// rounded to at most this one.
 fn surplus(top_p: f64) -> u32 {
     let surplus = surplus_of(top_p);
     let middle = (f64::from(surplus) + f64::from(surplus.next_up())) / 2.0;
-    // A surplus of everything, too, leaves the most probable token: no weight that is kept is as small as the last unit.
+    // Even a surplus of everything keeps the most probable token: no kept weight is as small as the last unit.
     (middle * 2.0f64.powi(32)) as u32
 }
 
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_that_do_nothing_are_left_out() {
+    fn processors_without_effect_are_left_out() {
         let options = SamplingOptions { do_sample: true, ..SamplingOptions::default() };
         let draw = Draw { temperature: 1.0, top_k: Some(50), surplus: None, min_p: None };
         assert_eq!(Rules::new(&options, 51), Rules { penalty: None, draw: Some(draw) });

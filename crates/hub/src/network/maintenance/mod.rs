@@ -1,6 +1,6 @@
-//! The care of a cache: what is in it, whether that is what it should be, and what may go.
+//! Maintenance of a cache: list, verify and prune.
 //!
-//! What a link leads to is neither walked through nor removed, see [`Folder`], and what cannot be judged stays.
+//! Links are not followed, see [`Folder`], and whatever cannot be read is kept.
 
 mod on_disk;
 mod prune;
@@ -20,22 +20,22 @@ use super::{
 use crate::{Environment, HubError, HubOptions, RepoId};
 use on_disk::OnDisk;
 
-/// Entries of one directory, and of one repo, that are looked at.
+/// Maximum of entries of one directory, and of one repo.
 const ENTRIES: usize = 1_000_000;
 
-/// What a cache holds.
+/// The contents of a cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CacheReport {
     /// The cache directory.
     pub directory: PathBuf,
-    /// Bytes on disk, contents that several commits share counted once.
+    /// Bytes on disk; contents that several commits share count once.
     pub bytes: u64,
     /// The repos of models, by name.
     pub repos: Vec<RepoReport>,
 }
 
-/// What a cache holds of one repo.
+/// The contents of a cache for one repo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RepoReport {
@@ -43,21 +43,21 @@ pub struct RepoReport {
     pub repo: String,
     /// Bytes on disk.
     pub bytes: u64,
-    /// Of these, bytes of downloads that are not finished.
+    /// Of these, bytes of unfinished downloads.
     pub incomplete_bytes: u64,
     /// The commits, with and without a branch or tag.
     pub revisions: Vec<CachedRevision>,
-    /// What could not be looked at, and why.
+    /// Items that could not be read, and why.
     pub unknown: Vec<Kept>,
 }
 
-/// What a cache holds of one commit.
+/// The contents of a cache for one commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CachedRevision {
     /// The commit.
     pub commit: String,
-    /// Branches and tags that lead to it.
+    /// Branches and tags that point to it.
     pub refs: Vec<String>,
     /// Number of files.
     pub files: usize,
@@ -65,7 +65,7 @@ pub struct CachedRevision {
     pub bytes: u64,
 }
 
-/// Something in a cache that is not as it should be.
+/// A problem in a cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CacheProblem {
@@ -73,49 +73,49 @@ pub struct CacheProblem {
     pub repo: String,
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
-    /// It was removed, so that the next load fetches it again.
+    /// It was removed, so that the next load downloads it again.
     pub removed: bool,
 }
 
-/// What cleaning a cache removed, and what it could not judge.
+/// The result of pruning a cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PruneReport {
-    /// What was removed, or would be.
+    /// Items that were removed, or would be in a dry run.
     pub removed: Vec<Pruned>,
-    /// What stays because nobody can tell whether it is needed.
+    /// Items that are kept because it is unknown whether they are needed.
     pub kept: Vec<Kept>,
 }
 
-/// Something that a cache need not keep.
+/// An unneeded item of a cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Pruned {
     /// The repo id.
     pub repo: String,
-    /// What goes.
+    /// Its path.
     pub path: PathBuf,
-    /// Bytes that become free.
+    /// Bytes that are freed.
     pub bytes: u64,
-    /// Why it may go.
+    /// Why it is unneeded.
     pub reason: &'static str,
 }
 
-/// Something in a cache that was left alone because it could not be looked at.
+/// An item of a cache that is kept because it could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Kept {
     /// The repo id.
     pub repo: String,
-    /// What could not be looked at.
+    /// Its path.
     pub path: PathBuf,
-    /// Why, and what stays for that.
+    /// The reason, and what is kept because of it.
     pub reason: String,
 }
 
-/// What is in the cache.
+/// Lists the cache.
 ///
 /// ```
 /// use automodel_hub::{Environment, HubOptions, list_cache};
@@ -135,12 +135,12 @@ pub fn list_cache(options: &HubOptions, environment: &Environment) -> Result<Cac
     Ok(CacheReport { bytes: repos.iter().map(|repo| repo.bytes).sum(), directory, repos })
 }
 
-/// Compares every file of the cache, or of one repo, with its hash, and every snapshot with the list of its commit. Damaged
-/// contents and links that lead nowhere are removed if `remove` says so, unless a load of the repo is going on.
+/// Compares every file of the cache, or of one repo, with its hash, and every snapshot with the listing of its commit. With `remove`,
+/// corrupt contents and dangling links are removed, unless a load of the repo is in progress.
 ///
 /// # Errors
-/// As [`list_cache`]; [`HubError::UncachedRepo`] if the cache does not hold the repo; [`HubError::Unwritable`] for what cannot be
-/// removed.
+/// As [`list_cache`]; [`HubError::UncachedRepo`] if the repo is not in the cache; [`HubError::Unwritable`] if removal
+/// fails.
 pub fn verify_cache(
     options: &HubOptions,
     environment: &Environment,
@@ -150,7 +150,7 @@ pub fn verify_cache(
     let directory = cache_dir(options, environment)?;
     let all = Repos::of(&directory)?;
     if let Some(repo) = repo.filter(|repo| !all.repos.contains(repo)) {
-        let nearest = crate::hints::nearest(&repo.to_string(), all.repos.iter().map(RepoId::to_string));
+        let nearest = crate::suggestions::nearest(&repo.to_string(), all.repos.iter().map(RepoId::to_string));
         return Err(HubError::UncachedRepo { repo: repo.to_string(), cache_dir: directory, offline: false, nearest });
     }
     let mut problems = Vec::new();
@@ -161,12 +161,12 @@ pub fn verify_cache(
     Ok(problems)
 }
 
-/// Removes commits that no branch and no tag leads to, contents that no commit has, and downloads that were not finished.
-/// Whatever another process works on stays, and so does all that might be needed as far as can be told: what is reached through
-/// links, and what branches or commits that cannot be read may lead to. With `dry_run` nothing is removed.
+/// Removes commits that no branch and no tag points to, contents that no commit uses, and unfinished downloads. Kept is whatever another
+/// process works on and whatever might be needed: targets of links, and what unreadable branches or commits may use. With `dry_run`
+/// nothing is removed.
 ///
 /// # Errors
-/// As [`list_cache`], and [`HubError::Unwritable`] for what cannot be removed.
+/// As [`list_cache`], and [`HubError::Unwritable`] if removal fails.
 pub fn prune_cache(options: &HubOptions, environment: &Environment, dry_run: bool) -> Result<PruneReport, HubError> {
     let directory = cache_dir(options, environment)?;
     let repos = Repos::of(&directory)?;
@@ -187,7 +187,7 @@ fn cache_dir(options: &HubOptions, environment: &Environment) -> Result<PathBuf,
 
 /// The repos of a cache.
 struct Repos {
-    /// The cache directory, if there is one.
+    /// The cache directory, if it exists.
     cache: Option<Folder>,
     /// In the order of their names.
     repos: Vec<RepoId>,

@@ -1,4 +1,4 @@
-//! One repo of a cache as it is on disk, with all that could not be looked at.
+//! One repo of a cache as it is on disk, with the items that could not be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 use super::{CachedRevision, ENTRIES, Kept, RepoReport};
 use crate::{
     HubError, RepoId,
-    cache::commit_in_ref,
+    cached_repo::commit_in_ref,
     network::{
         folder::{Entry, Folder},
         hash::ContentHash,
@@ -17,25 +17,25 @@ use crate::{
     revision,
 };
 
-/// Folders of folders that are looked at. Longer paths cannot be opened on most systems.
+/// Maximum depth of folders. Longer paths cannot be opened on most systems.
 const DEPTH: usize = 256;
-/// Things of one repo that are reported to be unknown; one is enough to keep what might depend on it.
+/// Maximum of unreadable items of one repo that are reported; one is enough to keep whatever might depend on it.
 const REPORTED: usize = 12;
 
 /// One repo in a cache.
 pub(super) struct OnDisk {
     pub(super) repo: RepoId,
-    /// Where it is.
+    /// Its path.
     pub(super) path: PathBuf,
     /// Its directory, unless that is a link.
     pub(super) folder: Option<Folder>,
     pub(super) blobs: Vec<Blob>,
-    /// Branches and tags by the commit that they lead to.
+    /// Branches and tags by the commit that they point to.
     pub(super) refs: BTreeMap<String, Vec<String>>,
     pub(super) snapshots: Snapshots,
-    /// What else could not be looked at.
+    /// Other items that could not be read.
     pub(super) unknown: Vec<Unknown>,
-    /// Of the branches and tags.
+    /// Branches and tags that could not be read.
     pub(super) unknown_refs: Vec<Unknown>,
 }
 
@@ -44,12 +44,12 @@ pub(super) struct OnDisk {
 pub(super) struct Snapshots {
     /// Files by commit.
     pub(super) commits: BTreeMap<String, Vec<SnapshotFile>>,
-    /// Files in directories that are called otherwise.
+    /// Files in directories that are not named after a commit.
     pub(super) others: Vec<SnapshotFile>,
     pub(super) unknown: Vec<Unknown>,
 }
 
-/// Something that could not be looked at.
+/// An item that could not be read.
 #[derive(Clone)]
 pub(super) struct Unknown {
     pub(super) path: PathBuf,
@@ -59,7 +59,7 @@ pub(super) struct Unknown {
 /// A file among the blobs.
 pub(super) struct Blob {
     pub(super) name: String,
-    /// Its own: a link into a store that repos share has none.
+    /// Its own size: a link into the shared blob store has none.
     pub(super) bytes: u64,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Blob {
 pub(super) struct SnapshotFile {
     /// Name in the snapshot, `/` between its parts.
     pub(super) name: String,
-    /// Where it leads, if it is a link.
+    /// Its target, if it is a link.
     pub(super) link: Option<PathBuf>,
 }
 
@@ -77,7 +77,7 @@ struct Found {
     link: Option<PathBuf>,
 }
 
-/// What a walk through a directory found.
+/// The result of a walk through a directory.
 #[derive(Default)]
 struct Walk {
     found: Vec<Found>,
@@ -109,7 +109,7 @@ impl Walk {
                     Err(error) => self.unknown(&path, format!("it cannot be read: {error}")),
                 },
                 Entry::Folder if depth == 0 => {
-                    self.unknown(&path, format!("it lies below more than {DEPTH} folders"));
+                    self.unknown(&path, format!("it is below more than {DEPTH} folders"));
                 }
                 Entry::Folder => match folder.open(&name) {
                     Ok(Some(child)) => self.enter(&child, &format!("{full}/"), depth - 1),
@@ -128,7 +128,7 @@ impl Walk {
     }
 }
 
-/// An error with its cause, which says more.
+/// An error with its cause.
 pub(super) fn reason(error: &HubError) -> String {
     match (error, std::error::Error::source(error)) {
         (HubError::LinkInCache { target, .. }, _) => {
@@ -140,7 +140,7 @@ pub(super) fn reason(error: &HubError) -> String {
 }
 
 impl OnDisk {
-    /// Looks at a repo. Whatever cannot be looked at is noted.
+    /// Reads a repo, and records items that cannot be read.
     pub(super) fn read(cache: &Folder, repo: &RepoId) -> Self {
         let name = repo.cache_name();
         let path = cache.path().join(&name);
@@ -160,7 +160,7 @@ impl OnDisk {
         }
         let Some(folder) = on_disk.folder.take() else { return on_disk };
         on_disk.read_blobs(&folder);
-        // Before the references: what has one when it appears, as what `huggingface_hub` downloads does, is found to have it.
+        // Snapshots are read before refs: a snapshot that `huggingface_hub` adds meanwhile has its ref by then.
         on_disk.snapshots = Snapshots::of(&folder);
         on_disk.read_refs(&folder);
         on_disk.folder = Some(folder);
@@ -200,25 +200,25 @@ impl OnDisk {
                 _ if self.unknown_refs.len() >= REPORTED => {}
                 Ok(None) => self.unknown_refs.push(Unknown { path, reason: "it cannot be read".to_owned() }),
                 Err(HubError::MalformedRef { .. }) => {
-                    self.unknown_refs.push(Unknown { path, reason: "it holds no commit".to_owned() });
+                    self.unknown_refs.push(Unknown { path, reason: "it contains no commit".to_owned() });
                 }
                 Err(error) => self.unknown_refs.push(Unknown { path, reason: reason(&error) }),
             }
         }
     }
 
-    /// All that could not be looked at.
+    /// All items that could not be read.
     pub(super) fn all_unknown(&self) -> impl Iterator<Item = &Unknown> {
         self.unknown.iter().chain(&self.unknown_refs).chain(&self.snapshots.unknown)
     }
 
-    /// Names of blobs of other repos that snapshots of this one lead to, or may lead to.
+    /// Names of blobs of other repos that snapshots of this one link to, or may link to.
     pub(super) fn foreign_blobs(&self) -> BTreeSet<String> {
         let files = self.snapshots.commits.values().flatten().chain(&self.snapshots.others);
         files.filter(|file| !file.is_of_own_repo()).filter_map(SnapshotFile::blob).collect()
     }
 
-    /// Where a file of a snapshot is, for reading.
+    /// Path of a file of a snapshot, for reading.
     pub(super) fn file(&self, commit: &str, file: &SnapshotFile) -> PathBuf {
         self.path.join("snapshots").join(commit).join(&file.name)
     }
@@ -244,7 +244,7 @@ impl OnDisk {
         }
     }
 
-    /// Bytes of the files of a snapshot that are no links: where there are no links, they take the space.
+    /// Bytes of the files of a snapshot that are not links, as on systems without links.
     pub(super) fn own_bytes(&self, commit: &str, files: &[SnapshotFile]) -> u64 {
         let own = files.iter().filter(|file| file.link.is_none());
         own.filter_map(|file| Some(fs::symlink_metadata(self.file(commit, file)).ok()?.len()))
@@ -253,13 +253,13 @@ impl OnDisk {
 }
 
 impl Snapshots {
-    /// Looks at the directory `snapshots` of a repo.
+    /// Reads the directory `snapshots` of a repo.
     pub(super) fn of(folder: &Folder) -> Self {
         let mut result = Self::default();
         let walk = match folder.open("snapshots") {
             Ok(None) => return result,
             Ok(Some(snapshots)) => {
-                // Those without files too.
+                // Also commits without files.
                 for (name, entry) in snapshots.entries(ENTRIES).unwrap_or_default() {
                     if entry == Entry::Folder && revision::is_commit(&name) {
                         result.commits.entry(name).or_default();
@@ -290,12 +290,12 @@ impl Snapshots {
 }
 
 impl SnapshotFile {
-    /// Name of the blob that it leads to, if it is a link.
+    /// Name of the blob that it links to, if it is a link.
     pub(super) fn blob(&self) -> Option<String> {
         Some(self.link.as_ref()?.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Whether it leads to `../../blobs/NAME`, with as many steps up as it takes, or nowhere.
+    /// Whether it links to the blobs of its own repo (`../../blobs/NAME`), or is not a link.
     fn is_of_own_repo(&self) -> bool {
         let Some(link) = &self.link else { return true };
         let up = link.components().take_while(|part| *part == Component::ParentDir).count();
@@ -306,7 +306,7 @@ impl SnapshotFile {
 }
 
 impl Unknown {
-    /// As a report says it.
+    /// Its entry in a report.
     pub(super) fn kept(&self, repo: &RepoId, consequence: &str) -> Kept {
         Kept { repo: repo.to_string(), path: self.path.clone(), reason: format!("{}{consequence}", self.reason) }
     }
@@ -321,7 +321,7 @@ impl Blob {
         }
     }
 
-    /// The hash in its name, finished or not; `None` for what no download makes.
+    /// The hash in its name, finished or not; `None` for a name that no download uses.
     pub(super) fn hash(&self) -> Option<ContentHash> {
         let (hash, rest) = self.name.split_once('.').unwrap_or((&self.name, ""));
         ContentHash::from_name(hash).filter(|_| rest.is_empty() || self.is_incomplete())

@@ -1,4 +1,4 @@
-//! What may go.
+//! Removes the unneeded items of a repo.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::{
     network::{folder::Folder, lock::Guard, store::Store},
 };
 
-/// Blobs whose locks are held at once.
+/// Maximum of blobs whose locks are held at once.
 const BATCH: usize = 200;
 
-/// Cleans one repo. `foreign` names blobs that other repos lead to.
+/// Prunes one repo. `foreign` has the names of blobs that other repos link to.
 pub(super) fn prune(
     cache: &Folder,
     repo: &RepoId,
@@ -29,15 +29,15 @@ pub(super) fn prune(
         report.kept.push(Kept { repo: repo.to_string(), path, reason });
         return Ok(());
     }
-    let _gate = match store.hold_off_loads() {
+    let _gate = match store.block_loads() {
         Ok(Some(gate)) => gate,
         Ok(None) => {
-            let reason = "a load of it is going on, so that it is left alone".to_owned();
+            let reason = "a load of it is in progress, so it is kept".to_owned();
             report.kept.push(Kept { repo: repo.to_string(), path, reason });
             return Ok(());
         }
         Err(error) => {
-            let reason = format!("it cannot be locked, so that it is left alone: {}", self::reason(&error));
+            let reason = format!("it cannot be locked, so it is kept: {}", self::reason(&error));
             report.kept.push(Kept { repo: repo.to_string(), path, reason });
             return Ok(());
         }
@@ -60,7 +60,7 @@ impl Cleaning<'_> {
         self.blobs(folder, &removed)
     }
 
-    /// Removes the commits that nothing leads to, and returns them.
+    /// Removes the commits without a ref, and returns them.
     fn snapshots(&mut self, folder: &Folder) -> Result<BTreeSet<String>, HubError> {
         let (repo, disk) = (&self.disk.repo, self.disk);
         let of_refs = disk.unknown_refs.iter().map(|unknown| unknown.kept(repo, "; all commits are kept"));
@@ -83,7 +83,7 @@ impl Cleaning<'_> {
         Ok(removed)
     }
 
-    /// Whether a program that does not say that it loads downloads something. Its commit may have no reference.
+    /// Whether a program without a load lock is downloading. Its commit may have no ref yet.
     fn is_growing(&self) -> bool {
         let mut incomplete = self.disk.blobs.iter().filter(|blob| blob.is_incomplete()).filter_map(Blob::hash);
         incomplete.any(|hash| self.store.try_lock(&hash).is_none())
@@ -103,7 +103,7 @@ impl Cleaning<'_> {
             repo: repo.clone(),
             path,
             bytes,
-            reason: "no branch and no tag leads to it",
+            reason: "no branch and no tag points to it",
         });
         let name = format!("{commit}.json");
         match folder.open("trees") {
@@ -122,12 +122,12 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    /// Removes the contents that no commit has, besides those in `removed`.
+    /// Removes the contents that no commit uses, except those in `removed`.
     fn blobs(&mut self, folder: &Folder, removed: &BTreeSet<String>) -> Result<(), HubError> {
         let Ok(Some(blobs)) = folder.open("blobs") else { return Ok(()) };
         let used = match used(&self.disk.snapshots, removed) {
             Some(used) => used,
-            // Nobody can tell: unfinished downloads alone are not what a commit leads to.
+            // Unknown: only unfinished downloads cannot be linked from a commit.
             None => self.disk.blobs.iter().filter(|blob| !blob.is_incomplete()).map(|blob| blob.name.clone()).collect(),
         };
         let is_candidate = |blob: &&Blob| {
@@ -135,7 +135,7 @@ impl Cleaning<'_> {
         };
         let candidates: Vec<&Blob> = self.disk.blobs.iter().filter(is_candidate).collect();
         for batch in candidates.chunks(BATCH) {
-            // Whoever downloads a blob, or is about to link it, holds its lock. Who did that since the look has linked it by now.
+            // A process that downloads or links a blob holds its lock. One that did so since the snapshots were read has linked it by now.
             let guards: Vec<Option<Guard>> = batch.iter().map(|blob| self.store.try_lock(&blob.hash()?)).collect();
             let now = used_now(folder, removed);
             for (blob, _guard) in batch.iter().zip(guards).filter_map(|(blob, guard)| Some((blob, guard?))) {
@@ -157,13 +157,13 @@ impl Cleaning<'_> {
                 return Ok(());
             }
         }
-        let reason = if blob.is_incomplete() { "its download was not finished" } else { "no commit has it" };
+        let reason = if blob.is_incomplete() { "its download was not finished" } else { "no commit uses it" };
         self.report.removed.push(Pruned { repo: self.disk.repo.to_string(), path, bytes: blob.bytes, reason });
         Ok(())
     }
 }
 
-/// Names of the blobs that snapshots lead to, besides those of the commits in `removed`; `None` where that cannot be told.
+/// Names of the blobs that snapshots link to, except those of the commits in `removed`; `None` if unknown.
 fn used(snapshots: &Snapshots, removed: &BTreeSet<String>) -> Option<BTreeSet<String>> {
     if !snapshots.unknown.is_empty() {
         return None;

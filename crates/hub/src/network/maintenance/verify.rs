@@ -1,4 +1,4 @@
-//! Whether a cache is what it should be.
+//! Verifies a repo of a cache.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use super::{
     on_disk::{Blob, OnDisk, SnapshotFile},
 };
 use crate::{
-    HubError, HubOptions, ProgressEvent, files,
+    DownloadEvent, HubError, HubOptions, files,
     network::{
         folder::Folder,
         hash::ContentHash,
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Compares one repo with its hashes and lists.
+/// Compares one repo with its hashes and listings.
 pub(super) fn verify(
     disk: &OnDisk,
     store: &Store,
@@ -30,7 +30,7 @@ pub(super) fn verify(
     problems: &mut Vec<CacheProblem>,
 ) -> Result<(), HubError> {
     for unknown in disk.all_unknown() {
-        let problem = format!("{}: what is there was not compared", unknown.reason);
+        let problem = format!("{}: it was not verified", unknown.reason);
         problems.push(CacheProblem {
             repo: disk.repo.to_string(),
             path: unknown.path.clone(),
@@ -59,16 +59,16 @@ struct Verifying<'a> {
     problems: &'a mut Vec<CacheProblem>,
 }
 
-/// What keeps loads from beginning while something is removed.
+/// Blocks new loads while something is removed.
 enum Gate {
     /// Nothing had to be removed yet.
     Unknown,
-    Held(#[expect(dead_code, reason = "its drop lets loads begin")] Guard),
-    /// A load is going on, or the lock cannot be taken.
+    Held(#[expect(dead_code, reason = "its drop unblocks loads")] Guard),
+    /// A load is in progress, or the lock cannot be acquired.
     Refused,
 }
 
-/// Length and time of modification, which a file that was replaced has others of.
+/// Length and modification time, which change when a file is replaced.
 type Stamp = (u64, Option<SystemTime>);
 
 impl Verifying<'_> {
@@ -82,18 +82,18 @@ impl Verifying<'_> {
             .filter_map(|blob| Some((blob, blob.hash()?)))
             .collect();
         let bytes = whole.iter().map(|(blob, _)| blob.bytes).fold(0, u64::saturating_add);
-        reporter.event(ProgressEvent::Planned { files: whole.len(), bytes });
+        reporter.event(DownloadEvent::Planned { files: whole.len(), bytes });
         for (blob, expected) in whole {
             let (file, bytes) = (blob.name.as_str(), blob.bytes);
             let path = disk.path.join("blobs").join(file);
-            reporter.event(ProgressEvent::Started { file, bytes_done: 0, bytes_total: bytes });
+            reporter.event(DownloadEvent::Started { file, bytes_done: 0, bytes_total: bytes });
             let before = self.stamp("blobs", file);
             let problem = wrong_contents(&expected, &path);
-            reporter.event(ProgressEvent::Finished { file, bytes });
+            reporter.event(DownloadEvent::Finished { file, bytes });
             if let Some(problem) = problem {
                 let (folder, store) = (self.folder, self.store);
                 let remove = || -> Result<bool, HubError> {
-                    // Whoever downloads it holds its lock, and may have replaced it.
+                    // A process that downloads it holds its lock, and may have replaced it.
                     let Some(_guard) = store.try_lock(&expected) else { return Ok(false) };
                     let is_same = before.is_some() && stamp(folder, "blobs", file) == before;
                     Ok(is_same && remove_in(folder, "blobs", file)?)
@@ -111,7 +111,7 @@ impl Verifying<'_> {
         let (below, name) = split(&file.name);
         let (relative, folder, looked_at) = (format!("snapshots/{commit}{below}"), self.folder, path.clone());
         self.found(path, problem, || {
-            // It may be whole by now.
+            // It may be complete by now.
             if problem_of(&looked_at, file, entry).is_none() {
                 return Ok(false);
             }
@@ -123,7 +123,7 @@ impl Verifying<'_> {
         stamp(self.folder, relative, name)
     }
 
-    /// Notes a problem, and removes what has it if that is asked for and nobody works on it.
+    /// Records a problem, and with `remove` removes the file unless another process works on it.
     fn found(
         &mut self,
         path: PathBuf,
@@ -143,7 +143,7 @@ impl Verifying<'_> {
 
     fn may_remove(&mut self) -> bool {
         if matches!(self.gate, Gate::Unknown) {
-            self.gate = match self.store.hold_off_loads() {
+            self.gate = match self.store.block_loads() {
                 Ok(Some(gate)) => Gate::Held(gate),
                 Ok(None) | Err(_) => Gate::Refused,
             };
@@ -157,16 +157,16 @@ fn stamp(folder: &Folder, relative: &str, name: &str) -> Option<Stamp> {
     Some((metadata.len(), metadata.modified().ok().map(cap_std::time::SystemTime::into_std)))
 }
 
-/// Removes a file, or a link and not what it leads to.
+/// Removes a file, or a link but not its target.
 fn remove_in(folder: &Folder, relative: &str, name: &str) -> Result<bool, HubError> {
     let Some(folder) = folder.open(relative)? else { return Ok(false) };
     folder.remove_file(name).map_err(|source| HubError::Unwritable { path: folder.path().join(name), source })
 }
 
-/// What is wrong with a file of a snapshot, besides the contents of its blob.
+/// The problem of a file of a snapshot, other than the contents of its blob.
 fn problem_of(path: &Path, file: &SnapshotFile, entry: Option<&Entry>) -> Option<String> {
     if files::dangling(path).is_some() {
-        return Some("it is a link that leads nowhere".to_owned());
+        return Some("it is a dangling link".to_owned());
     }
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -180,7 +180,7 @@ fn problem_of(path: &Path, file: &SnapshotFile, entry: Option<&Entry>) -> Option
         return Some(format!("it has {} bytes, not {}", metadata.len(), entry.bytes));
     }
     match file.blob() {
-        Some(blob) => (blob != entry.hash.name()).then(|| "it leads to the contents of another file".to_owned()),
+        Some(blob) => (blob != entry.hash.name()).then(|| "it links to the contents of another file".to_owned()),
         None => wrong_contents(&entry.hash, path),
     }
 }

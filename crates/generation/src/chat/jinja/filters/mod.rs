@@ -2,7 +2,7 @@
 
 mod order;
 mod sequences;
-mod texts;
+mod strings;
 
 use super::args::{self, Arguments};
 use super::error::{Result, failed};
@@ -69,7 +69,7 @@ pub(super) fn apply(interpreter: &mut Interpreter, name: &str, value: Value, arg
     match name {
         "capitalize" | "center" | "e" | "escape" | "forceescape" | "format" | "indent" | "lower" | "replace"
         | "title" | "trim" | "truncate" | "upper" | "urlencode" | "wordcount" => {
-            texts::apply(interpreter, name, &value, arguments)
+            strings::apply(interpreter, name, &value, arguments)
         }
         "batch" | "first" | "items" | "join" | "last" | "list" | "map" | "reject" | "rejectattr" | "reverse"
         | "select" | "selectattr" | "slice" | "sum" => sequences::apply(interpreter, name, &value, arguments),
@@ -85,7 +85,7 @@ pub(super) fn apply(interpreter: &mut Interpreter, name: &str, value: Value, arg
         "round" => {
             let [precision, method] = arguments.bind(name, ["precision", "method"], 0)?;
             let precision = args::optional_int(name, &precision)?.unwrap_or(0);
-            rounded(&value, precision, args::optional_text(name, &method)?.unwrap_or("common"))
+            rounded(&value, precision, args::optional_string(name, &method)?.unwrap_or("common"))
         }
         "int" => {
             let [default, base] = arguments.bind(name, ["default", "base"], 0)?;
@@ -104,7 +104,7 @@ pub(super) fn apply(interpreter: &mut Interpreter, name: &str, value: Value, arg
         "attr" => {
             let [attribute] = arguments.bind(name, ["name"], 1)?;
             match attribute {
-                // An attribute in the narrow sense, which objects have none of but methods.
+                // An attribute in Python's sense: mappings have only methods.
                 Some(Value::Str(name)) if !matches!(value, Value::Dict(_)) => interpreter.attribute(&value, &name),
                 _ => Ok(Value::UNDEFINED),
             }

@@ -1,4 +1,4 @@
-//! Filters that compare items: `sort`, `unique`, `max` and their like.
+//! Filters that compare items: `sort`, `unique`, `max` and others.
 
 use super::super::args::{self, Arguments};
 use super::super::error::{Result, failed};
@@ -8,7 +8,7 @@ use super::super::ops;
 use super::super::value::{SeqKind, Value};
 use std::cmp::Ordering;
 
-/// An item and what it is compared by.
+/// An item and the key that it is compared by.
 type Keyed = (Value, Value);
 
 pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, arguments: Arguments) -> Result<Value> {
@@ -16,12 +16,12 @@ pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, argume
     match name {
         "dictsort" => {
             let [exact, by, reverse] = arguments.bind(name, ["case_sensitive", "by", "reverse"], 0)?;
-            let index = match args::optional_text(name, &by)? {
+            let index = match args::optional_string(name, &by)? {
                 None | Some("key") => 0,
                 Some("value") => 1,
-                Some(_) => return failed("`dictsort` is by key or by value"),
+                Some(_) => return failed("`dictsort` sorts by key or by value"),
             };
-            let Value::Dict(dict) = value else { return failed("`dictsort` needs an object") };
+            let Value::Dict(dict) = value else { return failed("`dictsort` needs a mapping") };
             let mut pairs = Vec::new();
             for (key, value) in dict.entries() {
                 let by = if index == 0 { key } else { value };
@@ -70,7 +70,7 @@ pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, argume
     }
 }
 
-/// Pairs of what items have in common, and the items.
+/// Groups of items with an equal key.
 fn group(
     interpreter: &Interpreter,
     value: &Value,
@@ -107,7 +107,7 @@ fn group(
     Value::list(meter, pairs)
 }
 
-/// Items with what they are compared by; `several` attributes are separated by commas.
+/// Items with their keys; `several` attributes are separated by commas.
 fn keyed(
     interpreter: &Interpreter,
     value: &Value,
@@ -134,7 +134,7 @@ fn keyed(
     Ok(items)
 }
 
-/// Texts are compared without regard to case, unless `exact`.
+/// Strings are compared case-insensitively, unless `exact`.
 fn folded(meter: &Meter, key: Value, exact: bool) -> Result<Value> {
     match &key {
         Value::Str(text) if !exact => Value::new_str(meter, &text.to_lowercase()),
@@ -142,10 +142,10 @@ fn folded(meter: &Meter, key: Value, exact: bool) -> Result<Value> {
     }
 }
 
-/// In their order; those that are equal stay as they were, in reverse too.
+/// Stable sort; equal items keep their order, also in reverse.
 ///
-/// A merge sort, since values of a template may have no order, or none that holds together (NaN): the one of the standard
-/// library takes neither.
+/// A merge sort, because values of a template may have no order, or no total order (NaN): the sorts of the standard library
+/// allow neither.
 fn sorted(meter: &Meter, mut items: Vec<Keyed>, reverse: bool) -> Result<Vec<Keyed>> {
     let length = items.len();
     let mut width = 1;

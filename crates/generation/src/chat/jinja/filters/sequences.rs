@@ -4,14 +4,14 @@ use super::super::args::{self, Arguments};
 use super::super::ast::Operator;
 use super::super::error::{Result, failed};
 use super::super::interpreter::Interpreter;
-use super::super::meter::Text;
+use super::super::meter::MeteredString;
 use super::super::value::{SeqKind, Value};
 use super::super::{methods, ops, predicates, text};
 use super::apply as apply_filter;
 
 pub(super) fn apply(interpreter: &mut Interpreter, name: &str, value: &Value, arguments: Arguments) -> Result<Value> {
     let meter = interpreter.meter.clone();
-    // Jinja takes whatever is not true for no items here.
+    // As in Jinja, a falsy value is an empty list here.
     let none = Value::UNDEFINED;
     let value = if is_lazy(name) && !value.is_true() { &none } else { value };
     match name {
@@ -20,7 +20,7 @@ pub(super) fn apply(interpreter: &mut Interpreter, name: &str, value: &Value, ar
         "join" => {
             let [separator, attribute] = arguments.bind(name, ["d", "attribute"], 0)?;
             let separator = text::str(&meter, &separator.unwrap_or(Value::UNDEFINED))?;
-            let mut joined = Text::new(&meter);
+            let mut joined = MeteredString::new(&meter);
             for (index, item) in value.iterate(&meter)?.into_iter().enumerate() {
                 let item = match &attribute {
                     Some(path) => interpreter.path(&item, path)?,
@@ -73,14 +73,14 @@ pub(super) fn apply(interpreter: &mut Interpreter, name: &str, value: &Value, ar
             _ => Ok(value.iterate(&meter)?.into_iter().next().unwrap_or(Value::UNDEFINED)),
         },
         "last" => match value {
-            Value::Seq(seq) if !seq.has_len() => failed("the last item of a generator is not known: use `list` first"),
+            Value::Seq(seq) if !seq.has_len() => failed("`last` does not work on a generator: use `list` first"),
             _ => Ok(value.iterate(&meter)?.pop().unwrap_or(Value::UNDEFINED)),
         },
         "list" => Value::list(&meter, value.iterate(&meter)?),
         "items" => match value {
             Value::Undefined(_) => Value::generator(&meter, Vec::new()),
             Value::Dict(_) => methods::call(interpreter, value, "items", Arguments::default()),
-            _ => failed("`items` needs an object"),
+            _ => failed("`items` needs a mapping"),
         },
         _ => match value {
             Value::Str(text) => {
@@ -125,7 +125,7 @@ fn map(interpreter: &mut Interpreter, value: &Value, mut arguments: Arguments) -
     Value::generator(&meter, mapped)
 }
 
-/// The items that pass a test, or that do not; `selectattr` tests an attribute.
+/// The items that pass a test, or fail it; `selectattr` tests an attribute.
 fn select(interpreter: &mut Interpreter, name: &str, value: &Value, mut arguments: Arguments) -> Result<Value> {
     let meter = interpreter.meter.clone();
     let of_attribute = name.ends_with("attr");
@@ -161,7 +161,7 @@ fn copied(interpreter: &Interpreter, arguments: &Arguments) -> Result<Arguments>
     Ok(Arguments { positional: arguments.positional.clone(), named: arguments.named.clone() })
 }
 
-/// Lists of `count` items each, the last one filled up with `fill`.
+/// Lists of `count` items each, the last one padded with `fill`.
 fn batch(interpreter: &Interpreter, items: &[Value], count: usize, fill: Option<Value>) -> Result<Value> {
     let meter = &interpreter.meter;
     let mut batches = Vec::new();
@@ -176,7 +176,7 @@ fn batch(interpreter: &Interpreter, items: &[Value], count: usize, fill: Option<
     Value::generator(meter, batches)
 }
 
-/// `count` lists of about the same length, the shorter ones filled up with `fill`.
+/// `count` lists of about the same length, the shorter ones padded with `fill`.
 fn slice(interpreter: &Interpreter, items: &[Value], count: usize, fill: Option<Value>) -> Result<Value> {
     let meter = &interpreter.meter;
     meter.steps(count)?;

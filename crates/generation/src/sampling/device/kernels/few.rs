@@ -1,4 +1,4 @@
-//! The draw where few tokens can be drawn: those are collected, and compared each with each.
+//! Sampling from few candidates: they are collected, and each is compared with each.
 //!
 //! Sums are exact, so that the order in which units collect does not matter.
 
@@ -8,22 +8,22 @@ use super::scores::{Row, Scale, key_at, scaled, weight_of};
 use super::sums::{Wide, at_most, fixed, highest_of_cube, plus, share, sum_of_cube, wide};
 use super::{ChoosePlan, Settings};
 
-/// Tokens that are collected.
+/// The collected tokens.
 #[derive(CubeType)]
 pub(super) struct Few {
     keys: Shared<[u32]>,
     tokens: Shared<[u32]>,
     weights: Shared<[Wide]>,
-    /// How many there are.
+    /// Their number.
     count: u32,
-    /// The weights of all tokens of the row, where that is needed.
+    /// Sum of the weights of all tokens of the row, if needed.
     total: Wide,
-    /// The weights of those that were not collected.
+    /// Sum of the weights of the tokens that were not collected.
     rest: Wide,
 }
 
-/// A key that at least `reach` tokens have or exceed, from the highest key of each unit: the least of the `reach` highest of groups of
-/// units. Rarely many more do.
+/// A key that at least `reach` tokens have or exceed, and rarely many more: from the highest key of each unit, the lowest of the `reach`
+/// highest keys of groups of units.
 #[cube]
 fn least_key(own: u32, reach: u32, shared: &mut Shared<[Wide]>, #[comptime] plan: ChoosePlan) -> u32 {
     let unit = UNIT_POS as usize;
@@ -54,7 +54,7 @@ fn least_key(own: u32, reach: u32, shared: &mut Shared<[Wide]>, #[comptime] plan
     max(least, 1u32)
 }
 
-/// Collects the tokens that can be drawn, and some more. `own` is the highest key of the unit, before the temperature.
+/// Collects the candidates, and possibly some more tokens. `own` is the highest key of the unit, before the temperature.
 #[cube]
 pub(super) fn collect(
     logits: &[f32],
@@ -103,7 +103,7 @@ pub(super) fn collect(
     Few { keys, tokens, weights, count, total: sum, rest: below }
 }
 
-/// Whether all tokens that can be drawn were collected: 1 if so.
+/// 1 if all candidates were collected, otherwise 0.
 #[cube]
 pub(super) fn has_all(few: &Few, settings: Settings, #[comptime] plan: ChoosePlan) -> u32 {
     let mut has_all = few.count <= comptime!(plan.groups() as u32);
@@ -113,7 +113,7 @@ pub(super) fn has_all(few: &Few, settings: Settings, #[comptime] plan: ChoosePla
     select(has_all, 1u32, 0u32)
 }
 
-/// Draws one of them.
+/// Samples one of the collected tokens.
 #[cube]
 pub(super) fn draw(
     few: &mut Few,
@@ -179,7 +179,7 @@ pub(super) fn draw(
     }
 }
 
-/// Writes the weight of the unit's token, or zero where it cannot be drawn.
+/// Writes the weight of the unit's token, or zero if it is not a candidate.
 #[cube]
 fn store(few: &mut Few, own: Wide, is_kept: bool) {
     let unit = UNIT_POS as usize;

@@ -1,7 +1,7 @@
-//! One cube for each row: its units walk over the row together.
+//! The sampling kernel: one cube for each row, whose units read the row together.
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their buffers one by one")]
-#![allow(clippy::collapsible_if, reason = "some conditions are decided when a kernel is compiled")]
+#![allow(clippy::collapsible_if, reason = "some conditions are comptime")]
 
 mod few;
 mod scores;
@@ -13,20 +13,20 @@ use cubecl::prelude::*;
 use scores::{NOT_FINITE, Row, key_at, scale_for, scaled};
 use sums::{Wide, highest_of_cube, wide};
 
-/// Groups that the units of a cube make: as many tokens can be collected for a draw among few.
+/// Groups of the units of a cube, and the maximum of tokens collected when sampling from few candidates.
 const GROUPS: usize = 256;
 
-/// What stands in the place of a token where no token can be chosen.
+/// Sentinel for a row from which no token can be sampled.
 pub(super) const NO_TOKEN: u32 = u32::MAX;
 
-/// Which steps there are.
+/// Which logits processors the kernel applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ChoosePlan {
     /// Units of a cube: a power of two.
     pub units: usize,
     /// Whether there is a repetition penalty.
     pub penalised: bool,
-    /// Whether a token is drawn; otherwise it is the one with the highest logit.
+    /// Whether a token is sampled; otherwise greedy decoding takes the highest logit.
     pub sampled: bool,
     /// Whether top-k removes tokens.
     pub top_k: bool,
@@ -34,7 +34,7 @@ pub(super) struct ChoosePlan {
     pub top_p: bool,
     /// Whether min-p removes tokens.
     pub min_p: bool,
-    /// Whether it is likely that few tokens can be drawn.
+    /// Whether few candidates are likely.
     pub few: bool,
 }
 
@@ -49,19 +49,17 @@ fn groups_of(units: usize) -> usize {
     GROUPS.min(units)
 }
 
-/// Tokens that a draw among few is meant for at most: half as many as there is room for, so that those which are collected besides
-/// rarely go beyond it.
+/// Maximum of candidates when sampling from few: half of the room, so that the other collected tokens rarely exceed it.
 pub(super) fn reach(units: usize) -> u32 {
     (groups_of(units) / 2) as u32
 }
 
-/// Bytes of a cube's own memory that the kernel takes: a number of 64 bits for each unit; for each token that is collected its key, its
-/// id and its weight; and some for all.
+/// Bytes of shared memory of a cube: 64 bits for each unit; key, id and weight for each collected token; and some for all.
 pub(super) fn shared_bytes(units: usize) -> usize {
     8 * units + 16 * groups_of(units) + 16
 }
 
-/// The numbers behind the steps.
+/// Parameters of the logits processors.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub(super) struct Settings {
@@ -71,18 +69,17 @@ pub(super) struct Settings {
     pub temperature: f32,
     /// Tokens that top-k keeps.
     pub top_k: u32,
-    /// The share of all weights, in units of 2^-32, that top-p removes at most.
+    /// Maximum share of all weights that top-p removes, in units of 2^-32.
     pub surplus: u32,
-    /// The least weight that min-p keeps.
+    /// Minimum weight that min-p keeps.
     pub min_p: f32,
-    /// Tokens to collect at least for a draw among few.
+    /// Minimum of tokens to collect when sampling from few candidates.
     pub reach: u32,
 }
 
-/// Chooses a token for each row of `logits` `[rows, vocab]` and writes it to `tokens` `[rows]`: `NO_TOKEN` where a logit is no number or
-/// plus infinity, or where none is above minus infinity. `seen` has a bit for each token of a row, in whole words, and gets the
-/// chosen one's; it is not looked at without a penalty, and `uniforms`, of which `first_uniform` is that of the first row, not
-/// without a draw.
+/// Samples a token for each row of `logits` `[rows, vocab]` and writes it to `tokens` `[rows]`: `NO_TOKEN` if a logit is NaN or plus
+/// infinity, or if none is above minus infinity. `seen` has a bit for each token of a row, in whole words, and the sampled one's is
+/// set; it is read only with a penalty, and `uniforms`, of which `first_uniform` is that of the first row, only when sampling.
 #[cube(launch_unchecked)]
 pub(super) fn choose(
     logits: &[f32],
@@ -100,7 +97,7 @@ pub(super) fn choose(
     let mut shared = Shared::<[Wide]>::new_slice(plan.units);
     let mut chosen = Shared::<[u32]>::new_slice(1usize);
 
-    // Of equal keys that with the lowest id is the highest.
+    // Of equal keys the one with the lowest id counts as the highest.
     let mut own = wide(0u32, 0u32);
     let mut token = UNIT_POS as usize;
     while token < vocab {

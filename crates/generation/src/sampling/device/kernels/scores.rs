@@ -1,25 +1,25 @@
-//! One score of a row, and its place in the order of all.
+//! The score of a token and its sort key.
 
 use cubecl::prelude::*;
 
 use super::{ChoosePlan, Settings};
 
-/// The key of a logit that is no number, or plus infinity: above those of all others.
+/// The key of a logit that is NaN or plus infinity: above all others.
 pub(super) const NOT_FINITE: u32 = u32::MAX;
 
 /// A row of logits.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub(super) struct Row {
-    /// Where its logits begin.
+    /// Index of its first logit.
     pub logits: usize,
-    /// Where its bits of seen tokens begin.
+    /// Index of its first word of `seen`.
     pub seen: usize,
-    /// Its logits.
+    /// Number of logits.
     pub vocab: usize,
 }
 
-/// The key of a token's logit after the repetition penalty; 0 for minus infinity, which forbids the token.
+/// The key of a token's logit after the repetition penalty; 0 for minus infinity, which masks the token.
 #[cube]
 pub(super) fn key_at(
     logits: &[f32],
@@ -42,7 +42,7 @@ pub(super) fn key_at(
     select(is_bad, NOT_FINITE, select(bits == 0xff80_0000u32, 0u32, key_of(score)))
 }
 
-/// A number in the order of finite floats, above 0; both zeros have the same.
+/// An integer above 0 that orders like the finite floats; both zeros have the same.
 #[cube]
 pub(super) fn key_of(score: f32) -> u32 {
     let bits = u32::reinterpret(score);
@@ -56,7 +56,7 @@ pub(super) fn score_of(key: u32) -> f32 {
     f32::reinterpret(select(key >> 31u32 == 1u32, key ^ 0x8000_0000u32, key ^ 0xffff_ffffu32))
 }
 
-/// Finite scores can leave the range of float32 when they are scaled; they keep their order at its ends.
+/// Finite scores can overflow float32 when they are scaled; they are clamped to its range.
 #[cube]
 fn limited(score: f32) -> f32 {
     max(min(score, f32::MAX), f32::MIN)
@@ -66,7 +66,7 @@ fn limited(score: f32) -> f32 {
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub(super) struct Scale {
-    /// What is taken from a score before it is divided by the temperature.
+    /// Subtracted from a score before it is divided by the temperature.
     pub offset: f32,
     /// The divisor.
     pub temperature: f32,
@@ -74,7 +74,7 @@ pub(super) struct Scale {
     pub highest: f32,
 }
 
-/// For the highest key of a row. Where its quotient would overflow, differences to it are divided.
+/// For the highest key of a row. If its quotient would overflow, differences to it are divided.
 #[cube]
 pub(super) fn scale_for(highest: u32, temperature: f32) -> Scale {
     let score = score_of(highest);
@@ -93,7 +93,7 @@ pub(super) fn scaled(key: u32, scale: Scale) -> u32 {
 /// The weight in 0..=1 of a key after the temperature.
 #[cube]
 pub(super) fn weight_of(key: u32, scale: Scale) -> f32 {
-    // Far below what the sums resolve, and far above where exponentials go astray.
+    // Far below the resolution of the sums, and far above where `exp` becomes inaccurate.
     let exponent = max(score_of(key) - scale.highest, -200.0f32);
     select(key == 0u32, 0.0f32, min(exponent.exp(), 1.0f32))
 }

@@ -1,11 +1,11 @@
-//! Sums of 64 bits, which are exact in any order, from pairs of words: not every device has wider integers.
+//! 64-bit sums, which are exact in any order, from pairs of words: not every device has 64-bit integers.
 
 use cubecl::prelude::*;
 
-/// A number of 64 bits: the low word, then the high one.
+/// A 64-bit integer: the low word, then the high one.
 pub(super) type Wide = Vector<u32, Const<2>>;
 
-/// Bits of a weight of 1: enough of them for the least that matters, few enough for the sum of four million.
+/// Fractional bits of a weight: enough for the smallest that matters, few enough for the sum of four million.
 const WEIGHT_BITS: u32 = 40;
 
 /// The number with these words.
@@ -31,7 +31,7 @@ pub(super) fn minus(a: Wide, b: Wide) -> Wide {
     wide(a.extract(1usize) - b.extract(1usize) - borrow, a.extract(0usize) - b.extract(0usize))
 }
 
-/// `a * b`, which fits.
+/// `a * b`, which must not overflow.
 #[cube]
 pub(super) fn times(a: Wide, b: u32) -> Wide {
     wide(a.extract(0usize).mul_hi(b) + a.extract(1usize) * b, a.extract(0usize) * b)

@@ -1,4 +1,4 @@
-//! The draw among any number of tokens: bounds are found bit by bit, with a pass over the row for each.
+//! Sampling from any number of candidates: thresholds are found bit by bit, with a pass over the row for each.
 
 use cubecl::prelude::*;
 
@@ -53,7 +53,7 @@ fn weights_between(
     sum_of_cube(sum, shared, plan.units)
 }
 
-/// Draws a token of the row.
+/// Samples a token of the row.
 #[cube]
 pub(super) fn draw(
     logits: &[f32],
@@ -78,7 +78,7 @@ pub(super) fn draw(
     }
     least = max(least, 1u32);
 
-    // The key of which top-p removes some tokens, the first ones, and what all lower ones weigh.
+    // The key at which top-p removes only the first tokens, and the sum of the weights of all lower keys.
     let mut cut = 0u32;
     let mut below = wide(0u32, 0u32);
     let mut surplus = wide(0u32, 0u32);
@@ -95,7 +95,7 @@ pub(super) fn draw(
         }
     }
 
-    // From here on each unit has neighbouring tokens.
+    // From here on each unit processes neighbouring tokens.
     let each = row.vocab.div_ceil(plan.units);
     let first = min(UNIT_POS as usize * each, row.vocab);
     let end = min(first + each, row.vocab);
@@ -136,7 +136,7 @@ pub(super) fn draw(
     }
 }
 
-/// What a token weighs in the draw, if `ties` tokens before it have the key that top-p cuts at.
+/// The weight of a token after top-p, if `ties` tokens before it have the key that top-p cuts at.
 #[cube]
 fn kept_weight(
     key: u32,

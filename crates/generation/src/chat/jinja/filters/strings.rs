@@ -1,16 +1,16 @@
-//! Filters of texts.
+//! Filters of strings.
 
-use super::super::args::{self, Arguments, optional_text};
+use super::super::args::{self, Arguments, optional_string};
 use super::super::error::{Result, failed};
 use super::super::interpreter::Interpreter;
-use super::super::meter::{Meter, Text};
+use super::super::meter::{Meter, MeteredString};
 use super::super::value::{Dict, Value};
 use super::super::{percent, string_methods, text};
 
 pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, arguments: Arguments) -> Result<Value> {
     let meter = &interpreter.meter;
     let text = text::str(meter, value)?;
-    // What these make is no longer than a few times the text, or it is paid for where it is made.
+    // The result is at most a few times as long as the string, or is charged where it is made.
     meter.bytes(text.len().saturating_mul(2))?;
     let made = match name {
         "format" => return formatted(meter, &text, arguments),
@@ -23,7 +23,7 @@ pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, argume
         }
         "trim" => {
             let [characters] = arguments.bind(name, ["chars"], 0)?;
-            let characters = optional_text(name, &characters)?;
+            let characters = optional_string(name, &characters)?;
             string_methods::stripped(meter, &text, characters, true, true)?.to_owned()
         }
         "center" => {
@@ -32,7 +32,7 @@ pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, argume
         }
         "indent" => {
             let [width, first, blank] = arguments.bind(name, ["width", "first", "blank"], 0)?;
-            let mut indent = Text::new(meter);
+            let mut indent = MeteredString::new(meter);
             match &width {
                 Some(Value::Str(text)) => indent.push(text)?,
                 width => indent.repeat(" ", args::size(name, width, 4)?)?,
@@ -43,7 +43,7 @@ pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, argume
             let [length, cut_words, end, leeway] = arguments.bind(name, ["length", "killwords", "end", "leeway"], 0)?;
             let length = args::size(name, &length, 255)?;
             let leeway = args::size(name, &leeway, 5)?;
-            truncated(&text, length, args::flag(&cut_words), optional_text(name, &end)?.unwrap_or("..."), leeway)?
+            truncated(&text, length, args::flag(&cut_words), optional_string(name, &end)?.unwrap_or("..."), leeway)?
         }
         _ => {
             let [] = arguments.bind(name, [], 0)?;
@@ -67,7 +67,7 @@ pub(super) fn apply(interpreter: &Interpreter, name: &str, value: &Value, argume
 /// `text % arguments`.
 fn formatted(meter: &Meter, text: &str, arguments: Arguments) -> Result<Value> {
     if !arguments.named.is_empty() && !arguments.positional.is_empty() {
-        return failed("`format` takes arguments with names or without, not both");
+        return failed("`format` takes positional or keyword arguments, not both");
     }
     let values = if arguments.named.is_empty() {
         Value::tuple(meter, arguments.positional)?
@@ -82,7 +82,7 @@ fn formatted(meter: &Meter, text: &str, arguments: Arguments) -> Result<Value> {
 }
 
 fn indented(meter: &Meter, text: &str, indent: &str, first: bool, blank: bool) -> Result<String> {
-    let mut result = Text::new(meter);
+    let mut result = MeteredString::new(meter);
     // Jinja ends the text with a line break before it splits it, so that an empty text is a line too.
     let text = format!("{text}\n");
     for (index, line) in string_methods::lines(&text, false).into_iter().enumerate() {
@@ -96,7 +96,7 @@ fn indented(meter: &Meter, text: &str, indent: &str, first: bool, blank: bool) -
 
 fn truncated(text: &str, length: usize, cut_words: bool, end: &str, leeway: usize) -> Result<String> {
     let Some(kept) = length.checked_sub(end.chars().count()) else {
-        return failed("`truncate` needs a length that its end fits in");
+        return failed("`truncate` needs a length of at least that of `end`");
     };
     if text.chars().count() <= length.saturating_add(leeway) {
         return Ok(text.to_owned());
@@ -122,7 +122,7 @@ fn titled(text: &str) -> String {
 }
 
 fn url_quoted(meter: &Meter, text: &str) -> Result<String> {
-    let mut quoted = Text::new(meter);
+    let mut quoted = MeteredString::new(meter);
     let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     for run in text.as_bytes().chunk_by(|a, b| kept(*a) == kept(*b)) {
         match std::str::from_utf8(run) {

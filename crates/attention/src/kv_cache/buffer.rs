@@ -13,7 +13,7 @@ pub(super) struct Buffer {
     kept: Range<usize>,
 }
 
-/// Number of positions of keys and values that fit each other.
+/// Number of positions of keys and values, after a check that they match.
 pub(super) fn check_pair(k: &Tensor<4>, v: &Tensor<4>) -> Result<usize, AttentionError> {
     let [batch, kv_heads, added, _] = k.dims();
     let [_, _, _, value_dim] = v.dims();
@@ -36,7 +36,7 @@ fn kind(tensor: &Tensor<4>) -> String {
 }
 
 impl Buffer {
-    /// Empty buffers for `capacity` positions of the kind of `k` and `v`.
+    /// Empty buffers for `capacity` positions, with the shapes, dtype and device of `k` and `v`.
     pub(super) fn new(k: &Tensor<4>, v: &Tensor<4>, capacity: usize) -> Result<Self, AttentionError> {
         let allocate = |like: &Tensor<4>| -> Result<Tensor<4>, AttentionError> {
             let [batch, kv_heads, _, width] = like.dims();
@@ -47,7 +47,7 @@ impl Buffer {
         Ok(Self { k: allocate(k)?, v: allocate(v)?, kept: 0..0 })
     }
 
-    /// Checks that new keys and values are of the kind of the kept ones.
+    /// Checks that new keys and values have the shape, dtype and device of the cached ones.
     pub(super) fn check_continues(&self, k: &Tensor<4>, v: &Tensor<4>) -> Result<(), AttentionError> {
         for (tensor, kept, new) in [("keys", &self.k, k), ("values", &self.v, v)] {
             let [batch, kv_heads, _, width] = kept.dims();
@@ -63,7 +63,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// Positions that it has room for.
+    /// Capacity in positions.
     pub(super) fn capacity(&self) -> usize {
         let [_, _, capacity, _] = self.k.dims();
         capacity
@@ -74,7 +74,7 @@ impl Buffer {
         self.kept.len()
     }
 
-    /// Whether `added` positions fit behind the ones in use.
+    /// Whether `added` positions fit after the ones in use.
     pub(super) fn has_room(&self, added: usize) -> bool {
         self.capacity() - self.kept.end >= added
     }
@@ -84,7 +84,7 @@ impl Buffer {
         [&self.k, &self.v].iter().map(|buffer| buffer.shape().num_elements() * buffer.dtype().size()).sum()
     }
 
-    /// Forgets all but the last `past` positions.
+    /// Removes all but the last `past` positions.
     pub(super) fn forget(&mut self, past: usize) {
         self.kept.start = self.kept.end - self.kept.len().min(past);
         if self.kept.is_empty() {
@@ -92,7 +92,7 @@ impl Buffer {
         }
     }
 
-    /// Writes behind the positions in use; there has to be room. In place unless a view of the buffer is alive: this
+    /// Writes after the positions in use; there must be room. In place unless a view of the buffer is alive: this
     /// takes the buffers by value because Flex writes in place only through the sole handle.
     pub(super) fn write(self, k: Tensor<4>, v: Tensor<4>) -> Self {
         let [_, _, added, _] = k.dims();
@@ -104,8 +104,8 @@ impl Buffer {
         Self { k: place(self.k, k), v: place(self.v, v), kept: self.kept.start..end }
     }
 
-    /// The positions in use, moved to the front of new buffers for `capacity` positions.
-    pub(super) fn moved(&self, capacity: usize) -> Result<Self, AttentionError> {
+    /// New buffers for `capacity` positions that begin with those in use.
+    pub(super) fn reallocated(&self, capacity: usize) -> Result<Self, AttentionError> {
         let buffer = Self::new(&self.k, &self.v, capacity)?;
         if self.len() == 0 {
             return Ok(buffer);
@@ -121,7 +121,7 @@ impl Buffer {
     }
 }
 
-/// Refuses a size that overflows, or that the CPU's allocator refuses, which would otherwise end the process.
+/// Returns an error for a size that overflows, or that the CPU's allocator refuses, which would otherwise abort the process.
 fn check_allocation(shape: [usize; 4], dtype: DType, device: &Device) -> Result<(), AttentionError> {
     let bytes = shape.iter().try_fold(dtype.size(), |size, &dim| size.checked_mul(dim));
     let refused = match bytes {

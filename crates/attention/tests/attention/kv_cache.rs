@@ -1,7 +1,7 @@
-//! Caches: the positions they keep, writes in place, and equal results of every kind.
+//! KV caches: which positions they keep, that they write in place, and that every kind gives the same output.
 
 use crate::reference::numbers;
-use automodel_attention::{AttentionError, AttentionParams, CausalMask, LayerCache, Positions, SdpaBackend, attention};
+use automodel_attention::{AttentionError, AttentionParams, CausalMask, KvCache, Positions, SdpaBackend, attention};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::Flex;
 
@@ -21,7 +21,7 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 }
 
 /// Runs 30 positions through a cache in calls of the given lengths.
-fn decode(cache: &mut LayerCache, calls: &[usize], mask: CausalMask, padding: &[usize]) -> Vec<f32> {
+fn decode(cache: &mut KvCache, calls: &[usize], mask: CausalMask, padding: &[usize]) -> Vec<f32> {
     let (q, k, v) = (random(HEADS, 30, 1), random(KV_HEADS, 30, 2), random(KV_HEADS, 30, 3));
     let params = AttentionParams { scale: 0.5, softcap: None, mask };
     let mut outputs = Vec::new();
@@ -48,9 +48,9 @@ fn every_cache_and_every_chunking_agree() {
     {
         let window = mask.window().expect("a windowed mask");
         for padding in [vec![], vec![0, 3]] {
-            let expected = decode(&mut LayerCache::growing(), &[30], mask, &padding);
+            let expected = decode(&mut KvCache::growing(), &[30], mask, &padding);
             for calls in chunkings {
-                for mut cache in [LayerCache::growing(), LayerCache::preallocated(30), LayerCache::rolling(window)] {
+                for mut cache in [KvCache::growing(), KvCache::preallocated(30), KvCache::rolling(window)] {
                     // The second pass writes into the buffers of the first.
                     for pass in 0..2 {
                         let found = decode(&mut cache, calls, mask, &padding);
@@ -69,8 +69,8 @@ fn every_cache_and_every_chunking_agree() {
 
 #[test]
 fn full_attention_in_steps_equals_one_call() {
-    let expected = decode(&mut LayerCache::growing(), &[30], CausalMask::Full, &[]);
-    for mut cache in [LayerCache::growing(), LayerCache::preallocated(64)] {
+    let expected = decode(&mut KvCache::growing(), &[30], CausalMask::Full, &[]);
+    for mut cache in [KvCache::growing(), KvCache::preallocated(64)] {
         let found = decode(&mut cache, &[11, 1, 1, 1, 16], CausalMask::Full, &[]);
         assert!(found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
     }
@@ -78,7 +78,7 @@ fn full_attention_in_steps_equals_one_call() {
 
 #[test]
 fn a_rolling_cache_returns_what_a_window_needs() {
-    let mut cache = LayerCache::rolling(4);
+    let mut cache = KvCache::rolling(4);
     let k = random(KV_HEADS, 60, 5);
     let mut total = 0;
     for length in [9, 1, 1, 2, 30, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1] {
@@ -93,7 +93,7 @@ fn a_rolling_cache_returns_what_a_window_needs() {
 
 #[test]
 fn a_rolling_cache_stays_small() {
-    let mut cache = LayerCache::rolling(64);
+    let mut cache = KvCache::rolling(64);
     let one = random(KV_HEADS, 1, 1);
     for _ in 0..500 {
         cache.append(one.clone(), one.clone()).expect("no bound");
@@ -111,7 +111,7 @@ fn address(tensor: &Tensor<4>) -> *const u8 {
 
 #[test]
 fn decoding_copies_nothing() {
-    for mut cache in [LayerCache::preallocated(40), LayerCache::growing(), LayerCache::rolling(200)] {
+    for mut cache in [KvCache::preallocated(40), KvCache::growing(), KvCache::rolling(200)] {
         let prompt = random(KV_HEADS, 20, 1);
         let first = address(&cache.append(prompt.clone(), prompt).expect("room").k);
         for step in 0..10 {
@@ -124,7 +124,7 @@ fn decoding_copies_nothing() {
 
 #[test]
 fn views_that_are_kept_stay_valid() {
-    let mut cache = LayerCache::preallocated(10);
+    let mut cache = KvCache::preallocated(10);
     let (first, second) = (random(KV_HEADS, 3, 1), random(KV_HEADS, 1, 2));
     let kept = cache.append(first.clone(), first.clone()).expect("room");
     cache.reset();
@@ -134,7 +134,7 @@ fn views_that_are_kept_stay_valid() {
 
 #[test]
 fn a_full_cache_is_refused_and_left_as_it_was() {
-    let mut cache = LayerCache::preallocated(4);
+    let mut cache = KvCache::preallocated(4);
     let three = random(KV_HEADS, 3, 1);
     cache.append(three.clone(), three.clone()).expect("room");
     let error = cache.append(three.clone(), three).expect_err("no room");
@@ -145,10 +145,10 @@ fn a_full_cache_is_refused_and_left_as_it_was() {
 }
 
 #[test]
-fn misfits_are_refused() {
+fn mismatched_shapes_are_refused() {
     let device = Device::flex();
     let of = |shape: [usize; 4]| Tensor::<4>::ones(shape, (&device, DType::F32));
-    for mut cache in [LayerCache::growing(), LayerCache::preallocated(9), LayerCache::rolling(3)] {
+    for mut cache in [KvCache::growing(), KvCache::preallocated(9), KvCache::rolling(3)] {
         assert!(matches!(
             cache.append(of([1, 2, 3, 4]), of([1, 2, 2, 4])),
             Err(AttentionError::CacheShape { tensor: "values", .. })
@@ -165,7 +165,7 @@ fn misfits_are_refused() {
         let half = of([1, 2, 1, 4]).cast(DType::F16);
         let error = cache.append(half.clone(), half).expect_err("another dtype");
         assert!(matches!(error, AttentionError::CacheKind { .. }));
-        // After a reset, another batch is welcome.
+        // After a reset, another batch is accepted.
         cache.reset();
         assert!(cache.append(of([2, 1, 1, 3]), of([2, 1, 1, 3])).is_ok());
     }
@@ -175,11 +175,11 @@ fn misfits_are_refused() {
 fn absurd_capacities_are_refused() {
     let one = random(KV_HEADS, 1, 1);
     for capacity in [usize::MAX, usize::MAX / 8, 1 << 55] {
-        let result = LayerCache::preallocated(capacity).append(one.clone(), one.clone());
+        let result = KvCache::preallocated(capacity).append(one.clone(), one.clone());
         assert!(matches!(result, Err(AttentionError::CacheAllocation { .. })), "{capacity}");
     }
-    // The memory of a sliding cache is that of its window.
-    let mut cache = LayerCache::rolling(usize::MAX);
+    // A window costs what is in it.
+    let mut cache = KvCache::rolling(usize::MAX);
     cache.append(one.clone(), one).expect("one position");
     assert!(cache.bytes() < 100_000);
 }

@@ -1,7 +1,7 @@
-//! Looking a repo up in the local cache, in the layout that `huggingface_hub` writes:
+//! Looks a repo up in the local cache, in the layout of `huggingface_hub`:
 //! `models--ORG--NAME/{refs/<revision>, snapshots/<commit>/<files>, blobs/<contents>}`.
 //!
-//! A file under `refs` holds the commit that a branch, a tag or `refs/pr/N` stood for when it was downloaded; the files of
+//! A file under `refs` holds the commit that a branch, a tag or `refs/pr/N` pointed to when it was downloaded; the files of
 //! a snapshot are links into `blobs`.
 
 use std::{
@@ -9,20 +9,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{HubError, RepoId, files, hints, revision};
+use crate::{HubError, RepoId, files, revision, suggestions};
 
-/// Bytes of a ref that are read: more than a commit and a line break is no ref.
+/// Maximum bytes of a ref: a commit and a line break.
 const REF_BYTES: u64 = 256;
-/// Snapshots of a repo that a short commit is compared with.
+/// Maximum of snapshots that a short commit is compared with.
 const SNAPSHOTS: usize = 1_000_000;
-/// Directories below `refs` that are searched for names to show.
+/// Maximum depth below `refs` that is searched for names to show.
 const REF_DEPTH: usize = 4;
 
 /// A repo in one cache directory.
 pub(crate) struct CachedRepo<'a> {
     pub(crate) repo: &'a RepoId,
     pub(crate) cache_dir: &'a Path,
-    /// Offline mode is on, which the advice in errors takes into account.
+    /// Offline mode is on, for the advice in errors.
     pub(crate) offline: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Snapshot {
 }
 
 impl CachedRepo<'_> {
-    /// The snapshot that `revision` stands for.
+    /// The snapshot of `revision`.
     pub(crate) fn snapshot(&self, revision: &str) -> Result<Snapshot, HubError> {
         revision::check(revision)?;
         if !self.directory().is_dir() {
@@ -64,7 +64,7 @@ impl CachedRepo<'_> {
         self.directory().join("snapshots")
     }
 
-    /// The commit in `refs/<revision>`, or `None` if there is no such file.
+    /// The commit in `refs/<revision>`, or `None` if the file does not exist.
     fn commit_of_ref(&self, revision: &str) -> Result<Option<String>, HubError> {
         commit_in_ref(&self.refs().join(revision))
     }
@@ -78,7 +78,7 @@ impl CachedRepo<'_> {
             1 => Ok(commits.remove(0)),
             _ => {
                 let (repo, revision) = (self.repo.to_string(), revision.to_owned());
-                Err(HubError::AmbiguousCommit { repo, revision, commits: hints::first_few(commits) })
+                Err(HubError::AmbiguousCommit { repo, revision, commits: suggestions::first_few(commits) })
             }
         }
     }
@@ -93,14 +93,14 @@ impl CachedRepo<'_> {
     }
 
     fn uncached_repo(&self) -> HubError {
-        let cached = hints::names_in(self.cache_dir).into_iter();
+        let cached = suggestions::names_in(self.cache_dir).into_iter();
         let cached =
             cached.filter_map(|name| RepoId::from_cache_name(name.strip_suffix('/')?)).map(|repo| repo.to_string());
         HubError::UncachedRepo {
             repo: self.repo.to_string(),
             cache_dir: self.cache_dir.to_owned(),
             offline: self.offline,
-            nearest: hints::nearest(&self.repo.to_string(), cached),
+            nearest: suggestions::nearest(&self.repo.to_string(), cached),
         }
     }
 
@@ -113,12 +113,12 @@ impl CachedRepo<'_> {
             revision: revision.to_owned(),
             cache_dir: self.cache_dir.to_owned(),
             offline: self.offline,
-            known: hints::first_few(known),
+            known: suggestions::first_few(known),
         }
     }
 }
 
-/// The commit that a file under `refs` holds, or `None` if there is no such file.
+/// The commit in a file under `refs`, or `None` if the file does not exist.
 pub(crate) fn commit_in_ref(path: &Path) -> Result<Option<String>, HubError> {
     if path.is_dir() {
         return Ok(None);
@@ -126,7 +126,7 @@ pub(crate) fn commit_in_ref(path: &Path) -> Result<Option<String>, HubError> {
     let bytes = match files::read(path, REF_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound && files::dangling(path).is_none() => return Ok(None),
-        // A file where the revision has a folder: `refs/main` of `main/x`.
+        // A file in place of the revision's folder: `refs/main` of `main/x`.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
             return Err(HubError::MalformedRef { path: path.to_owned() });
@@ -137,9 +137,9 @@ pub(crate) fn commit_in_ref(path: &Path) -> Result<Option<String>, HubError> {
     if revision::is_commit(&commit) { Ok(Some(commit)) } else { Err(HubError::MalformedRef { path: path.to_owned() }) }
 }
 
-/// Names of the refs below `directory`, with their directories in front: `main`, `refs/pr/1`.
+/// Names of the refs below `directory`, prefixed with their directories: `main`, `refs/pr/1`.
 fn collect_refs(directory: &Path, prefix: &str, depth: usize, refs: &mut Vec<String>) {
-    for name in hints::names_in(directory) {
+    for name in suggestions::names_in(directory) {
         let full = format!("{prefix}{name}");
         match name.strip_suffix('/') {
             None => refs.push(full),

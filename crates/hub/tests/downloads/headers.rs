@@ -1,12 +1,12 @@
 //! Looking at a repo reads little of it.
 
-use crate::workplace::{REPO, Workplace, names_below, shard};
-use automodel_hub::{Checkpoint, HubError, HubOptions, look_with};
+use crate::fixture::{Fixture, REPO, names_below, shard};
+use automodel_hub::{Checkpoint, HubError, HubOptions, resolve_headers_with};
 use automodel_hub_test_server::{Fault, FaultKind};
 use std::fs;
 
-fn look(place: &Workplace) -> Result<Checkpoint, HubError> {
-    look_with(REPO, &place.options(), &place.environment())
+fn resolve_headers(place: &Fixture) -> Result<Checkpoint, HubError> {
+    resolve_headers_with(REPO, &place.options(), &place.environment())
 }
 
 /// Beginning and size of a file.
@@ -17,8 +17,8 @@ fn header(file: &[u8]) -> (&[u8], u64) {
 
 #[test]
 fn headers_come_without_weights() {
-    let place = Workplace::new();
-    let checkpoint = look(&place).unwrap();
+    let place = Fixture::new();
+    let checkpoint = resolve_headers(&place).unwrap();
     assert!(checkpoint.headers_only);
     assert_eq!(checkpoint.commit.as_deref(), Some(place.commit.as_str()));
     let sent: u64 = place.server.log().iter().map(|request| request.body_bytes).sum();
@@ -43,13 +43,13 @@ fn headers_come_without_weights() {
 
 #[test]
 fn a_downloaded_repo_is_looked_at_where_it_is() {
-    let place = Workplace::new();
+    let place = Fixture::new();
     let whole = place.load().unwrap();
     place.server.clear_log();
-    assert_eq!(look(&place).unwrap(), whole);
+    assert_eq!(resolve_headers(&place).unwrap(), whole);
     assert_eq!(place.server.log().len(), 1);
     let offline = HubOptions { offline: true, ..place.options() };
-    assert_eq!(look_with(REPO, &offline, &place.environment()).unwrap(), whole);
+    assert_eq!(resolve_headers_with(REPO, &offline, &place.environment()).unwrap(), whole);
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn long_headers_take_a_second_request() {
     let mut file = (text.len() as u64).to_le_bytes().to_vec();
     file.extend(text.as_bytes());
     file.extend(vec![9; 600_000]);
-    let place = Workplace::of(vec![("config.json", b"{}".to_vec()), ("model.safetensors", file.clone())]);
+    let place = Fixture::of(vec![("config.json", b"{}".to_vec()), ("model.safetensors", file.clone())]);
     for fault in [None, Some(FaultKind::Cut(1_000)), Some(FaultKind::NoRanges)] {
         let times = if matches!(fault, Some(FaultKind::NoRanges)) { usize::MAX } else { 2 };
         place
             .server
             .change(|hub| hub.faults = fault.map(|kind| Fault::new("/storage/", times, kind)).into_iter().collect());
-        let checkpoint = look(&place).unwrap();
+        let checkpoint = resolve_headers(&place).unwrap();
         let seen = fs::read(checkpoint.file("model.safetensors").unwrap()).unwrap();
         let (expected, _) = header(&file);
         assert!(
@@ -80,14 +80,14 @@ fn long_headers_take_a_second_request() {
 fn headers_that_cannot_be_are_refused() {
     let with_length = |length: u64| [&length.to_le_bytes()[..], &[b'x'; 5_000]].concat();
     for file in [vec![], vec![1; 7], with_length(u64::MAX), with_length(5_001), with_length(200_000_000)] {
-        let place = Workplace::of(vec![("config.json", b"{}".to_vec()), ("model.safetensors", file)]);
-        let error = look(&place).unwrap_err();
-        assert!(matches!(error, HubError::UnusableHeader { .. }), "{error}");
+        let place = Fixture::of(vec![("config.json", b"{}".to_vec()), ("model.safetensors", file)]);
+        let error = resolve_headers(&place).unwrap_err();
+        assert!(matches!(error, HubError::InvalidHeader { .. }), "{error}");
     }
-    let place = Workplace::new();
+    let place = Fixture::new();
     place.fault(Fault::always("/storage/", FaultKind::WrongRange));
     // A first range begins at 0, wherever the server means to go wrong.
-    assert!(look(&place).is_ok());
+    assert!(resolve_headers(&place).is_ok());
     place.server.change(|hub| hub.faults = vec![Fault::always("resolve-cache", FaultKind::WrongByte)]);
-    assert!(matches!(look(&place), Err(HubError::CorruptDownload { .. })));
+    assert!(matches!(resolve_headers(&place), Err(HubError::CorruptDownload { .. })));
 }

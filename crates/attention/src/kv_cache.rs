@@ -1,4 +1,4 @@
-//! Keys and values of the positions so far, for one layer.
+//! The KV cache of one layer.
 
 mod buffer;
 
@@ -6,23 +6,23 @@ use crate::AttentionError;
 use buffer::Buffer;
 use burn::tensor::Tensor;
 
-/// The cache of one layer: keys `[batch, kv_heads, positions, head_dim]`, values `[batch, kv_heads, positions,
+/// The KV cache of one layer: keys `[batch, kv_heads, positions, head_dim]`, values `[batch, kv_heads, positions,
 /// value_dim]`.
 ///
 /// - [`growing`](Self::growing) keeps every position; its buffer doubles when full.
 /// - [`preallocated`](Self::preallocated) keeps every position up to a capacity, in one buffer.
-/// - [`rolling`](Self::rolling) keeps the past positions that a sliding or chunked mask can still see.
+/// - [`rolling`](Self::rolling) keeps the past positions that a sliding or chunked mask can still attend to.
 ///
-/// All three write new positions in place and hand out views of their buffer, so a decoding step copies nothing of the
-/// past. A view that outlives the next `append` stays valid, but makes that call copy the buffer: drop it first.
+/// All three write new positions in place and hand out views of their buffer, so a decode step does not copy past
+/// positions. A view that outlives the next `append` stays valid, but makes that call copy the buffer: drop it first.
 ///
 /// ```
-/// use automodel_attention::LayerCache;
+/// use automodel_attention::KvCache;
 /// use burn::tensor::{Device, Tensor};
 ///
 /// let device = Device::flex();
 /// let tokens = |n| Tensor::<4>::ones([1, 2, n, 4], &device);
-/// let mut cache = LayerCache::rolling(3);
+/// let mut cache = KvCache::rolling(3);
 ///
 /// let keys = cache.append(tokens(5), tokens(5))?; // a prompt longer than the window: all its keys
 /// assert_eq!((keys.k.dims()[2], keys.key_start), (5, 0));
@@ -34,7 +34,7 @@ use burn::tensor::Tensor;
 /// # Ok::<(), automodel_attention::AttentionError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct LayerCache {
+pub struct KvCache {
     kind: Kind,
     buffer: Option<Buffer>,
     /// Positions appended since the start.
@@ -48,12 +48,12 @@ enum Kind {
     Rolling { past: usize },
 }
 
-/// Positions that a new buffer has room for beyond what it has to hold, at least.
+/// Minimum of spare positions in a new buffer.
 const MIN_ROOM: usize = 16;
 
-/// Keys and values for one call of [`attention()`](crate::attention()): kept ones and the new ones.
+/// Keys and values for one call of [`attention()`](crate::attention()): cached ones followed by the new ones.
 #[derive(Clone, Debug)]
-pub struct CachedKeys {
+pub struct KeysAndValues {
     /// `[batch, kv_heads, keys, head_dim]`
     pub k: Tensor<4>,
     /// `[batch, kv_heads, keys, value_dim]`
@@ -62,8 +62,8 @@ pub struct CachedKeys {
     pub key_start: usize,
 }
 
-impl LayerCache {
-    /// Keeps every position, without a bound.
+impl KvCache {
+    /// Keeps every position, without a limit.
     pub fn growing() -> Self {
         Self::of(Kind::Growing)
     }
@@ -74,10 +74,10 @@ impl LayerCache {
         Self::of(Kind::Preallocated { capacity })
     }
 
-    /// Keeps the last `window - 1` positions between calls: what the next query of a sliding mask of `window`, or of a
-    /// chunked mask of `window` positions a chunk, can still see.
+    /// Keeps the last `window - 1` positions between calls: those that the next query of a sliding mask of `window`, or of a
+    /// chunked mask with chunks of `window` positions, can still attend to.
     ///
-    /// The buffer has room for a quarter of the window more, so that old positions are moved once in many steps.
+    /// The buffer is a quarter larger than the window, so that old positions are moved once in many steps.
     pub fn rolling(window: usize) -> Self {
         Self::of(Kind::Rolling { past: window.saturating_sub(1) })
     }
@@ -86,12 +86,12 @@ impl LayerCache {
         Self { kind, buffer: None, length: 0 }
     }
 
-    /// Adds the keys and values of new positions and returns all that this call's queries need.
+    /// Appends the keys and values of new positions and returns all that the queries of this call need.
     ///
     /// # Errors
-    /// Shapes that do not fit each other or what is kept, another dtype or device, a full preallocated cache, a buffer
-    /// that cannot be allocated. The cache is then as before.
-    pub fn append(&mut self, k: Tensor<4>, v: Tensor<4>) -> Result<CachedKeys, AttentionError> {
+    /// Shapes that do not match each other or the cache, another dtype or device, a full preallocated cache, a buffer
+    /// that cannot be allocated. The cache is then unchanged.
+    pub fn append(&mut self, k: Tensor<4>, v: Tensor<4>) -> Result<KeysAndValues, AttentionError> {
         let added = buffer::check_pair(&k, &v)?;
         let length = self
             .length
@@ -99,7 +99,7 @@ impl LayerCache {
             .ok_or(AttentionError::PositionOverflow { start: self.length, length: added })?;
         match &self.buffer {
             Some(buffer) if self.length > 0 => buffer.check_continues(&k, &v)?,
-            // After a reset, buffers of the same kind are used again.
+            // After a reset, buffers of the same shape, dtype and device are reused.
             Some(buffer) if buffer.check_continues(&k, &v).is_err() => self.buffer = None,
             _ => {}
         }
@@ -113,7 +113,7 @@ impl LayerCache {
         };
         self.length = length;
         let [_, _, keys, _] = k.dims();
-        Ok(CachedKeys { k, v, key_start: length - keys })
+        Ok(KeysAndValues { k, v, key_start: length - keys })
     }
 
     /// Positions appended since the start: the absolute index of the next one. A rolling cache keeps fewer.
@@ -121,12 +121,12 @@ impl LayerCache {
         self.length
     }
 
-    /// Keys and values that are kept, the last positions of [`length`](Self::length); `None` if there are none.
+    /// The cached keys and values, the last of [`length`](Self::length) positions; `None` for an empty cache.
     pub fn kept(&self) -> Option<(Tensor<4>, Tensor<4>)> {
         self.buffer.as_ref().filter(|buffer| buffer.len() > 0).map(Buffer::views)
     }
 
-    /// Forgets all positions; the next sequence may have another shape. Buffers stay for a sequence of the same one.
+    /// Removes all positions; the next sequence may have another shape. Buffers are kept for a sequence of the same shape.
     pub fn reset(&mut self) {
         self.length = 0;
         if let Some(buffer) = &mut self.buffer {
@@ -134,7 +134,7 @@ impl LayerCache {
         }
     }
 
-    /// Bytes of the buffers, room for positions to come included.
+    /// Bytes of the buffers, spare positions included.
     pub fn bytes(&self) -> usize {
         self.buffer.as_ref().map_or(0, Buffer::bytes)
     }
@@ -147,12 +147,12 @@ impl LayerCache {
         self.write(k, v, capacity)
     }
 
-    /// Writes into the buffer; if it has no room, into one for `capacity` positions.
+    /// Writes into the buffer; if it is full, into a new one for `capacity` positions.
     fn write(&mut self, k: Tensor<4>, v: Tensor<4>, capacity: usize) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
         let [_, _, added, _] = k.dims();
         let buffer = match self.buffer.take() {
             Some(buffer) if buffer.has_room(added) => buffer,
-            Some(buffer) => match buffer.moved(capacity) {
+            Some(buffer) => match buffer.reallocated(capacity) {
                 Ok(moved) => moved,
                 Err(error) => {
                     self.buffer = Some(buffer);

@@ -1,39 +1,39 @@
-//! The choice of tokens for a batch, by the host or where the logits are.
+//! Sampling for a batch, on the host or on the device.
 
 use super::{DeviceSampler, Sampler, SamplingOptions, host_values};
 use crate::GenerationError;
 use burn::tensor::{Device, Int, Tensor};
 
-/// Chooses the tokens of a batch, step by step.
-pub(crate) enum Chooser {
-    /// From logits that are read to the host.
+/// Samples the tokens of a batch, step by step.
+pub(crate) enum BatchSampler {
+    /// On the host, from logits that are copied back.
     Host {
         samplers: Vec<Sampler>,
         vocab_size: usize,
-        /// Those of the last step, `[rows, vocab_size]`.
+        /// Logits of the last step, `[rows, vocab_size]`.
         logits: Vec<f32>,
     },
-    /// By the device, of which only the tokens are read.
+    /// On the device; only the tokens are copied back.
     Device(Box<DeviceSampler>),
 }
 
-impl Chooser {
-    /// On the device if that can, otherwise on the host. The prompts are in the vocabulary.
+impl BatchSampler {
+    /// Samples on the device if it supports that, otherwise on the host. The tokens of `prompts` are in the vocabulary.
     pub(crate) fn new(
         options: &SamplingOptions,
         prompts: &[Vec<u32>],
         vocab_size: usize,
         device: &Device,
     ) -> Result<Self, GenerationError> {
-        if DeviceSampler::serves(device, prompts.len(), vocab_size) {
+        if DeviceSampler::supports(device, prompts.len(), vocab_size) {
             let sampler = DeviceSampler::new(options, prompts, vocab_size, device)?;
             return Ok(Self::Device(Box::new(sampler)));
         }
         Ok(Self::Host { samplers: Sampler::for_prompts(options, prompts)?, vocab_size, logits: Vec::new() })
     }
 
-    /// Takes the logits `[rows, 1, vocab_size]` of a step, and waits for what the host needs of them.
-    pub(crate) fn take(&mut self, step: Tensor<3>) -> Result<(), GenerationError> {
+    /// Sets the logits `[rows, 1, vocab_size]` of a step, and waits for the logits or tokens that the host reads back.
+    pub(crate) fn set_logits(&mut self, step: Tensor<3>) -> Result<(), GenerationError> {
         match self {
             Self::Host { logits, .. } => *logits = host_values(step.try_into_data())?,
             Self::Device(sampler) => sampler.choose(step.squeeze_dim(1))?,
@@ -41,7 +41,7 @@ impl Chooser {
         Ok(())
     }
 
-    /// The next token of a row, once for each step.
+    /// The next token of a row; called once for each step.
     pub(crate) fn token(&mut self, row: usize) -> Result<u32, GenerationError> {
         match self {
             Self::Host { samplers, vocab_size, logits } => {
@@ -51,8 +51,8 @@ impl Chooser {
         }
     }
 
-    /// The tokens `[rows]` of the step where the device has them.
-    pub(crate) fn tokens(&self) -> Option<Tensor<1, Int>> {
+    /// The tokens `[rows]` of the step, if they were sampled on the device.
+    pub(crate) fn device_tokens(&self) -> Option<Tensor<1, Int>> {
         match self {
             Self::Host { .. } => None,
             Self::Device(sampler) => Some(sampler.tokens()),

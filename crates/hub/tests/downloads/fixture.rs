@@ -1,7 +1,7 @@
 //! A server with one small repo, and an empty cache.
 
 use automodel_hub::{
-    Checkpoint, Environment, HubError, HubOptions, ProgressEvent, RetryPolicy, SharedProgress, resolve_with,
+    Checkpoint, DownloadEvent, Environment, HubError, HubOptions, RetryPolicy, SharedProgress, resolve_with,
 };
 use automodel_hub_test_server::{Fault, FaultKind, Hub, Repo, Server};
 use std::{
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 pub const REPO: &str = "org/tiny";
 
-/// What a load needs, sorted.
+/// The files that a load needs, sorted.
 pub const NEEDED: [&str; 5] = [
     "config.json",
     "model-00001-of-00002.safetensors",
@@ -50,14 +50,14 @@ pub fn files(version: &str) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-pub struct Workplace {
+pub struct Fixture {
     pub server: Server,
     pub cache: TempDir,
     pub commit: String,
     pub events: Arc<Mutex<Vec<String>>>,
 }
 
-impl Workplace {
+impl Fixture {
     pub fn new() -> Self {
         Self::of(files("1"))
     }
@@ -73,7 +73,7 @@ impl Workplace {
         self.server.change(|hub| hub.faults.push(fault));
     }
 
-    pub fn without_faults(&self) {
+    pub fn clear_faults(&self) {
         self.server.change(|hub| hub.faults.clear());
     }
 
@@ -88,7 +88,7 @@ impl Workplace {
     /// Options that lose no time.
     pub fn options(&self) -> HubOptions {
         let events = Arc::clone(&self.events);
-        let progress = SharedProgress::new(move |event: ProgressEvent<'_>| {
+        let progress = SharedProgress::new(move |event: DownloadEvent<'_>| {
             events.lock().unwrap().push(format!("{event:?}"));
         });
         HubOptions { retries: quick(), progress: Some(progress), ..HubOptions::default() }
@@ -132,7 +132,7 @@ impl Workplace {
         }
     }
 
-    /// Every blob has the contents of its name, and every link leads to one.
+    /// Every blob has the contents of its name, and every link points to one.
     #[track_caller]
     pub fn check_nothing_half_done(&self) {
         let environment = self.environment();
@@ -144,11 +144,11 @@ impl Workplace {
 pub fn quick() -> RetryPolicy {
     RetryPolicy {
         attempts: 4,
-        first_delay: Duration::from_millis(4),
-        longest_delay: Duration::from_millis(20),
-        longest_retry_after: Duration::from_secs(3),
-        stall: Duration::from_millis(250),
-        connect: Duration::from_secs(2),
+        initial_delay: Duration::from_millis(4),
+        max_delay: Duration::from_millis(20),
+        max_retry_after: Duration::from_secs(3),
+        stall_timeout: Duration::from_millis(250),
+        connect_timeout: Duration::from_secs(2),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Names for error messages: what is in a directory, and which names resemble one that was not found.
+//! Names for error messages: the entries of a directory, and names similar to one that was not found.
 
 use std::{fs, path::Path};
 
-/// Entries of a directory that are looked at for a message; more would not be read by anyone.
+/// Maximum of directory entries that are read for a message.
 const ENTRIES: usize = 10_000;
 /// Names in a message.
 const NAMES: usize = 12;
@@ -11,7 +11,7 @@ const NEAREST: usize = 3;
 /// Jaro-Winkler similarity from which a name counts as similar.
 const SIMILAR: f64 = 0.7;
 
-/// Names in `directory`, sorted; directories end in `/`. Empty if it cannot be read: this is for messages alone.
+/// Names in `directory`, sorted; directories end in `/`. Empty if it cannot be read, since this is only for messages.
 pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> = entries
@@ -26,7 +26,7 @@ pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The first names and, if there are more, a line that counts the rest.
+/// The first names and, if there are more, the number of the rest.
 pub(crate) fn first_few(mut names: Vec<String>) -> Vec<String> {
     if names.len() > NAMES {
         let left_out = names.len() - (NAMES - 1);
@@ -56,7 +56,7 @@ pub(crate) fn nearest(wanted: &str, names: impl Iterator<Item = String>) -> Vec<
     scored.into_iter().take(NEAREST).map(|(_, name)| name).collect()
 }
 
-/// `; the cache holds a, b`, or nothing where there are no names.
+/// `; the cache has a, b`, or nothing without names.
 pub(crate) fn listed(introduction: &str, names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("{introduction} {}", names.join(", ")) }
 }

@@ -1,6 +1,6 @@
-//! Which files beside the weights belong to a checkpoint: what is downloaded with them, and what a saved copy gets too.
+//! The auxiliary files of a checkpoint, beside its weights: which are downloaded with them, and which are copied with new weights.
 
-/// The files that go by their name, config.json among them. What transformers 5.23 calls them: `utils/__init__.py`, and
+/// Names of auxiliary files, config.json included, as in transformers 5.23: `utils/__init__.py`, and
 /// `VOCAB_FILES_NAMES` of the tokenizers of language models.
 pub(crate) const SMALL: [&str; 25] = [
     "added_tokens.json",
@@ -31,31 +31,31 @@ pub(crate) const SMALL: [&str; 25] = [
 ];
 /// Folder of further templates.
 const TEMPLATES: &str = "additional_chat_templates/";
-/// What says how the weights are stored, which whoever writes weights says anew.
+/// Files that describe how the weights are stored; code that writes weights also writes these.
 const OF_WEIGHTS: [&str; 2] = ["config.json", "quantize_config.json"];
 
-/// Whether a file of a checkpoint, `name` with `/` between its parts, goes with the weights. Code does not: models here are of
-/// families whose code transformers has itself.
-pub(crate) fn is_beside(name: &str) -> bool {
+/// Whether a file of a checkpoint, `name` with `/` between its parts, is downloaded with the weights. Code is not: transformers itself
+/// has the code of the families here.
+pub(crate) fn is_auxiliary(name: &str) -> bool {
     let template = name.strip_prefix(TEMPLATES).unwrap_or(name);
     let by_ending = template.ends_with(".jinja") || (name.ends_with(".tiktoken") && name == template);
     SMALL.contains(&name) || (by_ending && !template.contains('/'))
 }
 
-/// Whether a copy with weights of its own needs the file.
-pub(crate) fn travels(name: &str) -> bool {
-    is_beside(name) && !OF_WEIGHTS.contains(&name)
+/// Whether the file is copied when the weights are replaced.
+pub(crate) fn is_copied(name: &str) -> bool {
+    is_auxiliary(name) && !OF_WEIGHTS.contains(&name)
 }
 
-/// The folders in which such files are, as they begin the names.
+/// The folders of such files, as prefixes of their names.
 pub(crate) const FOLDERS: [&str; 2] = ["", TEMPLATES];
 
 #[cfg(test)]
 mod tests {
-    use super::travels;
+    use super::is_copied;
 
     #[test]
-    fn every_file_that_transformers_writes_has_its_answer() {
+    fn every_file_that_transformers_writes_is_decided() {
         // `utils/__init__.py` and `VOCAB_FILES_NAMES` of transformers 5.23; mistral-common's and Qwen's vocabularies.
         let go = "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt vocab.txt \
                   tokenizer.model sentencepiece.bpe.model sentencepiece.model spiece.model spm.model tiktoken.model tekken.json \
@@ -63,16 +63,16 @@ mod tests {
                   additional_chat_templates/tool_use.jinja preprocessor_config.json processor_config.json \
                   video_preprocessor_config.json audio_tokenizer_config.json";
         for name in go.split_whitespace() {
-            assert!(travels(name), "{name}");
+            assert!(is_copied(name), "{name}");
         }
-        // Written anew, weights, code, of translation and of training, and names that only look like others.
+        // Files that are rewritten, weights, code, files of translation and of training, and similar names.
         let stay = "config.json quantize_config.json model.safetensors model.safetensors.index.json pytorch_model.bin \
                     adapter_config.json adapter_model.safetensors modeling_phi3.py tokenization_qwen.py source.spm target.spm \
                     vocab-src.json vocab-tgt.json modelcard.json README.md trainer_state.json training_args.bin optimizer.pt \
                     scheduler.pt additional_chat_templates/a/b.jinja additional_chat_templates/x.tiktoken \
                     additional_chat_templates/tokenizer.json other/chat_template.jinja original/tokenizer.model";
         for name in stay.split_whitespace() {
-            assert!(!travels(name), "{name}");
+            assert!(!is_copied(name), "{name}");
         }
     }
 }

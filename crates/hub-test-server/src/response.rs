@@ -1,4 +1,4 @@
-//! Answers, and how they reach the client.
+//! Responses, and how they are sent.
 
 use std::{
     io::{self, Write},
@@ -11,22 +11,22 @@ use std::{
 /// Bytes that a throttled connection sends at once.
 const PIECE: usize = 4096;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Arc<Vec<u8>>,
-    /// The part of the body that is sent.
+    /// The sent part of the body.
     pub start: usize,
     pub end: usize,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this number of body bytes.
     pub cut: Option<usize>,
-    /// It stays open so long before.
+    /// Pause before the connection ends.
     pub stall: Duration,
 }
 
-impl Answer {
+impl Response {
     pub fn new(status: u16, body: Vec<u8>) -> Self {
         let end = body.len();
         Self { status, body: Arc::new(body), end, ..Self::default() }
@@ -36,10 +36,10 @@ impl Answer {
         Self::new(200, value.to_string().into_bytes()).with("content-type", "application/json")
     }
 
-    /// A refusal as the Hub words it.
+    /// An error in the Hub's format.
     pub fn refused(status: u16, code: &str) -> Self {
-        let answer = Self::new(status, b"{\"error\": \"refused\"}".to_vec());
-        if code.is_empty() { answer } else { answer.with("x-error-code", code) }
+        let response = Self::new(status, b"{\"error\": \"refused\"}".to_vec());
+        if code.is_empty() { response } else { response.with("x-error-code", code) }
     }
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -47,7 +47,7 @@ impl Answer {
         self
     }
 
-    /// Sends it; says how many bytes of the body, and whether the connection goes on.
+    /// Sends it; returns the number of sent body bytes, and whether the connection stays open.
     pub fn send(&self, stream: &mut TcpStream, is_head: bool, rate: Option<u64>) -> io::Result<(u64, bool)> {
         let length = self.end - self.start;
         let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {length}\r\n", self.status);
