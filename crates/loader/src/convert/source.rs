@@ -2,7 +2,7 @@
 
 use super::{layout::weight_dtype, selection::Target};
 use crate::{CheckpointFiles, LoadError, QuantizationConfig, Shard, StoredDtype, TensorInfo, files::FileStamp};
-use automodel_quant::{Element, Elements, QuantError, Quantized4bit, Quantizer};
+use automodel_quant::{Element, Elements, QuantError, Quantized4bit, table16::Quantizer};
 use bytemuck::Pod;
 use half::{bf16, f16};
 use std::{

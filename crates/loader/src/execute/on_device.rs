@@ -11,7 +11,7 @@ use super::{
 use crate::{
     DeviceBytes, Encoding, LoadError, PlanRow, PlanSource, dtype::float_size, plan::quantized_window_elements,
 };
-use automodel_quant::{Device4bit, DeviceQuantizer, Element, Linear4bit, Quantized4bit, WeightDtype};
+use automodel_quant::{Device4bit, Element, Linear4bit, Quantized4bit, WeightDtype, table16::DeviceQuantizer};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Element as BurnElement, Tensor, TensorData};
 use half::{bf16, f16};
 

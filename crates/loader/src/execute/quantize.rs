@@ -4,7 +4,7 @@ use super::{Run, convert::FromFloat, gather::gather, inconsistent, maps::MappedS
 use crate::{
     Encoding, LoadError, PlanRow, PlanSource, dtype::float_size, plan::quantized_window_elements, strided::Walk,
 };
-use automodel_quant::{Element, Elements, QuantError, Quantized4bit, Quantizer, WeightDtype};
+use automodel_quant::{Element, Elements, QuantError, Quantized4bit, WeightDtype, table16::Quantizer};
 use burn::tensor::FloatDType;
 use bytemuck::Pod;
 use half::{bf16, f16};
