@@ -4,16 +4,16 @@ use std::{fmt, ops::Range};
 
 use serde::Serialize;
 
-use crate::table16::Table16;
+use crate::table16::{Blocksize, Table16};
 
 /// How a weight `[out, in]` is represented. `Display`: `nf4, blocks of 64, double quantisation`.
 ///
 /// Other crates ask its methods and do not match it: a representation more then changes nothing for them.
 ///
 /// ```
-/// use automodel_quant::{Scheme, table16::{QuantType, Table16}};
+/// use automodel_quant::Scheme;
 ///
-/// let scheme = Scheme::from(Table16::new(QuantType::Nf4).with_double_quant(true));
+/// let scheme = Scheme::nf4().with_double_quant(true);
 /// assert_eq!(scheme.to_string(), "nf4, blocks of 64, double quantisation");
 /// // Codes, 8-bit scales, and a scale of 256 of these.
 /// assert_eq!(scheme.bytes([32, 64]), Some(1024 + 32 + 4));
@@ -80,6 +80,20 @@ impl Scheme {
     /// ```
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::nf4(), Self::fp4()].into_iter().find(|scheme| scheme.name() == name)
+    }
+
+    /// With another number of elements that share a scale, where the scheme has such a choice.
+    pub fn with_blocksize(self, blocksize: Blocksize) -> Self {
+        match self {
+            Self::Table16(scheme) => scheme.with_blocksize(blocksize).into(),
+        }
+    }
+
+    /// With scales that are quantised too, or not, where the scheme has such a choice.
+    pub fn with_double_quant(self, double_quant: bool) -> Self {
+        match self {
+            Self::Table16(scheme) => scheme.with_double_quant(double_quant).into(),
+        }
     }
 
     /// As a scheme with a table.
