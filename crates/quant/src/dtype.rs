@@ -5,7 +5,7 @@ use std::fmt;
 use half::{bf16, f16};
 use serde::Serialize;
 
-use crate::kernels::Kernel;
+use crate::cpu::Float;
 
 /// The type that a weight had before it was quantised, and that it dequantises to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -128,7 +128,7 @@ pub enum OwnedElements {
 /// `f32`, [`struct@f16`] or [`bf16`]: what weights can be before and after quantisation.
 ///
 /// Sealed: kernels exist for these three only.
-pub trait Element: Kernel {
+pub trait Element: Float {
     /// Which of the three.
     const DTYPE: WeightDtype;
 }

@@ -74,14 +74,14 @@ fn matrix<'a>(layout: Layout4bit, packed: &'a FlexTensor, absmax: &'a FlexTensor
     Matrix4bit::from_parts(layout, packed, slice(absmax)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(super) fn slice(tensor: &FlexTensor) -> &[f32] {
+pub(crate) fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("contiguous")
 }
 
-pub(super) fn to_f32(tensor: FlexTensor) -> FlexTensor {
+pub(crate) fn to_f32(tensor: FlexTensor) -> FlexTensor {
     if tensor.dtype() == DType::F32 { tensor } else { Flex::float_cast(tensor, FloatDType::F32) }
 }
 
-pub(super) fn from_f32(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+pub(crate) fn from_f32(tensor: FlexTensor, dtype: DType) -> FlexTensor {
     if dtype == DType::F32 { tensor } else { Flex::float_cast(tensor, dtype.into()) }
 }

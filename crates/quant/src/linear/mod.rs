@@ -3,7 +3,6 @@
 mod crossover;
 #[cfg(feature = "cube")]
 mod cube;
-mod dense;
 mod flex;
 mod ops;
 mod plain;
@@ -20,7 +19,8 @@ use burn::tensor::{AllocationProperty, Bytes, DType, Device, FloatDType, Int, Te
 use std::sync::Arc;
 
 pub use crossover::Crossover;
-pub use dense::{DenseOps, dense_product};
+pub(crate) use flex::{from_f32, slice, to_f32};
+pub(crate) use ops::float_dtype;
 pub use ops::{Linear4bitOps, linear4bit};
 pub use quantize::{Device4bit, DeviceQuantizer};
 #[cfg(feature = "cube")]

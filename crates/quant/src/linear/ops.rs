@@ -144,6 +144,6 @@ impl<B: Linear4bitOps, C: CheckpointStrategy> Linear4bitOps for Autodiff<B, C> {
 }
 
 /// The dtype of a float tensor.
-pub(super) fn float_dtype<B: Backend>(tensor: &FloatTensor<B>) -> burn::tensor::FloatDType {
+pub(crate) fn float_dtype<B: Backend>(tensor: &FloatTensor<B>) -> burn::tensor::FloatDType {
     tensor.dtype().into()
 }

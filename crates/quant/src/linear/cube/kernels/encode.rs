@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::{CODES, TABLE_COPIES, Table, fill_table, shift_of};
-use crate::{QuantType, kernels::LEAST_SCALE};
+use crate::table16::{QuantType, cpu::LEAST_SCALE};
 
 /// Equal parts of the range -1 to 1, each with one bound between neighbouring values at most.
 const BINS: usize = 64;

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{MAX_MATVEC_ROWS, count_rows, rows_per_task, tiled, transpose};
 use crate::{
     Element, Elements, QuantError,
-    kernels::{Aligned, Isa, MAX_ROWS},
+    cpu::{Aligned, Isa, MAX_ROWS},
+    product::{MAX_MATVEC_ROWS, count_rows, multiply_tiles, rows_per_task, transpose},
     table16::{check_length, elements_of},
 };
 
@@ -60,7 +60,7 @@ impl<'a> DenseMatrix<'a> {
             return self.few_rows(values, x, m);
         }
         let shape = [self.rows, self.columns];
-        tiled::multiply(self.isa, shape, x, m, |elements, out| self.isa.widen(&values[elements], out))
+        multiply_tiles(self.isa, shape, x, m, |elements, out| self.isa.widen(&values[elements], out))
     }
 
     fn few_rows<T: Element>(&self, values: &[T], x: &[f32], m: usize) -> Vec<f32> {
@@ -96,7 +96,7 @@ impl<'a> DenseMatrix<'a> {
     }
 
     #[cfg(test)]
-    pub(super) fn on(mut self, isa: Isa) -> Self {
+    pub(crate) fn on(mut self, isa: Isa) -> Self {
         self.isa = isa;
         self
     }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::dot::add_lanes;
-use crate::kernels::Kernel;
+use crate::cpu::Float;
 
 /// Elements of a vector.
 const LANES: usize = 8;
@@ -16,7 +16,7 @@ const UNROLL: usize = 4;
 /// # Safety
 /// AVX2, FMA and F16C; the lengths are those that `Isa::dot_dense` checks.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels) unsafe fn dot_dense<T: Kernel>(rows: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
+pub(in crate::cpu) unsafe fn dot_dense<T: Float>(rows: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
     // SAFETY: the caller's promise; the number of rows of activations is that of `x`.
     unsafe {
         match x.len() / columns {
@@ -31,7 +31,7 @@ pub(in crate::kernels) unsafe fn dot_dense<T: Kernel>(rows: &[T], columns: usize
 /// Several rows at once: each is a stream of its own to the memory, and activations are loaded once for all.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn groups<T: Kernel, const M: usize, const ROWS: usize>(w: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
+unsafe fn groups<T: Float, const M: usize, const ROWS: usize>(w: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
     let (w_groups, out_groups) = (w.chunks_exact(ROWS * columns), out.chunks_exact_mut(ROWS * M));
     let w_rest = w_groups.remainder();
     // SAFETY: each part has as many rows as the callee takes.
@@ -48,7 +48,7 @@ unsafe fn groups<T: Kernel, const M: usize, const ROWS: usize>(w: &[T], columns:
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn group<T: Kernel, const M: usize, const ROWS: usize>(w: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
+unsafe fn group<T: Float, const M: usize, const ROWS: usize>(w: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
     let mut sums = [[_mm256_setzero_ps(); M]; ROWS];
     let vectors = columns / LANES;
     let mut turn = |vector: usize| {
@@ -86,7 +86,7 @@ unsafe fn group<T: Kernel, const M: usize, const ROWS: usize>(w: &[T], columns: 
 /// # Safety
 /// AVX2 and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels) unsafe fn widen<T: Kernel>(values: &[T], out: &mut [f32]) {
+pub(in crate::cpu) unsafe fn widen<T: Float>(values: &[T], out: &mut [f32]) {
     let (vectors, rest) = values.as_chunks::<LANES>();
     let (out_vectors, out_rest) = out.as_chunks_mut::<LANES>();
     for (values, out) in vectors.iter().zip(out_vectors) {

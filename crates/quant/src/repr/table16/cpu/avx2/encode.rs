@@ -2,15 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use crate::{
-    kernels::{CHUNK, Kernel, portable::LEAST_SCALE},
-    table16::Encoder,
-};
+use super::super::{super::Encoder, portable::LEAST_SCALE};
+use crate::cpu::{CHUNK, Float};
 
 /// # Safety
 /// AVX2 and F16C; `blocksize` is a multiple of 32, `values` has that many for each of `absmax`, `packed` half as many bytes.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels) unsafe fn quantize_blocks<T: Kernel>(
+pub(in super::super) unsafe fn quantize_blocks<T: Float>(
     encoder: &Encoder,
     blocksize: usize,
     values: &[T],
@@ -40,7 +38,7 @@ pub(in crate::kernels) unsafe fn quantize_blocks<T: Kernel>(
 /// # Safety
 /// AVX2 and F16C; `values` is a whole number of chunks.
 #[target_feature(enable = "avx2,f16c")]
-unsafe fn magnitude<T: Kernel>(values: &[T]) -> Option<f32> {
+unsafe fn magnitude<T: Float>(values: &[T]) -> Option<f32> {
     let without_sign = _mm256_set1_epi32(0x7fff_ffff);
     let mut greatest = [_mm256_setzero_si256(); 4];
     for chunk in values.chunks_exact(CHUNK) {

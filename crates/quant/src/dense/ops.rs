@@ -4,8 +4,7 @@ use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, TensorMetadata, bac
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
-use super::flex::{from_f32, slice, to_f32};
-use super::ops::float_dtype;
+use crate::linear::{float_dtype, from_f32, slice, to_f32};
 use crate::{DenseMatrix, Elements};
 
 /// Products of activations with weights of another float type. The default widens or narrows the weight with plain Burn

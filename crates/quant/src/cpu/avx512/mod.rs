@@ -2,9 +2,9 @@
 
 mod dense;
 mod dot;
-mod fixed;
 mod group;
 
 pub(super) use dense::{dot_dense, load_bf16, load_f16, load_f32};
+pub(crate) use dot::{Decode, VECTORS};
 pub(super) use dot::{dot, reorder};
-pub(super) use fixed::{dot_fixed, fixed_point};
+pub(crate) use group::{GROUP, Groups, padded};

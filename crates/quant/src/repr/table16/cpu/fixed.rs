@@ -1,7 +1,7 @@
 //! Activations and codes as 16-bit integers, for products in fixed point.
 
-use super::{Aligned, CHUNK};
-use crate::QuantType;
+use super::super::QuantType;
+use crate::cpu::{Aligned, CHUNK};
 
 /// Activations that share a scale.
 pub(crate) const SHARED: usize = CHUNK;

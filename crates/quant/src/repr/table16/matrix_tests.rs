@@ -3,8 +3,9 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
+use super::super::Blocksize;
 use super::*;
-use crate::{Blocksize, Elements, QuantType};
+use crate::{DenseMatrix, Elements, matmul, matvec, multiply};
 
 struct Case {
     weight: Quantized4bit,

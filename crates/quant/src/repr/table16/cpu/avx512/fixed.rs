@@ -2,13 +2,17 @@
 
 use std::arch::x86_64::*;
 
-use super::group::{GROUP, Groups, padded};
-use crate::{
-    QuantType,
-    kernels::{
-        Aligned, FIXED_ROWS, RowWeights,
+use super::{
+    super::{
+        super::QuantType,
+        FIXED_ROWS, Table,
         fixed::{FixedPoint, SHARED, integers, table, unit},
     },
+    load,
+};
+use crate::cpu::{
+    Aligned, Row,
+    avx512::{GROUP, Groups, padded},
 };
 
 /// Lanes of a vector of 16-bit integers.
@@ -21,7 +25,7 @@ const NIBBLES: usize = GROUP / LANES;
 const SUMS: usize = 16;
 
 /// Activations in the order in which `dot_fixed` looks weights up, and a scale for each lane of sums.
-pub(in crate::kernels) fn fixed_point(x: &[f32], columns: usize) -> FixedPoint {
+pub(in super::super) fn fixed_point(x: &[f32], columns: usize) -> FixedPoint {
     let x = padded(x, columns);
     let mut values = Aligned::<i16>::zeros(x.len());
     let mut scales = Aligned::<f32>::zeros(x.len() / GROUP * SUMS);
@@ -43,43 +47,39 @@ pub(in crate::kernels) fn fixed_point(x: &[f32], columns: usize) -> FixedPoint {
 /// # Safety
 /// AVX-512 F and BW; the lengths are those that `Isa::dot` checks, with at most two rows.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(in crate::kernels) unsafe fn dot_fixed(
-    quant_type: QuantType,
-    weights: &RowWeights<'_>,
-    x: &FixedPoint,
-    out: &mut [f32],
-) {
+pub(in super::super) unsafe fn dot_fixed(quant_type: QuantType, row: &Row<'_>, x: &FixedPoint, out: &mut [f32]) {
     // SAFETY: the caller's promise; the number of rows is that of `out`.
     unsafe {
         match out.len() {
-            1 => rows::<1>(quant_type, weights, x, out),
-            _ => rows::<FIXED_ROWS>(quant_type, weights, x, out),
+            1 => rows::<1>(quant_type, row, x, out),
+            _ => rows::<FIXED_ROWS>(quant_type, row, x, out),
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn rows<const ROWS: usize>(quant_type: QuantType, weights: &RowWeights<'_>, x: &FixedPoint, out: &mut [f32]) {
+unsafe fn rows<const ROWS: usize>(quant_type: QuantType, row: &Row<'_>, x: &FixedPoint, out: &mut [f32]) {
     let table = words(quant_type);
     let width = x.values.len() / ROWS;
     let mut totals = [_mm512_setzero_ps(); ROWS];
-    let mut groups = Groups::new(weights);
+    let mut groups = Groups::new::<Table>(row);
     let (mut values, mut scales) = (x.values.as_ptr(), x.scales.as_ptr());
     // SAFETY: each row of activations has 128 integers and 16 scales for each group.
     unsafe {
         while let Some((codes, absmax)) = groups.next() {
+            let codes = load(codes);
             let weights =
                 [codes, _mm512_srli_epi16::<4>(codes), _mm512_srli_epi16::<8>(codes), _mm512_srli_epi16::<12>(codes)]
                     .map(|codes| _mm512_permutexvar_epi16(codes, table));
-            for (row, total) in totals.iter_mut().enumerate() {
-                let x = values.add(row * width);
+            for (x_row, total) in totals.iter_mut().enumerate() {
+                let x = values.add(x_row * width);
                 let products: [__m512i; NIBBLES] = std::array::from_fn(|nibble| {
                     _mm512_madd_epi16(weights[nibble], _mm512_loadu_si512(x.add(nibble * LANES).cast()))
                 });
                 let first = _mm512_cvtepi32_ps(_mm512_add_epi32(products[0], products[1]));
                 let second = _mm512_cvtepi32_ps(_mm512_add_epi32(products[2], products[3]));
-                let scale = _mm512_mul_ps(absmax, _mm512_loadu_ps(scales.add(row * width / GROUP * SUMS)));
+                let scale = _mm512_mul_ps(absmax, _mm512_loadu_ps(scales.add(x_row * width / GROUP * SUMS)));
                 *total = _mm512_fmadd_ps(_mm512_add_ps(first, second), scale, *total);
             }
             values = values.add(GROUP);

@@ -5,13 +5,17 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{AHEAD, add_lanes, codes, shifts};
-use crate::{
-    QuantType,
-    kernels::{
-        Aligned, CHUNK, FIXED_ROWS, RowWeights,
+use super::{
+    super::{
+        super::QuantType,
+        FIXED_ROWS, Table,
         fixed::{FixedPoint, SHARED, integers, table, unit},
     },
+    dot::{codes, shifts},
+};
+use crate::cpu::{
+    Aligned, CHUNK, Row,
+    avx2::{AHEAD, add_lanes},
 };
 
 /// Activations in the order in which `dot_fixed` decodes weights: of each sixteen the even places, then the odd ones. Whole chunks
@@ -20,7 +24,7 @@ use crate::{
 /// # Safety
 /// AVX2.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernels) unsafe fn fixed_point(x: &[f32]) -> FixedPoint {
+pub(in super::super) unsafe fn fixed_point(x: &[f32]) -> FixedPoint {
     let mut values = Aligned::zeros(x.len());
     let mut scales = Aligned::zeros(x.len() / SHARED);
     let (x, _) = x.as_chunks::<SHARED>();
@@ -36,30 +40,25 @@ pub(in crate::kernels) unsafe fn fixed_point(x: &[f32]) -> FixedPoint {
 /// # Safety
 /// AVX2 and FMA; the lengths are those that `Isa::dot` checks, with at most two rows.
 #[target_feature(enable = "avx2,fma")]
-pub(in crate::kernels) unsafe fn dot_fixed(
-    quant_type: QuantType,
-    weights: &RowWeights<'_>,
-    x: &FixedPoint,
-    out: &mut [f32],
-) {
+pub(in super::super) unsafe fn dot_fixed(quant_type: QuantType, row: &Row<'_>, x: &FixedPoint, out: &mut [f32]) {
     // SAFETY: the caller's promise; the number of rows is that of `out`.
     unsafe {
         match out.len() {
-            1 => rows::<1>(quant_type, weights, x, out),
-            _ => rows::<FIXED_ROWS>(quant_type, weights, x, out),
+            1 => rows::<1>(quant_type, row, x, out),
+            _ => rows::<FIXED_ROWS>(quant_type, row, x, out),
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const ROWS: usize>(quant_type: QuantType, weights: &RowWeights<'_>, x: &FixedPoint, out: &mut [f32]) {
+unsafe fn rows<const ROWS: usize>(quant_type: QuantType, row: &Row<'_>, x: &FixedPoint, out: &mut [f32]) {
     let planes = planes2(quant_type);
     let shifts = shifts();
-    let columns = weights.packed.len() * 2;
+    let columns = row.columns::<Table>();
     let mut totals = [_mm256_setzero_ps(); ROWS];
     let (mut values, mut scales) = (x.values.as_ptr(), x.scales.as_ptr());
-    for (blocks, absmax) in weights.spans() {
+    for (blocks, absmax) in row.spans::<Table>() {
         for (packed, &absmax) in blocks.zip(absmax) {
             _mm_prefetch::<_MM_HINT_T0>(packed.as_ptr().wrapping_add(AHEAD).cast());
             let absmax = _mm_set_ss(absmax);
@@ -71,9 +70,9 @@ unsafe fn rows<const ROWS: usize>(quant_type: QuantType, weights: &RowWeights<'_
                     let bytes = planes.map(|plane| _mm256_shuffle_epi8(plane, codes));
                     let first = _mm256_unpacklo_epi8(bytes[0], bytes[1]);
                     let second = _mm256_unpackhi_epi8(bytes[0], bytes[1]);
-                    for (row, total) in totals.iter_mut().enumerate() {
-                        let x: *const __m256i = values.add(row * columns).cast();
-                        let scale = _mm_mul_ss(_mm_load_ss(scales.add(row * (columns / SHARED))), absmax);
+                    for (x_row, total) in totals.iter_mut().enumerate() {
+                        let x: *const __m256i = values.add(x_row * columns).cast();
+                        let scale = _mm_mul_ss(_mm_load_ss(scales.add(x_row * (columns / SHARED))), absmax);
                         let products = _mm256_add_epi32(
                             _mm256_madd_epi16(first, _mm256_loadu_si256(x)),
                             _mm256_madd_epi16(second, _mm256_loadu_si256(x.add(1))),

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::Kernel;
+use crate::cpu::Float;
 
 /// Elements of a vector.
 const LANES: usize = 16;
@@ -23,7 +23,7 @@ const AHEAD: usize = 4096;
 /// # Safety
 /// AVX-512 F; the lengths are those that `Isa::dot_dense` checks.
 #[target_feature(enable = "avx512f")]
-pub(in crate::kernels) unsafe fn dot_dense<T: Kernel>(rows: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
+pub(in crate::cpu) unsafe fn dot_dense<T: Float>(rows: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
     // SAFETY: the caller's promise; the number of rows of activations is that of `x`.
     unsafe {
         match x.len() / columns {
@@ -37,7 +37,7 @@ pub(in crate::kernels) unsafe fn dot_dense<T: Kernel>(rows: &[T], columns: usize
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn quarters<T: Kernel, const M: usize>(w: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
+unsafe fn quarters<T: Float, const M: usize>(w: &[T], columns: usize, x: &[f32], out: &mut [f32]) {
     let rows = w.len() / columns;
     let share = rows / STREAMS;
     for row in 0..share {
@@ -59,7 +59,7 @@ unsafe fn quarters<T: Kernel, const M: usize>(w: &[T], columns: usize, x: &[f32]
 /// Products of some rows of weights with `M` rows of activations.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn together<T: Kernel, const M: usize, const ROWS: usize>(w: [&[T]; ROWS], x: &[f32]) -> [[f32; M]; ROWS] {
+unsafe fn together<T: Float, const M: usize, const ROWS: usize>(w: [&[T]; ROWS], x: &[f32]) -> [[f32; M]; ROWS] {
     let columns = x.len() / M;
     let mut sums = [[_mm512_setzero_ps(); M]; ROWS];
     let vectors = columns / LANES;
@@ -104,7 +104,7 @@ unsafe fn together<T: Kernel, const M: usize, const ROWS: usize>(w: [&[T]; ROWS]
 /// # Safety
 /// Sixteen values are readable; AVX-512 F.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn load_f32(values: *const f32) -> __m512 {
+pub(in crate::cpu) unsafe fn load_f32(values: *const f32) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe { _mm512_loadu_ps(values) }
 }
@@ -112,7 +112,7 @@ pub(in crate::kernels) unsafe fn load_f32(values: *const f32) -> __m512 {
 /// # Safety
 /// Sixteen values are readable; AVX-512 F.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn load_f16(values: *const u16) -> __m512 {
+pub(in crate::cpu) unsafe fn load_f16(values: *const u16) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(values.cast())) }
 }
@@ -120,7 +120,7 @@ pub(in crate::kernels) unsafe fn load_f16(values: *const u16) -> __m512 {
 /// # Safety
 /// Sixteen values are readable; AVX-512 F.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn load_bf16(values: *const u16) -> __m512 {
+pub(in crate::cpu) unsafe fn load_bf16(values: *const u16) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe {
         let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(values.cast()));

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 /// # Safety
 /// Eight values are readable; AVX2.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn load_f32(values: *const f32) -> __m256 {
+pub(in crate::cpu) unsafe fn load_f32(values: *const f32) -> __m256 {
     // SAFETY: the caller's promise.
     unsafe { _mm256_loadu_ps(values) }
 }
@@ -13,7 +13,7 @@ pub(in crate::kernels) unsafe fn load_f32(values: *const f32) -> __m256 {
 /// # Safety
 /// Eight values are readable; AVX2 and F16C.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn load_f16(values: *const u16) -> __m256 {
+pub(in crate::cpu) unsafe fn load_f16(values: *const u16) -> __m256 {
     // SAFETY: the caller's promise.
     unsafe { _mm256_cvtph_ps(_mm_loadu_si128(values.cast())) }
 }
@@ -21,7 +21,7 @@ pub(in crate::kernels) unsafe fn load_f16(values: *const u16) -> __m256 {
 /// # Safety
 /// Eight values are readable; AVX2.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn load_bf16(values: *const u16) -> __m256 {
+pub(in crate::cpu) unsafe fn load_bf16(values: *const u16) -> __m256 {
     // SAFETY: the caller's promise.
     unsafe {
         let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(values.cast()));

@@ -2,12 +2,12 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::CHUNK;
+use crate::cpu::CHUNK;
 
 /// # Safety
 /// AVX2; 16 bytes per chunk are readable and 32 values writable.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernels) unsafe fn decode_f32(
+pub(in super::super) unsafe fn decode_f32(
     table: &[f32; 16],
     scale: f32,
     packed: *const u8,
@@ -41,7 +41,7 @@ pub(in crate::kernels) unsafe fn decode_f32(
 /// # Safety
 /// As for `decode_f32`, and F16C.
 #[target_feature(enable = "avx2,f16c")]
-pub(in crate::kernels) unsafe fn decode_f16(
+pub(in super::super) unsafe fn decode_f16(
     table: &[f32; 16],
     scale: f32,
     packed: *const u8,
@@ -56,7 +56,7 @@ pub(in crate::kernels) unsafe fn decode_f16(
 /// # Safety
 /// As for `decode_f32`.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernels) unsafe fn decode_bf16(
+pub(in super::super) unsafe fn decode_bf16(
     table: &[f32; 16],
     scale: f32,
     packed: *const u8,

@@ -1,13 +1,11 @@
 //! AVX2, FMA and F16C.
 
-pub(super) mod convert;
-pub(super) mod decode;
-mod dense;
+mod decode;
 mod dot;
 mod encode;
 mod fixed;
 
-pub(super) use dense::{dot_dense, widen};
-pub(super) use dot::{dot, reorder};
+pub(super) use decode::{decode_bf16, decode_f16, decode_f32};
+pub(crate) use dot::Decoder;
 pub(super) use encode::quantize_blocks;
 pub(super) use fixed::{dot_fixed, fixed_point};

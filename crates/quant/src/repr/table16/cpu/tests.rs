@@ -3,8 +3,9 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{Isa, Kernel};
-use crate::QuantType;
+use super::super::QuantType;
+use super::{dequantize, quantize_blocks};
+use crate::{Element, cpu::Isa};
 
 /// Codes and scales by the formulas of bitsandbytes' `quantize_4bit`, one element after the other.
 fn reference(quant_type: QuantType, blocksize: usize, values: &[f32]) -> (Vec<u8>, Vec<f32>) {
@@ -58,13 +59,13 @@ fn case() -> impl Strategy<Value = (QuantType, usize, Vec<f32>)> {
     })
 }
 
-fn quantize<T: Kernel>(isa: Isa, quant_type: QuantType, blocksize: usize, values: &[T]) -> (Vec<u8>, Vec<u32>) {
+fn quantize<T: Element>(isa: Isa, quant_type: QuantType, blocksize: usize, values: &[T]) -> (Vec<u8>, Vec<u32>) {
     let (mut packed, mut absmax) = (vec![0; values.len() / 2], vec![0.0; values.len() / blocksize]);
-    isa.quantize_blocks(quant_type, blocksize, values, &mut packed, &mut absmax).unwrap();
+    quantize_blocks(isa, quant_type, blocksize, values, &mut packed, &mut absmax).unwrap();
     (packed, absmax.into_iter().map(f32::to_bits).collect())
 }
 
-fn same_codes<T: Kernel>(quant_type: QuantType, blocksize: usize, values: &[f32]) {
+fn same_codes<T: Element>(quant_type: QuantType, blocksize: usize, values: &[f32]) {
     let values: Vec<T> = values
         .iter()
         .map(|&value| T::from_f32(value))
@@ -78,10 +79,10 @@ fn same_codes<T: Kernel>(quant_type: QuantType, blocksize: usize, values: &[f32]
     }
 }
 
-fn same_values<T: Kernel>(quant_type: QuantType, scale: f32, packed: &[u8]) {
+fn same_values<T: Element>(quant_type: QuantType, scale: f32, packed: &[u8]) {
     let decode = |isa: Isa| {
         let mut out = vec![T::default(); packed.len() * 2];
-        isa.dequantize(quant_type, scale, packed, &mut out);
+        dequantize(isa, quant_type, scale, packed, &mut out);
         out.into_iter().map(|value| value.to_f32().to_bits()).collect::<Vec<_>>()
     };
     for isa in Isa::available() {
@@ -118,8 +119,8 @@ proptest! {
         let halves: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
         for isa in Isa::available() {
             let (mut packed, mut absmax) = (vec![0; 128], vec![0.0; 4]);
-            prop_assert_eq!(isa.quantize_blocks(QuantType::Nf4, 64, &values, &mut packed, &mut absmax), Err(place / 64));
-            prop_assert_eq!(isa.quantize_blocks(QuantType::Nf4, 64, &halves, &mut packed, &mut absmax), Err(place / 64));
+            prop_assert_eq!(quantize_blocks(isa, QuantType::Nf4, 64, &values, &mut packed, &mut absmax), Err(place / 64));
+            prop_assert_eq!(quantize_blocks(isa, QuantType::Nf4, 64, &halves, &mut packed, &mut absmax), Err(place / 64));
         }
     }
 }
