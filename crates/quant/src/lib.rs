@@ -2,6 +2,8 @@
 
 mod assembly;
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod declared;
 mod dense;
 mod dtype;
@@ -14,6 +16,8 @@ mod quantize;
 mod repr;
 mod scheme;
 pub mod self_test;
+#[cfg(feature = "cube")]
+mod stack;
 mod weight;
 
 pub use assembly::{Assembly, AssemblyError};
@@ -22,17 +26,17 @@ pub use dense::{DenseMatrix, DenseOps, dense_product};
 pub use dtype::{Element, Elements, OwnedElements, WeightDtype};
 pub use error::QuantError;
 pub use joint::{Joint, Quantized};
-#[cfg(feature = "cube")]
-pub use linear::WeightStack;
-pub use linear::{Crossover, Linear4bitOps, QuantLinear, linear4bit};
+pub use linear::{Crossover, QuantLayout, QuantLinear, QuantOps, quant_product};
 pub use product::{MAX_MATVEC_ROWS, Precision, matmul, matvec, multiply};
 pub use quantize::{DeviceQuantizer, DeviceWeight, Quantizer};
 pub use repr::table16;
 pub use scheme::{Cut, CutError, Part, PartSpec, Scheme};
+#[cfg(feature = "cube")]
+pub use stack::WeightStack;
 pub use weight::QuantWeight;
 
 // Names that the loader uses until it speaks of schemes.
-pub use linear::{Device4bit, QuantLinear as Linear4bit};
+pub use linear::QuantLinear as Linear4bit;
 pub use repr::table16::{
-    Absmax, Blocksize, Layout4bit, Matrix4bit, NestedAbsmax, QuantType, Quantized4bit, dynamic_map, format,
+    Absmax, Blocksize, Device4bit, Layout4bit, Matrix4bit, NestedAbsmax, QuantType, Quantized4bit, dynamic_map, format,
 };

@@ -111,6 +111,20 @@ impl Scheme {
         })
     }
 
+    /// What tells codes that are read in different ways apart, in one word: `nf4_64`.
+    pub(crate) fn code_name(self) -> String {
+        match self {
+            Self::Table16(scheme) => format!("{}_{}", scheme.quant_type.name(), scheme.blocksize.get()),
+        }
+    }
+
+    /// Whether scales are codes themselves.
+    pub(crate) fn has_scale_codes(self) -> bool {
+        match self {
+            Self::Table16(scheme) => scheme.double_quant,
+        }
+    }
+
     /// Bytes of a weight `[out, in]`; `None` on overflow.
     pub fn bytes(self, shape: [usize; 2]) -> Option<u64> {
         self.parts(shape)?.into_iter().try_fold(0u64, |sum, part| sum.checked_add(part.bytes()?))

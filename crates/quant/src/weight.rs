@@ -98,6 +98,11 @@ impl QuantWeight {
         }
     }
 
+    /// The weight as one that had another dtype before it was quantised.
+    pub(crate) fn with_dtype(self, dtype: WeightDtype) -> Self {
+        Self { dtype, ..self }
+    }
+
     /// The part of this weight that `cut` is, as a weight `[out, in]` of its own. Its codes are shared with this one if they lie together.
     ///
     /// # Errors

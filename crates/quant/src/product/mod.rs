@@ -138,6 +138,19 @@ pub(crate) fn rows_per_task(rows: usize, row_bytes: usize) -> usize {
     rows.div_ceil(tasks).max(least)
 }
 
+/// Elements that one task decodes.
+const DECODED_TASK: usize = 1 << 16;
+
+/// Decodes whole rows of a weight, on several threads if they are many.
+pub(crate) fn decode_rows<W: Matrix>(weight: &W, rows: Range<usize>, out: &mut [f32]) {
+    let [_, columns] = weight.shape();
+    assert_eq!(out.len(), rows.len() * columns);
+    out.par_chunks_mut(DECODED_TASK).enumerate().for_each(|(task, out)| {
+        let start = rows.start * columns + task * DECODED_TASK;
+        weight.decode(start..start + out.len(), out);
+    });
+}
+
 /// Rows of activations, all whole.
 pub(crate) fn count_rows(columns: usize, x: &[f32]) -> Result<usize, QuantError> {
     let rows = x.len() / columns;

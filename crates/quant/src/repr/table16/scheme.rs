@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{Blocksize, QuantType, nested::NESTED_BLOCKSIZE};
+use super::{Blocksize, Layout4bit, QuantType, nested::NESTED_BLOCKSIZE};
 use crate::scheme::{Part, PartSpec};
 
 /// How a weight is coded with a table of 16 values. `Display`: `nf4, blocks of 64, double quantisation`.
@@ -33,6 +33,11 @@ impl Table16 {
     /// With scales in 8 bits, or in float32.
     pub fn with_double_quant(self, double_quant: bool) -> Self {
         Self { double_quant, ..self }
+    }
+
+    /// How the parts of a weight `[out, in]` are read.
+    pub(crate) fn layout(self, shape: [usize; 2]) -> Layout4bit {
+        Layout4bit { quant_type: self.quant_type, blocksize: self.blocksize, shape }
     }
 
     /// The parts of a weight of so many elements.

@@ -2,8 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{CODES, ScalePlan, TABLE_COPIES, Table, scale_of, shared_table, shift_of};
-use crate::QuantType;
+use super::{CODES, Decoder, ScalePlan, TABLE_COPIES, Table, scale_of, shared_table, shift_of};
 
 /// One word of codes for each unit, rounded to `F`.
 #[cube(launch_unchecked)]
@@ -13,11 +12,11 @@ pub(in super::super) fn dequantize<F: Float, V: Size>(
     absmax_codes: &[u32],
     out: &mut [Vector<F, V>],
     words: u32,
-    #[comptime] quant_type: QuantType,
+    #[comptime] decoder: Decoder,
     #[comptime] scales: ScalePlan,
     #[define(F)] _dtype: ElemType,
 ) {
-    let values_of_codes = shared_table(comptime!(Table::Values(quant_type)));
+    let values_of_codes = shared_table(comptime!(Table::Values(decoder)));
     let copy = UNIT_POS as usize % TABLE_COPIES;
     let at = ABSOLUTE_POS;
     if at < words as usize {

@@ -11,34 +11,35 @@ use burn::backend::{
     ops::FloatTensorOps,
     tensor::{FloatTensor, IntTensor},
 };
-use burn::tensor::FloatDType;
+use burn::tensor::{DType, FloatDType};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous};
 
-use super::{crossover::Crossover, ops::Linear4bitOps, plain, quantize::Quantize4bitOps, scales::Scales};
-use crate::{Blocksize, Layout4bit, Precision};
+use crate::{
+    Crossover, Precision, Scheme,
+    linear::{Parts, QuantLayout, QuantOps, plain},
+    table16::{self, Blocksize, Layout4bit, Quantize4bitOps, Scales},
+};
 use launch::Weight;
-pub(super) use stack::alignment;
+pub(crate) use stack::alignment;
 
 /// Elements of a weight up to which one row is multiplied without tensor cores: filling their table takes longer. Measured on an H200:
 /// 4.0 µs instead of 5.3 for 1024 x 4096, 9.5 instead of 8.4 for 4096 x 4096.
 const SMALL: usize = 1 << 22;
 
-impl Linear4bitOps for CubeBackend {
-    fn linear4bit_forward(
+impl QuantOps for CubeBackend {
+    fn quant_forward(
         x: FloatTensor<Self>,
-        packed: IntTensor<Self>,
-        absmax: FloatTensor<Self>,
-        absmax_codes: IntTensor<Self>,
-        layout: Layout4bit,
-        nested: bool,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        scale_codes: IntTensor<Self>,
+        layout: QuantLayout,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let dtype = x.dtype();
-        let scales = Scales::new(absmax, absmax_codes, nested);
-        let Some(weight) = Weight::new(&packed, &scales, layout, dtype) else {
-            return plain::forward::<Self>(x, packed, scales, layout);
+        let (dtype, rows) = (x.dtype(), x.shape()[0]);
+        let parts = Parts::<Self>::new(codes, scales, scale_codes, layout);
+        let Some(weight) = weight_of(&parts, layout, dtype) else {
+            return plain::forward::<Self>(x, parts, layout);
         };
-        let rows = x.shape()[0];
         let is_small = rows == 1 && layout.shape[0] * layout.shape[1] <= SMALL;
         if let Some(plan) = weight.tile_plan(rows, dtype, precision).filter(|_| !is_small) {
             return weight.tile(into_contiguous(x), plan);
@@ -49,19 +50,28 @@ impl Linear4bitOps for CubeBackend {
         Self::float_matmul(x, Self::float_transpose(weight.dequantize(dtype)))
     }
 
-    fn linear4bit_backward(
+    fn quant_backward(
         dy: FloatTensor<Self>,
-        packed: IntTensor<Self>,
-        absmax: FloatTensor<Self>,
-        absmax_codes: IntTensor<Self>,
-        layout: Layout4bit,
-        nested: bool,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        scale_codes: IntTensor<Self>,
+        layout: QuantLayout,
     ) -> FloatTensor<Self> {
         let dtype = dy.dtype();
-        let scales = Scales::new(absmax, absmax_codes, nested);
-        match Weight::new(&packed, &scales, layout, dtype) {
-            None => plain::backward::<Self>(dy, packed, scales, layout),
+        let parts = Parts::<Self>::new(codes, scales, scale_codes, layout);
+        match weight_of(&parts, layout, dtype) {
+            None => plain::backward::<Self>(dy, parts, layout),
             Some(weight) => Self::float_matmul(dy, weight.dequantize(dtype)),
+        }
+    }
+}
+
+/// A weight for the kernels of its representation; `None` where there are none for it.
+fn weight_of(parts: &Parts<CubeBackend>, layout: QuantLayout, activations: DType) -> Option<Weight> {
+    match layout.scheme {
+        Scheme::Table16(scheme) => {
+            let scales = Scales { absmax: parts.scales.clone(), codes: parts.scale_codes.clone() };
+            Weight::new(&parts.codes, &scales, scheme.layout(layout.shape), activations)
         }
     }
 }
@@ -92,13 +102,13 @@ impl Quantize4bitOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let scales = Scales::new(absmax, absmax_codes, nested);
         match Weight::new(&packed, &scales, layout, dtype.into()) {
-            None => plain::dequantize::<Self>(packed, scales, layout, dtype),
+            None => table16::dequantize::<Self>(packed, scales, layout, dtype),
             Some(weight) => weight.dequantize(dtype.into()),
         }
     }
 }
 
 /// Whether the device holds a block of that size in a cube.
-pub(super) fn quantizes(device: &cubecl::device::Device, blocksize: Blocksize) -> bool {
+pub(crate) fn quantizes(device: &cubecl::device::Device, blocksize: Blocksize) -> bool {
     launch::quantizes(&device.client(), blocksize.get())
 }

@@ -24,7 +24,7 @@ pub fn fill(#[comptime] plan: TilePlan) -> Table {
     let mut single = 0u32;
     #[unroll]
     for code in 0..16usize {
-        let terms = comptime!(plan.operand.terms(plan.quant_type.decode_table()[code]));
+        let terms = comptime!(plan.operand.terms(plan.decoder.table()[code]));
         single = select(lane % 16u32 == comptime!(code as u32), terms, single);
     }
     // Units that write the same pair: each writes 16 bytes.

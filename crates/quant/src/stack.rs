@@ -8,8 +8,7 @@ use burn::backend::{
 use burn::module::Param;
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::QuantLinear;
-use crate::{Blocksize, QuantType, linear::cube};
+use crate::{QuantLinear, Scheme, cube};
 
 /// Rows of a result, and weights chosen for all rows together, that a launch takes at most: a limit that every device has.
 const MOST: usize = 65_535;
@@ -18,7 +17,7 @@ const MOST: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum StackEncoding {
     Dense(DType),
-    Quantized { quant_type: QuantType, blocksize: Blocksize, nested: bool },
+    Quantized(Scheme),
 }
 
 /// What a product with chosen weights needs to know.
@@ -115,20 +114,23 @@ impl WeightStack {
     /// their rows are no multiples of eight codes, and on devices without kernels.
     pub fn of_quantized(mut layers: Vec<&mut QuantLinear>, parts: usize) -> Option<Self> {
         let first = layers.first()?;
-        let (layout, nested) = (first.layout, first.absmax_codes.is_some());
-        let device = stacking_device(&first.weight.val().device())?;
+        let layout = first.layout();
+        let device = stacking_device(&first.codes.val().device())?;
         let sizes = |layer: &QuantLinear| {
-            let codes = layer.absmax_codes.as_ref().map(|codes| codes.val().dims()[0]);
-            (layer.layout, layer.weight.val().dims()[0], layer.absmax.val().dims()[0], codes)
+            let codes = layer.scale_codes.as_ref().map(|codes| codes.val().dims()[0]);
+            (layer.layout(), layer.codes.val().dims()[0], layer.scales.val().dims()[0], codes)
         };
         let (_, bytes, scales, scale_codes) = sizes(first);
         let are_alike = layers.iter().all(|layer| {
             sizes(layer) == (layout, bytes, scales, scale_codes)
-                && layer.absmax.val().dtype() == DType::F32
-                && layer.weight.val().device() == device
+                && layer.scales.val().dtype() == DType::F32
+                && layer.codes.val().device() == device
         });
         let [out_features, in_features] = layout.shape;
-        if !are_alike || !in_features.is_multiple_of(8) || bytes != layout.padded_bytes() {
+        if !are_alike
+            || !in_features.is_multiple_of(8)
+            || bytes as u64 != layout.scheme.code_bytes(layout.shape)?.next_multiple_of(4)
+        {
             return None;
         }
         let count = choices(layers.len(), parts, out_features)?;
@@ -139,14 +141,13 @@ impl WeightStack {
             None => None,
         };
         for (index, layer) in layers.iter_mut().enumerate() {
-            weights.put_ints(index, &mut layer.weight);
-            absmax.put_floats(index, &mut layer.absmax);
-            if let (Some(memory), Some(codes)) = (&mut absmax_codes, &mut layer.absmax_codes) {
+            weights.put_ints(index, &mut layer.codes);
+            absmax.put_floats(index, &mut layer.scales);
+            if let (Some(memory), Some(codes)) = (&mut absmax_codes, &mut layer.scale_codes) {
                 memory.put_ints(index, codes);
             }
         }
-        let (quant_type, blocksize) = (layout.quant_type, layout.blocksize);
-        let encoding = StackEncoding::Quantized { quant_type, blocksize, nested };
+        let encoding = StackEncoding::Quantized(layout.scheme);
         Some(Self { encoding, shape: layout.shape, count, parts, weights, absmax: Some(absmax), absmax_codes })
     }
 

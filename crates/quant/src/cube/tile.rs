@@ -12,7 +12,7 @@ use cubecl::{
 
 use super::kernels::{self, Operand, PLANE, STEP, STEPS, TILE_COLUMNS, TILE_ROWS, TilePlan};
 use super::launch::{Weight, empty};
-use crate::{Precision, linear::crossover::Crossover};
+use crate::{Crossover, Precision};
 
 /// Units of a cube, of which each processor of the device has one: the table takes up to 64 KiB of a processor's memory, and time to
 /// fill.
@@ -41,7 +41,7 @@ impl Weight {
             return None;
         }
         let plan = TilePlan {
-            quant_type: self.layout().quant_type,
+            decoder: self.decoder(),
             scales,
             operand,
             terms: match precision {

@@ -7,10 +7,11 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 #[cfg(feature = "cube")]
-use burn::tensor::DType;
-use burn::tensor::{Device, FloatDType, Int, Tensor};
+use burn::tensor::{DType, FloatDType};
+use burn::tensor::{Device, Int, Tensor};
 
-use crate::{Absmax, Blocksize, Layout4bit, QuantError, QuantType, Quantized4bit, WeightDtype, table16::elements_of};
+use super::{Absmax, Blocksize, Layout4bit, QuantType, Quantized4bit, elements_of};
+use crate::{QuantError, WeightDtype};
 
 /// Quantisation and its inverse by kernels.
 #[cfg(feature = "cube")]
@@ -83,7 +84,7 @@ impl DeviceQuantizer {
     pub fn serves(device: &Device, blocksize: Blocksize) -> bool {
         match device.clone().inner().as_dispatch() {
             #[cfg(feature = "cube")]
-            DispatchDevice::Cube(device) => super::cube::quantizes(device, blocksize),
+            DispatchDevice::Cube(device) => crate::cube::quantizes(device, blocksize),
             _ => {
                 let _ = blocksize;
                 false
@@ -224,7 +225,7 @@ impl Device4bit {
         Quantized4bit::from_parts(quant_type, blocksize, shape, self.dtype, packed.into(), absmax)
     }
 
-    pub(super) fn into_parts(self) -> (Tensor<1, Int>, Tensor<1>) {
+    pub(crate) fn into_parts(self) -> (Tensor<1, Int>, Tensor<1>) {
         (self.packed, self.absmax)
     }
 }
@@ -234,29 +235,24 @@ fn read(tensor: Tensor<1>) -> Result<Vec<f32>, QuantError> {
     data.try_into_vec().map_err(|error| QuantError::Device { reason: format!("{error:?}") })
 }
 
-/// The dense weight on the device of its codes.
-pub(super) fn dequantize(
+/// Whether a device has a kernel that decodes.
+#[cfg(feature = "cube")]
+pub(crate) fn decodes(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// The dense weight on the device of its codes, by a kernel.
+#[cfg(feature = "cube")]
+pub(crate) fn dequantize_on_device(
     packed: Tensor<1, Int>,
     absmax: Tensor<1>,
     absmax_codes: Option<Tensor<1, Int>>,
     layout: Layout4bit,
     dtype: FloatDType,
 ) -> Tensor<2> {
-    #[cfg(feature = "cube")]
-    if let DispatchDevice::Cube(_) = packed.device().inner().as_dispatch() {
-        let nested = absmax_codes.is_some();
-        let codes = absmax_codes.unwrap_or_else(|| packed.clone()).into_dispatch();
-        let (packed, absmax) = (packed.into_dispatch(), absmax.inner().into_dispatch());
-        let weight = <Dispatch as Quantize4bitOps>::dequantize4bit(packed, absmax, codes, layout, nested, dtype);
-        return Tensor::from_dispatch(weight);
-    }
     let nested = absmax_codes.is_some();
     let codes = absmax_codes.unwrap_or_else(|| packed.clone()).into_dispatch();
-    let scales = super::scales::Scales::new(absmax.into_dispatch(), codes, nested);
-    Tensor::from_dispatch(super::plain::dequantize::<burn::backend::Dispatch>(
-        packed.into_dispatch(),
-        scales,
-        layout,
-        dtype,
-    ))
+    let (packed, absmax) = (packed.into_dispatch(), absmax.inner().into_dispatch());
+    let weight = <Dispatch as Quantize4bitOps>::dequantize4bit(packed, absmax, codes, layout, nested, dtype);
+    Tensor::from_dispatch(weight)
 }

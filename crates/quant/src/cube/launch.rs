@@ -6,8 +6,8 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, client::Client, ir::features::Plane, prelude::*};
 
-use super::kernels::{self, CODES, MatvecPlan, NESTED_HEAD, QuantizePlan, RowUnits, ScalePlan, TABLE_COPIES};
-use crate::{Layout4bit, linear::scales::Scales, table16::NESTED_BLOCKSIZE};
+use super::kernels::{self, CODES, Decoder, MatvecPlan, NESTED_HEAD, QuantizePlan, RowUnits, ScalePlan, TABLE_COPIES};
+use crate::table16::{Layout4bit, NESTED_BLOCKSIZE, Scales};
 
 /// Units of a cube, where a row of the weight does not need more.
 const UNITS: usize = 128;
@@ -32,7 +32,7 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// `None` where the kernels do not serve: activations of another float type, codes that are not padded to words as `Linear4bit`
+    /// `None` where the kernels do not serve: activations of another float type, codes that are not padded to words as `QuantLinear`
     /// pads them, more elements than 32 bits count.
     pub fn new(
         packed: &CubeTensor,
@@ -102,7 +102,7 @@ impl Weight {
                 self.absmax_codes(),
                 out.clone().into_buffer_arg(),
                 words as u32,
-                self.layout.quant_type,
+                self.decoder(),
                 self.scale_plan(),
                 dtype_to_elem_type(dtype),
             );
@@ -123,7 +123,7 @@ impl Weight {
             [4, 2, 1].into_iter().find(|n| *n <= words_at_once && in_features.is_multiple_of(CODES * n));
         let words_at_once = words_at_once.unwrap_or(1);
         let units = row_units(&client, out_features, in_features / (CODES * words_at_once));
-        let plan = MatvecPlan { quant_type: self.layout.quant_type, rows, scales: self.scale_plan(), units };
+        let plan = MatvecPlan { decoder: self.decoder(), rows, scales: self.scale_plan(), units };
         let cubes = out_features.div_ceil(units.rows());
         // SAFETY: as `Weight::new` and the assertion above checked, there are `out_features` rows of whole vectors of words with
         // their scales, and `rows` rows of activations; units beyond the last row read and write nothing.
@@ -146,6 +146,10 @@ impl Weight {
             );
         }
         out
+    }
+
+    pub fn decoder(&self) -> Decoder {
+        Decoder::Table(self.layout.quant_type)
     }
 
     pub fn scale_plan(&self) -> ScalePlan {

@@ -1,7 +1,6 @@
 //! How a product on tensor cores is laid out.
 
-use super::super::ScalePlan;
-use crate::QuantType;
+use super::super::{Decoder, ScalePlan};
 
 /// Codes of a row whose sum is multiplied with one scale: four units with two words each.
 pub const STEP: usize = 64;
@@ -22,8 +21,8 @@ pub const STAGE: usize = STAGE_CODES + TILE_ROWS * STEPS * 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TilePlan {
-    /// The table of codes.
-    pub quant_type: QuantType,
+    /// How codes become values.
+    pub decoder: Decoder,
     /// How scales are read.
     pub scales: ScalePlan,
     /// The type of activations.

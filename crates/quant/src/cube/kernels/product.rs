@@ -3,17 +3,16 @@
 use cubecl::prelude::*;
 
 use super::{
-    CODES, ChosenPlan, RowUnits, ScalePlan, TABLE_COPIES, Table, add_units,
+    CODES, ChosenPlan, Decoder, RowUnits, ScalePlan, TABLE_COPIES, Table, add_units,
     chosen::{place_of, weighted},
     scale_of, shared_table, shift_of, zeros,
 };
-use crate::QuantType;
 
 /// How a matrix-vector product is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) struct MatvecPlan {
-    /// The table of codes.
-    pub quant_type: QuantType,
+    /// How codes become values.
+    pub decoder: Decoder,
     /// Rows of activations.
     pub rows: usize,
     /// How scales are read.
@@ -38,7 +37,7 @@ pub(in super::super) fn matvec<F: Float, W: Size, V: Size>(
 ) {
     let unit = UNIT_POS_X as usize;
     let (in_features, out_features) = (in_features as usize, out_features as usize);
-    let values = shared_table(comptime!(Table::Values(plan.quant_type)));
+    let values = shared_table(comptime!(Table::Values(plan.decoder)));
     let lane = unit % plan.units.per_row;
     let row = CUBE_POS * comptime!(plan.units.rows()) + unit / plan.units.per_row;
     let mut sums = zeros(plan.rows);
@@ -83,7 +82,7 @@ pub(in super::super) fn matvec_chosen<F: Float, W: Size, V: Size>(
     #[define(F)] _dtype: ElemType,
 ) {
     let (in_features, out_features) = (in_features as usize, out_features as usize);
-    let values = shared_table(comptime!(Table::Values(plan.quant_type)));
+    let values = shared_table(comptime!(Table::Values(plan.decoder)));
     let place = place_of(out_features, plan.units, chosen_plan);
     let mut total = 0.0f32;
     if place.is_row {

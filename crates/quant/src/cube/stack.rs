@@ -7,9 +7,13 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
-use super::kernels::{self, CODES, ChosenPlan, DensePlan, MatvecPlan, ScalePlan};
+use super::kernels::{self, CODES, ChosenPlan, Decoder, DensePlan, MatvecPlan, ScalePlan};
 use super::launch::{empty, row_units, vector_size};
-use crate::linear::stack::{StackEncoding, StackOps, StackPlan};
+use crate::{
+    Scheme,
+    stack::{StackEncoding, StackOps, StackPlan},
+    table16::Table16,
+};
 
 /// Bytes that kernels read at once, at most.
 const VECTOR: usize = 16;
@@ -52,13 +56,13 @@ impl StackOps for CubeBackend {
             Product::new(into_contiguous(x), weights, into_contiguous(chosen), into_contiguous(factors), plan);
         match plan.encoding {
             StackEncoding::Dense(dtype) => product.dense(dtype),
-            StackEncoding::Quantized { .. } => product.quantized(absmax, absmax_codes),
+            StackEncoding::Quantized(Scheme::Table16(scheme)) => product.quantized(scheme, absmax, absmax_codes),
         }
     }
 }
 
 /// What the parts of a stack begin at multiples of, in bytes.
-pub(in crate::linear) fn alignment(device: &cubecl::device::Device) -> usize {
+pub(crate) fn alignment(device: &cubecl::device::Device) -> usize {
     (device.client().properties().memory.alignment as usize).max(VECTOR)
 }
 
@@ -170,19 +174,16 @@ impl Product {
         self.out
     }
 
-    fn quantized(self, absmax: CubeTensor, absmax_codes: CubeTensor) -> CubeTensor {
+    fn quantized(self, scheme: Table16, absmax: CubeTensor, absmax_codes: CubeTensor) -> CubeTensor {
         let client = self.x.client.clone();
-        let StackEncoding::Quantized { quant_type, blocksize, nested } = self.plan.encoding else {
-            panic!("a dense stack has no codes");
-        };
         let [out_features, in_features] = self.plan.shape;
         let most = vector_size(&client, DType::U32);
         let fits = |words: &usize| *words <= most && in_features.is_multiple_of(CODES * words);
         let words_at_once = [4, 2, 1].into_iter().find(fits).unwrap_or(1);
         let vectors = in_features / (CODES * words_at_once) * self.chosen_plan().slots();
         let units = row_units(&client, self.rows() * self.targets, vectors);
-        let scales = ScalePlan { blocksize: blocksize.get(), nested };
-        let plan = MatvecPlan { quant_type, rows: 1, scales, units };
+        let scales = ScalePlan { blocksize: scheme.blocksize.get(), nested: scheme.double_quant };
+        let plan = MatvecPlan { decoder: Decoder::Table(scheme.quant_type), rows: 1, scales, units };
         let [distance, absmax_distance, codes_distance] = self.plan.distances;
         // SAFETY: all bytes of a stack, as far as they are whole words.
         let words = |memory: &CubeTensor| unsafe {

@@ -21,7 +21,7 @@ use cubecl::prelude::*;
 
 use units::{add_units, zeros};
 
-use crate::{QuantType, table16::NESTED_BLOCKSIZE};
+use crate::table16::{NESTED_BLOCKSIZE, QuantType};
 
 /// Codes in a word.
 pub(super) const CODES: usize = 8;
@@ -40,11 +40,27 @@ const fn shift_of(place: usize) -> u32 {
     (place / 2 * 8 + (1 - place % 2) * 4) as u32
 }
 
+/// How codes become values: kernels are compiled for a decoder, whatever representation needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Decoder {
+    /// Four bits, looked up in a table.
+    Table(QuantType),
+}
+
+impl Decoder {
+    /// The value of each code.
+    fn table(self) -> &'static [f32; 16] {
+        match self {
+            Self::Table(quant_type) => quant_type.decode_table(),
+        }
+    }
+}
+
 /// A table of at most sixteen numbers that kernels look into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Table {
-    /// What codes stand for.
-    Values(QuantType),
+    /// The values of codes.
+    Values(Decoder),
     /// The bounds between neighbouring values.
     Bounds(QuantType),
 }
@@ -52,7 +68,7 @@ enum Table {
 impl Table {
     fn entries(self) -> &'static [f32] {
         match self {
-            Self::Values(quant_type) => quant_type.decode_table(),
+            Self::Values(decoder) => decoder.table(),
             Self::Bounds(quant_type) => &quant_type.encoder().bounds,
         }
     }

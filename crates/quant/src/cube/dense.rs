@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::kernels::{self, DensePlan};
 use super::launch::{cube_count, empty, row_units, vector_size};
-use crate::{DenseOps, linear::crossover::Crossover};
+use crate::{Crossover, DenseOps};
 
 /// Rows of activations that are multiplied with a weight that is read once.
 const ROWS: usize = 8;
