@@ -150,7 +150,7 @@ fn a_record_loads_into_a_layer_of_the_same_layout_and_no_other() {
         ModuleRecord::from_bytes(bytes).unwrap()
     };
     let zeros = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [64, 64], Elements::F32(&[0.0; 4096]));
-    let same = QuantLinear::new(&zeros.unwrap(), None, &device).try_load_record(saved()).unwrap();
+    let same = QuantLinear::new(zeros.unwrap(), None, &device).try_load_record(saved()).unwrap();
     assert_eq!(same.to_quantized(), layer(QuantType::Nf4, 64, [64, 64]).to_quantized());
     // Codes and scales of all of these have the same shapes.
     let half = vec![bf16::from_f32(0.5); 4096];

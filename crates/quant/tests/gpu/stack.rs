@@ -135,7 +135,7 @@ fn chosen_products_with_dense_weights_are_those_of_the_cpu() {
 #[test]
 fn weights_that_differ_make_no_stack() {
     let Some(device) = device() else { return };
-    let layer = |shape, blocksize| QuantLinear::new(&quantized(QuantType::Nf4, blocksize, shape), None, &device);
+    let layer = |shape, blocksize| QuantLinear::new(quantized(QuantType::Nf4, blocksize, shape), None, &device);
     let stack = |mut layers: Vec<QuantLinear>, parts| WeightStack::of_quantized(layers.iter_mut().collect(), parts);
     assert!(stack(vec![layer([4, 64], 64), layer([4, 64], 64)], 2).is_some());
     assert!(stack(vec![layer([4, 64], 64), layer([4, 64], 32)], 2).is_none());
