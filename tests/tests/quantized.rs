@@ -2,7 +2,7 @@
 
 use crate::support::{Reference, checkpoint, copy_of_directory, distance, edit_tensors, fixture};
 use automodel::attention::SdpaBackend;
-use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
+use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions};
 use automodel::models::parameters::ParameterTensor;
 use automodel::models::{CacheOptions, CausalLm, Decoder, DecoderOptions, LogitsFor, TokenBatch};
 use automodel::quant::{Blocksize, Elements, Precision, QuantType, Quantized4bit};
@@ -136,7 +136,7 @@ fn what_is_quantised_on_disk_is_what_is_quantised_while_loading() {
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("quantised");
         AutoModelForCausalLM::from_pretrained(checkpoint(name).to_str().unwrap())
-            .quantize_checkpoint(&out, &config, &ConvertOptions::default())
+            .quantize_checkpoint(&out, &config, &RequantizeOptions::default())
             .unwrap();
         let tokens = [1, 2, 3, 4, 5];
         let of_disk = AutoModelForCausalLM::from_pretrained(out.to_str().unwrap()).load().unwrap();
@@ -165,7 +165,7 @@ fn a_quantised_head_is_read_in_4_bits_and_saved_so() {
     model.save_pretrained(&saved, &SaveOptions::default()).unwrap();
     let source = AutoModelForCausalLM::from_pretrained(checkpoint("llama").to_str().unwrap());
     source
-        .quantize_checkpoint(&converted, &config.clone().with_quantize_head(true), &ConvertOptions::default())
+        .quantize_checkpoint(&converted, &config.clone().with_quantize_head(true), &RequantizeOptions::default())
         .unwrap();
     for directory in [saved, converted] {
         let again = AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).load().unwrap();

@@ -1,7 +1,7 @@
 //! Models in 4 bits saved and read back: the same codes, scales and numbers, in files as `quantize_checkpoint` makes them.
 
 use crate::support::{Reference, assert_says, check_all, checkpoint, checkpoints, fixture, load, message};
-use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions, SaveReport};
+use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions, SaveReport};
 use automodel::quant::{Absmax, Blocksize, Quantized4bit, format};
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
 use safetensors::SafeTensors;
@@ -113,7 +113,7 @@ fn the_files_are_those_of_quantising_on_disk() {
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("quantised");
         AutoModelForCausalLM::from_pretrained(checkpoint(name).to_str().unwrap())
-            .quantize_checkpoint(&out, &config, &ConvertOptions::default())
+            .quantize_checkpoint(&out, &config, &RequantizeOptions::default())
             .unwrap();
         let expected = Files::read(&out);
         let (_, found, report) = saved(&quantized(&checkpoint(name), &config), &SaveOptions::default());
@@ -233,7 +233,7 @@ fn fused_projections_that_cannot_be_cut_are_dense_everywhere() {
         assert_says(&warnings, &["stay dense", "cannot be quantised as a whole"]);
         model.save_pretrained(&saved, &SaveOptions::default()).unwrap();
         let report = AutoModelForCausalLM::from_pretrained(checkpoint(name).to_str().unwrap())
-            .quantize_checkpoint(&converted, &config, &ConvertOptions::default())
+            .quantize_checkpoint(&converted, &config, &RequantizeOptions::default())
             .unwrap();
         assert!(report.dense.iter().any(|matrix| matrix.tensor.contains("qkv") || matrix.tensor.contains("query_key")));
         let tokens = Reference::read(name).tokens;
@@ -258,7 +258,7 @@ fn the_text_model_of_a_larger_one_is_saved_by_itself_before_it_is_quantised_on_d
         automodel::AutoModelForCausalLM::from_pretrained(source.to_str().unwrap()).quantize_checkpoint(
             &out,
             &config,
-            &automodel::loader::ConvertOptions::default(),
+            &automodel::loader::RequantizeOptions::default(),
         )
     };
     let source = crate::support::fixture("checkpoints").join("smolvlm");

@@ -50,9 +50,9 @@ fn kept_positions(mask: AttentionMask, positions: usize) -> usize {
 /// Bytes of one activation. Where the dtype is left to the device, the CPU computes in float32; else the residual stream has
 /// the dtype of the token embedding.
 fn activation_bytes(plan: &LoadPlan) -> u64 {
-    let embedding = plan.rows.iter().find(|row| row.role == ParameterRole::Embedding);
+    let embedding = plan.rows.iter().find(|row| row.role() == ParameterRole::Embedding);
     let dtype = match embedding {
-        Some(row) if plan.dtype != DtypePolicy::Auto || plan.device != Device::flex() => row.target,
+        Some(row) if plan.dtype != DtypePolicy::Auto || plan.device != Device::flex() => row.target(),
         _ => FloatDType::F32,
     };
     DType::from(dtype).size() as u64

@@ -135,22 +135,22 @@ impl Planner<'_> {
 }
 
 fn is_quantized_already(plan: &LoadPlan) -> bool {
-    plan.rows.iter().filter_map(|row| row.encoding).any(|encoding| encoding.prequantized)
+    plan.rows.iter().filter_map(|row| row.encoding()).any(|encoding| encoding.prequantized)
 }
 
 /// What most of the bytes are in: `bfloat16`, `nf4`, `fp4 double`.
 fn name(plan: &LoadPlan) -> String {
     let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
     // Where anything is quantised, how that is done tells the ways apart, though tables of tokens may be larger.
-    let quantized = plan.rows.iter().any(|row| row.encoding.is_some());
-    for row in plan.rows.iter().filter(|row| row.encoding.is_some() == quantized) {
-        let name = match row.encoding {
-            None => float_name(row.target).to_owned(),
+    let quantized = plan.rows.iter().any(|row| row.encoding().is_some());
+    for row in plan.rows.iter().filter(|row| row.encoding().is_some() == quantized) {
+        let name = match row.encoding() {
+            None => float_name(row.target()).to_owned(),
             Some(encoding) => {
                 format!("{}{}", encoding.quant_type.name(), if encoding.double_quant { " double" } else { "" })
             }
         };
-        *bytes.entry(name).or_default() += row.bytes;
+        *bytes.entry(name).or_default() += row.bytes();
     }
     bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(name, _)| name).unwrap_or_default()
 }
@@ -158,8 +158,9 @@ fn name(plan: &LoadPlan) -> String {
 /// The dtype of two bytes in which most weights are stored, if they become wider when loaded.
 fn half_dtype(plan: &LoadPlan) -> Option<FloatDType> {
     let widened = |dtype: FloatDType| {
-        let rows = plan.rows.iter().filter(|row| row.stored.float() == Some(dtype) && row.target == FloatDType::F32);
-        (dtype, rows.map(|row| row.bytes).fold(0, u64::saturating_add))
+        let rows =
+            plan.rows.iter().filter(|row| row.stored().float() == Some(dtype) && row.target() == FloatDType::F32);
+        (dtype, rows.map(|row| row.bytes()).fold(0, u64::saturating_add))
     };
     let (dtype, bytes) =
         [FloatDType::BF16, FloatDType::F16].map(widened).into_iter().max_by_key(|(_, bytes)| *bytes)?;

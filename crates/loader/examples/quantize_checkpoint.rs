@@ -3,7 +3,7 @@
 //! Without arguments it shows this on a small checkpoint that it makes itself.
 
 use automodel_config::{Overrides, RawConfig};
-use automodel_loader::{CheckpointFiles, ConvertOptions, QuantizationConfig, SaveFiles, quantize_checkpoint};
+use automodel_loader::{CheckpointFiles, QuantizationConfig, RequantizeOptions, SaveFiles, quantize_checkpoint};
 use automodel_registry::{Registry, ResolveOptions};
 use safetensors::{Dtype, tensor::TensorView};
 use std::{error::Error, fs, path::Path};
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         &map,
         &config,
         &target,
-        &ConvertOptions::default(),
+        &RequantizeOptions::default(),
         &SaveFiles::default(),
         &mut |progress| println!("{:>12} of {} bytes  {}", progress.bytes_done, progress.bytes_total, progress.tensor),
     )?;

@@ -1,5 +1,6 @@
 //! Element types of tensors in files.
 
+use automodel_quant::WeightDtype;
 use burn::tensor::{DType, FloatDType};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -158,6 +159,15 @@ pub(crate) fn float_name(dtype: FloatDType) -> &'static str {
         FloatDType::Flex32 => "flex32",
         FloatDType::F16 => "float16",
         FloatDType::BF16 => "bfloat16",
+    }
+}
+
+/// The dtype that a weight of a float type is quantised from: its own, except that float64 becomes float32.
+pub(crate) fn weight_dtype(stored: FloatDType) -> WeightDtype {
+    match stored {
+        FloatDType::F16 => WeightDtype::Float16,
+        FloatDType::BF16 => WeightDtype::BFloat16,
+        FloatDType::F64 | FloatDType::F32 | FloatDType::Flex32 => WeightDtype::Float32,
     }
 }
 

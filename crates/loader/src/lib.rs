@@ -32,7 +32,6 @@
 #[cfg(target_endian = "big")]
 compile_error!("safetensors files are little-endian and are used in place: big-endian machines are not supported");
 
-mod convert;
 mod dtype;
 mod error;
 mod execute;
@@ -41,21 +40,22 @@ mod plan;
 mod problems;
 mod quantization;
 mod report;
+mod requantize;
 mod save;
 mod strided;
+mod windows;
 
-pub use convert::{
-    ConvertOptions, ConvertProgress, ConvertReport, DenseMatrix, quantization_config_json, quantize_checkpoint,
-};
 pub use dtype::StoredDtype;
 pub use error::LoadError;
-pub use execute::{LoadedParameters, LoadedTensor, MappedFiles, Progress, execute};
+pub use execute::{LoadedParameters, LoadedTensor, Progress, execute};
 pub use files::{Adapter, CheckpointFiles, FileChange, Shard, TensorInfo};
 pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedTie, TieDecision, identity_map};
 pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
-pub use quantization::{Encoding, QuantizationConfig};
+pub use quantization::{Encoding, QuantizationConfig, quantization_config_json};
 pub use report::{DeviceBytes, DtypeBytes, EncodingBytes, LoadReport, NonFinite, Overflow, TieOutcome, TieReport};
+pub use requantize::{DenseMatrix, RequantizeOptions, RequantizeProgress, RequantizeReport, quantize_checkpoint};
 pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, check_output, save_pretrained};
+pub use windows::MappedFiles;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -37,6 +37,11 @@ impl Walk {
         Self { offset: view.offset, axes }
     }
 
+    /// All of so many elements, as they lie.
+    pub fn all(elements: usize) -> Self {
+        Self::new(&StridedView { offset: 0, shape: vec![elements], strides: vec![1] })
+    }
+
     pub fn numel(&self) -> usize {
         numel(&self.axes)
     }

@@ -1,7 +1,10 @@
 //! Parameters that were loaded, of any rank.
 
-use super::{MappedFiles, inconsistent};
-use crate::{LoadError, PlanRow, plan::MAX_RANK};
+use crate::{
+    LoadError, PlanRow,
+    plan::{MAX_RANK, device_label},
+    windows::MappedFiles,
+};
 use automodel_quant::{Linear4bit, Quantized4bit};
 use burn::tensor::{Bytes, DType, Device, DispatchTensor, FloatDType, Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -37,13 +40,15 @@ pub struct LoadedTensor {
 impl LoadedTensor {
     /// Puts `bytes` on the device. `in_place`: the device computes in host memory and takes the bytes as they are.
     pub(super) fn new(row: &PlanRow, bytes: Bytes, device: &Device, in_place: bool) -> Result<Self, LoadError> {
-        let dtype = DType::from(row.target);
-        let data = TensorData::try_from_bytes(bytes, row.shape.clone(), dtype).map_err(|_| inconsistent(row))?;
+        let dtype = DType::from(row.target());
+        let failed = |source| LoadError::Device { device: device_label(device), source };
+        let data = TensorData::try_from_bytes(bytes, row.shape().to_vec(), dtype)
+            .map_err(|error| failed(error.to_string().into()))?;
         let create = |data: TensorData| from_data(data, device, dtype);
         // Weights live as long as the model: pools for short-lived tensors would round them up.
         let tensor = if in_place { create(data) } else { device.memory_persistent_allocations(data, create) };
-        let tensor = tensor.ok_or_else(|| inconsistent(row))?;
-        Ok(Self { tensor, shape: row.shape.clone(), dtype: row.target })
+        let tensor = tensor.ok_or_else(|| failed(format!("no tensor has the shape {:?}", row.shape()).into()))?;
+        Ok(Self { tensor, shape: row.shape().to_vec(), dtype: row.target() })
     }
 
     /// As a tensor of rank `D`; `None` if it has another rank.

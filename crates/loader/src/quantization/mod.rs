@@ -1,11 +1,18 @@
 //! Which weights become 4-bit, and what they occupy then.
 
+mod declare;
 pub(crate) mod parts;
 mod pattern;
+mod select;
+mod skip_list;
 
+pub use declare::quantization_config_json;
 pub(crate) use pattern::SkipList;
+pub(crate) use select::{Chosen, Dense, Matrix, Selector, TIED, module_of};
+pub(crate) use skip_list::{Modules, may_be_linear, output_heads};
 
-use automodel_quant::{Blocksize, QuantType};
+use crate::CheckpointFiles;
+use automodel_quant::{Blocksize, QuantType, format::Companion};
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -106,6 +113,12 @@ impl QuantizationConfig {
         };
         self.skip_modules.iter().filter(move |entry| means(entry)).map(String::as_str)
     }
+}
+
+/// A tensor by which a checkpoint is known to be quantised already.
+pub(crate) fn quantized_tensor(files: &CheckpointFiles) -> Option<&str> {
+    let is_state = |name: &&String| matches!(Companion::parse(name), Some((_, Companion::State(_))));
+    files.tensors().keys().find(is_state).map(String::as_str)
 }
 
 /// Whether an entry of a skip list, taken literally, means the module at `path`.

@@ -1,11 +1,13 @@
 //! From parameters back to a directory in Hugging Face layout.
 
-pub(crate) mod directory;
+pub(crate) mod beside;
+pub(crate) mod index;
 mod layout;
 mod pending;
 pub(crate) mod place;
 mod quantized;
-pub(crate) mod shards;
+pub(crate) mod shard_file;
+mod shards;
 pub(crate) mod target;
 mod writer;
 

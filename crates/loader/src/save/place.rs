@@ -7,7 +7,7 @@
 //! What a killed process leaves there is found by the next one that writes to the same target.
 
 use super::{
-    directory::write_json,
+    beside::write_json,
     target::{TEMPLATES, Target, in_the_way, is_empty},
 };
 use crate::LoadError;
@@ -39,11 +39,15 @@ pub(crate) enum Opened {
     Finished(PathBuf),
 }
 
-/// The place to work in.
+/// The place to work in. Dropped before it is committed, it is removed, unless it has settings by which a later run can know
+/// that it may continue.
 pub(crate) struct Place {
     root: PathBuf,
     staging: PathBuf,
     target: Target,
+    settings: Option<Value>,
+    /// Whether nothing is left to do for it.
+    closed: bool,
     /// Held until the process ends or drops it.
     _lock: File,
 }
@@ -51,7 +55,7 @@ pub(crate) struct Place {
 impl Place {
     /// Opens the place for `target`. What an interrupted run left there stays if it had the same `settings`; without settings
     /// nothing does, and with `restart` only what has its name already.
-    pub fn open(target: Target, settings: Option<&Value>, restart: bool) -> Result<Opened, LoadError> {
+    pub fn open(target: Target, settings: Option<Value>, restart: bool) -> Result<Opened, LoadError> {
         if !target.is_begun() {
             target.check()?;
             target.check_writable()?;
@@ -62,8 +66,18 @@ impl Place {
         // Not even a lock is made beside what is somebody else's.
         check_own(&root)?;
         let lock = lock(&root)?;
-        let place = Self { staging: root.join(STAGING), root, target, _lock: lock };
-        place.prepare(settings, restart)
+        let staging = root.join(STAGING);
+        // Closed until it is prepared: what is found may be another run's.
+        Self { root, staging, target, settings, closed: true, _lock: lock }.prepare(restart)
+    }
+
+    /// Opens the place for `target`, without anything that an interrupted run left.
+    pub fn fresh(target: Target) -> Result<Self, LoadError> {
+        match Self::open(target, None, true)? {
+            Opened::Ready(place) => Ok(place),
+            // Only runs with settings are ever found finished.
+            Opened::Finished(directory) => Err(LoadError::OutputBusy { directory }),
+        }
     }
 
     /// Where the files of the new checkpoint go.
@@ -71,9 +85,10 @@ impl Place {
         &self.staging
     }
 
-    fn prepare(self, settings: Option<&Value>, restart: bool) -> Result<Opened, LoadError> {
+    fn prepare(mut self, restart: bool) -> Result<Opened, LoadError> {
         check_own(&self.root)?;
         let journal = self.read_journal();
+        let settings = self.settings.as_ref();
         let same = settings.is_some() && journal.as_ref().map(|journal| &journal["settings"]) == settings;
         if same && journal.is_some_and(|journal| self.has_appeared(&journal["committing"])) {
             self.remove();
@@ -88,7 +103,8 @@ impl Place {
             }
             return Err(error);
         }
-        self.write_journal(settings, &Value::Bool(false))?;
+        self.closed = false;
+        self.write_journal(&Value::Bool(false))?;
         fs::create_dir_all(&self.staging).map_err(|source| LoadError::io("create", &self.staging, source))?;
         Ok(Opened::Ready(self))
     }
@@ -96,12 +112,13 @@ impl Place {
     /// Gives the new checkpoint its name. Whenever the process is killed, the name of a checkpoint that is replaced leads to it or
     /// to the new one. Where the system cannot exchange names, it leads nowhere for a moment; the next run that writes
     /// there gives it back.
-    pub fn commit(self, settings: Option<&Value>) -> Result<(), LoadError> {
+    pub fn commit(mut self) -> Result<(), LoadError> {
         self.target.check()?;
         sync_directory(&self.staging);
-        self.write_journal(settings, &identity(&self.staging).map_or(Value::Bool(true), Value::String))?;
+        self.write_journal(&identity(&self.staging).map_or(Value::Bool(true), Value::String))?;
         self.give_name()?;
         sync_directory(self.target.parent());
+        self.closed = true;
         self.remove();
         Ok(())
     }
@@ -128,9 +145,15 @@ impl Place {
     }
 
     /// Removes all that this run made.
-    pub fn discard(&self) {
-        self.restore_old();
-        self.remove();
+    pub fn discard(mut self) {
+        self.close();
+    }
+
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.restore_old();
+            self.remove();
+        }
     }
 
     /// Whether the checkpoint that a journal was about to give its name has it.
@@ -148,9 +171,9 @@ impl Place {
         small.then(|| fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok())).flatten()
     }
 
-    fn write_journal(&self, settings: Option<&Value>, committing: &Value) -> Result<(), LoadError> {
+    fn write_journal(&self, committing: &Value) -> Result<(), LoadError> {
         let (new, journal) = (self.root.join(NEW_JOURNAL), self.root.join(JOURNAL));
-        write_json(&new, &json!({ "settings": settings, "committing": committing }))?;
+        write_json(&new, &json!({ "settings": self.settings, "committing": committing }))?;
         fs::rename(&new, &journal).map_err(|source| LoadError::io("rename", &new, source))?;
         sync_directory(&self.root);
         Ok(())
@@ -189,6 +212,14 @@ impl Place {
             let _ = fs::remove_file(self.root.join(name));
         }
         let _ = fs::remove_dir(&self.root);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.settings.is_none() {
+            self.close();
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! 4-bit parameters as tensors of files, and parts of fused tensors joined block by block.
 
 use super::{
-    layout::{Layout, Place, TensorPlace},
-    shards::Tensor,
+    layout::{Layout, TensorPiece, TensorPlace},
+    shard_file::NewTensor,
 };
 use crate::{
     LoadError, QuantizationConfig, StoredDtype,
-    convert::{Modules, module, quantization_config_json},
+    quantization::{Modules, module_of, quantization_config_json},
 };
 use automodel_quant::{
     Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit, WeightDtype, format::write_parameter,
@@ -33,7 +33,7 @@ impl WrittenQuantized {
         let nested = self.0.values().any(|(_, nested)| *nested);
         let (mut quantized, mut dense_linears) = (Vec::new(), Vec::new());
         for (number, tensor) in layout.tensors.iter().enumerate() {
-            let name = module(&tensor.name).to_owned();
+            let name = module_of(&tensor.name).to_owned();
             match self.0.contains_key(&number) {
                 true => quantized.push(name),
                 false if tensor.may_be_linear => dense_linears.push(name),
@@ -50,13 +50,13 @@ impl WrittenQuantized {
 pub(super) struct Part<'a> {
     pub parameter: &'a str,
     pub tensor: &'a TensorPlace,
-    pub piece: &'a Place,
+    pub piece: &'a TensorPiece,
     pub weight: &'a Quantized4bit,
 }
 
 impl Part<'_> {
     /// The tensors to write if the part is a whole tensor.
-    pub fn whole(&self) -> Option<Vec<Tensor>> {
+    pub fn whole(&self) -> Option<Vec<NewTensor>> {
         let place = self.piece.quantized.as_ref()?;
         let whole = self.tensor.pieces == 1 && place.walk.contiguous() == Some(0..self.tensor.elements);
         (whole && place.shape == self.weight.shape()).then(|| tensors(&self.tensor.name, self.weight))
@@ -68,10 +68,10 @@ impl Part<'_> {
 }
 
 /// The tensors that bitsandbytes has for a parameter called `name`.
-pub(super) fn tensors(name: &str, weight: &Quantized4bit) -> Vec<Tensor> {
+pub(super) fn tensors(name: &str, weight: &Quantized4bit) -> Vec<NewTensor> {
     let dtype = |dtype| if dtype == safetensors::Dtype::F32 { StoredDtype::F32 } else { StoredDtype::U8 };
     let parts = write_parameter(name, weight).into_iter();
-    parts.map(|(name, part)| Tensor { name, dtype: dtype(part.dtype), shape: part.shape, data: part.data }).collect()
+    parts.map(|(name, part)| NewTensor { name, dtype: dtype(part.dtype), shape: part.shape, data: part.data }).collect()
 }
 
 /// A tensor that several 4-bit parameters fill.

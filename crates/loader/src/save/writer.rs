@@ -2,22 +2,23 @@
 
 use super::{
     SaveFiles, SaveOptions, SaveReport,
-    directory::{Staging, check_carried},
-    layout::{Layout, ParameterPlace, Place, TensorPlace},
+    beside::{check_carried, write_files},
+    layout::{Layout, ParameterPlace, TensorPiece, TensorPlace},
     pending::Pending,
+    place::Place,
     quantized::{Part, PendingQuantized, WrittenQuantized, tensors},
     shards::{Shards, Written},
+    target::Target,
 };
 use crate::{
     LoadError, Overflow, StoredDtype,
     dtype::{float_name, float_size},
-    execute::{FromFloat, NonFiniteCount, convert_bytes, with_float},
     problems::nearest_names,
+    windows::{FromAnyFloat, NonFiniteCount, convert_bytes, with_float},
 };
 use automodel_quant::{Quantized4bit, WeightDtype};
 use automodel_registry::weights::{ParameterRole, Tie, WeightMap};
 use burn::tensor::{DType, FloatDType, TensorData};
-use half::{bf16, f16};
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
@@ -33,7 +34,7 @@ const EXPERT: &str = "transformers joins experts into one parameter of three axe
 /// Writes a checkpoint parameter by parameter. Until [`CheckpointWriter::finish`] nothing is visible under its name, and a
 /// writer that is dropped removes what it wrote.
 pub struct CheckpointWriter {
-    staging: Staging,
+    place: Place,
     shards: Shards,
     layout: Layout,
     ties: Vec<Tie>,
@@ -56,11 +57,11 @@ impl CheckpointWriter {
     /// [`LoadError::OutputExists`] if something is in the way; [`LoadError::Placement`] if the map contradicts itself.
     pub fn new(directory: &Path, map: &WeightMap, options: &SaveOptions) -> Result<Self, LoadError> {
         let layout = Layout::new(map)?;
-        let staging = Staging::new(directory, options.overwrite)?;
+        let place = Place::fresh(Target::new(directory, options.overwrite)?)?;
         let tensors = layout.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()));
-        let shards = Shards::new(staging.path(), options.max_shard_bytes, options.quantized, tensors);
+        let shards = Shards::new(place.staging(), options.max_shard_bytes, options.quantized, tensors);
         Ok(Self {
-            staging,
+            place,
             shards,
             ties: map.ties.iter().filter(|tie| tie.requested).cloned().collect(),
             layout,
@@ -197,12 +198,12 @@ impl CheckpointWriter {
             append_pending(&mut self.pending, &mut self.shards, number, tensor)?;
         }
         self.check_complete()?;
-        let Self { staging, shards, mut report, .. } = self;
+        let Self { place, shards, mut report, .. } = self;
         (report.shards, report.total_bytes, report.tensors) = shards.finish()?;
-        staging.add(files)?;
+        write_files(place.staging(), files)?;
         report.warnings.extend(overflow_warning(&report.overflowed));
         check()?;
-        staging.commit()?;
+        place.commit()?;
         Ok(report)
     }
 
@@ -302,7 +303,7 @@ impl CheckpointWriter {
         match compared {
             // Fewer bytes were written than the parameter has.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(source) => Err(LoadError::io("read", self.staging.path(), source)),
+            Err(source) => Err(LoadError::io("read", self.place.staging(), source)),
             Ok(_) => Ok(equal && saved.read(&mut [0; 1]).is_ok_and(|more| more == 0)),
         }
     }
@@ -352,7 +353,7 @@ fn append_pending(
 fn scatter(
     pending: &mut HashMap<usize, Pending>,
     path: &str,
-    piece: &Place,
+    piece: &TensorPiece,
     tensor: &TensorPlace,
     part: &[u8],
     from: FloatDType,
@@ -417,10 +418,7 @@ fn for_each_block(
     Ok(found)
 }
 
-fn converted<T>(bytes: &[u8], from: FloatDType, at: u64) -> (Vec<T>, NonFiniteCount)
-where
-    T: FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16>,
-{
+fn converted<T: FromAnyFloat>(bytes: &[u8], from: FloatDType, at: u64) -> (Vec<T>, NonFiniteCount) {
     let mut target = vec![T::ZERO; bytes.len() / float_size(from)];
     let found = with_float!(from, S => convert_bytes::<S, T>(bytes, &mut target, at));
     (target, found)

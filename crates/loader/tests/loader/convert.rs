@@ -3,7 +3,7 @@
 use crate::common::{bf16s, checkpoint, counting, f32s, message, sharded, slot};
 use automodel_config::{Overrides, RawConfig};
 use automodel_loader::{
-    CheckpointFiles, ConvertOptions, ConvertReport, LoadError, QuantizationConfig, SaveFiles, quantize_checkpoint,
+    CheckpointFiles, LoadError, QuantizationConfig, RequantizeOptions, RequantizeReport, SaveFiles, quantize_checkpoint,
 };
 use automodel_quant::{Absmax, Quantized4bit, format};
 use automodel_registry::{
@@ -35,8 +35,8 @@ pub fn convert(
     map: &WeightMap,
     config: &QuantizationConfig,
     out: &Path,
-    options: &ConvertOptions,
-) -> Result<ConvertReport, LoadError> {
+    options: &RequantizeOptions,
+) -> Result<RequantizeReport, LoadError> {
     let files = CheckpointFiles::open(source)?;
     quantize_checkpoint(&files, map, config, out, options, &SaveFiles::default(), &mut |_| {})
 }
@@ -85,7 +85,7 @@ fn the_same_tensors_and_config_as_transformers_with_bitsandbytes() {
             (fixtures().join("checkpoints").join(source), fixtures().join("bitsandbytes").join(golden));
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("out");
-        let report = convert(&source, &model_map(&source), &config, &out, &ConvertOptions::default()).unwrap();
+        let report = convert(&source, &model_map(&source), &config, &out, &RequantizeOptions::default()).unwrap();
         let (ours, theirs) = (tensors(&out), tensors(&golden));
         assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
         for (name, tensor) in &theirs {
@@ -173,7 +173,7 @@ fn what_is_quantised_and_what_is_copied() {
     let before = tensors(source.path());
     let (mut files, mut seen) = (Vec::new(), Vec::new());
     for max_shard_bytes in [u64::MAX, 1500, 0] {
-        let mut options = ConvertOptions::default();
+        let mut options = RequantizeOptions::default();
         options.max_shard_bytes = max_shard_bytes;
         let out = parent.path().join(format!("out-{max_shard_bytes}"));
         let config = QuantizationConfig::nf4();
@@ -220,7 +220,7 @@ fn modules_that_are_skipped_stay_dense_and_are_listed() {
     let out = parent.path().join("out");
     // By the name in the files, by that of a part of a fused tensor, by nothing at all.
     let config = QuantizationConfig::nf4().with_double_quant(true).with_skip_modules(["c_fc", "k_proj", "nothing"]);
-    let report = convert(source.path(), &map(), &config, &out, &ConvertOptions::default()).unwrap();
+    let report = convert(source.path(), &map(), &config, &out, &RequantizeOptions::default()).unwrap();
     assert_eq!(report.quantized, QUANTIZED[1..2]);
     assert!(report.warnings.iter().any(|warning| warning.contains("\"nothing\"")), "{:?}", report.warnings);
     let declared = &json(&out.join("config.json"))["quantization_config"];
@@ -235,7 +235,7 @@ fn modules_that_are_skipped_stay_dense_and_are_listed() {
 #[test]
 fn what_cannot_be_converted_is_named_and_leaves_nothing() {
     let parent = tempfile::tempdir().unwrap();
-    let (out, options, config) = (parent.path().join("out"), ConvertOptions::default(), QuantizationConfig::nf4());
+    let (out, options, config) = (parent.path().join("out"), RequantizeOptions::default(), QuantizationConfig::nf4());
     let one = || {
         let mut map = WeightMap::default();
         map.parameters.push(slot("a.weight", &[2, 2], vec![SourcePiece::whole("a.weight", &[2, 2])]));

@@ -54,8 +54,8 @@ fn parameters_stay_in_the_file_as_they_are() {
     let plan = LoadPlan::new(&files, &map, &options()).unwrap();
     assert!(plan.unexpected.is_empty() && plan.ignored.is_empty(), "{plan}");
     let row = plan.row("nested.weight").unwrap();
-    assert_eq!((row.bytes, row.target, row.mapped), (nested.byte_len() as u64, FloatDType::BF16, true));
-    assert_eq!(row.companions.len(), 5);
+    assert_eq!((row.bytes(), row.target(), row.is_mapped()), (nested.byte_len() as u64, FloatDType::BF16, true));
+    assert_eq!(row.companions().len(), 5);
     assert_eq!(plan.mapped_bytes, 96 * 50 + 64 * 256);
     assert_eq!(plan.stored_bytes, files.stored_bytes());
     assert!(plan.to_string().contains("1 parameters stored in nf4, blocks of 32, double quantisation"), "{plan}");
@@ -141,7 +141,7 @@ fn rows_of_a_fused_tensor_are_cut_out_at_blocks() {
         for (part, (start, length)) in starts.into_iter().enumerate() {
             let loaded = parameters.take_quantized(&path(part)).unwrap();
             assert!(loaded.dequantize::<f32>() == decoded[start * 1024..(start + length) * 1024], "{part}");
-            assert_eq!(loaded.byte_len() as u64, plan.row(&path(part)).unwrap().bytes);
+            assert_eq!(loaded.byte_len() as u64, plan.row(&path(part)).unwrap().bytes());
             let keeps = matches!(whole.absmax(), Absmax::Nested(_)) && part < 2;
             assert_eq!(matches!(loaded.absmax(), Absmax::Nested(_)), keeps, "{part}");
         }

@@ -5,7 +5,7 @@ use crate::{
     common::{checkpoint, f32s, family_map, load, options, slot, values},
     convert::{convert, fixtures, parameter, tensors},
 };
-use automodel_loader::{ConvertOptions, LoadedParameters, QuantizationConfig};
+use automodel_loader::{LoadedParameters, QuantizationConfig, RequantizeOptions};
 use automodel_quant::{Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit};
 use automodel_registry::weights::{ParameterRole, SourcePiece, ViewOp, WeightMap};
 use std::{
@@ -47,7 +47,7 @@ fn quantized(mut parameters: LoadedParameters) -> BTreeMap<String, Quantized4bit
 fn both_ways(directory: &Path, map: &WeightMap, config: &QuantizationConfig) -> BTreeMap<String, Quantized4bit> {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
-    convert(directory, map, config, &out, &ConvertOptions::default()).unwrap();
+    convert(directory, map, config, &out, &RequantizeOptions::default()).unwrap();
     let (of_files, report) = load(&out, map, &options()).unwrap();
     let of_files = quantized(of_files);
     let (while_loading, of_source) = load(directory, map, &options().with_quantization(config.clone())).unwrap();
@@ -204,7 +204,7 @@ fn bitsandbytes_has_the_same_bits() {
         let map = family_map(&source);
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("out");
-        let report = convert(&source, &map, &config, &out, &ConvertOptions::default()).unwrap();
+        let report = convert(&source, &map, &config, &out, &RequantizeOptions::default()).unwrap();
         let (ours, theirs) = (tensors(&out), tensors(&golden));
         for name in &report.quantized {
             let (ours, theirs) = (parameter(&ours, name), parameter(&theirs, name));
@@ -236,6 +236,6 @@ fn bitsandbytes_has_the_same_bits() {
 fn quantized_plain(source: &Path, map: &WeightMap, config: &QuantizationConfig, name: &str) -> Vec<f32> {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
-    convert(source, map, &config.clone().with_double_quant(false), &out, &ConvertOptions::default()).unwrap();
+    convert(source, map, &config.clone().with_double_quant(false), &out, &RequantizeOptions::default()).unwrap();
     parameter(&tensors(&out), name).scales()
 }

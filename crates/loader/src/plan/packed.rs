@@ -1,6 +1,6 @@
 //! Parameters that the files have in 4 bits, as bitsandbytes stores them.
 
-use super::{PlanRow, PlanSource, build::Builder};
+use super::{Fill, PackedFill, PlanRow, PlanSource, build::Builder};
 use crate::{Encoding, LoadError, Problems, QuantizationFault, ShapeMismatch, StoredDtype, TensorInfo, strided::Walk};
 use automodel_quant::{
     QuantError, QuantType,
@@ -22,8 +22,8 @@ pub(super) struct Packed<'a> {
 
 impl Builder<'_> {
     /// The codes that a parameter is read from, if it is stored in 4 bits.
-    pub fn stored_in_4bit<'s>(&self, slot: &'s ParameterSlot) -> Option<Packed<'s>> {
-        if !self.has_states {
+    pub fn stored_packed<'s>(&self, slot: &'s ParameterSlot) -> Option<Packed<'s>> {
+        if !self.has_quantized {
             return None;
         }
         slot.pieces.iter().find_map(|piece| {
@@ -39,7 +39,7 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// [`LoadError::Io`] if its state cannot be read.
-    pub fn prequantized_row(&mut self, slot: &ParameterSlot, packed: Packed<'_>) -> Result<Option<PlanRow>, LoadError> {
+    pub fn packed_row(&mut self, slot: &ParameterSlot, packed: Packed<'_>) -> Result<Option<PlanRow>, LoadError> {
         let state_name = Companion::State(packed.quant_type).of(&packed.name);
         let Some((_, info)) = self.names.exact(&state_name) else { return Ok(None) };
         if info.dtype != StoredDtype::U8 || info.shape.len() != 1 {
@@ -88,28 +88,16 @@ impl Builder<'_> {
         let (_, info) = self.names.exact(&packed.name)?;
         let (shard, range) = (info.shard, info.range.clone());
         let source = PlanSource { tensor: packed.name.clone(), shard, range, stored: info.dtype, ops, walk };
-        let elements = self.check_elements(slot, std::slice::from_ref(&source))?;
+        let elements = self.check_elements(slot, [source.walk.numel()].into_iter())?;
+        let shape = <[usize; 2]>::try_from(slot.shape.as_slice()).ok()?;
         if let Some(reason) = unaligned(&source, state) {
             return self.refuse(slot, reason);
         }
         let encoding = encoding_of(&source.walk, state);
         let bytes = encoding.bytes(elements)?;
         let mapped = self.options.zero_copy && self.device.cpu && source.walk.contiguous().is_some();
-        Some(PlanRow {
-            parameter: slot.path.clone(),
-            shape: slot.shape.clone(),
-            role: slot.role,
-            stored: source.stored,
-            sources: vec![source],
-            target: state.dtype.float(),
-            reason: STORED_4BIT,
-            encoding: Some(encoding),
-            joint_scales: false,
-            companions,
-            bytes,
-            mapped,
-            tied_to: None,
-        })
+        let fill = PackedFill { codes: source, companions, shape, dtype: state.dtype, encoding, mapped };
+        Some(PlanRow::new(slot, Fill::Packed(fill), bytes, STORED_4BIT))
     }
 
     /// A tensor that contradicts the state by being there.

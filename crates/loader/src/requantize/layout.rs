@@ -3,15 +3,18 @@
 //! Within a shard wide elements come before narrow ones, so that each tensor is aligned. Last are the quantisation states, the
 //! only tensors whose length is not known beforehand: with double quantisation they hold a number in decimal digits.
 
-use super::selection::{Selection, Target};
+use super::selection::Selection;
 use crate::{
     CheckpointFiles, QuantizationConfig, StoredDtype, TensorInfo,
-    save::shards::{FRAME_BYTES, entry_room},
+    dtype::weight_dtype,
+    quantization::Matrix,
+    save::{
+        index::shard_name,
+        shard_file::{data_start, entry_room},
+    },
 };
-use automodel_quant::{
-    WeightDtype,
-    format::{Companion, NestedState, QuantState},
-};
+use automodel_quant::format::{Companion, NestedState, QuantState};
+use burn::tensor::FloatDType;
 use std::cmp::Reverse;
 
 /// Digits, sign and exponent that a decimal number may have more than `0.0`.
@@ -26,8 +29,8 @@ pub(super) struct Layout<'a> {
 
 pub(super) struct PlannedShard<'a> {
     pub name: String,
-    /// Bytes before the first tensor.
-    pub data_start: u64,
+    /// The most bytes that the entries of its header need.
+    pub header_room: u64,
     /// Bytes of all tensors with a fixed place.
     pub fixed_bytes: u64,
     /// In the order of the source.
@@ -38,7 +41,7 @@ pub(super) struct PlannedShard<'a> {
 pub(super) struct Group<'a> {
     pub source: &'a str,
     pub info: &'a TensorInfo,
-    pub target: Option<Target>,
+    pub matrix: Option<Matrix>,
     pub tensors: Vec<Planned>,
 }
 
@@ -80,11 +83,8 @@ impl<'a> Layout<'a> {
         }
         parts.push(part);
         let total = parts.len();
-        let name = |number: usize| match total {
-            1 => crate::files::SINGLE_FILE.to_owned(),
-            _ => format!("model-{:05}-of-{total:05}.safetensors", number + 1),
-        };
-        let shards = parts.into_iter().enumerate().map(|(number, groups)| PlannedShard::new(name(number), groups));
+        let shard = |(number, groups)| PlannedShard::new(shard_name(number, total), groups);
+        let shards = parts.into_iter().enumerate().map(shard);
         Self { shards: shards.collect() }
     }
 }
@@ -100,7 +100,7 @@ impl<'a> PlannedShard<'a> {
             tensor.place = Some(end);
             end = end.saturating_add(tensor.bytes);
         }
-        Self { name, data_start: (8 + FRAME_BYTES + room).next_multiple_of(8), fixed_bytes: end, groups }
+        Self { name, header_room: room, fixed_bytes: end, groups }
     }
 
     /// Whether `written`, one file, has what this shard is to have.
@@ -109,7 +109,7 @@ impl<'a> PlannedShard<'a> {
         let as_planned = |tensor: &Planned| {
             written.tensors().get(&tensor.name).is_some_and(|info| match tensor.place {
                 Some(place) => {
-                    let start = self.data_start + place;
+                    let start = data_start(self.header_room) + place;
                     info.dtype == tensor.dtype && info.shape == tensor.shape && info.range.start == start
                 }
                 None => info.dtype == StoredDtype::U8 && info.range.end - info.range.start <= tensor.bytes,
@@ -126,8 +126,8 @@ impl<'a> PlannedShard<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(source: &'a str, info: &'a TensorInfo, target: Option<Target>, config: &QuantizationConfig) -> Self {
-        let tensors = match target {
+    fn new(source: &'a str, info: &'a TensorInfo, matrix: Option<Matrix>, config: &QuantizationConfig) -> Self {
+        let tensors = match matrix {
             None => {
                 let bytes = info.range.end - info.range.start;
                 vec![Planned {
@@ -138,14 +138,15 @@ impl<'a> Group<'a> {
                     place: None,
                 }]
             }
-            Some(target) => {
+            Some(matrix) => {
                 let nested = config.double_quant.then_some(NestedState { offset: 0.0 });
-                let (quant_type, blocksize, dtype) = (config.quant_type, config.blocksize, weight_dtype(info.dtype));
-                let state = QuantState { quant_type, blocksize, dtype, shape: target.shape, nested };
+                let (quant_type, blocksize, dtype) =
+                    (config.quant_type, config.blocksize, weight_dtype(info.dtype.float().unwrap_or(FloatDType::F32)));
+                let state = QuantState { quant_type, blocksize, dtype, shape: matrix.shape, nested };
                 state.tensors(source).into_iter().map(planned).collect()
             }
         };
-        Self { source, info, target, tensors }
+        Self { source, info, matrix, tensors }
     }
 
     fn bytes(&self) -> u64 {
@@ -171,13 +172,4 @@ fn planned(header: automodel_quant::format::TensorHeader) -> Planned {
 
 fn is_state(name: &str) -> bool {
     matches!(Companion::parse(name), Some((_, Companion::State(_))))
-}
-
-/// The dtype that a tensor is quantised from: its own, except that float64 becomes float32, as on loading.
-pub(super) fn weight_dtype(stored: StoredDtype) -> WeightDtype {
-    match stored {
-        StoredDtype::F16 => WeightDtype::Float16,
-        StoredDtype::BF16 => WeightDtype::BFloat16,
-        _ => WeightDtype::Float32,
-    }
 }

@@ -1,7 +1,7 @@
 //! `llm_int8_skip_modules`: what transformers must be told of dense modules.
 
-use super::selection::module;
-use crate::{LoadError, quantization::SkipList};
+use super::{SkipList, module_of};
+use crate::LoadError;
 use automodel_registry::weights::{ParameterRole, WeightMap};
 use std::collections::BTreeSet;
 
@@ -65,7 +65,7 @@ pub(crate) fn may_be_linear(role: ParameterRole) -> bool {
 /// Modules of output heads. A list replaces transformers' own rule about them.
 pub(crate) fn output_heads(map: &WeightMap) -> BTreeSet<String> {
     let heads = map.parameters.iter().filter(|slot| slot.role == ParameterRole::OutputHead);
-    heads.flat_map(|slot| &slot.pieces).map(|piece| module(&piece.tensor).to_owned()).collect()
+    heads.flat_map(|slot| &slot.pieces).map(|piece| module_of(&piece.tensor).to_owned()).collect()
 }
 
 /// What follows the number of the layer in a module's path.
