@@ -7,7 +7,7 @@ use crate::{
 };
 use automodel::Device;
 use automodel::quant::{
-    Blocksize, DeviceQuantizer, Linear4bit, Precision, QuantError, QuantType, WeightDtype, dense_product,
+    Blocksize, Linear4bit, Precision, QuantError, QuantType, WeightDtype, dense_product, table16::DeviceQuantizer,
 };
 use burn::tensor::{DType, Distribution, FloatDType, Tensor};
 use serde::Serialize;

@@ -5,7 +5,7 @@ use automodel_attention::{SdpaChoice, resolve_sdpa_method, select_backend};
 use automodel_config::{Origin, Overrides, RawConfig, ResolvedConfig};
 use automodel_loader::{DtypePolicy, LoadOptions};
 use automodel_models::{BuildContext, CausalLm, Decoder, DecoderOptions};
-use automodel_quant::CheckpointQuantization;
+use automodel_quant::Declared;
 use automodel_registry::{Implementation, Lowered, RegistryError, Resolution, split_options};
 use burn::tensor::{Device, FloatDType};
 use serde_json::{Map, Value};
@@ -36,7 +36,7 @@ impl Prepared {
             let overrides = options.overrides.clone().merged_with(&split.overrides);
             (config, resolution) = resolve(&raw, &overrides, options)?;
         }
-        if let Some(quantization) = CheckpointQuantization::read(config.quantization_config())? {
+        if let Some(quantization) = Declared::read(config.quantization_config())? {
             quantization.check_readable()?;
         }
         let lowered = options.registry.lower_for(&config, &resolution, tensors)?;

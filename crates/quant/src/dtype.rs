@@ -114,6 +114,17 @@ impl<'a> From<&'a [bf16]> for Elements<'a> {
     }
 }
 
+/// Dense elements of one of three types.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnedElements {
+    /// float32
+    F32(Vec<f32>),
+    /// float16
+    F16(Vec<f16>),
+    /// bfloat16
+    BF16(Vec<bf16>),
+}
+
 /// `f32`, [`struct@f16`] or [`bf16`]: what weights can be before and after quantisation.
 ///
 /// Sealed: kernels exist for these three only.

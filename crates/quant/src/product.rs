@@ -12,7 +12,7 @@ pub use dense::DenseMatrix;
 use crate::{
     Element, Layout4bit, QuantError, Quantized4bit,
     kernels::{Activations, FIXED_ROWS, Isa, MAX_ROWS, RowWeights},
-    quantized::{Blocks, check_length, elements_of},
+    table16::{Blocks, check_length, elements_of},
 };
 
 /// How a product of a few rows is computed.

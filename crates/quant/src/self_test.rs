@@ -9,7 +9,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    Blocksize, Crossover, DeviceQuantizer, Elements, Linear4bit, QuantError, QuantType, Quantized4bit, WeightDtype,
+    Blocksize, Crossover, Elements, Linear4bit, QuantError, QuantType, Quantized4bit, WeightDtype,
+    table16::DeviceQuantizer,
 };
 
 /// The weight: rows of several vectors of codes, blocks of the usual size.

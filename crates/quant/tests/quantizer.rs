@@ -1,6 +1,6 @@
 //! Windows that do not fit, and elements that cannot be coded.
 
-use automodel_quant::{Blocksize, Elements, QuantError, QuantType, Quantized4bit, Quantizer, WeightDtype};
+use automodel_quant::{Blocksize, Elements, QuantError, QuantType, Quantized4bit, WeightDtype, table16::Quantizer};
 use half::{bf16, f16};
 
 fn quantizer(shape: [usize; 2]) -> Quantizer {

@@ -7,8 +7,8 @@ use crate::{
     windows::{DeviceSink, Feeder, FromAnyFloat, HostSink, Stretch, stream},
 };
 use automodel_quant::{
-    Absmax, Device4bit, DeviceQuantizer, Element, Elements, Linear4bit, NestedAbsmax, QuantError, Quantized4bit,
-    Quantizer, WeightDtype,
+    Absmax, Device4bit, Element, Elements, Linear4bit, NestedAbsmax, QuantError, Quantized4bit, WeightDtype,
+    table16::{DeviceQuantizer, Quantizer},
 };
 use burn::tensor::Element as BurnElement;
 use half::{bf16, f16};

@@ -10,7 +10,9 @@ use crate::{
     strided::Walk,
     windows::{CopySink, FromAnyFloat, HostSink, PlainShards, Residency, Stretch, stream},
 };
-use automodel_quant::{Element, Elements, QuantError, Quantized4bit, Quantizer, WeightDtype, format::write_parameter};
+use automodel_quant::{
+    Element, Elements, QuantError, Quantized4bit, WeightDtype, format::write_parameter, table16::Quantizer,
+};
 use automodel_registry::weights::{SourcePiece, ViewOp};
 use half::{bf16, f16};
 use std::{fs, io::Write, path::Path};

@@ -6,7 +6,7 @@ use crate::{
     dtype::{float_size, weight_dtype},
     plan::device_label,
 };
-use automodel_quant::{DeviceQuantizer, Element, QuantError};
+use automodel_quant::{Element, QuantError, table16::DeviceQuantizer};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Element as BurnElement, FloatDType, Tensor, TensorData};
 
 /// What is on its way to a device.

@@ -1,7 +1,7 @@
 //! Plain Rust: what the vector kernels are tested against, and what other processors run.
 
 use super::{Kernel, MAX_ROWS, RowWeights};
-use crate::{QuantType, codebook::Encoder};
+use crate::table16::{Encoder, QuantType};
 
 /// The least scale that bitsandbytes divides by, as a single-precision (subnormal) number.
 pub(crate) const LEAST_SCALE: f32 = 1e-38;

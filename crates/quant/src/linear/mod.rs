@@ -29,8 +29,10 @@ pub use stack::WeightStack;
 use read_as::ReadAs;
 
 use crate::{
-    Absmax, Blocksize, Elements, Layout4bit, NestedAbsmax, Precision, QuantError, QuantType, Quantized4bit,
-    WeightDtype, nested::dynamic_map, quantized::check_length,
+    DeviceWeight, Elements, Precision, QuantError, QuantWeight, Scheme, WeightDtype,
+    table16::{
+        Absmax, Blocksize, Layout4bit, NestedAbsmax, QuantType, Quantized4bit, Table16, check_length, dynamic_map,
+    },
 };
 
 /// `y = x W^T + b` with a frozen 4-bit weight `W` of `[out, in]`.
@@ -40,18 +42,18 @@ use crate::{
 /// scales stay so on GPUs, whose kernels decode them; for the CPU they are decoded to single precision when the layer is made.
 ///
 /// ```
-/// use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
+/// use automodel_quant::{Elements, QuantLinear, QuantWeight, Scheme};
 /// use burn::tensor::{Device, Tensor};
 ///
-/// let weight = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [2, 64], Elements::F32(&[0.5; 128]))?;
+/// let weight = QuantWeight::quantize(Scheme::nf4(), [2, 64], Elements::F32(&[0.5; 128]))?;
 /// let device = Device::flex();
-/// let layer = Linear4bit::new(&weight, None, &device);
+/// let layer = QuantLinear::new(weight, None, &device);
 /// let y = layer.forward(Tensor::<3>::ones([1, 3, 64], &device));
 /// assert_eq!(y.dims(), [1, 3, 2]);
 /// # Ok::<(), automodel_quant::QuantError>(())
 /// ```
 #[derive(Module, Debug)]
-pub struct Linear4bit {
+pub struct QuantLinear {
     /// Packed codes: U8 `[ceil(out * in / 2)]`, on GPUs padded with zeros to a multiple of four.
     pub weight: Param<Tensor<1, Int>>,
     /// Scales: float32 `[ceil(out * in / blocksize)]`. Of nested scales the offset, the 256 values that codes stand for, and a scale
@@ -74,14 +76,41 @@ pub struct Linear4bit {
     read_as: ReadAs,
 }
 
-impl Linear4bit {
+impl QuantLinear {
     /// A layer of a quantised weight, on a device; the codes are not copied if that is the CPU.
-    pub fn new(weight: &Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
+    pub fn new(weight: impl Into<QuantWeight>, bias: Option<Tensor<1>>, device: &Device) -> Self {
+        let weight = weight.into();
+        match weight.scheme() {
+            Scheme::Table16(scheme) => Self::of_table16(weight.into_typed(scheme), bias, device),
+        }
+    }
+
+    fn of_table16(weight: Quantized4bit, bias: Option<Tensor<1>>, device: &Device) -> Self {
         let is_cpu = *device == Device::flex();
         let packed = if is_cpu { weight.packed().clone() } else { whole_words(weight.packed()) };
         let (absmax, codes) =
             if is_cpu { (floats(weight.scales(), device), None) } else { scales_on(weight.absmax(), device) };
         Self::of_parts(bytes(packed, device), absmax, codes, weight.layout(), weight.dtype(), bias)
+    }
+
+    /// A layer of a weight that was quantised on its device.
+    ///
+    /// # Errors
+    /// [`QuantError::LengthMismatch`] if its parts do not fit.
+    pub fn of_device(weight: DeviceWeight, bias: Option<Tensor<1>>) -> Result<Self, QuantError> {
+        let (plain, scales) = weight.into_parts();
+        Self::on_device(plain, scales.as_ref(), bias)
+    }
+
+    /// How the weight is represented.
+    pub fn scheme(&self) -> Scheme {
+        let Layout4bit { quant_type, blocksize, .. } = self.layout;
+        Table16 { quant_type, blocksize, double_quant: self.absmax_codes.is_some() }.into()
+    }
+
+    /// `[out, in]`
+    pub fn shape(&self) -> [usize; 2] {
+        self.layout.shape
     }
 
     /// A layer of a weight that was quantised on its device; with `scales` in place of its own, one for each block.
@@ -107,12 +136,12 @@ impl Linear4bit {
     /// As [`quantize`](Self::quantize).
     ///
     /// ```
-    /// use automodel_quant::{Blocksize, Linear4bit, QuantType};
+    /// use automodel_quant::{Blocksize, QuantLinear, QuantType};
     /// use burn::nn::LinearConfig;
     /// use burn::tensor::Device;
     ///
     /// let linear = LinearConfig::new(64, 2).init(&Device::flex());
-    /// let layer = Linear4bit::from_linear(&linear, QuantType::Nf4, Blocksize::default())?;
+    /// let layer = QuantLinear::from_linear(&linear, QuantType::Nf4, Blocksize::default())?;
     /// assert_eq!(layer.layout.shape, [2, 64]);
     /// # Ok::<(), automodel_quant::QuantError>(())
     /// ```
@@ -129,11 +158,11 @@ impl Linear4bit {
     /// [`QuantError::MixedDtypes`] for a dtype that is not quantised, [`QuantError::Device`].
     ///
     /// ```
-    /// use automodel_quant::{Blocksize, Linear4bit, QuantType};
+    /// use automodel_quant::{Blocksize, QuantLinear, QuantType};
     /// use burn::tensor::{Device, FloatDType, Tensor};
     ///
     /// let weight = Tensor::<2>::ones([2, 64], &Device::flex());
-    /// let layer = Linear4bit::quantize(weight.clone(), QuantType::Nf4, Blocksize::default(), None)?;
+    /// let layer = QuantLinear::quantize(weight.clone(), QuantType::Nf4, Blocksize::default(), None)?;
     /// assert!(layer.dequantize(FloatDType::F32).equal(weight).all().into_scalar::<bool>());
     /// # Ok::<(), automodel_quant::QuantError>(())
     /// ```
@@ -192,16 +221,22 @@ impl Linear4bit {
         Self { precision, ..self }
     }
 
+    /// The weight on the host; codes on the CPU are shared, not copied, and 8-bit scales, which the CPU decodes, are float32 there. `None` if
+    /// the device fails, or if codes and scales were replaced by others that do not fit the layout.
+    pub fn to_weight(&self) -> Option<QuantWeight> {
+        self.to_quantized().map(Into::into)
+    }
+
     /// The weight on the host, with float32 scales; codes on the CPU are shared, not copied. `None` if the device fails, or if
     /// codes and scales were replaced by others that do not fit the layout.
     ///
     /// ```
-    /// use automodel_quant::{Blocksize, Elements, Linear4bit, QuantType, Quantized4bit};
+    /// use automodel_quant::{Elements, QuantLinear, QuantWeight, Scheme};
     /// use burn::tensor::Device;
     ///
-    /// let weight = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [2, 64], Elements::F32(&[0.5; 128]))?;
-    /// let layer = Linear4bit::new(&weight, None, &Device::flex());
-    /// assert_eq!(layer.to_quantized(), Some(weight));
+    /// let weight = QuantWeight::quantize(Scheme::nf4(), [2, 64], Elements::F32(&[0.5; 128]))?;
+    /// let layer = QuantLinear::new(weight.clone(), None, &Device::flex());
+    /// assert_eq!(layer.to_quantized().map(QuantWeight::from), Some(weight));
     /// # Ok::<(), automodel_quant::QuantError>(())
     /// ```
     pub fn to_quantized(&self) -> Option<Quantized4bit> {

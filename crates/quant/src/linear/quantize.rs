@@ -10,7 +10,7 @@ use burn::backend::{
 use burn::tensor::DType;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-use crate::{Absmax, Blocksize, Layout4bit, QuantError, QuantType, Quantized4bit, WeightDtype, quantized::elements_of};
+use crate::{Absmax, Blocksize, Layout4bit, QuantError, QuantType, Quantized4bit, WeightDtype, table16::elements_of};
 
 /// Quantisation and its inverse by kernels.
 #[cfg(feature = "cube")]
@@ -61,7 +61,7 @@ pub struct Device4bit {
 /// codes before the next window is there. Codes and scales are those of [`crate::Quantizer`], bit for bit.
 ///
 /// ```
-/// use automodel_quant::{Blocksize, DeviceQuantizer};
+/// use automodel_quant::{Blocksize, table16::DeviceQuantizer};
 /// use burn::tensor::Device;
 ///
 /// // Processors quantise where the values are.

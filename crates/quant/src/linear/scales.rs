@@ -6,7 +6,7 @@ use burn::backend::{
 };
 use burn::tensor::{IntDType, Shape, Slice};
 
-use crate::nested::NESTED_BLOCKSIZE;
+use crate::table16::NESTED_BLOCKSIZE;
 
 /// Before nested scales: their offset and the table of their codes.
 const HEAD: usize = 1 + 256;

@@ -8,7 +8,7 @@ use burn::backend::{
 use burn::module::Param;
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::Linear4bit;
+use super::QuantLinear;
 use crate::{Blocksize, QuantType, linear::cube};
 
 /// Rows of a result, and weights chosen for all rows together, that a launch takes at most: a limit that every device has.
@@ -89,11 +89,11 @@ pub(crate) trait StackOps: Backend {
 /// The layers that a stack is made of remain what they are: their tensors become parts of its memory.
 ///
 /// ```no_run
-/// use automodel_quant::{Linear4bit, WeightStack};
+/// use automodel_quant::{QuantLinear, WeightStack};
 /// use burn::tensor::{Int, Tensor};
 ///
 /// // Experts on a GPU, and which two of them are wanted for each row of activations.
-/// fn products(experts: &mut [Linear4bit], x: Tensor<2>, chosen: &Tensor<2, Int>) -> Option<Tensor<2>> {
+/// fn products(experts: &mut [QuantLinear], x: Tensor<2>, chosen: &Tensor<2, Int>) -> Option<Tensor<2>> {
 ///     let stack = WeightStack::of_quantized(experts.iter_mut().collect(), 1)?;
 ///     Some(stack.products(x, chosen))
 /// }
@@ -113,11 +113,11 @@ pub struct WeightStack {
 impl WeightStack {
     /// The weights of 4-bit layers, `parts` of them for each choice. `None`, and the layers as before, where they are not alike, where
     /// their rows are no multiples of eight codes, and on devices without kernels.
-    pub fn of_quantized(mut layers: Vec<&mut Linear4bit>, parts: usize) -> Option<Self> {
+    pub fn of_quantized(mut layers: Vec<&mut QuantLinear>, parts: usize) -> Option<Self> {
         let first = layers.first()?;
         let (layout, nested) = (first.layout, first.absmax_codes.is_some());
         let device = stacking_device(&first.weight.val().device())?;
-        let sizes = |layer: &Linear4bit| {
+        let sizes = |layer: &QuantLinear| {
             let codes = layer.absmax_codes.as_ref().map(|codes| codes.val().dims()[0]);
             (layer.layout, layer.weight.val().dims()[0], layer.absmax.val().dims()[0], codes)
         };

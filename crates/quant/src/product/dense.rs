@@ -6,7 +6,7 @@ use super::{MAX_MATVEC_ROWS, count_rows, rows_per_task, tiled, transpose};
 use crate::{
     Element, Elements, QuantError,
     kernels::{Aligned, Isa, MAX_ROWS},
-    quantized::{check_length, elements_of},
+    table16::{check_length, elements_of},
 };
 
 /// A weight `[out, in]` of float32, float16 or bfloat16, borrowed: of a mapped file, for instance.

@@ -4,9 +4,10 @@
 mod stack;
 
 use automodel_quant::{
-    Absmax, Blocksize, DeviceQuantizer, Elements, Linear4bit, NestedAbsmax, Precision, QuantError, QuantType,
-    Quantized4bit, WeightDtype, dense_product,
+    Absmax, Blocksize, Elements, Linear4bit, NestedAbsmax, Precision, QuantError, QuantType, Quantized4bit,
+    WeightDtype, dense_product,
     self_test::{self, Kernel, Outcome},
+    table16::DeviceQuantizer,
 };
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
 

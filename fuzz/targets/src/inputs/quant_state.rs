@@ -51,7 +51,7 @@ fn run(input: &[u8]) {
 fn read(find: impl Fn(&str) -> Option<format::StoredTensor>) -> Result<(), QuantError> {
     let weight = format::read_parameter(PARAMETER, find)?;
     weight.dequantize::<f32>();
-    weight.dequantize_to_original();
+    automodel::quant::QuantWeight::from(&weight).dequantize_to_original();
     let written = format::write_parameter(PARAMETER, &weight);
     let again = |name: &str| written.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor.clone());
     assert_eq!(format::read_parameter(PARAMETER, again)?, weight, "what was read is written as something else");

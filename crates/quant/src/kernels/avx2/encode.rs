@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    codebook::Encoder,
     kernels::{CHUNK, Kernel, portable::LEAST_SCALE},
+    table16::Encoder,
 };
 
 /// # Safety

@@ -7,7 +7,7 @@ use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, client::Client, ir::features::Plane, prelude::*};
 
 use super::kernels::{self, CODES, MatvecPlan, NESTED_HEAD, QuantizePlan, RowUnits, ScalePlan, TABLE_COPIES};
-use crate::{Layout4bit, linear::scales::Scales, nested::NESTED_BLOCKSIZE};
+use crate::{Layout4bit, linear::scales::Scales, table16::NESTED_BLOCKSIZE};
 
 /// Units of a cube, where a row of the weight does not need more.
 const UNITS: usize = 128;

@@ -21,7 +21,7 @@ use cubecl::prelude::*;
 
 use units::{add_units, zeros};
 
-use crate::{QuantType, nested::NESTED_BLOCKSIZE};
+use crate::{QuantType, table16::NESTED_BLOCKSIZE};
 
 /// Codes in a word.
 pub(super) const CODES: usize = 8;

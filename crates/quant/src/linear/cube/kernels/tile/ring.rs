@@ -9,7 +9,7 @@ use super::{
     super::{NESTED_HEAD, ptx},
     plan::{PLANE, STAGE, STAGE_CODES, STEP, STEPS, TILE_ROWS, TilePlan},
 };
-use crate::nested::NESTED_BLOCKSIZE;
+use crate::table16::NESTED_BLOCKSIZE;
 
 /// Bytes of a row's steps.
 const ROW: usize = STEPS * STEP / 2;

@@ -2,8 +2,9 @@
 
 use safetensors::Dtype;
 
+use super::super::{Absmax, NestedAbsmax, QuantType, Quantized4bit, dynamic_map};
 use super::{Companion, QuantState, StoredTensor, TensorHeader};
-use crate::{Absmax, NestedAbsmax, QuantError, QuantType, Quantized4bit, nested::dynamic_map};
+use crate::QuantError;
 
 /// Reads a quantised parameter; `tensor` finds the tensors of its file by name. The codes are shared with the file's bytes.
 ///

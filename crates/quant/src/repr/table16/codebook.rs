@@ -1,6 +1,16 @@
 //! The code tables of 4-bit weights and the bounds between their entries.
 
-use crate::QuantType;
+use serde::Serialize;
+
+/// The code table of 4-bit weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantType {
+    /// Quantiles of a normal distribution.
+    Nf4,
+    /// Sign, two bits of exponent, one of mantissa.
+    Fp4,
+}
 
 /// NF4: quantiles of a normal distribution, in ascending order (`get_4bit_type("nf4")` of bitsandbytes).
 const NF4: [f32; 16] = [

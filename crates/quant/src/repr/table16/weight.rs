@@ -1,12 +1,12 @@
 //! A 4-bit weight on the host.
 
 use bytes::Bytes;
-use half::{bf16, f16};
 use rayon::prelude::*;
 use std::ops::Range;
 
+use super::{Blocksize, NestedAbsmax, QuantType, Quantizer, Table16, nested::NESTED_BLOCKSIZE};
 use crate::{
-    Blocksize, Element, Elements, NestedAbsmax, QuantError, QuantType, Quantizer, WeightDtype,
+    Element, Elements, QuantError, WeightDtype,
     kernels::{CHUNK, Isa},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 /// perhaps short. An element is `code[c] * absmax[block]`, rounded to the dtype of the original weight.
 ///
 /// ```
-/// use automodel_quant::{Blocksize, Elements, QuantType, Quantized4bit};
+/// use automodel_quant::{Elements, table16::{Blocksize, QuantType, Quantized4bit}};
 ///
 /// let weight: Vec<f32> = (0..6 * 32).map(|i| (i as f32).sin()).collect();
 /// let quantized = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [6, 32], Elements::F32(&weight))?;
@@ -127,12 +127,33 @@ impl Quantized4bit {
             }
             Absmax::Nested(nested) => {
                 check_length("absmax", blocks, nested.codes.len())?;
-                check_length("nested_absmax", blocks.div_ceil(crate::nested::NESTED_BLOCKSIZE), nested.absmax.len())?;
+                check_length("nested_absmax", blocks.div_ceil(NESTED_BLOCKSIZE), nested.absmax.len())?;
                 check_finite("nested_absmax", &nested.absmax)?;
                 check_finite("nested_offset", &[nested.offset])?;
             }
         }
         Ok(Self { quant_type, blocksize, shape, dtype, packed, absmax })
+    }
+
+    /// A weight from parts of one that was checked.
+    pub(crate) fn from_checked(
+        scheme: Table16,
+        shape: [usize; 2],
+        dtype: WeightDtype,
+        packed: Bytes,
+        absmax: Absmax,
+    ) -> Self {
+        Self { quant_type: scheme.quant_type, blocksize: scheme.blocksize, shape, dtype, packed, absmax }
+    }
+
+    pub(crate) fn into_parts(self) -> (Bytes, Absmax) {
+        (self.packed, self.absmax)
+    }
+
+    /// How it is coded.
+    pub fn scheme(&self) -> Table16 {
+        let double_quant = matches!(self.absmax, Absmax::Nested(_));
+        Table16 { quant_type: self.quant_type, blocksize: self.blocksize, double_quant }
     }
 
     /// The code table.
@@ -229,28 +250,6 @@ impl Quantized4bit {
     }
 }
 
-impl Quantized4bit {
-    /// The whole weight in its original dtype.
-    pub fn dequantize_to_original(&self) -> OwnedElements {
-        match self.dtype {
-            WeightDtype::Float32 => OwnedElements::F32(self.dequantize()),
-            WeightDtype::Float16 => OwnedElements::F16(self.dequantize()),
-            WeightDtype::BFloat16 => OwnedElements::BF16(self.dequantize()),
-        }
-    }
-}
-
-/// Dense elements of one of three types.
-#[derive(Clone, Debug, PartialEq)]
-pub enum OwnedElements {
-    /// float32
-    F32(Vec<f32>),
-    /// float16
-    F16(Vec<f16>),
-    /// bfloat16
-    BF16(Vec<bf16>),
-}
-
 /// Elements of a shape whose sizes are positive and whose bytes fit in memory in any dtype.
 pub(crate) fn elements_of(shape: [usize; 2]) -> Result<usize, QuantError> {
     let elements =
@@ -330,5 +329,11 @@ impl Blocks<'_> {
     /// Whether rows of so many columns can be read chunk by chunk.
     pub(crate) fn rows_are_chunks(&self, columns: usize) -> bool {
         columns.is_multiple_of(CHUNK)
+    }
+}
+
+impl From<&Quantized4bit> for crate::QuantWeight {
+    fn from(weight: &Quantized4bit) -> Self {
+        weight.clone().into()
     }
 }

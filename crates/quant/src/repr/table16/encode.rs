@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rayon::prelude::*;
 
+use super::{Absmax, Blocksize, QuantType, Quantized4bit, Table16, weight::elements_of};
 use crate::{
-    Absmax, Blocksize, Element, Elements, QuantError, QuantType, Quantized4bit, WeightDtype,
+    Element, Elements, QuantError, QuantWeight, WeightDtype,
     kernels::{Isa, LEAST_SCALE, magnitude},
-    quantized::elements_of,
+    quantize::Encode,
 };
 
 /// Quantises a weight `[out, in]` from windows of its elements, in any order.
@@ -17,7 +18,7 @@ use crate::{
 /// whatever the windows.
 ///
 /// ```
-/// use automodel_quant::{Blocksize, Elements, QuantType, Quantized4bit, Quantizer, WeightDtype};
+/// use automodel_quant::{Elements, WeightDtype, table16::{Blocksize, QuantType, Quantized4bit, Quantizer}};
 ///
 /// let weight: Vec<f32> = (0..10 * 20).map(|i| (i as f32).cos()).collect();
 /// let (shape, blocksize) = ([10, 20], Blocksize::default());
@@ -249,3 +250,28 @@ unsafe trait Zero {}
 unsafe impl Zero for u8 {}
 // SAFETY: zero bits are 0.0.
 unsafe impl Zero for f32 {}
+
+/// [`Quantizer`] and, of double-quantised schemes, the quantisation of its scales.
+#[derive(Debug)]
+pub(crate) struct SchemeQuantizer {
+    quantizer: Quantizer,
+    double_quant: bool,
+}
+
+impl SchemeQuantizer {
+    pub fn new(scheme: Table16, shape: [usize; 2], dtype: WeightDtype) -> Result<Self, QuantError> {
+        let quantizer = Quantizer::new(scheme.quant_type, scheme.blocksize, shape, dtype)?;
+        Ok(Self { quantizer, double_quant: scheme.double_quant })
+    }
+}
+
+impl Encode for SchemeQuantizer {
+    fn fill(&mut self, offset: usize, window: Elements<'_>) -> Result<(), QuantError> {
+        self.quantizer.fill(offset, window)
+    }
+
+    fn finish(self: Box<Self>) -> Result<QuantWeight, QuantError> {
+        let weight = self.quantizer.finish()?;
+        Ok(if self.double_quant { weight.nested() } else { weight }.into())
+    }
+}

@@ -4,40 +4,22 @@
 //! bytes otherwise, with companions `P.absmax`, `P.quant_map`,
 //! `P.quant_state.bitsandbytes__nf4` (or `__fp4`) and, with double quantisation, `P.nested_absmax` and `P.nested_quant_map`.
 
+mod describe;
 mod read;
 mod state;
 mod write;
 
-use bytes::Bytes;
 use safetensors::Dtype;
 
 pub use read::read_parameter;
 pub use state::{NestedState, QuantState};
 pub use write::write_parameter;
 
-use crate::{QuantError, QuantType};
+pub(crate) use describe::{describe, planned};
 
-/// A tensor of a file: its header and its little-endian bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredTensor {
-    /// Type of the elements.
-    pub dtype: Dtype,
-    /// Sizes.
-    pub shape: Vec<usize>,
-    /// The elements in row-major order; a clone shares them.
-    pub data: Bytes,
-}
-
-/// The header of a tensor that a parameter of some state has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorHeader {
-    /// Name in the file.
-    pub name: String,
-    /// Type of the elements.
-    pub dtype: Dtype,
-    /// Sizes.
-    pub shape: Vec<usize>,
-}
+use super::QuantType;
+use crate::QuantError;
+pub use crate::files::{StoredTensor, TensorHeader};
 
 impl TensorHeader {
     /// What keeps a tensor of this name from being the one that a quantisation state asks for; nothing if it is.
@@ -119,7 +101,7 @@ impl Companion {
     /// Name of the tensor for a parameter.
     ///
     /// ```
-    /// use automodel_quant::format::Companion;
+    /// use automodel_quant::table16::format::Companion;
     /// assert_eq!(Companion::Absmax.of("model.norm.weight"), "model.norm.weight.absmax");
     /// ```
     pub fn of(self, parameter: &str) -> String {
@@ -129,7 +111,7 @@ impl Companion {
     /// The parameter and the part of it that a tensor's name stands for; `None` if the name has no such ending.
     ///
     /// ```
-    /// use automodel_quant::format::Companion;
+    /// use automodel_quant::table16::format::Companion;
     /// assert_eq!(Companion::parse("q_proj.weight.quant_map"), Some(("q_proj.weight", Companion::QuantMap)));
     /// assert_eq!(Companion::parse("q_proj.weight"), None);
     /// ```

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
+use super::super::{Absmax, Quantized4bit, dynamic_map};
 use super::{Companion, QuantState, StoredTensor};
-use crate::{Absmax, Quantized4bit, nested::dynamic_map};
 
 /// The tensors of a parameter by name, codes first; the codes are shared with `weight`.
 ///
 /// ```
-/// use automodel_quant::{Blocksize, Elements, QuantType, Quantized4bit, format};
+/// use automodel_quant::{Elements, table16::{Blocksize, QuantType, Quantized4bit, format}};
 ///
 /// let weight = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [2, 64], Elements::F32(&[0.5; 128]))?;
 /// let tensors = format::write_parameter("q_proj.weight", &weight);

@@ -3,8 +3,9 @@
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 
+use super::super::{Absmax, Blocksize, QuantType, Quantized4bit, Table16, elements_of};
 use super::{Companion, TensorHeader};
-use crate::{Absmax, Blocksize, QuantError, QuantType, Quantized4bit, WeightDtype, quantized::elements_of};
+use crate::{QuantError, WeightDtype};
 
 /// What the file says of a parameter, apart from its numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,10 +29,10 @@ pub struct NestedState {
     pub offset: f32,
 }
 
-const NESTED_BLOCKSIZE: usize = crate::nested::NESTED_BLOCKSIZE;
+const NESTED_BLOCKSIZE: usize = super::super::NESTED_BLOCKSIZE;
 
 /// A state is short; what is longer is none.
-const MOST_BYTES: usize = 1 << 16;
+pub(super) const MOST_BYTES: usize = 1 << 16;
 
 impl QuantState {
     /// The state of a quantised weight.
@@ -51,7 +52,7 @@ impl QuantState {
     /// the name; [`QuantError::InvalidBlocksize`] and [`QuantError::InvalidShape`].
     ///
     /// ```
-    /// use automodel_quant::{QuantType, format::QuantState};
+    /// use automodel_quant::table16::{QuantType, format::QuantState};
     /// let json = br#"{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [512, 1408]}"#;
     /// let state = QuantState::parse("q_proj.weight.quant_state.bitsandbytes__nf4", QuantType::Nf4, json)?;
     /// assert_eq!(state.shape, [512, 1408]);
@@ -100,6 +101,11 @@ impl QuantState {
             }
         };
         Ok(Self { quant_type, blocksize, dtype, shape, nested })
+    }
+
+    /// How the weight is coded.
+    pub fn scheme(&self) -> Table16 {
+        Table16 { quant_type: self.quant_type, blocksize: self.blocksize, double_quant: self.nested.is_some() }
     }
 
     /// The JSON as Python's `json.dumps` spaces it.

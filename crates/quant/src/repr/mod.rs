@@ -1,0 +1,3 @@
+//! One folder for each representation of quantised weights.
+
+pub mod table16;
