@@ -2,7 +2,10 @@
 
 use crate::support::{Reference, assert_says, check_all, checkpoint, checkpoints, fixture, load, message};
 use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions, SaveReport};
-use automodel::quant::{Absmax, Blocksize, Quantized4bit, format};
+use automodel::quant::{
+    files::StoredTensor,
+    table16::{Absmax, Blocksize, Quantized4bit, format},
+};
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -29,7 +32,7 @@ fn logits(model: &AutoModel, tokens: &[u32]) -> Vec<f32> {
 fn weights(model: &AutoModel) -> BTreeMap<String, Quantized4bit> {
     let mut weights = BTreeMap::new();
     model.model().read_quantized(&mut |path, layer| {
-        assert!(weights.insert(path.to_owned(), layer.to_quantized().unwrap()).is_none());
+        assert!(weights.insert(path.to_owned(), layer.to_weight().unwrap().table16().unwrap()).is_none());
     });
     weights
 }
@@ -66,7 +69,7 @@ impl Files {
     fn parameter(&self, name: &str) -> Quantized4bit {
         let find = |name: &str| {
             let (dtype, shape, data) = self.tensors.get(name)?.clone();
-            Some(format::StoredTensor { dtype, shape, data: data.into() })
+            Some(StoredTensor { dtype, shape, data: data.into() })
         };
         format::read_parameter(name, find).unwrap()
     }

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some("fp4") => QuantizationConfig::fp4(),
         _ => QuantizationConfig::nf4(),
     };
-    config.double_quant = options.iter().any(|option| option == "--double-quant");
+    config = config.with_double_quant(options.iter().any(|option| option == "--double-quant"));
     let skipped = options.windows(2).filter(|pair| pair[0] == "--skip").map(|pair| pair[1].clone());
     config.skip_modules = skipped.collect();
 

@@ -3,7 +3,7 @@
 //! Three steps, each of which can be looked at before the next one is taken:
 //!
 //! 1. [`CheckpointFiles::open`] reads the headers of all shards, each once, and checks them.
-//! 2. [`LoadPlan::new`] says for each parameter which bytes it comes from, what is done to them and what it will occupy.
+//! 2. [`LoadPlan::new`] says for each parameter which bytes it comes from, how they are converted, and how much memory it takes.
 //!    No weight is read.
 //! 3. [`execute`] moves the bytes. On the CPU a tensor that is stored as it is computed with stays in the mapped file.
 //!
@@ -45,13 +45,13 @@ mod save;
 mod strided;
 mod windows;
 
-pub use dtype::StoredDtype;
+pub use dtype::{StoredDtype, float_name};
 pub use error::LoadError;
 pub use execute::{LoadedParameters, LoadedTensor, Progress, execute};
 pub use files::{Adapter, CheckpointFiles, FileChange, Shard, TensorInfo};
 pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedTie, TieDecision, identity_map};
 pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
-pub use quantization::{Encoding, QuantizationConfig, quantization_config_json};
+pub use quantization::{Encoding, QuantizationConfig};
 pub use report::{DeviceBytes, DtypeBytes, EncodingBytes, LoadReport, NonFinite, Overflow, TieOutcome, TieReport};
 pub use requantize::{DenseMatrix, RequantizeOptions, RequantizeProgress, RequantizeReport, quantize_checkpoint};
 pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, check_output, save_pretrained};

@@ -83,7 +83,7 @@ struct Copy<'c, 's> {
 }
 
 impl Copy<'_, '_> {
-    /// All parts one after another, and what of them is not finite.
+    /// All parts one after another, and the count of NaN and infinite values.
     fn filled<Raw: Pod + Default + Send + Sync, T: FromAnyFloat>(self) -> Result<(Bytes, NonFiniteCount), LoadError> {
         debug_assert_eq!(size_of::<Raw>(), size_of::<T>());
         let mut buffer = vec![Raw::default(); self.parts.iter().map(FloatPart::numel).sum()];

@@ -14,7 +14,7 @@ use crate::{
     plan::{Fill, device_label},
     windows::{MappedShards, Residency, Upload},
 };
-use automodel_quant::Device4bit;
+use automodel_quant::DeviceWeight;
 use burn::tensor::Device;
 use std::{collections::HashSet, time::Instant};
 
@@ -30,10 +30,10 @@ pub struct Progress<'a> {
     pub parameter: &'a str,
 }
 
-/// Loads what `plan` says from `files` onto `device`, shard after shard, and calls `progress` after each parameter.
+/// Executes `plan`: loads `files` onto `device`, shard after shard, and calls `progress` after each parameter.
 ///
 /// Values are converted straight from the mapped files into the memory they stay in; pages that were read are given back, so
-/// that host memory stays below [`LoadPlan::peak_bytes`]. NaN and infinite values are no error but reported.
+/// that host memory stays below [`LoadPlan::peak_bytes`]. NaN and infinite values are reported, not errors.
 ///
 /// # Mapped files
 /// Parameters whose row says `mapped` are pages of the file for as long as they live. A process that truncates the file
@@ -141,7 +141,7 @@ struct Run<'a> {
     upload: Upload<'a>,
     residency: Residency,
     /// Weights that the device quantised, of which it is not known yet whether all elements were finite.
-    unchecked: Vec<(String, Device4bit)>,
+    unchecked: Vec<(String, DeviceWeight)>,
     loaded: LoadedParameters,
     report: LoadReport,
 }

@@ -6,7 +6,7 @@ use crate::{
     windows::{MappedShards, ShardReader},
 };
 
-/// Compares what has to be compared, reports on all ties, and returns those that turned out equal: (parameter, to).
+/// Compares the undecided pairs, reports on all ties, and returns the equal pairs: (parameter, to).
 pub(super) fn compare(
     plan: &LoadPlan,
     shards: &mut MappedShards<'_>,

@@ -3,6 +3,7 @@
 use super::{
     Fill, FloatPart, LoadOptions, LoadPlan, PlanRow, PlanSource, QuantizedFill,
     names::Names,
+    packed::Stored,
     peak::predicted_peak,
     policy::{self, DeviceTraits, DtypePolicy},
     quantize::{self, Choices},
@@ -41,7 +42,7 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         choices: Choices::new(options.quantization.as_ref(), files, &checkpoint)?,
         problems: Problems::default(),
         read: HashSet::with_capacity(map.parameters.len()),
-        has_quantized: quantized_tensor(files).is_some(),
+        may_have_quantized: quantized_tensor(files).is_some() || options.declared.is_some(),
     };
 
     let ties = &checkpoint.ties;
@@ -109,8 +110,8 @@ pub(super) struct Builder<'a> {
     pub problems: Problems,
     /// Names in the files of all tensors that are read.
     pub read: HashSet<&'a str>,
-    /// Whether the files have quantised parameters.
-    pub has_quantized: bool,
+    /// Whether the files may have quantised parameters.
+    pub may_have_quantized: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -136,10 +137,11 @@ impl<'a> Builder<'a> {
         if ties.shared.contains_key(&slot.path) {
             return Ok(None);
         }
-        match self.stored_packed(slot) {
-            Some(packed) => self.packed_row(slot, packed),
-            None => Ok(self.float_row(slot, ties)),
-        }
+        Ok(match self.stored(slot)? {
+            Stored::Floats => self.float_row(slot, ties),
+            Stored::Quantized(piece, stored) => self.packed_row(slot, piece, *stored),
+            Stored::Refused => None,
+        })
     }
 
     /// The row of a parameter that is stored in floats.
@@ -154,10 +156,10 @@ impl<'a> Builder<'a> {
         let (fill, bytes, reason) = match self.choices.of(slot) {
             None => self.dense(slot, parts, elements)?,
             Some(_) if let Some(reason) = self.map.wrong_way_round(slot) => return self.fault(slot, reason),
-            Some(Chosen { shape, encoding, joint }) => {
+            Some(Chosen { shape, scheme, joint }) => {
                 let (dtype, joint) = (quantize::quantized_dtype(&parts), joint.clone());
-                let fill = Fill::Quantized(QuantizedFill { parts, shape: *shape, dtype, encoding: *encoding, joint });
-                (fill, encoding.bytes(elements), quantize::QUANTIZED)
+                let fill = Fill::Quantized(QuantizedFill { parts, shape: *shape, dtype, scheme: *scheme, joint });
+                (fill, scheme.bytes(*shape), quantize::QUANTIZED)
             }
         };
         let Some(bytes) = bytes else {
@@ -166,7 +168,7 @@ impl<'a> Builder<'a> {
         Some(PlanRow::new(slot, fill, bytes, reason))
     }
 
-    /// What a dense parameter is filled with, its bytes on the device (`None` on overflow) and why it has its dtype.
+    /// The sources of a dense parameter, its bytes on the device (`None` on overflow) and why it has its dtype.
     fn dense(
         &self,
         slot: &ParameterSlot,
@@ -222,7 +224,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// What the index says of a tensor that no shard has.
+    /// The index's entry for a tensor that no shard has.
     fn note_of_index(&self, tensor: &str) -> Option<String> {
         let known = self.names.known_here_as(tensor);
         let shard = known.iter().find_map(|name| self.files.unheld().get(name))?;

@@ -18,12 +18,13 @@ pub use identity::identity_map;
 pub(crate) use peak::{quantized_window_elements, window_elements};
 pub use policy::DtypePolicy;
 pub(crate) use resolved::Resolved;
-pub(crate) use row::{Fill, FloatPart, Joint, PackedFill, QuantizedFill};
+pub(crate) use row::{Fill, FloatPart, JointPart, PackedFill, QuantizedFill};
 pub use row::{PlanRow, PlanSource};
 pub(crate) use table::device_label;
 pub(crate) use ties::same_bytes_possible;
 
 use crate::{CheckpointFiles, LoadError, MissingTensor, QuantizationConfig};
+use automodel_quant::Declared;
 use automodel_registry::weights::WeightMap;
 use burn::tensor::Device;
 use serde::Serialize;
@@ -39,7 +40,7 @@ pub struct LoadOptions {
     pub device: Device,
     /// The dtype they get there.
     pub dtype: DtypePolicy,
-    /// Bound in bytes on what is read but not yet dropped or handed to the device. A parameter larger than this is still
+    /// Bound in bytes on weights that are read but not yet dropped or uploaded. A parameter larger than this is still
     /// loaded, alone.
     pub max_bytes_in_flight: u64,
     /// Look for NaN and infinity also in parameters that stay in the mapped file, which reads them all.
@@ -53,9 +54,11 @@ pub struct LoadOptions {
     /// half precision, as `automodel_quant::dense_product` does: under [`DtypePolicy::Auto`] such parameters then stay as they are
     /// stored on the CPU too, in the mapped file where they can.
     pub half_products: bool,
-    /// Quantise projections to 4 bits while they are read. Parameters that are stored in 4 bits, which their tensors' names
-    /// tell, stay as they are, and nothing else is quantised then.
+    /// Quantise projections while they are read. Parameters that are stored quantised, which their tensors tell, stay as they
+    /// are, and nothing else is quantised then.
     pub quantization: Option<QuantizationConfig>,
+    /// The config's declaration of quantised weights. The tensors decide; formats whose tensors do not tell enough need it.
+    pub declared: Option<Declared>,
 }
 
 impl LoadOptions {
@@ -70,6 +73,7 @@ impl LoadOptions {
             zero_copy: true,
             half_products: false,
             quantization: None,
+            declared: None,
         }
     }
 
@@ -79,7 +83,7 @@ impl LoadOptions {
         self
     }
 
-    /// With projections in 4 bits.
+    /// With projections quantised while they are read.
     pub fn with_quantization(mut self, quantization: QuantizationConfig) -> Self {
         self.quantization = Some(quantization);
         self
@@ -115,14 +119,14 @@ pub struct LoadPlan {
     /// Of these, bytes that stay in the mapped files.
     pub mapped_bytes: u64,
     /// Predicted peak of host memory in bytes: on the CPU all parameters and the largest window in flight, mapped parameters
-    /// counted as if all their pages were in memory; on another device what is in flight and all quantised parameters, which
+    /// counted as if all their pages were in memory; on another device the bytes in flight and all quantised parameters, which
     /// are kept on the host.
     pub peak_bytes: u64,
     /// Bound on bytes in flight.
     pub max_bytes_in_flight: u64,
     /// Whether mapped parameters are searched for NaN and infinity.
     pub check_finite: bool,
-    /// What is odd but no error.
+    /// Oddities that are not errors.
     pub warnings: Vec<String>,
 }
 

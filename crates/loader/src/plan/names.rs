@@ -88,7 +88,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What follows a prefix in the names of a map.
+/// The suffixes that follow a prefix in the names of a map.
 struct Suffixes<'m> {
     names: Vec<&'m str>,
     /// Their parts before the first dot.

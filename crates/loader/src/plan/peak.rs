@@ -1,10 +1,10 @@
 //! How much memory loading will take.
 
-use super::{Fill, FloatPart, Joint, LoadPlan, PlanRow, QuantizedFill, policy::DeviceTraits};
+use super::{Fill, FloatPart, JointPart, LoadPlan, PlanRow, QuantizedFill, policy::DeviceTraits};
 use crate::dtype::float_size;
 use burn::tensor::FloatDType;
 
-/// Bytes of a window that is quantised: large enough to occupy all cores, small against what a model takes. On two cores
+/// Bytes of a window that is quantised: large enough to occupy all cores, small compared with a model. On two cores
 /// windows from 4 to 32 MiB took the same time, smaller and larger ones more.
 const QUANTIZED_WINDOW: u64 = 16 << 20;
 
@@ -14,7 +14,7 @@ pub(super) fn predicted_peak(plan: &LoadPlan, device: &DeviceTraits) -> u64 {
     if device.cpu {
         return plan.target_bytes.saturating_add(window);
     }
-    // What goes to the device is on the host until the device has it.
+    // Uploads are on the host until the device has taken them.
     let uploaded = || {
         copied().map(|row| match &row.fill {
             Fill::Quantized(_) => in_flight(row, plan.max_bytes_in_flight),
@@ -39,8 +39,11 @@ fn in_flight(row: &PlanRow, max_bytes_in_flight: u64) -> u64 {
             let window = fill.parts.iter().map(|part| quantized_window_bytes(part, fill, max_bytes_in_flight));
             let window = window.max().unwrap_or(0);
             match &fill.joint {
-                Some(joint) => window.saturating_add(joint_scales(joint)),
-                None => window.max(fill.encoding.transient_bytes(fill.shape[0].saturating_mul(fill.shape[1]))),
+                Some(JointPart { cut, whole }) => {
+                    let [rows, columns] = cut.shape().map(|size| size as u64);
+                    window.saturating_add(whole.joint_bytes(rows.saturating_mul(columns)))
+                }
+                None => window.max(fill.scheme.transient_bytes(fill.shape)),
             }
         }
     }
@@ -56,11 +59,6 @@ fn quantized_window_bytes(part: &FloatPart, fill: &QuantizedFill, max_bytes_in_f
     let buffered = if in_place { 0 } else { part.source.walk.largest_part(limit) * float_size(fill.dtype.float()) };
     // The pages of one window are given back while the next one is quantised.
     largest_window(part, limit).saturating_mul(2).saturating_add(buffered as u64)
-}
-
-/// Bytes of the scales of a whole tensor: in float32 until all its parts are there, once by part, once joined, once decoded.
-fn joint_scales(joint: &Joint) -> u64 {
-    (joint.of as u64).saturating_mul(3 * 4)
 }
 
 /// Bytes of the file that are in memory at once while this part is read.

@@ -36,7 +36,7 @@ impl Choices {
             choices.warnings.push(format!(
                 "the checkpoint is quantised already, as tensor `{tensor}` shows: it is loaded as it is, and quantising to {} \
                  was not done",
-                config.quant_type.name()
+                config.scheme.name()
             ));
             return Ok(choices);
         }
@@ -57,7 +57,7 @@ impl Choices {
             )
         }));
         if choices.chosen.is_empty() {
-            let name = config.quant_type.name();
+            let name = config.scheme.name();
             choices.warnings.push(format!("no parameter is quantised to {name}: all stay dense"));
         }
         choices.warnings.extend(selector.warnings());

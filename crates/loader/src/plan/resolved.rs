@@ -5,7 +5,7 @@ use crate::CheckpointFiles;
 use automodel_registry::weights::{ParameterSlot, WeightMap};
 use std::{borrow::Cow, collections::HashMap};
 
-/// Which tensors the parameters of a map are in these files, and what shares storage.
+/// Which tensors fill the parameters of a map in these files, and which parameters share storage.
 pub(crate) struct Resolved<'a> {
     pub names: Names<'a>,
     /// With the pieces that these files have.

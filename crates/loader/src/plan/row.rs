@@ -1,7 +1,7 @@
 //! One parameter of a plan.
 
 use crate::{Encoding, StoredDtype, dtype::float_size, strided::Walk};
-use automodel_quant::WeightDtype;
+use automodel_quant::{Cut, Scheme, WeightDtype, files::StoredWeight};
 use automodel_registry::weights::{ParameterRole, ParameterSlot, ViewOp};
 use burn::tensor::FloatDType;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
@@ -29,7 +29,7 @@ pub(crate) enum Fill {
     /// The parts one after another, quantised.
     Quantized(QuantizedFill),
     /// Stored quantised.
-    Packed(PackedFill),
+    Packed(Box<PackedFill>),
     /// The storage of another parameter, whose dtypes these are.
     Shared { to: String, stored: StoredDtype, dtype: FloatDType },
 }
@@ -42,31 +42,33 @@ pub(crate) struct QuantizedFill {
     pub shape: [usize; 2],
     /// The dtype that it is quantised from.
     pub dtype: WeightDtype,
-    pub encoding: Encoding,
-    /// Set if its scales are quantised together with those of the other parts of its tensor.
-    pub joint: Option<Joint>,
+    pub scheme: Scheme,
+    /// Set if it is quantised together with the other parts of its tensor.
+    pub joint: Option<JointPart>,
 }
 
-/// Which blocks of a tensor a parameter is.
+/// Which part of a tensor a parameter is that is quantised as a whole.
 #[derive(Clone, Debug)]
-pub(crate) struct Joint {
-    pub blocks: Vec<Range<usize>>,
-    /// Blocks of the whole tensor.
-    pub of: usize,
+pub(crate) struct JointPart {
+    pub cut: Cut,
+    /// The scheme of the tensor.
+    pub whole: Scheme,
 }
 
 /// A weight that is stored quantised.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedFill {
+    pub stored: StoredWeight,
+    /// The part of it that the parameter is.
+    pub cut: Cut,
+    /// The scheme of that part.
+    pub scheme: Scheme,
+    /// `[out, in]` of the parameter.
+    pub shape: [usize; 2],
     /// The codes, seen through their operations as if they were decoded.
     pub codes: PlanSource,
-    /// The other tensors of the weight.
+    /// The other tensors of the stored weight.
     pub companions: Vec<PlanSource>,
-    /// `[out, in]`
-    pub shape: [usize; 2],
-    /// The dtype before quantisation.
-    pub dtype: WeightDtype,
-    pub encoding: Encoding,
     /// Whether the codes stay in the mapped file.
     pub mapped: bool,
 }
@@ -169,7 +171,10 @@ impl PlanRow {
             match &mut self.fill {
                 Fill::Mapped { part, .. } => (std::slice::from_mut(part), None, &mut []),
                 Fill::Copied { parts, .. } | Fill::Quantized(QuantizedFill { parts, .. }) => (parts, None, &mut []),
-                Fill::Packed(packed) => (&mut [], Some(&mut packed.codes), &mut packed.companions),
+                Fill::Packed(packed) => {
+                    let PackedFill { codes, companions, .. } = &mut **packed;
+                    (&mut [], Some(codes), companions)
+                }
                 Fill::Shared { .. } => (&mut [], None, &mut []),
             };
         parts.iter_mut().map(|part| &mut part.source).chain(codes).chain(companions)
@@ -193,7 +198,7 @@ impl PlanRow {
             Fill::Mapped { part, .. } => part.dtype,
             Fill::Copied { dtype, .. } | Fill::Shared { dtype, .. } => *dtype,
             Fill::Quantized(fill) => fill.dtype.float(),
-            Fill::Packed(packed) => packed.dtype.float(),
+            Fill::Packed(packed) => packed.stored.dtype.float(),
         }
     }
 
@@ -205,14 +210,14 @@ impl PlanRow {
     /// How it is quantised; `None` if it is dense, or shares the storage of another parameter.
     pub fn encoding(&self) -> Option<Encoding> {
         match &self.fill {
-            Fill::Quantized(fill) => Some(fill.encoding),
-            Fill::Packed(packed) => Some(packed.encoding),
+            Fill::Quantized(fill) => Some(Encoding { scheme: fill.scheme, prequantized: false }),
+            Fill::Packed(packed) => Some(Encoding { scheme: packed.scheme, prequantized: true }),
             Fill::Mapped { .. } | Fill::Copied { .. } | Fill::Shared { .. } => None,
         }
     }
 
-    /// Whether double quantisation is that of the whole tensor of which the parameter is a part: its scales are those of the
-    /// tensor, in 8 bits if the encoding says so, and otherwise decoded to float32.
+    /// Whether it is quantised together with the other parts of its tensor. Double quantisation is that of the whole tensor then:
+    /// the scales are those of the tensor, in 8 bits if the encoding says so, and otherwise decoded to float32.
     pub fn has_joint_scales(&self) -> bool {
         matches!(&self.fill, Fill::Quantized(QuantizedFill { joint: Some(_), .. }))
     }
@@ -243,13 +248,13 @@ impl PlanRow {
     pub(crate) fn mapped_bytes(&self) -> u64 {
         match &self.fill {
             Fill::Mapped { .. } => self.bytes,
-            Fill::Packed(packed) if packed.mapped => packed.shape[0].saturating_mul(packed.shape[1]).div_ceil(2) as u64,
+            Fill::Packed(packed) if packed.mapped => packed.scheme.code_bytes(packed.shape).unwrap_or(self.bytes),
             _ => 0,
         }
     }
 }
 
-/// As rows were written when their fields were public, which files of plans are compared by.
+/// One flat object, with absent fields left out, whatever the kind of row.
 impl Serialize for PlanRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut row = serializer.serialize_struct("PlanRow", 13)?;

@@ -1,7 +1,8 @@
 //! The plan as text.
 
-use super::{Fill, FloatPart, LoadPlan, PackedFill, PlanRow, QuantizedFill};
+use super::{Fill, FloatPart, LoadPlan, PlanRow, QuantizedFill};
 use crate::{Encoding, dtype::float_name};
+use automodel_quant::Scheme;
 use burn::tensor::Device;
 use serde::Serializer;
 use std::fmt;
@@ -97,9 +98,10 @@ fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
             [_] => "quantised".to_owned(),
             parts => several("quantised", parts),
         },
-        Fill::Mapped { .. } | Fill::Packed(PackedFill { mapped: true, .. }) => "mapped".to_owned(),
+        Fill::Mapped { .. } => "mapped".to_owned(),
+        Fill::Packed(packed) if packed.mapped => "mapped".to_owned(),
         Fill::Packed(packed) if packed.codes.walk.contiguous().is_none() => "gathered".to_owned(),
-        Fill::Packed(_) => "converted".to_owned(),
+        Fill::Packed(_) => "copied".to_owned(),
         Fill::Copied { parts, dtype } => match parts.as_slice() {
             [part] if part.contiguous().is_none() => "gathered".to_owned(),
             [part] if part.dtype == *dtype => "copied".to_owned(),
@@ -115,12 +117,14 @@ fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
         }
         (None, None) => String::new(),
     };
-    let target = match row.encoding() {
-        None => float_name(row.target()).to_owned(),
-        Some(Encoding { quant_type, blocksize, double_quant, .. }) => {
-            let double = if double_quant { " double" } else { "" };
-            format!("{}/{}{double}", quant_type.name(), blocksize.get())
-        }
+    let quantized = |scheme: Scheme, shape: [usize; 2]| {
+        let double = if scheme.is_joint() { " double" } else { "" };
+        format!("{}/{}{double}", scheme.name(), scheme.unit(shape))
+    };
+    let target = match &row.fill {
+        Fill::Quantized(fill) => quantized(fill.scheme, fill.shape),
+        Fill::Packed(packed) => quantized(packed.scheme, packed.shape),
+        Fill::Mapped { .. } | Fill::Copied { .. } | Fill::Shared { .. } => float_name(row.target()).to_owned(),
     };
     let (shape, stored) = (format!("{:?}", row.shape), row.stored().to_string());
     [row.parameter.clone(), shape, stored, target, row.bytes.to_string(), how, source]

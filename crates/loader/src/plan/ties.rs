@@ -15,7 +15,7 @@ const OTHER_HEADS: [&str; 7] = [
     "rm_head.weight",
 ];
 
-/// What a checkpoint is that has embeddings and no head, although its config does not tie the two.
+/// The likely kind of a checkpoint that has embeddings but no head, although its config does not tie the two.
 fn headless(embedding: &str, names: &Names<'_>) -> String {
     match OTHER_HEADS.iter().find(|head| names.exact(head).is_some()) {
         Some(head) => format!(
@@ -34,7 +34,7 @@ pub(crate) struct Ties {
     pub planned: Vec<PlannedTie>,
     /// Parameters without values of their own, and the parameter that they share.
     pub shared: HashMap<String, String>,
-    /// Heads that the files lack although nothing asks for a tie: what to say about them.
+    /// Notes on heads that the files lack although nothing asks for a tie.
     notes: HashMap<String, String>,
 }
 

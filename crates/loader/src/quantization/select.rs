@@ -1,18 +1,19 @@
-//! What is quantised and why the rest is not: one decision for loading and for writing files.
+//! The one decision on which weights are quantised, and why the others are not, for loading and for writing files.
 //!
 //! bitsandbytes quantises the modules of transformers, so a fused projection as a whole. A tensor that several parameters read,
 //! or one in part, is therefore quantised if all of them can be and are whole blocks of it, and stays dense otherwise.
-//! Experts are apart: what transformers joins them into bitsandbytes cannot hold. In a model each is quantised by itself, and
-//! files have them dense.
+//! Experts differ: transformers joins them into parameters that bitsandbytes cannot hold. In a model each is quantised by
+//! itself; in files they stay dense.
 
 use super::{
     QuantizationConfig, SkipList,
-    parts::{JOINED, NO_MATRIX, QuantizedPlace, SPLIT, UNCLEAR, check_parts, keeps_nested, orientation},
+    cuts::{JOINED, NO_MATRIX, QuantizedPlace, SPLIT, UNCLEAR, check_parts, orientation},
 };
 use crate::{
-    Encoding, LoadError, TensorInfo,
-    plan::{Joint, Resolved},
+    LoadError, TensorInfo,
+    plan::{JointPart, Resolved},
 };
+use automodel_quant::Scheme;
 use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -24,7 +25,7 @@ const OTHER_PART: &str = "another part of it stays dense";
 const EXPERT: &str =
     "an expert: transformers joins experts into one parameter of three axes, which bitsandbytes cannot hold";
 
-/// What is to hold the quantised weights.
+/// The destination of the quantised weights.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Model,
@@ -42,9 +43,9 @@ pub(crate) struct Reader<'a> {
 pub(crate) struct Chosen {
     /// `[out, in]`
     pub shape: [usize; 2],
-    pub encoding: Encoding,
-    /// Set if its scales are quantised together with those of the other parts of its tensor.
-    pub joint: Option<Joint>,
+    pub scheme: Scheme,
+    /// Set if it is quantised together with the other parts of its tensor.
+    pub joint: Option<JointPart>,
 }
 
 /// How a tensor of a file is quantised.
@@ -58,7 +59,7 @@ pub(crate) struct Matrix {
 
 /// Why a parameter stays dense.
 pub(crate) enum Dense {
-    /// For what it is.
+    /// Because of its role, shape, tie, or the config.
     Parameter,
     /// The tensor that it is a part of cannot be quantised as a whole.
     Tensor(&'static str),
@@ -132,13 +133,12 @@ impl<'a> Selector<'a> {
     /// # Errors
     /// Why not.
     pub fn in_model(&self, checkpoint: &Resolved<'_>, slot: &ParameterSlot) -> Result<Chosen, Dense> {
-        let QuantizationConfig { quant_type, blocksize, double_quant, .. } = *self.config;
+        let scheme = self.config.scheme;
         if self.reason([slot], Holder::Model).is_some() {
             return Err(Dense::Parameter);
         }
         let shape = <[usize; 2]>::try_from(slot.shape.as_slice()).map_err(|_| Dense::Parameter)?;
-        let encoding = Encoding { quant_type, blocksize, double_quant, prequantized: false };
-        let by_itself = Ok(Chosen { shape, encoding, joint: None });
+        let by_itself = Ok(Chosen { shape, scheme, joint: None });
         if slot.role == ParameterRole::ExpertProjection {
             return by_itself;
         }
@@ -148,10 +148,10 @@ impl<'a> Selector<'a> {
         };
         (*whole).map_err(Dense::Tensor)?;
         let place = QuantizedPlace::of(piece).ok_or(Dense::Tensor(UNCLEAR))?;
-        let blocks = place.blocks(blocksize).ok_or(Dense::Tensor(SPLIT))?;
-        let encoding = Encoding { double_quant: double_quant && keeps_nested(&blocks), ..encoding };
-        let joint = double_quant.then(|| Joint { blocks, of: blocksize.blocks(place.elements()) });
-        Ok(Chosen { shape, encoding, joint })
+        let cut = place.cut(scheme).map_err(|_| Dense::Tensor(SPLIT))?;
+        let of_part = cut.scheme();
+        let joint = scheme.is_joint().then_some(JointPart { cut, whole: scheme });
+        Ok(Chosen { shape, scheme: of_part, joint })
     }
 
     /// How a tensor of the files is quantised.
@@ -176,16 +176,18 @@ impl<'a> Selector<'a> {
         Ok(Matrix { shape: place.shape, transposed: orientation(&piece.ops).ok_or(UNCLEAR)? })
     }
 
-    /// Whether a tensor can be quantised as one; `None` if that is no question: it is one parameter, or none of it is quantised, or
-    /// it is no matrix, so that its parts are matrices by themselves.
+    /// Whether a tensor can be quantised as one; `None` if the question does not arise: it is one parameter, or none of it is
+    /// quantised, or it is not a matrix, so that its parts are matrices by themselves.
     fn whole(&self, readers: &[Reader<'a>], info: &TensorInfo) -> Option<Result<(), &'static str>> {
         let readers: Vec<_> =
             readers.iter().filter(|reader| reader.slot.role != ParameterRole::ExpertProjection).collect();
         let quantized = |reader: &&Reader<'a>| self.reason([reader.slot], Holder::Model).is_none();
-        let one = matches!(readers[..], [Reader { piece, .. }] if covers_all(piece));
-        // Shapes of the map are believed only where the file has them too.
-        let believed = readers.first().is_some_and(|reader| reader.piece.tensor_shape == info.shape);
-        if one || !believed || info.shape.len() != 2 || !readers.iter().any(quantized) {
+        // Shapes of the map are trusted only where the file has them too.
+        let trusted = readers.first().is_some_and(|reader| reader.piece.tensor_shape == info.shape);
+        if !trusted || info.shape.len() != 2 || !readers.iter().any(quantized) {
+            return None;
+        }
+        if matches!(readers[..], [Reader { piece, .. }] if covers_all(piece)) {
             return None;
         }
         if !readers.iter().all(quantized) {
@@ -195,7 +197,7 @@ impl<'a> Selector<'a> {
             return Some(Err(JOINED));
         }
         let pieces: Vec<SourcePiece> = readers.iter().map(|reader| reader.piece.clone()).collect();
-        Some(check_parts(&pieces, self.config.blocksize))
+        Some(check_parts(&pieces, self.config.scheme))
     }
 
     /// Why parameters that are to be quantised as one stay dense, whatever their tensors are.

@@ -1,7 +1,7 @@
 //! The config.json of a checkpoint that is quantised.
 
-use crate::{CheckpointFiles, LoadError, QuantizationConfig, SaveFiles, quantization_config_json};
-use automodel_quant::WeightDtype;
+use crate::{CheckpointFiles, LoadError, SaveFiles, quantization::declaration};
+use automodel_quant::{Scheme, WeightDtype};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -30,16 +30,16 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 /// `model_config` with its `quantization_config`.
 pub(super) fn with_quantization(
     mut model_config: Map<String, Value>,
-    config: &QuantizationConfig,
+    scheme: Scheme,
     skip_modules: Option<&[String]>,
-) -> Value {
+) -> Result<Value, LoadError> {
     let nested = model_config.get("text_config");
     let keys = ["dtype", "torch_dtype"];
     let dtype = keys.iter().find_map(|key| model_config.get(*key)?.as_str());
     let dtype = dtype.or_else(|| keys.iter().find_map(|key| nested?.get(*key)?.as_str()));
     // transformers' own default; bitsandbytes then computes in the dtype of its input.
     let compute_dtype = dtype.and_then(WeightDtype::from_name).unwrap_or(WeightDtype::Float32);
-    let value = quantization_config_json(config, compute_dtype, skip_modules);
+    let value = declaration(scheme, compute_dtype, skip_modules)?;
     model_config.insert("quantization_config".to_owned(), value);
-    Value::Object(model_config)
+    Ok(Value::Object(model_config))
 }

@@ -1,4 +1,4 @@
-//! From a dense checkpoint to one of bitsandbytes' 4-bit format, tensor by tensor.
+//! From a dense checkpoint to a quantised one, tensor by tensor.
 //!
 //! Nothing is loaded as a model: tensors keep the names they have in the source, projections are quantised on the way and
 //! everything else is copied.
@@ -33,7 +33,7 @@ pub struct RequantizeOptions {
     pub max_shard_bytes: u64,
     /// Replace the output directory, with all that is in it, if it holds a checkpoint.
     pub overwrite: bool,
-    /// Begin anew even if an interrupted run could be continued.
+    /// Restart even if an interrupted run could be continued.
     pub restart: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct RequantizeProgress<'a> {
     pub tensor: &'a str,
 }
 
-/// What quantising from file to file did.
+/// Result of quantising from file to file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RequantizeReport {
     /// Names of the weight files.
@@ -72,7 +72,7 @@ pub struct RequantizeReport {
     pub quantized: Vec<String>,
     /// Matrices that stayed dense.
     pub dense: Vec<DenseMatrix>,
-    /// What was odd but no error.
+    /// Oddities that are not errors.
     pub warnings: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ pub struct DenseMatrix {
     pub reason: &'static str,
 }
 
-/// Writes the checkpoint `files` to `out` with its projections in 4 bits, in the format in which transformers saves models
+/// Writes the checkpoint `files` to `out` with its projections quantised, in the format in which transformers saves models
 /// that bitsandbytes quantised.
 ///
 /// A tensor is quantised if every parameter of `map` that reads it is a projection and `config` does not skip it; fused
@@ -100,7 +100,7 @@ pub struct DenseMatrix {
 /// # Interruption
 /// Everything is written to the directory `.NAME.partial` beside `out`, and gets its name at the end as in
 /// [`crate::save_pretrained`]: a reader sees the whole checkpoint or none. A run that was killed, or stopped by an error of the
-/// file system, is continued shard by shard if source and settings are what they were, and begun anew otherwise. The result is
+/// file system, is continued shard by shard if source and settings are unchanged, and restarted otherwise. The result is
 /// the same, byte for byte.
 ///
 /// # Errors
@@ -123,9 +123,9 @@ pub fn quantize_checkpoint(
     let model_config = config::model_config(files, save_files)?;
     let selection = Selection::new(files, map, config)?;
     let skip_modules = selection.modules.skip_list(&config.skip_modules)?;
-    let layout = Layout::new(files, &selection, config, options.max_shard_bytes);
+    let layout = Layout::new(files, &selection, config, options.max_shard_bytes)?;
     let save_files = SaveFiles {
-        config: Some(config::with_quantization(model_config, config, skip_modules.as_deref())),
+        config: Some(config::with_quantization(model_config, config.scheme, skip_modules.as_deref())?),
         ..save_files.clone()
     };
 
@@ -141,7 +141,7 @@ pub fn quantize_checkpoint(
             Ok(report)
         }
         Err(error) => {
-            // What a full disk or a lost connection stopped can go on later; anything else would fail again.
+            // A run that a full disk or a lost connection stopped can be continued; other errors would occur again.
             if !matches!(error, LoadError::Io { .. }) {
                 place.discard();
             }
@@ -150,7 +150,7 @@ pub fn quantize_checkpoint(
     }
 }
 
-/// Writes what is not there yet. Returns how many shards were.
+/// Writes the missing shards and everything else. Returns how many shards an earlier run had written.
 fn write(
     files: &CheckpointFiles,
     config: &QuantizationConfig,
@@ -197,7 +197,7 @@ fn index(directory: &Path, layout: &Layout<'_>) -> Result<(), LoadError> {
     write_index(directory, tensors, total)
 }
 
-/// Everything that decides what is written, so that an interrupted run is continued only by the same one.
+/// All inputs of the result, so that an interrupted run is continued only by the same one.
 fn settings(
     files: &CheckpointFiles,
     selection: &Selection<'_>,
@@ -212,9 +212,7 @@ fn settings(
         "version": env!("CARGO_PKG_VERSION"),
         "source": std::fs::canonicalize(files.directory()).unwrap_or_else(|_| files.directory().to_owned()),
         "shards": shards.collect::<Vec<_>>(),
-        "quant_type": config.quant_type,
-        "blocksize": config.blocksize.get(),
-        "double_quant": config.double_quant,
+        "scheme": config.scheme,
         "quantized": selection.quantized.keys().collect::<Vec<_>>(),
         "max_shard_bytes": options.max_shard_bytes,
     })

@@ -1,4 +1,4 @@
-//! What becomes of each tensor, and what must be said of it.
+//! Which tensors are quantised, and the modules that config.json must list.
 
 use super::DenseMatrix;
 use crate::{

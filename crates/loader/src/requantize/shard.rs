@@ -10,9 +10,7 @@ use crate::{
     strided::Walk,
     windows::{CopySink, FromAnyFloat, HostSink, PlainShards, Residency, Stretch, stream},
 };
-use automodel_quant::{
-    Element, Elements, QuantError, Quantized4bit, WeightDtype, format::write_parameter, table16::Quantizer,
-};
+use automodel_quant::{Element, Elements, QuantError, QuantWeight, Quantizer, WeightDtype, files};
 use automodel_registry::weights::{SourcePiece, ViewOp};
 use half::{bf16, f16};
 use std::{fs, io::Write, path::Path};
@@ -38,7 +36,7 @@ pub(super) fn write(
             None => copy(group, source, &mut file)?,
             Some(matrix) => {
                 let quantized = quantize(group, matrix, config, source)?;
-                for (planned, (name, tensor)) in group.tensors.iter().zip(write_parameter(group.source, &quantized)) {
+                for (planned, (name, tensor)) in group.tensors.iter().zip(files::write(group.source, &quantized)) {
                     let tensor = NewTensor { name, dtype: planned.dtype, shape: tensor.shape, data: tensor.data };
                     match planned.place {
                         Some(place) => file.put(&tensor, place)?,
@@ -76,25 +74,23 @@ fn quantize(
     matrix: Matrix,
     config: &QuantizationConfig,
     source: &mut PlainShards<'_>,
-) -> Result<Quantized4bit, LoadError> {
+) -> Result<QuantWeight, LoadError> {
     let refused =
         |source: QuantError| LoadError::Unquantizable { tensor: group.source.to_owned(), source: source.into() };
     let Some(part) = part_of(group, matrix) else {
-        let (rows, columns) = (matrix.shape[0], matrix.shape[1]);
-        return Err(refused(QuantError::InvalidShape { shape: [rows, columns] }));
+        return Err(refused(QuantError::InvalidShape { shape: matrix.shape }));
     };
     let dtype = weight_dtype(part.dtype);
-    let mut quantizer = Quantizer::new(config.quant_type, config.blocksize, matrix.shape, dtype).map_err(refused)?;
+    let mut quantizer = Quantizer::new(config.scheme, matrix.shape, dtype).map_err(refused)?;
     match dtype {
         WeightDtype::Float32 => fill::<f32>(&part, source, &mut quantizer, &refused)?,
         WeightDtype::Float16 => fill::<f16>(&part, source, &mut quantizer, &refused)?,
         WeightDtype::BFloat16 => fill::<bf16>(&part, source, &mut quantizer, &refused)?,
     }
-    let quantized = quantizer.finish().map_err(refused)?;
-    Ok(if config.double_quant { quantized.nested() } else { quantized })
+    quantizer.finish().map_err(refused)
 }
 
-/// The tensor as it is quantised; `None` if it is no matrix of floats, which is not chosen.
+/// The tensor as it is quantised; `None` for tensors that are not matrices of floats, which are never selected.
 fn part_of(group: &Group<'_>, matrix: Matrix) -> Option<FloatPart> {
     let ops = if matrix.transposed { vec![ViewOp::Transpose(0, 1)] } else { Vec::new() };
     let view = SourcePiece::view(group.source, &group.info.shape, ops.clone()).strided().ok()?;

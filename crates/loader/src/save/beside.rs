@@ -1,4 +1,4 @@
-//! What goes beside the weights.
+//! Files beside the weights.
 
 use super::{SaveFiles, target::TEMPLATES};
 use crate::LoadError;
@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-/// Writes to `directory` what goes beside the weights.
+/// Writes the files beside the weights to `directory`.
 pub(crate) fn write_files(directory: &Path, files: &SaveFiles) -> Result<(), LoadError> {
     if let Some(config) = &files.config {
         write_json(&directory.join("config.json"), config)?;
@@ -66,7 +66,7 @@ fn carried_name(file: &Path) -> Result<String, LoadError> {
         return Err(refuse("such names are for the weights"));
     }
     if !file.is_file() {
-        return Err(refuse("it does not exist or is no file"));
+        return Err(refuse("it does not exist or is not a file"));
     }
     let folder = file.parent().and_then(Path::file_name);
     let is_template = folder.is_some_and(|folder| folder == TEMPLATES) && name.ends_with(".jinja");

@@ -2,7 +2,7 @@
 
 use crate::{
     LoadError,
-    quantization::{may_be_linear, output_heads, parts::QuantizedPlace},
+    quantization::{cuts::QuantizedPlace, may_be_linear, output_heads},
     strided::Walk,
 };
 use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
@@ -56,7 +56,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Of what is tied, transformers knows by itself that it is dense.
+    /// transformers leaves tied modules dense by default.
     fn mark_others_than_linear(&mut self, map: &WeightMap) {
         let tied: HashSet<&str> = map.ties.iter().flat_map(|tie| [tie.parameter.as_str(), tie.to.as_str()]).collect();
         for slot in &map.parameters {

@@ -4,7 +4,7 @@
 //! `checkpoint`, which becomes the target; and, for a moment at the end, the checkpoint that was replaced: under the name
 //! `checkpoint` where the system exchanges two names in one call, and elsewhere as `old`.
 //!
-//! What a killed process leaves there is found by the next one that writes to the same target.
+//! The next process that writes to the same target finds what a killed one left there.
 
 use super::{
     beside::write_json,
@@ -26,12 +26,13 @@ const OLD: &str = "old";
 /// A journal lists the names of all quantised tensors.
 const MAX_JOURNAL_BYTES: u64 = 100_000_000;
 
-const FOREIGN: &str = "holds files that no conversion made: choose another output directory, or remove them yourself";
+const FOREIGN: &str =
+    "holds files that automodel did not write: choose another output directory, or remove them yourself";
 const LINKED: &str =
     "is a link, and nothing is written through links there: remove it, or choose another output directory";
 const OTHER_USER: &str = "belongs to another user: choose another output directory, or have it removed";
 
-/// What was found at the target.
+/// The state found at the target.
 pub(crate) enum Opened {
     /// A place to work in, fresh or of an interrupted run.
     Ready(Place),
@@ -290,7 +291,7 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Checks that a directory has nothing in it but what conversions put there, and no links.
+/// Checks that a directory has only files that runs like this one put there, and no links.
 fn check_own(root: &Path) -> Result<(), LoadError> {
     for name in entries(root)? {
         let path = root.join(&name);
@@ -337,7 +338,7 @@ fn remove(path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) -> Result<(
     }
 }
 
-/// What tells a directory from all others, whatever its name.
+/// The identity of a directory, whatever its name.
 #[cfg(unix)]
 fn identity(directory: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt;

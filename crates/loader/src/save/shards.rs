@@ -5,6 +5,7 @@ use super::{
     shard_file::{NewTensor, ShardFile, entry_room},
 };
 use crate::{LoadError, StoredDtype};
+use automodel_quant::{Scheme, WeightDtype, files};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -12,9 +13,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Tensors that a 4-bit parameter has beside its codes, and bytes that their names have more than its own.
-const COMPANIONS: u64 = 5;
-const SUFFIX_BYTES: u64 = 32;
 /// Positions that are multiples of this suit every dtype.
 const ALIGNMENT: u64 = 8;
 
@@ -22,10 +20,10 @@ const ALIGNMENT: u64 = 8;
 pub(super) struct Shards {
     directory: PathBuf,
     max_bytes: u64,
-    /// Room for the headers of all tensors that are still to come.
+    /// Room for the header entries of all tensors that are still to come.
     header_room: u64,
-    /// Room for what 4-bit parameters have beside their codes, until it is part of `header_room`.
-    companion_room: Option<u64>,
+    /// Tensors that may be quantised, until it is known in which scheme and room for that is part of `header_room`.
+    matrices: Vec<(String, [usize; 2])>,
     current: Option<OpenShard>,
     closed: usize,
     written: BTreeMap<String, Written>,
@@ -33,6 +31,8 @@ pub(super) struct Shards {
 
 struct OpenShard {
     file: ShardFile,
+    /// Room that its header has left.
+    header_room: u64,
     /// Bytes of the tensors that have a place.
     bytes: u64,
     /// Tensors that come last.
@@ -50,26 +50,35 @@ pub(super) struct Written {
 }
 
 impl Shards {
-    /// `tensors`: names and shapes of all that may be written. `quantized`: 4-bit parameters will be among them.
+    /// `tensors`: names and shapes of all that may be written. `quantized`: the scheme that some of them will be in.
     pub fn new<'a>(
         directory: &Path,
         max_bytes: u64,
-        quantized: bool,
+        quantized: Option<Scheme>,
         tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
     ) -> Self {
-        let (mut header_room, mut companion_room) = (0, 0);
+        let (mut header_room, mut matrices) = (0, Vec::new());
         for (name, shape) in tensors {
             header_room += entry_room(name, shape);
-            companion_room += if shape.len() == 2 { COMPANIONS * (entry_room(name, shape) + SUFFIX_BYTES) } else { 0 };
+            if let Ok(shape) = <[usize; 2]>::try_from(shape) {
+                matrices.push((name.to_owned(), shape));
+            }
         }
-        let companion_room = if quantized {
-            header_room += companion_room;
-            None
-        } else {
-            Some(companion_room)
-        };
         let (current, closed, written) = (None, 0, BTreeMap::new());
-        Self { directory: directory.to_owned(), max_bytes, header_room, companion_room, current, closed, written }
+        let mut shards =
+            Self { directory: directory.to_owned(), max_bytes, header_room, matrices, current, closed, written };
+        shards.make_room(quantized);
+        shards
+    }
+
+    /// Has room in later headers for the tensors that quantised matrices have more than dense ones.
+    fn make_room(&mut self, quantized: Option<Scheme>) {
+        let Some(scheme) = quantized else { return };
+        for (name, shape) in std::mem::take(&mut self.matrices) {
+            let tensors = files::planned(&name, scheme, shape, WeightDtype::Float32).unwrap_or_default();
+            let room = tensors.iter().map(|tensor| entry_room(&tensor.header.name, &tensor.header.shape)).sum();
+            self.header_room = self.header_room.saturating_add(room);
+        }
     }
 
     /// Appends a tensor of `bytes` bytes, which `write` delivers.
@@ -81,28 +90,23 @@ impl Shards {
         bytes: u64,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), LoadError> {
-        let number = self.closed_for(bytes)?;
-        let shard = self.open()?;
+        let room = entry_room(name, shape);
+        let (number, shard) = self.open(bytes, room)?;
         let start = shard.begin(name, dtype, shape, bytes)?;
         write(&mut shard.file).map_err(|source| shard.file.failed(source))?;
         self.written.insert(name.to_owned(), Written { dtype, shard: number, start, bytes });
-        self.header_room = self.header_room.saturating_sub(entry_room(name, shape));
+        self.header_room = self.header_room.saturating_sub(room);
         Ok(())
     }
 
     /// Appends tensors that belong together to one shard. Those whose lengths would leave later tensors unaligned, short ones
     /// as a rule, wait for its end.
-    pub fn append_together(&mut self, tensors: Vec<NewTensor>) -> Result<(), LoadError> {
+    pub fn append_together(&mut self, scheme: Scheme, tensors: Vec<NewTensor>) -> Result<(), LoadError> {
+        self.make_room(Some(scheme));
         let room: u64 = tensors.iter().map(|tensor| entry_room(&tensor.name, &tensor.shape)).sum();
-        if let Some(room) = self.companion_room.take() {
-            // None was left in the header of a shard that is open.
-            self.close()?;
-            self.header_room = self.header_room.saturating_add(room);
-        }
         let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.data.len() as u64));
-        let number = self.closed_for(bytes)?;
-        self.open()?;
-        let Some(shard) = &mut self.current else { return Ok(()) };
+        let (number, shard) = self.open(bytes, room)?;
+        let mut written = Vec::with_capacity(tensors.len());
         for tensor in tensors {
             let (dtype, bytes) = (tensor.dtype, tensor.data.len() as u64);
             // A tensor that waits has no place yet; nothing reads it back before the end.
@@ -112,27 +116,29 @@ impl Shards {
             } else {
                 shard.waiting.push(tensor);
             }
-            self.written.insert(name, Written { dtype, shard: number, start, bytes });
+            written.push((name, Written { dtype, shard: number, start, bytes }));
         }
+        self.written.extend(written);
         self.header_room = self.header_room.saturating_sub(room);
         Ok(())
     }
 
-    /// Closes the current shard if so many bytes more would be too many. Returns the number of the one to write to.
-    fn closed_for(&mut self, bytes: u64) -> Result<usize, LoadError> {
-        let full = |shard: &OpenShard| shard.bytes() > 0 && shard.bytes().saturating_add(bytes) > self.max_bytes;
+    /// The shard for tensors of so many bytes, whose header entries need `room`, and its number: the current one, or a new one where they
+    /// would be too many.
+    fn open(&mut self, bytes: u64, room: u64) -> Result<(usize, &mut OpenShard), LoadError> {
+        let full = |shard: &OpenShard| {
+            let too_large = shard.bytes() > 0 && shard.bytes().saturating_add(bytes) > self.max_bytes;
+            too_large || shard.header_room < room
+        };
         if self.current.as_ref().is_some_and(full) {
             self.close()?;
         }
-        Ok(self.closed)
-    }
-
-    fn open(&mut self) -> Result<&mut OpenShard, LoadError> {
-        let shard = match self.current.take() {
+        let mut shard = match self.current.take() {
             Some(shard) => shard,
-            None => OpenShard::create(self.partial_path(self.closed), self.header_room)?,
+            None => OpenShard::create(self.partial_path(self.closed), self.header_room.max(room))?,
         };
-        Ok(self.current.insert(shard))
+        shard.header_room -= room;
+        Ok((self.closed, self.current.insert(shard)))
     }
 
     /// Where a tensor was written, if it was.
@@ -188,7 +194,7 @@ impl Shards {
 
 impl OpenShard {
     fn create(path: PathBuf, header_room: u64) -> Result<Self, LoadError> {
-        Ok(Self { file: ShardFile::create(path, header_room)?, bytes: 0, waiting: Vec::new() })
+        Ok(Self { file: ShardFile::create(path, header_room)?, header_room, bytes: 0, waiting: Vec::new() })
     }
 
     /// Bytes of all tensors, those that wait included.

@@ -4,9 +4,9 @@ use super::{
     SaveFiles, SaveOptions, SaveReport,
     beside::{check_carried, write_files},
     layout::{Layout, ParameterPlace, TensorPiece, TensorPlace},
+    packed::{Part, PendingQuantized, WrittenQuantized, tensors},
     pending::Pending,
     place::Place,
-    quantized::{Part, PendingQuantized, WrittenQuantized, tensors},
     shards::{Shards, Written},
     target::Target,
 };
@@ -16,7 +16,7 @@ use crate::{
     problems::nearest_names,
     windows::{FromAnyFloat, NonFiniteCount, convert_bytes, with_float},
 };
-use automodel_quant::{Quantized4bit, WeightDtype};
+use automodel_quant::{QuantWeight, WeightDtype};
 use automodel_registry::weights::{ParameterRole, Tie, WeightMap};
 use burn::tensor::{DType, FloatDType, TensorData};
 use serde_json::Value;
@@ -32,7 +32,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 const EXPERT: &str = "transformers joins experts into one parameter of three axes, which bitsandbytes cannot hold";
 
 /// Writes a checkpoint parameter by parameter. Until [`CheckpointWriter::finish`] nothing is visible under its name, and a
-/// writer that is dropped removes what it wrote.
+/// writer that is dropped removes its files.
 pub struct CheckpointWriter {
     place: Place,
     shards: Shards,
@@ -44,7 +44,7 @@ pub struct CheckpointWriter {
     held: HashMap<String, TensorData>,
     /// Tensors that several parameters fill, by number.
     pending: HashMap<usize, Pending>,
-    /// The same for 4-bit parameters.
+    /// The same for quantised parameters.
     pending_quantized: HashMap<usize, PendingQuantized>,
     written_quantized: WrittenQuantized,
     report: SaveReport,
@@ -107,7 +107,7 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Writes the 4-bit parameter at `path` in the format of bitsandbytes. Parameters that are parts of one tensor (`q_proj` of
+    /// Writes the quantised parameter at `path`, weights with 4-bit tables in the format of bitsandbytes. Parameters that are parts of one tensor (`q_proj` of
     /// `qkv_proj`) are joined if their blocks are blocks of that tensor and they were quantised alike. Scales in 8 bits
     /// that cannot be joined become float32 scales of the same values, with a warning. Experts of a mixture are refused:
     /// transformers joins them into one parameter of three axes, which bitsandbytes cannot hold.
@@ -118,7 +118,7 @@ impl CheckpointWriter {
     /// # Errors
     /// [`LoadError::UnknownParameter`], [`LoadError::RepeatedParameter`] and [`LoadError::ParameterShape`] by what is wrong with
     /// it; [`LoadError::QuantizedPart`] if transformers could not read it there; [`LoadError::Io`] if it cannot be written.
-    pub fn write_quantized(&mut self, path: &str, weight: &Quantized4bit) -> Result<(), LoadError> {
+    pub fn write_quantized(&mut self, path: &str, weight: &QuantWeight) -> Result<(), LoadError> {
         self.check(path, &weight.shape())?;
         let Some(place) = self.layout.parameters.get(path) else { return Ok(()) };
         for piece in &place.pieces {
@@ -131,7 +131,7 @@ impl CheckpointWriter {
                 return Err(part.refused("an earlier part of it is dense".into()));
             }
             if let Some(whole) = part.whole() {
-                self.shards.append_together(whole)?;
+                self.shards.append_together(weight.scheme(), whole)?;
                 self.written_quantized.insert(piece.tensor, weight);
                 continue;
             }
@@ -151,14 +151,14 @@ impl CheckpointWriter {
                     tensor.name
                 ));
             }
-            self.shards.append_together(tensors(&tensor.name, &weight))?;
+            self.shards.append_together(weight.scheme(), tensors(&tensor.name, &weight))?;
             self.written_quantized.insert(piece.tensor, &weight);
         }
         self.given.insert(path.to_owned());
         Ok(())
     }
 
-    /// The `quantization_config` for config.json once all parameters were written; `None` if none of them was in 4 bits.
+    /// The `quantization_config` for config.json once all parameters were written; `None` if none of them was quantised.
     ///
     /// It is what [`crate::quantize_checkpoint`] writes of the same tensors: its skip list is `null` if only what transformers
     /// leaves dense by itself is dense, and otherwise names the linear modules that are. `compute_dtype` is the dtype in which
@@ -247,7 +247,7 @@ impl CheckpointWriter {
                 })?;
             } else if self.pending_quantized.contains_key(&piece.tensor) {
                 let (parameter, tensor) = (path.to_owned(), tensor.name.clone());
-                let reason = "earlier parts of it are in 4 bits, and this one is dense".to_owned();
+                let reason = "earlier parts of it are quantised, and this one is dense".to_owned();
                 return Err(LoadError::QuantizedPart { parameter, tensor, reason });
             } else {
                 found = found.and(scatter(&mut self.pending, path, piece, tensor, part, from, to)?);

@@ -6,10 +6,10 @@ use crate::{
     dtype::{float_size, weight_dtype},
     plan::device_label,
 };
-use automodel_quant::{Element, QuantError, table16::DeviceQuantizer};
+use automodel_quant::{DeviceQuantizer, Element, QuantError};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Element as BurnElement, FloatDType, Tensor, TensorData};
 
-/// What is on its way to a device.
+/// Uploads to a device.
 pub(crate) struct Upload<'a> {
     device: &'a Device,
     max_bytes_in_flight: u64,
@@ -63,7 +63,7 @@ impl<T: Element + BurnElement + FromAnyFloat> Sink for DeviceSink<'_, '_, T> {
         let same = weight_dtype(*dtype) == T::DTYPE && float_size(*dtype) == size_of::<T>();
         window.walk.for_each_part(*limit, &mut |_, part| {
             upload.send((part.numel() * size_of::<T>()) as u64)?;
-            let in_file = window.contiguous::<T>(part).filter(|_| same && feeder.is_at_block());
+            let in_file = window.contiguous::<T>(part).filter(|_| same && feeder.is_at_unit());
             let fed = match in_file {
                 Some(bytes) => feeder.feed_bytes(bytes),
                 None => feeder.feed(part.numel(), |target| {
@@ -80,30 +80,34 @@ impl<T: Element + BurnElement + FromAnyFloat> Sink for DeviceSink<'_, '_, T> {
     }
 }
 
-/// Cuts elements, which come in the order of the parameter, into whole blocks.
+/// Cuts elements, which come in the order of the parameter, into whole units.
 pub(crate) struct Feeder<T> {
     quantizer: DeviceQuantizer,
-    blocksize: usize,
-    /// The beginning of a block whose end has not come yet.
+    /// The beginning of a unit whose end has not come yet.
     rest: Vec<T>,
 }
 
 type Fed = Result<(), QuantError>;
 
 impl<T: Element + BurnElement + Float> Feeder<T> {
-    pub fn new(quantizer: DeviceQuantizer, blocksize: usize) -> Self {
-        Self { quantizer, blocksize, rest: Vec::new() }
+    pub fn new(quantizer: DeviceQuantizer) -> Self {
+        Self { quantizer, rest: Vec::new() }
     }
 
-    /// Whether the next element begins a block.
-    fn is_at_block(&self) -> bool {
+    /// Whether the next element begins a unit.
+    fn is_at_unit(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// Elements as they are in the file, not copied here. No block is begun.
+    /// The elements of the whole units in a number of elements.
+    fn whole(&self, elements: usize) -> usize {
+        elements / self.quantizer.unit() * self.quantizer.unit()
+    }
+
+    /// Elements as they are in the file, not copied here. No unit is begun.
     fn feed_bytes(&mut self, bytes: bytes::Bytes) -> Fed {
         let size = size_of::<T>();
-        let whole = bytes.len() / size / self.blocksize * self.blocksize;
+        let whole = self.whole(bytes.len() / size);
         let rest = bytes.slice(whole * size..);
         self.rest.extend(rest.chunks_exact(size).map(bytemuck::pod_read_unaligned::<T>));
         self.launch(Bytes::from_shared(bytes.slice(..whole * size), AllocationProperty::Other), whole)
@@ -115,7 +119,7 @@ impl<T: Element + BurnElement + Float> Feeder<T> {
         let begun = values.len();
         values.resize(begun + elements, <T as Float>::ZERO);
         fill(&mut values[begun..]);
-        let whole = values.len() / self.blocksize * self.blocksize;
+        let whole = self.whole(values.len());
         self.rest = values.split_off(whole);
         self.launch(Bytes::from_elems(values), whole)
     }

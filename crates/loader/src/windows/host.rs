@@ -6,7 +6,7 @@ use crate::{
     dtype::{float_size, weight_dtype},
     strided::Walk,
 };
-use automodel_quant::{Element, Elements, QuantError, table16::Quantizer};
+use automodel_quant::{Element, Elements, QuantError, Quantizer};
 use burn::tensor::FloatDType;
 
 /// Quantises elements: of their full form no more than two windows are in memory.

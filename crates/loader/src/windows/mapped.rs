@@ -111,7 +111,7 @@ impl ShardReader for MappedShards<'_> {
 
 impl MappedShard {
     /// Tells the system that `range`, counted from the start of the file, will be read soon, so that the disk works while
-    /// other bytes are used. What is behind the end of the file does not count.
+    /// other bytes are used. The part after the end of the file is ignored.
     pub fn will_need(&self, range: Range<u64>) {
         #[cfg(unix)]
         if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) {

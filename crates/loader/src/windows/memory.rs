@@ -2,7 +2,7 @@
 
 use super::Pages;
 
-/// What of mapped files is in memory, and how high memory rose.
+/// Resident pages of mapped files, and the peak of memory.
 pub(crate) struct Residency {
     /// The window that was quantised last, whose pages are given back while the next one is quantised.
     pub before: Option<Pages>,
@@ -37,7 +37,7 @@ pub(crate) struct PeakMeter {
 /// Bytes between two looks: asking the system takes as long as reading some hundred kilobytes.
 const STEP: u64 = 4 << 20;
 
-/// What the system says of this process, in bytes.
+/// Resident memory of this process, in bytes.
 #[derive(Clone, Copy)]
 struct Resident {
     now: u64,

@@ -1,7 +1,7 @@
 //! The one way from bytes of files to elements: window by window, so that memory stays bounded, into a sink.
 //!
-//! [`stream`] cuts what is read of a tensor into windows and has a [`ShardReader`] deliver their bytes: [`MappedShards`] for loading,
-//! [`PlainShards`] where nothing may stay mapped. What becomes of the elements is the sink's: a dense buffer
+//! [`stream`] cuts the elements that are read of a tensor into windows and has a [`ShardReader`] deliver their bytes: [`MappedShards`] for loading,
+//! [`PlainShards`] where nothing may stay mapped. The sink decides their destination: a dense buffer
 //! ([`DenseSink`]), codes on the host ([`HostSink`]) or on a device ([`DeviceSink`]), or a file ([`CopySink`]).
 
 mod copy;
@@ -57,7 +57,7 @@ impl Pages {
     }
 }
 
-/// What is to be read of a tensor.
+/// The elements of a tensor that are to be read.
 pub(crate) struct Stretch<'a> {
     pub shard: usize,
     /// Bytes of the whole tensor in the file.
@@ -68,7 +68,7 @@ pub(crate) struct Stretch<'a> {
     pub walk: &'a Walk,
     /// The most elements that a window spans, where their order allows that.
     pub limit: usize,
-    /// Position of the first element in what the sink makes of them.
+    /// Position of the first element in the destination.
     pub at: usize,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Stretch<'a> {
 
 /// Some elements of a tensor.
 pub(crate) struct Window {
-    /// Position of the first element in what the sink makes of them.
+    /// Position of the first element in the destination.
     pub at: usize,
     /// From the first to the last element.
     pub bytes: Bytes,

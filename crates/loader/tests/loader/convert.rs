@@ -5,7 +5,11 @@ use automodel_config::{Overrides, RawConfig};
 use automodel_loader::{
     CheckpointFiles, LoadError, QuantizationConfig, RequantizeOptions, RequantizeReport, SaveFiles, quantize_checkpoint,
 };
-use automodel_quant::{Absmax, Quantized4bit, format};
+use automodel_quant::{
+    QuantWeight,
+    files::StoredTensor,
+    table16::{Absmax, Quantized4bit, format},
+};
 use automodel_registry::{
     Registry, ResolveOptions,
     weights::{ParameterRole, SourcePiece, ViewOp, WeightMap},
@@ -64,7 +68,7 @@ pub fn tensors(directory: &Path) -> Tensors {
 pub fn parameter(tensors: &Tensors, name: &str) -> Quantized4bit {
     let find = |name: &str| {
         let (dtype, shape, data) = tensors.get(name)?.clone();
-        Some(format::StoredTensor { dtype, shape, data: data.into() })
+        Some(StoredTensor { dtype, shape, data: data.into() })
     };
     format::read_parameter(name, find).unwrap()
 }
@@ -90,8 +94,8 @@ fn the_same_tensors_and_config_as_transformers_with_bitsandbytes() {
         assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
         for (name, tensor) in &theirs {
             // The mean of the scales may differ in its last bits, and with it what follows from it.
-            let follows =
-                config.double_quant && [".absmax", ".nested_absmax", "__nf4"].iter().any(|end| name.ends_with(end));
+            let follows = config.scheme.is_joint()
+                && [".absmax", ".nested_absmax", "__nf4"].iter().any(|end| name.ends_with(end));
             assert!(follows || ours[name] == *tensor, "{name} of {}", golden.display());
         }
         for name in &report.quantized {
@@ -198,8 +202,7 @@ fn what_is_quantised_and_what_is_copied() {
         for (at, value) in waves(160).into_iter().enumerate() {
             transposed[at % 5 * 32 + at / 5] = value;
         }
-        let expected =
-            Quantized4bit::quantize(config.quant_type, config.blocksize, [5, 32], transposed[..].into()).unwrap();
+        let expected = QuantWeight::quantize(config.scheme, [5, 32], transposed[..].into()).unwrap().table16().unwrap();
         assert_eq!(parameter(&after, QUANTIZED[0]), expected);
         // Every tensor begins where its elements are aligned, as torch needs it.
         let opened = CheckpointFiles::open(&out).unwrap();

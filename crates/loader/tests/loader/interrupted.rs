@@ -247,7 +247,7 @@ fn a_place_that_is_taken() {
     drop(lock);
     fs::write(partial.join("diary.txt"), "mine").unwrap();
     let error = convert(source.path(), &map(), &config(), &out, &options()).unwrap_err();
-    assert!(error.to_string().contains("no conversion made"), "{error}");
+    assert!(error.to_string().contains("automodel did not write"), "{error}");
     fs::remove_file(partial.join("diary.txt")).unwrap();
     convert(source.path(), &map(), &config(), &out, &options()).unwrap();
     assert!(!partial.exists());

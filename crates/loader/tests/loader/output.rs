@@ -282,7 +282,7 @@ fn one_process_at_a_time_and_what_others_left_is_removed() {
     // What is not ours stays, and so does the checkpoint.
     fs::create_dir(&partial).unwrap();
     fs::write(partial.join("diary.txt"), "mine").unwrap();
-    assert!(message(&save(&out, 3.0, true).unwrap_err()).contains("no conversion made"));
+    assert!(message(&save(&out, 3.0, true).unwrap_err()).contains("automodel did not write"));
     assert_eq!(names(&partial), ["diary.txt"]);
     assert_eq!(values(&load(&out, &map, &options()).unwrap().0, "w"), [2.0]);
 }
