@@ -105,24 +105,23 @@ fn ops_text(ops: &[ViewOp]) -> String {
 
 fn load_plan(text: &mut String, plan: &LoadPlan) {
     let row_text = |row: &PlanRow| {
-        let place = Place::of(&row.parameter);
-        let sources = row.sources.iter().map(|source| {
+        let place = Place::of(row.parameter());
+        let sources = row.sources().map(|source| {
             let shard = &plan.shards[source.shard];
             let shard = if plan.shards.len() > 1 { format!(" in {shard}") } else { String::new() };
             let bytes = source.range.end - source.range.start;
-            let itself = source.tensor == row.parameter;
+            let itself = source.tensor == row.parameter();
             let name = if itself { "itself".to_owned() } else { place.generic(&source.tensor) };
             format!("{name} {} {bytes}{shard}{}", source.stored, ops_text(&source.ops))
         });
-        let how = if row.mapped { "mapped" } else { "copied" };
-        let from =
-            row.tied_to.as_ref().map_or_else(|| format!("{how} <- {}", join(sources)), |to| format!("tied to {to}"));
-        let text = format!("{} {:?} {} {from}", place.short(&row.parameter), row.target, row.bytes);
+        let how = if row.is_mapped() { "mapped" } else { "copied" };
+        let from = row.tied_to().map_or_else(|| format!("{how} <- {}", join(sources)), |to| format!("tied to {to}"));
+        let text = format!("{} {:?} {} {from}", place.short(row.parameter()), row.target(), row.bytes());
         (place.layer, text)
     };
     by_layer(text, plan.rows.iter().map(row_text).collect());
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    plan.rows.iter().for_each(|row| *reasons.entry(row.reason).or_default() += 1);
+    plan.rows.iter().for_each(|row| *reasons.entry(row.reason()).or_default() += 1);
     reasons.iter().for_each(|(reason, count)| line(text, format_args!("dtype of {count}: {reason}")));
     plan.renamed.iter().for_each(|(from, to)| line(text, format_args!("names: `{from}` is `{to}` in these files")));
     plan.ties

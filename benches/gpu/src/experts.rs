@@ -6,7 +6,7 @@ use crate::{
     time::per_launch,
 };
 use automodel::Device;
-use automodel::quant::{Blocksize, QuantLinear, Scheme, WeightStack};
+use automodel::quant::{QuantLinear, Scheme, WeightStack, table16::Blocksize};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
 use std::error::Error;

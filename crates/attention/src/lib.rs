@@ -48,6 +48,7 @@ pub mod step;
 mod tiled;
 
 pub use attention::{AttentionParams, attention};
+pub use cache::rolling_capacity;
 pub use cache::{CachedKeys, LayerCache};
 pub use error::AttentionError;
 pub use mask::{CausalMask, Positions};

@@ -1,12 +1,10 @@
 //! What keys and values will occupy.
 
+use automodel_attention::rolling_capacity;
 use automodel_loader::{DtypePolicy, LoadPlan};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, Mixer, ModelSpec};
 use automodel_registry::weights::ParameterRole;
 use burn::tensor::{DType, Device, FloatDType};
-
-/// Positions by which a rolling buffer exceeds its window at least, see `LayerCache::rolling` of automodel-attention.
-const MIN_ROOM: usize = 16;
 
 /// Bytes of the keys and values of one sequence of `positions`, in buffers made for that many.
 pub(crate) fn cache_bytes(spec: &ModelSpec, plan: &LoadPlan, positions: usize) -> u64 {
@@ -35,14 +33,10 @@ fn sum(spec: &ModelSpec, bytes: impl Fn(&AttentionSpec) -> u64) -> u64 {
     layers.fold(0, u64::saturating_add)
 }
 
-/// Positions that a layer has room for in a sequence of `positions`. Where a window bounds them, a quarter of it comes on
-/// top, so that old positions are moved once in many steps.
+/// Positions that a layer has room for in a sequence of `positions`.
 fn kept_positions(mask: AttentionMask, positions: usize) -> usize {
     match mask {
-        AttentionMask::Sliding { window } if positions > window => {
-            let past = window.saturating_sub(1);
-            past.saturating_add((past / 4).max(MIN_ROOM))
-        }
+        AttentionMask::Sliding { window } if positions > window => rolling_capacity(window.saturating_sub(1)),
         _ => positions,
     }
 }
@@ -50,9 +44,9 @@ fn kept_positions(mask: AttentionMask, positions: usize) -> usize {
 /// Bytes of one activation. Where the dtype is left to the device, the CPU computes in float32; else the residual stream has
 /// the dtype of the token embedding.
 fn activation_bytes(plan: &LoadPlan) -> u64 {
-    let embedding = plan.rows.iter().find(|row| row.role == ParameterRole::Embedding);
+    let embedding = plan.rows.iter().find(|row| row.role() == ParameterRole::Embedding);
     let dtype = match embedding {
-        Some(row) if plan.dtype != DtypePolicy::Auto || plan.device != Device::flex() => row.target,
+        Some(row) if plan.dtype != DtypePolicy::Auto || plan.device != Device::flex() => row.target(),
         _ => FloatDType::F32,
     };
     DType::from(dtype).size() as u64

@@ -42,7 +42,7 @@ pub enum AssemblyError {
 pub struct Assembly(Box<dyn Assemble>);
 
 /// How a representation puts weights together.
-pub(crate) trait Assemble: std::fmt::Debug + Send {
+pub(crate) trait Assemble: std::fmt::Debug + Send + Sync {
     /// As [`Assembly::add`].
     fn add(&mut self, weight: &QuantWeight, runs: &[(usize, usize, usize)]) -> Result<(), AssemblyError>;
 

@@ -34,9 +34,3 @@ pub use scheme::{Cut, CutError, Part, PartSpec, Scheme};
 #[cfg(feature = "cube")]
 pub use stack::WeightStack;
 pub use weight::QuantWeight;
-
-// Names that the loader uses until it speaks of schemes.
-pub use linear::QuantLinear as Linear4bit;
-pub use repr::table16::{
-    Absmax, Blocksize, Device4bit, Layout4bit, Matrix4bit, NestedAbsmax, QuantType, Quantized4bit, dynamic_map, format,
-};

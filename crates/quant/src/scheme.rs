@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use serde::Serialize;
 
-use crate::table16::{Blocksize, Table16};
+use crate::table16::{Blocksize, QuantType, Table16};
 
 /// How a weight `[out, in]` is represented. `Display`: `nf4, blocks of 64, double quantisation`.
 ///
@@ -57,12 +57,12 @@ impl PartSpec {
 impl Scheme {
     /// NF4 in blocks of 64 with scales in float32.
     pub fn nf4() -> Self {
-        Table16::new(crate::QuantType::Nf4).into()
+        Table16::new(QuantType::Nf4).into()
     }
 
     /// FP4 in blocks of 64 with scales in float32.
     pub fn fp4() -> Self {
-        Table16::new(crate::QuantType::Fp4).into()
+        Table16::new(QuantType::Fp4).into()
     }
 
     /// The name by which users choose it: `nf4`, `fp4`.

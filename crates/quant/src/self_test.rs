@@ -9,8 +9,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    Blocksize, Crossover, Elements, QuantError, QuantLinear, QuantType, Quantized4bit, WeightDtype,
-    table16::DeviceQuantizer,
+    Crossover, Elements, QuantError, QuantLinear, WeightDtype,
+    table16::{Blocksize, DeviceQuantizer, QuantType, Quantized4bit},
 };
 
 /// The weight: rows of several vectors of codes, blocks of the usual size.

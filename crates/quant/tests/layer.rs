@@ -1,6 +1,9 @@
 //! The Burn layer against a dense layer of the dequantised weight, with gradients.
 
-use automodel_quant::{Absmax, Blocksize, Elements, Precision, QuantLinear, QuantType, Quantized4bit, Scheme};
+use automodel_quant::{
+    Elements, Precision, QuantLinear, Scheme,
+    table16::{Absmax, Blocksize, QuantType, Quantized4bit},
+};
 use burn::module::{Module, Param, ParamId};
 use burn::nn::LinearConfig;
 use burn::store::ModuleRecord;
@@ -102,7 +105,10 @@ fn codes_are_not_copied_and_survive_clones() {
     assert_eq!(data.bytes().as_ref() as &[u8], &weight.packed()[..]);
     let on_device = layer.clone().codes.val().try_into_primitive::<Flex>().unwrap();
     assert_eq!(on_device.bytes().as_ptr(), weight.packed().as_ptr());
-    assert_eq!(layer.to_quantized().unwrap().packed().as_ptr(), weight.packed().as_ptr());
+    assert_eq!(
+        layer.to_weight().and_then(|weight| weight.table16()).unwrap().packed().as_ptr(),
+        weight.packed().as_ptr()
+    );
 }
 
 #[test]
@@ -113,11 +119,12 @@ fn a_layer_gives_its_weight_back() {
             let blocksize = Blocksize::new(128).unwrap();
             let weight = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::BF16(&values)).unwrap();
             let layer = QuantLinear::new(&weight, None, &device);
-            assert_eq!(layer.to_quantized().unwrap(), weight);
+            assert_eq!(layer.to_weight().and_then(|weight| weight.table16()).unwrap(), weight);
 
             // Scales in 8 bits come back as what they stand for.
             let nested = weight.nested();
-            let found = QuantLinear::new(&nested, None, &device).to_quantized().unwrap();
+            let found =
+                QuantLinear::new(&nested, None, &device).to_weight().and_then(|weight| weight.table16()).unwrap();
             assert_eq!((found.packed(), found.dtype()), (nested.packed(), nested.dtype()));
             assert_eq!(found.absmax(), &Absmax::Plain(nested.scales()));
         }
@@ -130,10 +137,10 @@ fn codes_and_scales_that_do_not_fit_are_no_weight() {
     let weight = weight(QuantType::Nf4, [4, 64]);
     let mut layer = QuantLinear::new(&weight, None, &device);
     layer.scales = Param::from_tensor(Tensor::zeros([3], &device));
-    assert!(layer.to_quantized().is_none());
+    assert!(layer.to_weight().and_then(|weight| weight.table16()).is_none());
     let mut layer = QuantLinear::new(&weight, None, &device);
     layer.codes = Param::initialized(ParamId::new(), Tensor::zeros([128], (&device, DType::I32)));
-    assert!(layer.to_quantized().is_none());
+    assert!(layer.to_weight().and_then(|weight| weight.table16()).is_none());
 }
 
 #[test]
@@ -151,7 +158,10 @@ fn a_record_loads_into_a_layer_of_the_same_layout_and_no_other() {
     };
     let zeros = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [64, 64], Elements::F32(&[0.0; 4096]));
     let same = QuantLinear::new(zeros.unwrap(), None, &device).try_load_record(saved()).unwrap();
-    assert_eq!(same.to_quantized(), layer(QuantType::Nf4, 64, [64, 64]).to_quantized());
+    assert_eq!(
+        same.to_weight().and_then(|weight| weight.table16()),
+        layer(QuantType::Nf4, 64, [64, 64]).to_weight().and_then(|weight| weight.table16())
+    );
     // Codes and scales of all of these have the same shapes.
     let half = vec![bf16::from_f32(0.5); 4096];
     let half = Quantized4bit::quantize(QuantType::Nf4, Blocksize::default(), [64, 64], Elements::BF16(&half)).unwrap();
@@ -180,7 +190,7 @@ fn a_layer_of_burn_is_quantised_the_right_way_round() {
         let size = expected.clone().abs().max().into_scalar::<f32>();
         let error = difference(layer.forward(x.clone()), expected);
         assert!(error < 0.2 * size, "{error} of {size}");
-        let turned = dense(&layer.to_quantized().unwrap(), &device).transpose();
+        let turned = dense(&layer.to_weight().and_then(|weight| weight.table16()).unwrap(), &device).transpose();
         assert!(difference(turned, linear.weight.val()) < 0.05 * size.max(1.0));
     }
 }

@@ -46,7 +46,7 @@ fn moe(spec: &MoeSpec, dtype: DType, double_quant: Option<bool>, device: &Device
         let quantize = |linear: &mut Linear| {
             let Weight::Dense(weight) = &linear.weight else { panic!("a dense weight") };
             let layer = QuantLinear::quantize(weight.val(), Scheme::nf4(), None).unwrap();
-            let weight = layer.to_quantized().unwrap();
+            let weight = layer.to_weight().and_then(|weight| weight.table16()).unwrap();
             let weight = if double_quant { weight.nested() } else { weight };
             linear.set_quantized("expert", QuantLinear::new(&weight, None, device), Precision::Exact).unwrap();
         };

@@ -22,7 +22,7 @@ use read_as::ReadAs;
 
 use crate::{
     DeviceQuantizer, DeviceWeight, Elements, Precision, QuantError, QuantWeight, Scheme, WeightDtype,
-    table16::{self, Absmax, Device4bit, Quantized4bit},
+    table16::{self, Absmax, Device4bit},
 };
 
 /// `y = x W^T + b` with a frozen quantised weight `W` of `[out, in]`.
@@ -217,11 +217,6 @@ impl QuantLinear {
                 table16::fetch(self.device_parts(), scheme.layout(shape), self.dtype).map(Into::into)
             }
         }
-    }
-
-    /// [`to_weight`](Self::to_weight) of a weight with a table.
-    pub fn to_quantized(&self) -> Option<Quantized4bit> {
-        self.to_weight()?.table16()
     }
 
     /// Activations `[.., in]` of float32, float16 or bfloat16 to `[.., out]` of the same dtype.

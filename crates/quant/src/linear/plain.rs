@@ -54,7 +54,10 @@ mod tests {
     use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 
     use crate::linear::Parts;
-    use crate::{Blocksize, Elements, Precision, QuantLinear, QuantType, Quantized4bit, quant_product};
+    use crate::{
+        Elements, Precision, QuantLinear, quant_product,
+        table16::{Blocksize, QuantType, Quantized4bit},
+    };
 
     fn layer(quant_type: QuantType, shape: [usize; 2], device: &Device) -> QuantLinear {
         let weight: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i as f32 * 1.7).sin()).collect();

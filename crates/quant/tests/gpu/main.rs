@@ -4,10 +4,9 @@
 mod stack;
 
 use automodel_quant::{
-    Absmax, Blocksize, Elements, NestedAbsmax, Precision, QuantError, QuantLinear, QuantType, Quantized4bit, Scheme,
-    WeightDtype, dense_product,
+    Elements, Precision, QuantError, QuantLinear, Scheme, WeightDtype, dense_product,
     self_test::{self, Kernel, Outcome},
-    table16::DeviceQuantizer,
+    table16::{Absmax, Blocksize, DeviceQuantizer, NestedAbsmax, QuantType, Quantized4bit},
 };
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
 
@@ -91,7 +90,11 @@ fn products_are_those_of_the_cpu() {
             let tolerance = if is_burns && is_cuda(&device) { 2e-3 } else { 2e-5 };
             assert_close(&products, tolerance, &format!("{shape:?} {quant_type:?} {rows} rows"));
         }
-        assert_eq!(QuantLinear::new(&weight, None, &device).to_quantized(), Some(weight), "{shape:?}");
+        assert_eq!(
+            QuantLinear::new(&weight, None, &device).to_weight().and_then(|weight| weight.table16()),
+            Some(weight),
+            "{shape:?}"
+        );
     }
 }
 
@@ -321,7 +324,7 @@ fn nested_scales_stay_nested_and_are_decoded_in_the_kernels() {
         let weight = quantized(QuantType::Nf4, 32, shape).nested();
         let layer = QuantLinear::new(&weight, None, &device);
         assert!(layer.scale_codes.is_some());
-        assert_eq!(layer.to_quantized(), Some(weight.clone()));
+        assert_eq!(layer.to_weight().and_then(|weight| weight.table16()), Some(weight.clone()));
         for rows in [1, 3] {
             assert_close(&products(&weight, rows, DType::F32, &device), 2e-5, &format!("nested {shape:?} {rows} rows"));
         }
@@ -359,7 +362,7 @@ fn double_quantisation_on_the_device_is_that_of_the_host() {
     let weight = quantizer.finish().unwrap();
     let nested = Absmax::Nested(NestedAbsmax::quantize(&weight.scales().unwrap()));
     let layer = QuantLinear::on_device(weight.clone(), Some(&nested), None).unwrap();
-    assert_eq!(layer.to_quantized(), Some(expected));
+    assert_eq!(layer.to_weight().and_then(|weight| weight.table16()), Some(expected));
     let error = QuantLinear::on_device(weight, Some(&Absmax::Plain(vec![1.0; 3])), None).unwrap_err();
     assert!(matches!(error, QuantError::LengthMismatch { .. }), "{error}");
 }

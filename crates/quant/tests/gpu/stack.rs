@@ -1,7 +1,7 @@
 //! Products with those weights of a stack that the device has chosen.
 
 use super::{assert_close, device, quantized, values};
-use automodel_quant::{QuantLinear, QuantType, WeightStack, dense_product};
+use automodel_quant::{QuantLinear, WeightStack, dense_product, table16::QuantType};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -87,9 +87,10 @@ fn chosen_products_with_4bit_weights_are_those_of_the_cpu() {
                 let all = quantized(quant_type, blocksize, [shape[0] * 10, shape[1]]).dequantize::<f32>();
                 let size = shape[0] * shape[1];
                 let values = &all[index * size..(index + 1) * size];
-                let blocksize = automodel_quant::Blocksize::new(blocksize).unwrap();
+                let blocksize = automodel_quant::table16::Blocksize::new(blocksize).unwrap();
                 let elements = automodel_quant::Elements::F32(values);
-                let weight = automodel_quant::Quantized4bit::quantize(quant_type, blocksize, shape, elements).unwrap();
+                let weight =
+                    automodel_quant::table16::Quantized4bit::quantize(quant_type, blocksize, shape, elements).unwrap();
                 if nested { weight.nested() } else { weight }
             })
             .collect();
@@ -102,7 +103,7 @@ fn chosen_products_with_4bit_weights_are_those_of_the_cpu() {
         let what = format!("{shape:?} in blocks of {blocksize}, nested: {nested}");
         check(shape, [pairs, singles], &product, &what, &device);
         for (layer, weight) in layers.iter().zip(weights) {
-            assert_eq!(layer.to_quantized(), Some(weight), "{what}");
+            assert_eq!(layer.to_weight().and_then(|weight| weight.table16()), Some(weight), "{what}");
         }
     }
 }

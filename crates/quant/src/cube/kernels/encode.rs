@@ -244,7 +244,7 @@ fn highest_of_block(own: u32, #[comptime] plan: QuantizePlan) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::has_bins;
-    use crate::QuantType;
+    use crate::table16::QuantType;
 
     #[test]
     fn values_that_are_near_to_each_other_are_searched_for() {

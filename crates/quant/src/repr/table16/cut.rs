@@ -93,7 +93,7 @@ impl JointScales {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::QuantType;
+    use crate::table16::QuantType;
 
     #[test]
     fn scales_of_parts_are_those_of_the_whole() {

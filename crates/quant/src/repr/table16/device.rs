@@ -62,7 +62,7 @@ pub struct Device4bit {
 /// codes before the next window is there. Codes and scales are those of [`crate::Quantizer`], bit for bit.
 ///
 /// ```
-/// use automodel_quant::{Blocksize, table16::DeviceQuantizer};
+/// use automodel_quant::table16::{Blocksize, DeviceQuantizer};
 /// use burn::tensor::Device;
 ///
 /// // Processors quantise where the values are.

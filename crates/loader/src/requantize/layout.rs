@@ -1,21 +1,22 @@
 //! Where everything goes: shards, tensors and their places, known before a weight is read.
 //!
-//! Within a shard wide elements come before narrow ones, so that each tensor is aligned. Last are the quantisation states, the
-//! only tensors whose length is not known beforehand: with double quantisation they hold a number in decimal digits.
+//! Within a shard wide elements come before narrow ones, so that each tensor is aligned. Last are the
+//! tensors whose length is not known beforehand: descriptions that hold numbers in decimal digits.
 
-use super::selection::{Selection, Target};
+use super::selection::Selection;
 use crate::{
-    CheckpointFiles, QuantizationConfig, StoredDtype, TensorInfo,
-    save::shards::{FRAME_BYTES, entry_room},
+    CheckpointFiles, LoadError, QuantizationConfig, StoredDtype, TensorInfo,
+    dtype::weight_dtype,
+    quantization::Matrix,
+    save::{
+        index::shard_name,
+        shard_file::{data_start, entry_room},
+    },
 };
-use automodel_quant::{
-    WeightDtype,
-    format::{Companion, NestedState, QuantState},
-};
+use automodel_quant::{QuantError, files};
+use burn::tensor::FloatDType;
 use std::cmp::Reverse;
 
-/// Digits, sign and exponent that a decimal number may have more than `0.0`.
-const NUMBER_BYTES: usize = 32;
 /// No shard's header grows beyond this; the format's limit is 100 MB.
 const MAX_HEADER_BYTES: u64 = 50_000_000;
 
@@ -26,19 +27,19 @@ pub(super) struct Layout<'a> {
 
 pub(super) struct PlannedShard<'a> {
     pub name: String,
-    /// Bytes before the first tensor.
-    pub data_start: u64,
+    /// The most bytes that the entries of its header need.
+    pub header_room: u64,
     /// Bytes of all tensors with a fixed place.
     pub fixed_bytes: u64,
     /// In the order of the source.
     pub groups: Vec<Group<'a>>,
 }
 
-/// A tensor of the source and what becomes of it.
+/// A tensor of the source and the tensors that are written for it.
 pub(super) struct Group<'a> {
     pub source: &'a str,
     pub info: &'a TensorInfo,
-    pub target: Option<Target>,
+    pub matrix: Option<Matrix>,
     pub tensors: Vec<Planned>,
 }
 
@@ -47,10 +48,12 @@ pub(super) struct Planned {
     pub name: String,
     pub dtype: StoredDtype,
     pub shape: Vec<usize>,
-    /// For a quantisation state, the most that it may have.
+    /// Of a tensor whose length is not known beforehand, the most that it may have.
     pub bytes: u64,
-    /// First byte behind the header; `None` for a quantisation state.
+    /// First byte behind the header; `None` for a tensor whose length is not known beforehand.
     pub place: Option<u64>,
+    /// Whether its length is known beforehand.
+    is_fixed: bool,
 }
 
 impl<'a> Layout<'a> {
@@ -59,7 +62,7 @@ impl<'a> Layout<'a> {
         selection: &Selection<'_>,
         config: &QuantizationConfig,
         max_shard_bytes: u64,
-    ) -> Self {
+    ) -> Result<Self, LoadError> {
         let mut tensors: Vec<(&String, &TensorInfo)> = files.tensors().iter().collect();
         tensors.sort_by_key(|(_, info)| (info.shard, info.range.start, info.range.end));
         let groups = tensors
@@ -69,6 +72,7 @@ impl<'a> Layout<'a> {
         let (mut parts, mut part): (Vec<Vec<Group<'a>>>, Vec<Group<'a>>) = Default::default();
         let (mut bytes, mut room) = (0u64, 0u64);
         for group in groups {
+            let group = group?;
             let (group_bytes, group_room) = (group.bytes(), group.header_room());
             let full = bytes.saturating_add(group_bytes) > max_shard_bytes || room + group_room > MAX_HEADER_BYTES;
             if full && !part.is_empty() {
@@ -80,12 +84,9 @@ impl<'a> Layout<'a> {
         }
         parts.push(part);
         let total = parts.len();
-        let name = |number: usize| match total {
-            1 => crate::files::SINGLE_FILE.to_owned(),
-            _ => format!("model-{:05}-of-{total:05}.safetensors", number + 1),
-        };
-        let shards = parts.into_iter().enumerate().map(|(number, groups)| PlannedShard::new(name(number), groups));
-        Self { shards: shards.collect() }
+        let shard = |(number, groups)| PlannedShard::new(shard_name(number, total), groups);
+        let shards = parts.into_iter().enumerate().map(shard);
+        Ok(Self { shards: shards.collect() })
     }
 }
 
@@ -93,26 +94,26 @@ impl<'a> PlannedShard<'a> {
     fn new(name: String, mut groups: Vec<Group<'a>>) -> Self {
         let room: u64 = groups.iter().map(Group::header_room).sum();
         let fixed = groups.iter_mut().flat_map(|group| &mut group.tensors);
-        let mut fixed: Vec<&mut Planned> = fixed.filter(|tensor| !is_state(&tensor.name)).collect();
+        let mut fixed: Vec<&mut Planned> = fixed.filter(|tensor| tensor.is_fixed).collect();
         fixed.sort_by_key(|tensor| Reverse(tensor.dtype.bits()));
         let mut end = 0u64;
         for tensor in fixed {
             tensor.place = Some(end);
             end = end.saturating_add(tensor.bytes);
         }
-        Self { name, data_start: (8 + FRAME_BYTES + room).next_multiple_of(8), fixed_bytes: end, groups }
+        Self { name, header_room: room, fixed_bytes: end, groups }
     }
 
-    /// Whether `written`, one file, has what this shard is to have.
+    /// Whether `written`, one file, has the tensors of this shard in their places.
     pub fn matches(&self, written: &CheckpointFiles) -> bool {
         let mut planned = self.groups.iter().flat_map(|group| &group.tensors);
         let as_planned = |tensor: &Planned| {
             written.tensors().get(&tensor.name).is_some_and(|info| match tensor.place {
                 Some(place) => {
-                    let start = self.data_start + place;
+                    let start = data_start(self.header_room) + place;
                     info.dtype == tensor.dtype && info.shape == tensor.shape && info.range.start == start
                 }
-                None => info.dtype == StoredDtype::U8 && info.range.end - info.range.start <= tensor.bytes,
+                None => info.dtype == tensor.dtype && info.range.end - info.range.start <= tensor.bytes,
             })
         };
         let count: usize = self.groups.iter().map(|group| group.tensors.len()).sum();
@@ -126,26 +127,27 @@ impl<'a> PlannedShard<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(source: &'a str, info: &'a TensorInfo, target: Option<Target>, config: &QuantizationConfig) -> Self {
-        let tensors = match target {
+    fn new(
+        source: &'a str,
+        info: &'a TensorInfo,
+        matrix: Option<Matrix>,
+        config: &QuantizationConfig,
+    ) -> Result<Self, LoadError> {
+        let tensors = match matrix {
             None => {
+                let (name, dtype, shape) = (source.to_owned(), info.dtype, info.shape.clone());
                 let bytes = info.range.end - info.range.start;
-                vec![Planned {
-                    name: source.to_owned(),
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                    bytes,
-                    place: None,
-                }]
+                vec![Planned { name, dtype, shape, bytes, place: None, is_fixed: true }]
             }
-            Some(target) => {
-                let nested = config.double_quant.then_some(NestedState { offset: 0.0 });
-                let (quant_type, blocksize, dtype) = (config.quant_type, config.blocksize, weight_dtype(info.dtype));
-                let state = QuantState { quant_type, blocksize, dtype, shape: target.shape, nested };
-                state.tensors(source).into_iter().map(planned).collect()
+            Some(matrix) => {
+                let refused =
+                    |error: QuantError| LoadError::Unquantizable { tensor: source.to_owned(), source: error.into() };
+                let dtype = weight_dtype(info.dtype.float().unwrap_or(FloatDType::F32));
+                let tensors = files::planned(source, config.scheme, matrix.shape, dtype).map_err(refused)?;
+                tensors.into_iter().map(Planned::of).collect()
             }
         };
-        Self { source, info, target, tensors }
+        Ok(Self { source, info, matrix, tensors })
     }
 
     fn bytes(&self) -> u64 {
@@ -161,23 +163,12 @@ impl<'a> Group<'a> {
     }
 }
 
-fn planned(header: automodel_quant::format::TensorHeader) -> Planned {
-    let dtype = if header.dtype == safetensors::Dtype::F32 { StoredDtype::F32 } else { StoredDtype::U8 };
-    let elements = header.shape.iter().fold(1usize, |product, &size| product.saturating_mul(size));
-    let spare = if is_state(&header.name) { NUMBER_BYTES } else { 0 };
-    let bytes = (elements.saturating_add(spare) as u64).saturating_mul(dtype.bits() / 8);
-    Planned { name: header.name, dtype, shape: header.shape, bytes, place: None }
-}
-
-fn is_state(name: &str) -> bool {
-    matches!(Companion::parse(name), Some((_, Companion::State(_))))
-}
-
-/// The dtype that a tensor is quantised from: its own, except that float64 becomes float32, as on loading.
-pub(super) fn weight_dtype(stored: StoredDtype) -> WeightDtype {
-    match stored {
-        StoredDtype::F16 => WeightDtype::Float16,
-        StoredDtype::BF16 => WeightDtype::BFloat16,
-        _ => WeightDtype::Float32,
+impl Planned {
+    fn of(tensor: files::PlannedTensor) -> Self {
+        let files::PlannedTensor { header, spare } = tensor;
+        let dtype = StoredDtype::from_safetensors(header.dtype).unwrap_or(StoredDtype::U8);
+        let elements = header.shape.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
+        let bytes = dtype.bytes_for(elements).unwrap_or(u64::MAX).saturating_add(spare as u64);
+        Self { name: header.name, dtype, shape: header.shape, bytes, place: None, is_fixed: spare == 0 }
     }
 }

@@ -1,7 +1,33 @@
-//! Resident memory of this process.
+//! Memory of this process: how far it rises, and which pages of files are part of it.
+
+use super::Pages;
+
+/// Resident pages of mapped files, and the peak of memory.
+pub(crate) struct Residency {
+    /// The window that was quantised last, whose pages are given back while the next one is quantised.
+    pub before: Option<Pages>,
+    pub meter: PeakMeter,
+}
+
+impl Residency {
+    /// Measures from now on.
+    pub fn start() -> Self {
+        Self { before: None, meter: PeakMeter::start() }
+    }
+
+    /// Measures nothing.
+    pub fn unmeasured() -> Self {
+        Self { before: None, meter: PeakMeter { start: None, highest: 0, unseen: 0 } }
+    }
+
+    /// Gives back the pages of the window that was quantised last.
+    pub fn release(&mut self) {
+        self.before.take().unwrap_or_default().release();
+    }
+}
 
 /// Watches how far resident memory rises.
-pub(super) struct PeakMeter {
+pub(crate) struct PeakMeter {
     start: Option<Resident>,
     highest: u64,
     /// Bytes that were read or written since the last look.
@@ -11,7 +37,7 @@ pub(super) struct PeakMeter {
 /// Bytes between two looks: asking the system takes as long as reading some hundred kilobytes.
 const STEP: u64 = 4 << 20;
 
-/// What the system says of this process, in bytes.
+/// Resident memory of this process, in bytes.
 #[derive(Clone, Copy)]
 struct Resident {
     now: u64,

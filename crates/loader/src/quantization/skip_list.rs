@@ -1,13 +1,15 @@
-//! `llm_int8_skip_modules`: what transformers must be told of dense modules.
+//! `quantization_config` of a saved checkpoint, and its `llm_int8_skip_modules`, the linear modules that stay dense.
 
-use super::selection::module;
-use crate::{LoadError, quantization::SkipList};
+use super::{SkipList, module_of};
+use crate::LoadError;
+use automodel_quant::{Scheme, WeightDtype, declared::bitsandbytes_config};
 use automodel_registry::weights::{ParameterRole, WeightMap};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Modules of a checkpoint, by their names in transformers.
 pub(crate) struct Modules {
-    /// Those of 4-bit weights.
+    /// Those of quantised weights.
     pub quantized: Vec<String>,
     /// Dense ones that could be linear modules to transformers, beside the output heads.
     pub dense_linears: Vec<String>,
@@ -16,7 +18,7 @@ pub(crate) struct Modules {
 }
 
 impl Modules {
-    /// The list to write: `None` if only what transformers leaves dense by itself is dense.
+    /// The list to write: `None` if the only dense modules are those that transformers leaves dense by default.
     ///
     /// It begins with `patterns`, which transformers reads as we do. The modules of quantised tensors match none of its entries.
     ///
@@ -44,6 +46,20 @@ impl Modules {
     }
 }
 
+/// The `quantization_config` of config.json for weights in `scheme`. `dense_modules` is `None` if the only dense modules are those
+/// that transformers leaves dense by default.
+///
+/// # Errors
+/// [`LoadError::UnsavableScheme`].
+pub(crate) fn declaration(
+    scheme: Scheme,
+    compute_dtype: WeightDtype,
+    dense_modules: Option<&[String]>,
+) -> Result<Value, LoadError> {
+    bitsandbytes_config(scheme, compute_dtype, dense_modules)
+        .ok_or_else(|| LoadError::UnsavableScheme { scheme: scheme.to_string() })
+}
+
 /// The modules that no entry of the list matches.
 fn unmatched(list: &[String], modules: impl IntoIterator<Item = String>) -> Result<Vec<String>, LoadError> {
     let skip = SkipList::parse(list)?;
@@ -65,10 +81,10 @@ pub(crate) fn may_be_linear(role: ParameterRole) -> bool {
 /// Modules of output heads. A list replaces transformers' own rule about them.
 pub(crate) fn output_heads(map: &WeightMap) -> BTreeSet<String> {
     let heads = map.parameters.iter().filter(|slot| slot.role == ParameterRole::OutputHead);
-    heads.flat_map(|slot| &slot.pieces).map(|piece| module(&piece.tensor).to_owned()).collect()
+    heads.flat_map(|slot| &slot.pieces).map(|piece| module_of(&piece.tensor).to_owned()).collect()
 }
 
-/// What follows the number of the layer in a module's path.
+/// A module's path within its layer.
 fn within_layer(path: &str) -> &str {
     let mut rest = path;
     while let Some((part, behind)) = rest.split_once('.') {

@@ -1,13 +1,16 @@
 //! Shards as mapped memory, mapped when first needed.
 
-use super::mapped_files::{MappedFile, MappedFiles};
-use crate::{CheckpointFiles, FileChange, LoadError, PlanSource, files::FileStamp};
+use super::{
+    Pages, ShardReader,
+    mapped_files::{MappedFile, MappedFiles},
+};
+use crate::{CheckpointFiles, FileChange, LoadError, files::FileStamp};
 use bytes::Bytes;
 use memmap2::Mmap;
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 /// The shards of a checkpoint.
-pub(super) struct Maps<'a> {
+pub(crate) struct MappedShards<'a> {
     files: &'a CheckpointFiles,
     shards: Vec<Option<MappedShard>>,
     /// Numbers of the shards that parameters stay in.
@@ -20,7 +23,7 @@ const READ_AHEAD: usize = 128 << 10;
 
 /// One mapped file. Clones share the mapping, which lives as long as the last of them.
 #[derive(Clone)]
-pub(super) struct MappedShard {
+pub(crate) struct MappedShard {
     map: SharedMap,
     bytes: Bytes,
     file: Arc<MappedFile>,
@@ -35,7 +38,7 @@ impl AsRef<[u8]> for SharedMap {
     }
 }
 
-impl<'a> Maps<'a> {
+impl<'a> MappedShards<'a> {
     pub fn new(files: &'a CheckpointFiles) -> Self {
         Self { files, shards: vec![None; files.shards().len()], kept: BTreeSet::new() }
     }
@@ -46,7 +49,7 @@ impl<'a> Maps<'a> {
     }
 
     /// The shard of that number, mapped.
-    pub fn shard(&mut self, number: usize) -> Result<MappedShard, LoadError> {
+    fn shard(&mut self, number: usize) -> Result<MappedShard, LoadError> {
         let stale = || LoadError::StalePlan {
             planned: format!("a checkpoint with more than {number} shard(s)"),
             given: self.files.directory().display().to_string(),
@@ -90,16 +93,25 @@ impl<'a> Maps<'a> {
     }
 }
 
-impl MappedShard {
-    /// All bytes of a source's tensor; `None` if the range is not in the file, which the header check rules out.
-    pub fn tensor(&self, source: &PlanSource) -> Option<Bytes> {
-        let start = usize::try_from(source.range.start).ok()?;
-        let end = usize::try_from(source.range.end).ok()?;
-        (start <= end && end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+impl ShardReader for MappedShards<'_> {
+    fn read(&mut self, number: usize, range: Range<u64>) -> Result<(Bytes, Pages), LoadError> {
+        let shard = self.shard(number)?;
+        let in_memory = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let length = shard.bytes.len();
+        match in_memory.filter(|(start, end)| start <= end && *end <= length) {
+            Some((start, end)) => Ok((shard.bytes.slice(start..end), Pages(Some((shard, range))))),
+            // Headers are checked against the length that the file had.
+            None => {
+                let change = FileChange::Length { before: range.end, now: length as u64 };
+                Err(LoadError::ShardChanged { file: shard.file.path.clone(), change })
+            }
+        }
     }
+}
 
+impl MappedShard {
     /// Tells the system that `range`, counted from the start of the file, will be read soon, so that the disk works while
-    /// other bytes are used. What is behind the end of the file does not count.
+    /// other bytes are used. The part after the end of the file is ignored.
     pub fn will_need(&self, range: Range<u64>) {
         #[cfg(unix)]
         if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) {

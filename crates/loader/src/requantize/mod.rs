@@ -1,4 +1,4 @@
-//! From a dense checkpoint to one of bitsandbytes' 4-bit format, tensor by tensor.
+//! From a dense checkpoint to a quantised one, tensor by tensor.
 //!
 //! Nothing is loaded as a model: tensors keep the names they have in the source, projections are quantised on the way and
 //! everything else is copied.
@@ -7,50 +7,46 @@ mod config;
 mod layout;
 mod selection;
 mod shard;
-mod skip;
-mod source;
 
 use crate::{
     CheckpointFiles, LoadError, QuantizationConfig, SaveFiles, Shard,
     save::{
-        directory::{check_carried, write_files, write_json},
+        beside::{check_carried, write_files},
+        index::write_index,
         place::{Opened, Place, sync_directory},
         target::Target,
     },
+    windows::PlainShards,
 };
 use automodel_registry::weights::WeightMap;
 use layout::Layout;
 use selection::Selection;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
-use std::path::Path;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, path::Path};
 
-pub use config::quantization_config_json;
-pub(crate) use selection::module;
-pub(crate) use skip::{Modules, may_be_linear, output_heads};
-
-/// How a converted checkpoint is to be written.
+/// How a quantised checkpoint is to be written.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct ConvertOptions {
+pub struct RequantizeOptions {
     /// A shard is closed before its tensors exceed this many bytes. A tensor larger than this gets a shard of its own.
     pub max_shard_bytes: u64,
     /// Replace the output directory, with all that is in it, if it holds a checkpoint.
     pub overwrite: bool,
-    /// Begin anew even if an interrupted conversion could be continued.
+    /// Restart even if an interrupted run could be continued.
     pub restart: bool,
 }
 
-impl Default for ConvertOptions {
+impl Default for RequantizeOptions {
     fn default() -> Self {
         Self { max_shard_bytes: crate::save::DEFAULT_MAX_SHARD_BYTES, overwrite: false, restart: false }
     }
 }
 
-/// How far a conversion has come.
+/// How far quantising from file to file has come.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct ConvertProgress<'a> {
+pub struct RequantizeProgress<'a> {
     /// Bytes of the source that are done, those of an interrupted run included.
     pub bytes_done: u64,
     /// Bytes of the source.
@@ -59,9 +55,9 @@ pub struct ConvertProgress<'a> {
     pub tensor: &'a str,
 }
 
-/// What a conversion did.
+/// Result of quantising from file to file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ConvertReport {
+pub struct RequantizeReport {
     /// Names of the weight files.
     pub shards: Vec<String>,
     /// How many of them were there from an interrupted run.
@@ -76,7 +72,7 @@ pub struct ConvertReport {
     pub quantized: Vec<String>,
     /// Matrices that stayed dense.
     pub dense: Vec<DenseMatrix>,
-    /// What was odd but no error.
+    /// Oddities that are not errors.
     pub warnings: Vec<String>,
 }
 
@@ -89,7 +85,7 @@ pub struct DenseMatrix {
     pub reason: &'static str,
 }
 
-/// Writes the checkpoint `files` to `out` with its projections in 4 bits, in the format in which transformers saves models
+/// Writes the checkpoint `files` to `out` with its projections quantised, in the format in which transformers saves models
 /// that bitsandbytes quantised.
 ///
 /// A tensor is quantised if every parameter of `map` that reads it is a projection and `config` does not skip it; fused
@@ -104,7 +100,7 @@ pub struct DenseMatrix {
 /// # Interruption
 /// Everything is written to the directory `.NAME.partial` beside `out`, and gets its name at the end as in
 /// [`crate::save_pretrained`]: a reader sees the whole checkpoint or none. A run that was killed, or stopped by an error of the
-/// file system, is continued shard by shard if source and settings are what they were, and begun anew otherwise. The result is
+/// file system, is continued shard by shard if source and settings are unchanged, and restarted otherwise. The result is
 /// the same, byte for byte.
 ///
 /// # Errors
@@ -117,35 +113,35 @@ pub fn quantize_checkpoint(
     map: &WeightMap,
     config: &QuantizationConfig,
     out: &Path,
-    options: &ConvertOptions,
+    options: &RequantizeOptions,
     save_files: &SaveFiles,
-    progress: &mut dyn FnMut(ConvertProgress<'_>),
-) -> Result<ConvertReport, LoadError> {
+    progress: &mut dyn FnMut(RequantizeProgress<'_>),
+) -> Result<RequantizeReport, LoadError> {
     check_carried(save_files)?;
     let target = Target::new(out, options.overwrite)?;
     target.check_apart_from(files.directory())?;
     let model_config = config::model_config(files, save_files)?;
     let selection = Selection::new(files, map, config)?;
-    let skip_modules = selection.modules(map).skip_list(&config.skip_modules)?;
-    let layout = Layout::new(files, &selection, config, options.max_shard_bytes);
+    let skip_modules = selection.modules.skip_list(&config.skip_modules)?;
+    let layout = Layout::new(files, &selection, config, options.max_shard_bytes)?;
     let save_files = SaveFiles {
-        config: Some(config::with_quantization(model_config, config, skip_modules.as_deref())),
+        config: Some(config::with_quantization(model_config, config.scheme, skip_modules.as_deref())?),
         ..save_files.clone()
     };
 
     let settings = settings(files, &selection, config, options);
-    let place = match Place::open(target, Some(&settings), options.restart)? {
+    let place = match Place::open(target, Some(settings), options.restart)? {
         Opened::Ready(place) => place,
         Opened::Finished(directory) => return report(&directory, files, &layout, selection, layout.shards.len()),
     };
-    match convert(files, config, &layout, &save_files, &place, progress) {
+    match write(files, config, &layout, &save_files, &place, progress) {
         Ok(resumed) => {
             let report = report(place.staging(), files, &layout, selection, resumed)?;
-            place.commit(Some(&settings))?;
+            place.commit()?;
             Ok(report)
         }
         Err(error) => {
-            // What a full disk or a lost connection stopped can go on later; anything else would fail again.
+            // A run that a full disk or a lost connection stopped can be continued; other errors would occur again.
             if !matches!(error, LoadError::Io { .. }) {
                 place.discard();
             }
@@ -154,16 +150,16 @@ pub fn quantize_checkpoint(
     }
 }
 
-/// Writes what is not there yet. Returns how many shards were.
-fn convert(
+/// Writes the missing shards and everything else. Returns how many shards an earlier run had written.
+fn write(
     files: &CheckpointFiles,
     config: &QuantizationConfig,
     layout: &Layout<'_>,
     save_files: &SaveFiles,
     place: &Place,
-    progress: &mut dyn FnMut(ConvertProgress<'_>),
+    progress: &mut dyn FnMut(RequantizeProgress<'_>),
 ) -> Result<usize, LoadError> {
-    let (mut source, mut resumed, mut bytes_done) = (source::Source::new(files), 0, 0u64);
+    let (mut source, mut resumed, mut bytes_done) = (PlainShards::new(files), 0, 0u64);
     let bytes_total = files.stored_bytes();
     for planned in &layout.shards {
         let path = place.staging().join(&planned.name);
@@ -172,42 +168,41 @@ fn convert(
             resumed += 1;
             bytes_done = bytes_done.saturating_add(planned.source_bytes());
             let tensor = planned.groups.last().map_or("", |group| group.source);
-            progress(ConvertProgress { bytes_done, bytes_total, tensor });
+            progress(RequantizeProgress { bytes_done, bytes_total, tensor });
             continue;
         }
         shard::write(planned, &path, config, &mut source, &mut |group| {
             bytes_done = bytes_done.saturating_add(group.source_bytes());
-            progress(ConvertProgress { bytes_done, bytes_total, tensor: group.source });
+            progress(RequantizeProgress { bytes_done, bytes_total, tensor: group.source });
         })?;
         sync_directory(place.staging());
     }
-    write_index(place.staging(), layout)?;
+    index(place.staging(), layout)?;
     write_files(place.staging(), save_files)?;
     source.check_unchanged()?;
     Ok(resumed)
 }
 
-fn write_index(directory: &Path, layout: &Layout<'_>) -> Result<(), LoadError> {
+/// Writes the index of several shards.
+fn index(directory: &Path, layout: &Layout<'_>) -> Result<(), LoadError> {
     if layout.shards.len() < 2 {
         return Ok(());
     }
-    let (mut weight_map, mut total) = (std::collections::BTreeMap::new(), 0u64);
+    let (mut tensors, mut total) = (BTreeMap::new(), 0u64);
     for shard in &layout.shards {
         let written = CheckpointFiles::open_named(directory, &shard.name)?;
         total = total.saturating_add(written.stored_bytes());
-        weight_map.extend(written.tensors().keys().map(|name| (name.clone(), shard.name.clone())));
+        tensors.extend(written.tensors().keys().map(|name| (name.clone(), shard.name.clone())));
     }
-    let weight_map: Map<String, Value> = weight_map.into_iter().map(|(name, shard)| (name, shard.into())).collect();
-    let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
-    write_json(&directory.join(crate::files::INDEX_FILE), &index)
+    write_index(directory, tensors, total)
 }
 
-/// Everything that decides what is written, so that an interrupted run is continued only by the same one.
+/// All inputs of the result, so that an interrupted run is continued only by the same one.
 fn settings(
     files: &CheckpointFiles,
     selection: &Selection<'_>,
     config: &QuantizationConfig,
-    options: &ConvertOptions,
+    options: &RequantizeOptions,
 ) -> Value {
     let modified = |shard: &Shard| {
         Some(shard.stamp.modified()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos().to_string())
@@ -217,9 +212,7 @@ fn settings(
         "version": env!("CARGO_PKG_VERSION"),
         "source": std::fs::canonicalize(files.directory()).unwrap_or_else(|_| files.directory().to_owned()),
         "shards": shards.collect::<Vec<_>>(),
-        "quant_type": config.quant_type,
-        "blocksize": config.blocksize.get(),
-        "double_quant": config.double_quant,
+        "scheme": config.scheme,
         "quantized": selection.quantized.keys().collect::<Vec<_>>(),
         "max_shard_bytes": options.max_shard_bytes,
     })
@@ -231,9 +224,9 @@ fn report(
     layout: &Layout<'_>,
     selection: Selection<'_>,
     resumed_shards: usize,
-) -> Result<ConvertReport, LoadError> {
+) -> Result<RequantizeReport, LoadError> {
     let written = CheckpointFiles::open(directory)?;
-    Ok(ConvertReport {
+    Ok(RequantizeReport {
         shards: layout.shards.iter().map(|shard| shard.name.clone()).collect(),
         resumed_shards,
         tensors: written.tensors().len(),

@@ -1,6 +1,6 @@
 //! Elements of a strided view into a contiguous buffer, converted on the way, on all cores.
 
-use super::convert::{Float, FromFloat, NonFiniteCount, convert_bytes};
+use super::floats::{Float, FromFloat, NonFiniteCount, convert_bytes};
 use crate::strided::{Axis, Walk, numel, offset_at};
 use rayon::prelude::*;
 

@@ -26,6 +26,36 @@ pub(crate) trait FromFloat<S: Float>: Float {
     }
 }
 
+/// Conversion from each of the four types.
+pub(crate) trait FromAnyFloat: FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16> {}
+
+impl<T: FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16>> FromAnyFloat for T {}
+
+/// Runs `$body` with `$type` being the Rust type of a float dtype.
+macro_rules! with_float {
+    ($dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            burn::tensor::FloatDType::F64 => {
+                type $type = f64;
+                $body
+            }
+            burn::tensor::FloatDType::F32 | burn::tensor::FloatDType::Flex32 => {
+                type $type = f32;
+                $body
+            }
+            burn::tensor::FloatDType::F16 => {
+                type $type = half::f16;
+                $body
+            }
+            burn::tensor::FloatDType::BF16 => {
+                type $type = half::bf16;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_float;
+
 macro_rules! float {
     ($($type:ty: $zero:expr, $finite:expr;)*) => {$(
         impl Float for $type {

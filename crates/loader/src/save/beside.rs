@@ -1,10 +1,6 @@
-//! A directory that appears all at once, and what is in it beside the weights.
+//! Files beside the weights.
 
-use super::{
-    SaveFiles,
-    place::{Opened, Place},
-    target::{TEMPLATES, Target},
-};
+use super::{SaveFiles, target::TEMPLATES};
 use crate::LoadError;
 use serde_json::Value;
 use std::{
@@ -14,47 +10,7 @@ use std::{
     path::Path,
 };
 
-/// The directory beside the one that is to appear. Dropped, it removes itself.
-pub(super) struct Staging {
-    /// `None` once it was given its name.
-    place: Option<Place>,
-}
-
-impl Staging {
-    /// Checks that `directory` may be written and makes the one beside it. What a killed process left there is removed.
-    pub fn new(directory: &Path, overwrite: bool) -> Result<Self, LoadError> {
-        match Place::open(Target::new(directory, overwrite)?, None, false)? {
-            Opened::Ready(place) => Ok(Self { place: Some(place) }),
-            // Only runs with settings are ever found finished.
-            Opened::Finished(directory) => Err(LoadError::OutputBusy { directory }),
-        }
-    }
-
-    pub fn path(&self) -> &Path {
-        self.place.as_ref().map_or(Path::new(""), Place::staging)
-    }
-
-    /// Writes what goes beside the weights.
-    pub fn add(&self, files: &SaveFiles) -> Result<(), LoadError> {
-        write_files(self.path(), files)
-    }
-
-    /// Gives the directory its name.
-    pub fn commit(mut self) -> Result<(), LoadError> {
-        let Some(place) = self.place.take() else { return Ok(()) };
-        place.commit(None)
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            place.discard();
-        }
-    }
-}
-
-/// Writes to `directory` what goes beside the weights.
+/// Writes the files beside the weights to `directory`.
 pub(crate) fn write_files(directory: &Path, files: &SaveFiles) -> Result<(), LoadError> {
     if let Some(config) = &files.config {
         write_json(&directory.join("config.json"), config)?;
@@ -110,7 +66,7 @@ fn carried_name(file: &Path) -> Result<String, LoadError> {
         return Err(refuse("such names are for the weights"));
     }
     if !file.is_file() {
-        return Err(refuse("it does not exist or is no file"));
+        return Err(refuse("it does not exist or is not a file"));
     }
     let folder = file.parent().and_then(Path::file_name);
     let is_template = folder.is_some_and(|folder| folder == TEMPLATES) && name.ends_with(".jinja");
