@@ -131,16 +131,44 @@ pub enum OwnedElements {
 pub trait Element: Float {
     /// Which of the three.
     const DTYPE: WeightDtype;
+
+    /// Room for values, of this type.
+    #[doc(hidden)]
+    fn elements_mut(values: &mut [Self]) -> ElementsMut<'_>;
+}
+
+/// Room for the values of a weight, of one of three types.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum ElementsMut<'a> {
+    /// float32
+    F32(&'a mut [f32]),
+    /// float16
+    F16(&'a mut [f16]),
+    /// bfloat16
+    BF16(&'a mut [bf16]),
 }
 
 impl Element for f32 {
     const DTYPE: WeightDtype = WeightDtype::Float32;
+
+    fn elements_mut(values: &mut [Self]) -> ElementsMut<'_> {
+        ElementsMut::F32(values)
+    }
 }
 
 impl Element for f16 {
     const DTYPE: WeightDtype = WeightDtype::Float16;
+
+    fn elements_mut(values: &mut [Self]) -> ElementsMut<'_> {
+        ElementsMut::F16(values)
+    }
 }
 
 impl Element for bf16 {
     const DTYPE: WeightDtype = WeightDtype::BFloat16;
+
+    fn elements_mut(values: &mut [Self]) -> ElementsMut<'_> {
+        ElementsMut::BF16(values)
+    }
 }

@@ -42,9 +42,7 @@ impl Quantizer {
     /// # Errors
     /// [`QuantError::InvalidShape`] or [`QuantError::Allocation`].
     pub fn new(scheme: impl Into<Scheme>, shape: [usize; 2], dtype: WeightDtype) -> Result<Self, QuantError> {
-        Ok(Self(match scheme.into() {
-            Scheme::Table16(scheme) => Box::new(table16::SchemeQuantizer::new(scheme, shape, dtype)?),
-        }))
+        scheme.into().representation().quantizer(shape, dtype).map(Self)
     }
 
     /// Quantises a window that begins at element `offset` of the flattened weight, on several threads if it is large.
@@ -85,9 +83,7 @@ pub struct DeviceQuantizer {
 impl DeviceQuantizer {
     /// Whether a device has kernels that quantise: GPUs do, in builds with their feature.
     pub fn supports(device: &Device, scheme: Scheme) -> bool {
-        match scheme {
-            Scheme::Table16(scheme) => table16::DeviceQuantizer::serves(device, scheme.blocksize),
-        }
+        scheme.table16().is_some_and(|scheme| table16::DeviceQuantizer::serves(device, scheme.blocksize))
     }
 
     /// Begins a weight.
@@ -102,11 +98,9 @@ impl DeviceQuantizer {
         device: &Device,
     ) -> Result<Self, QuantError> {
         let scheme = scheme.into();
-        let inner = match scheme {
-            Scheme::Table16(scheme) => {
-                table16::DeviceQuantizer::new(scheme.quant_type, scheme.blocksize, shape, dtype, device)?
-            }
-        };
+        let unsupported = || QuantError::NoDeviceKernels { device: format!("{device:?}") };
+        let table = scheme.table16().ok_or_else(unsupported)?;
+        let inner = table16::DeviceQuantizer::new(table.quant_type, table.blocksize, shape, dtype, device)?;
         Ok(Self { scheme, shape, inner })
     }
 
@@ -136,14 +130,12 @@ impl DeviceQuantizer {
     /// # Errors
     /// [`QuantError::IncompleteWeight`]; of schemes that code scales too, which the host does, those of [`DeviceWeight::check`].
     pub fn finish(self) -> Result<DeviceWeight, QuantError> {
-        let plain = DeviceWeight::new(self.inner.finish()?, None)?;
-        match self.scheme {
-            Scheme::Table16(scheme) if scheme.double_quant => {
-                let scales = table16::NestedAbsmax::quantize(&plain.scales()?);
-                plain.with_scales(Absmax::Nested(scales))
-            }
-            Scheme::Table16(_) => Ok(plain),
+        let plain = DeviceWeight::from_table(self.inner.finish()?, None)?;
+        if !self.scheme.is_joint() {
+            return Ok(plain);
         }
+        let scales = table16::NestedAbsmax::quantize(&plain.scales()?);
+        plain.with_scales(Absmax::Nested(scales))
     }
 
     /// The device that quantises.
@@ -204,10 +196,14 @@ impl DeviceWeight {
 
     /// With other scales than its own.
     pub(crate) fn with_scales(self, scales: Absmax) -> Result<Self, QuantError> {
-        Self::new(self.plain, Some(scales))
+        Self::from_table(self.plain, Some(scales))
     }
 
-    pub(crate) fn new(plain: table16::Device4bit, scales: Option<Absmax>) -> Result<Self, QuantError> {
+    /// A weight with a table; with `scales` in place of its own, one for each block.
+    ///
+    /// # Errors
+    /// [`QuantError::LengthMismatch`] if there are more or fewer scales than blocks.
+    pub fn from_table(plain: table16::Device4bit, scales: Option<Absmax>) -> Result<Self, QuantError> {
         if let Some(scales) = &scales {
             table16::check_length("absmax", plain.layout().blocks(), scales.blocks())?;
         }

@@ -8,7 +8,7 @@ use burn::backend::{
 use burn::module::Param;
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::{QuantLinear, Scheme, cube};
+use crate::{QuantLinear, cube, table16::Table16};
 
 /// Rows of a result, and weights chosen for all rows together, that a launch takes at most: a limit that every device has.
 const MOST: usize = 65_535;
@@ -17,7 +17,7 @@ const MOST: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum StackEncoding {
     Dense(DType),
-    Quantized(Scheme),
+    Table16(Table16),
 }
 
 /// What a product with chosen weights needs to know.
@@ -147,7 +147,7 @@ impl WeightStack {
                 memory.put_ints(index, codes);
             }
         }
-        let encoding = StackEncoding::Quantized(layout.scheme);
+        let encoding = StackEncoding::Table16(layout.scheme.table16()?);
         Some(Self { encoding, shape: layout.shape, count, parts, weights, absmax: Some(absmax), absmax_codes })
     }
 

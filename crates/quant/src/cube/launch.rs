@@ -23,7 +23,7 @@ const PLANES_IN_FLIGHT: usize = 4096;
 const MAX_PLANES_PER_ROW: usize = 8;
 
 /// A 4-bit weight on a device: its codes are whole words, the last one padded.
-pub(super) struct Weight {
+pub(crate) struct Weight {
     packed: CubeTensor,
     absmax: CubeTensor,
     /// The codes of nested scales.

@@ -11,15 +11,15 @@ use burn::backend::{
     ops::FloatTensorOps,
     tensor::{FloatTensor, IntTensor},
 };
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::FloatDType;
 use burn_cubecl::{CubeBackend, kernel::into_contiguous};
 
 use crate::{
-    Crossover, Precision, Scheme,
+    Crossover, Precision,
     linear::{Parts, QuantLayout, QuantOps, plain},
     table16::{self, Blocksize, Layout4bit, Quantize4bitOps, Scales},
 };
-use launch::Weight;
+pub(crate) use launch::Weight;
 pub(crate) use stack::alignment;
 
 /// Elements of a weight up to which one row is multiplied without tensor cores: filling their table takes longer. Measured on an H200:
@@ -37,7 +37,7 @@ impl QuantOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let (dtype, rows) = (x.dtype(), x.shape()[0]);
         let parts = Parts::<Self>::new(codes, scales, scale_codes, layout);
-        let Some(weight) = weight_of(&parts, layout, dtype) else {
+        let Some(weight) = layout.scheme.representation().on_gpu(&parts, layout.shape, dtype) else {
             return plain::forward::<Self>(x, parts, layout);
         };
         let is_small = rows == 1 && layout.shape[0] * layout.shape[1] <= SMALL;
@@ -59,19 +59,9 @@ impl QuantOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let dtype = dy.dtype();
         let parts = Parts::<Self>::new(codes, scales, scale_codes, layout);
-        match weight_of(&parts, layout, dtype) {
+        match layout.scheme.representation().on_gpu(&parts, layout.shape, dtype) {
             None => plain::backward::<Self>(dy, parts, layout),
             Some(weight) => Self::float_matmul(dy, weight.dequantize(dtype)),
-        }
-    }
-}
-
-/// A weight for the kernels of its representation; `None` where there are none for it.
-fn weight_of(parts: &Parts<CubeBackend>, layout: QuantLayout, activations: DType) -> Option<Weight> {
-    match layout.scheme {
-        Scheme::Table16(scheme) => {
-            let scales = Scales { absmax: parts.scales.clone(), codes: parts.scale_codes.clone() };
-            Weight::new(&parts.codes, &scales, scheme.layout(layout.shape), activations)
         }
     }
 }

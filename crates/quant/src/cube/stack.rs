@@ -10,7 +10,6 @@ use cubecl::{calculate_cube_count_elemwise, prelude::*};
 use super::kernels::{self, CODES, ChosenPlan, Decoder, DensePlan, MatvecPlan, ScalePlan};
 use super::launch::{empty, row_units, vector_size};
 use crate::{
-    Scheme,
     stack::{StackEncoding, StackOps, StackPlan},
     table16::Table16,
 };
@@ -56,7 +55,7 @@ impl StackOps for CubeBackend {
             Product::new(into_contiguous(x), weights, into_contiguous(chosen), into_contiguous(factors), plan);
         match plan.encoding {
             StackEncoding::Dense(dtype) => product.dense(dtype),
-            StackEncoding::Quantized(Scheme::Table16(scheme)) => product.quantized(scheme, absmax, absmax_codes),
+            StackEncoding::Table16(scheme) => product.quantized(scheme, absmax, absmax_codes),
         }
     }
 }

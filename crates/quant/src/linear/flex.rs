@@ -13,9 +13,8 @@ use super::{
     plain::Parts,
 };
 use crate::{
-    Precision, Scheme, multiply,
+    Precision, multiply,
     product::{Matrix, decode_rows},
-    table16,
 };
 
 /// Rows of the weight that are decoded at once for a gradient.
@@ -31,12 +30,7 @@ impl QuantOps for Flex {
         precision: Precision,
     ) -> FloatTensor<Self> {
         let parts = Parts::new(codes, scales, scale_codes, layout);
-        match layout.scheme {
-            Scheme::Table16(scheme) => {
-                let layout = scheme.layout(layout.shape);
-                table16::on_flex(parts, layout, |weight| forward(weight, x, precision))
-            }
-        }
+        layout.scheme.representation().forward(parts, layout.shape, x, precision)
     }
 
     fn quant_backward(
@@ -47,16 +41,12 @@ impl QuantOps for Flex {
         layout: QuantLayout,
     ) -> FloatTensor<Self> {
         let parts = Parts::new(codes, scales, scale_codes, layout);
-        match layout.scheme {
-            Scheme::Table16(scheme) => {
-                let layout = scheme.layout(layout.shape);
-                table16::on_flex(parts, layout, |weight| backward(weight, dy))
-            }
-        }
+        layout.scheme.representation().backward(parts, layout.shape, dy)
     }
 }
 
-fn forward<W: Matrix>(weight: &W, x: FlexTensor, precision: Precision) -> FlexTensor {
+/// `x W^T` in the dtype of `x`.
+pub(crate) fn forward<W: Matrix>(weight: &W, x: FlexTensor, precision: Precision) -> FlexTensor {
     let dtype = x.dtype();
     let x = to_f32(x).to_contiguous();
     let y = multiply(weight, slice(&x), precision).unwrap_or_else(|error| panic!("{error}"));
@@ -65,7 +55,8 @@ fn forward<W: Matrix>(weight: &W, x: FlexTensor, precision: Precision) -> FlexTe
     from_f32(FlexTensor::from_data(TensorData::new(y, [rows, out_features])), dtype)
 }
 
-fn backward<W: Matrix>(weight: &W, dy: FlexTensor) -> FlexTensor {
+/// `dy W` in the dtype of `dy`.
+pub(crate) fn backward<W: Matrix>(weight: &W, dy: FlexTensor) -> FlexTensor {
     let dtype = dy.dtype();
     let dy = to_f32(dy);
     let [out_features, in_features] = weight.shape();

@@ -12,7 +12,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 pub use crossover::Crossover;
-pub(crate) use flex::{from_f32, slice, to_f32};
+pub(crate) use flex::{backward, forward, from_f32, slice, to_f32};
 pub(crate) use host::{DeviceParts, bytes, floats, host_bytes, whole_words};
 pub(crate) use ops::float_dtype;
 pub use ops::{QuantLayout, QuantOps, quant_product};
@@ -20,10 +20,9 @@ pub(crate) use plain::Parts;
 
 use read_as::ReadAs;
 
-use crate::{
-    DeviceQuantizer, DeviceWeight, Elements, Precision, QuantError, QuantWeight, Scheme, WeightDtype,
-    table16::{self, Absmax, Device4bit},
-};
+#[cfg(feature = "cube")]
+use crate::table16;
+use crate::{DeviceQuantizer, DeviceWeight, Elements, Precision, QuantError, QuantWeight, Scheme, WeightDtype};
 
 /// `y = x W^T + b` with a frozen quantised weight `W` of `[out, in]`.
 ///
@@ -71,9 +70,7 @@ impl QuantLinear {
     pub fn new(weight: impl Into<QuantWeight>, bias: Option<Tensor<1>>, device: &Device) -> Self {
         let weight = weight.into();
         let (shape, dtype) = (weight.shape(), weight.dtype());
-        let (scheme, parts) = match weight.scheme() {
-            Scheme::Table16(scheme) => table16::upload(weight.into_typed(scheme), device),
-        };
+        let (scheme, parts) = weight.scheme().representation().upload(weight, device);
         Self::of_parts(parts, QuantLayout { scheme, shape }, dtype, bias)
     }
 
@@ -81,14 +78,6 @@ impl QuantLinear {
     pub fn of_device(weight: DeviceWeight, bias: Option<Tensor<1>>) -> Self {
         let (scheme, shape, dtype) = (weight.scheme(), weight.shape(), weight.dtype());
         Self::of_parts(weight.into_device_parts(), QuantLayout { scheme, shape }, dtype, bias)
-    }
-
-    /// A layer of a weight with a table that was quantised on its device; with `scales` in place of its own, one for each block.
-    ///
-    /// # Errors
-    /// [`QuantError::LengthMismatch`] if there are more or fewer scales than blocks.
-    pub fn on_device(weight: Device4bit, scales: Option<&Absmax>, bias: Option<Tensor<1>>) -> Result<Self, QuantError> {
-        Ok(Self::of_device(DeviceWeight::new(weight, scales.cloned())?, bias))
     }
 
     /// Quantises a layer of Burn's own, whose weight is `[in, out]`, on its device.
@@ -185,17 +174,13 @@ impl QuantLinear {
     /// The dense weight `[out, in]`, rounded to `dtype`.
     pub fn dequantize(&self, dtype: FloatDType) -> Tensor<2> {
         let DeviceParts { codes, scales, scale_codes } = self.device_parts();
-        match self.layout.scheme {
-            #[cfg(feature = "cube")]
-            Scheme::Table16(scheme) if table16::decodes(&codes.device()) => {
-                table16::dequantize_on_device(codes, scales, scale_codes, scheme.layout(self.layout.shape), dtype)
-            }
-            _ => {
-                let (codes, scales) = (codes.into_dispatch(), scales.into_dispatch());
-                let parts = Parts { codes, scales, scale_codes: scale_codes.map(Tensor::into_dispatch) };
-                Tensor::from_dispatch(plain::dequantize::<burn::backend::Dispatch>(parts, self.layout, dtype))
-            }
+        #[cfg(feature = "cube")]
+        if let Some(scheme) = self.layout.scheme.table16().filter(|_| table16::decodes(&codes.device())) {
+            return table16::dequantize_on_device(codes, scales, scale_codes, scheme.layout(self.layout.shape), dtype);
         }
+        let (codes, scales) = (codes.into_dispatch(), scales.into_dispatch());
+        let parts = Parts { codes, scales, scale_codes: scale_codes.map(Tensor::into_dispatch) };
+        Tensor::from_dispatch(plain::dequantize::<burn::backend::Dispatch>(parts, self.layout, dtype))
     }
 
     /// The weight on the host; codes on the CPU are shared, not copied, and 8-bit scales, which the CPU decodes, are float32 there. `None`
@@ -212,11 +197,7 @@ impl QuantLinear {
     /// ```
     pub fn to_weight(&self) -> Option<QuantWeight> {
         let QuantLayout { scheme, shape } = self.layout;
-        match scheme {
-            Scheme::Table16(scheme) => {
-                table16::fetch(self.device_parts(), scheme.layout(shape), self.dtype).map(Into::into)
-            }
-        }
+        scheme.representation().fetch(self.device_parts(), shape, self.dtype)
     }
 
     /// Activations `[.., in]` of float32, float16 or bfloat16 to `[.., out]` of the same dtype.

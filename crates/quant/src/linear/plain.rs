@@ -7,10 +7,7 @@ use burn::backend::{
 use burn::tensor::FloatDType;
 
 use super::{QuantLayout, float_dtype};
-use crate::{
-    Scheme,
-    table16::{self, Scales},
-};
+use crate::repr;
 
 /// The parts of a weight on a backend.
 pub(crate) struct Parts<B: Backend> {
@@ -40,12 +37,7 @@ pub(crate) fn backward<B: Backend>(dy: FloatTensor<B>, parts: Parts<B>, layout: 
 
 /// The dense weight `[out, in]`, decoded in float32 and rounded to `dtype`.
 pub(crate) fn dequantize<B: Backend>(parts: Parts<B>, layout: QuantLayout, dtype: FloatDType) -> FloatTensor<B> {
-    match layout.scheme {
-        Scheme::Table16(scheme) => {
-            let scales = Scales { absmax: parts.scales, codes: parts.scale_codes };
-            table16::dequantize::<B>(parts.codes, scales, scheme.layout(layout.shape), dtype)
-        }
-    }
+    repr::dequantize::<B>(layout.scheme, parts, layout.shape, dtype)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 mod stack;
 
 use automodel_quant::{
-    Elements, Precision, QuantError, QuantLinear, Scheme, WeightDtype, dense_product,
+    DeviceWeight, Elements, Precision, QuantError, QuantLinear, Scheme, WeightDtype, dense_product,
     self_test::{self, Kernel, Outcome},
     table16::{Absmax, Blocksize, DeviceQuantizer, NestedAbsmax, QuantType, Quantized4bit},
 };
@@ -361,9 +361,9 @@ fn double_quantisation_on_the_device_is_that_of_the_host() {
     quantizer.fill(Tensor::from_data(TensorData::new(values, [64 * 640]), (&device, DType::F32))).unwrap();
     let weight = quantizer.finish().unwrap();
     let nested = Absmax::Nested(NestedAbsmax::quantize(&weight.scales().unwrap()));
-    let layer = QuantLinear::on_device(weight.clone(), Some(&nested), None).unwrap();
+    let layer = QuantLinear::of_device(DeviceWeight::from_table(weight.clone(), Some(nested)).unwrap(), None);
     assert_eq!(layer.to_weight().and_then(|weight| weight.table16()), Some(expected));
-    let error = QuantLinear::on_device(weight, Some(&Absmax::Plain(vec![1.0; 3])), None).unwrap_err();
+    let error = DeviceWeight::from_table(weight, Some(Absmax::Plain(vec![1.0; 3]))).unwrap_err();
     assert!(matches!(error, QuantError::LengthMismatch { .. }), "{error}");
 }
 
@@ -380,7 +380,8 @@ fn compiles_the_kernels_of_weights_for_every_dtype() {
                 // A kernel that does not compile shows when its result is read.
                 let weight = quantizer.clone().finish().unwrap();
                 let nested = double_quant.then(|| Absmax::Nested(NestedAbsmax::quantize(&weight.scales().unwrap())));
-                let layer = QuantLinear::on_device(weight, nested.as_ref(), None);
+                let weight = DeviceWeight::from_table(weight, nested);
+                let layer = weight.map(|weight| QuantLinear::of_device(weight, None));
                 let weight = layer.map(|layer| layer.dequantize(dtype.into()).try_into_data());
                 assert!(weight.as_ref().is_ok_and(|data| data.is_ok()), "{dtype:?} {quant_type:?}: {weight:?}");
             }

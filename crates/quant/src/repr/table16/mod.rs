@@ -11,6 +11,7 @@ mod encode;
 pub mod format;
 mod matrix;
 mod nested;
+mod representation;
 mod scheme;
 mod tensor;
 mod weight;
@@ -19,17 +20,19 @@ pub use blocksize::Blocksize;
 pub use codebook::QuantType;
 pub use device::{Device4bit, DeviceQuantizer};
 pub use encode::Quantizer;
-pub(crate) use encode::SchemeQuantizer;
+use encode::SchemeQuantizer;
 pub use matrix::Matrix4bit;
 pub use nested::{NestedAbsmax, dynamic_map};
 pub use scheme::Table16;
 pub use weight::{Absmax, Layout4bit, Quantized4bit};
 
-pub(crate) use assemble::Assembly;
+use assemble::Assembly;
 pub(crate) use codebook::Encoder;
-pub(crate) use cut::{JointScales, part, scales_of};
+pub(crate) use cut::{JointScales, scales_of};
 #[cfg(feature = "cube")]
 pub(crate) use device::{Quantize4bitOps, decodes, dequantize_on_device};
 pub(crate) use nested::NESTED_BLOCKSIZE;
-pub(crate) use tensor::{Scales, dequantize, fetch, on_flex, scales_on, upload};
+#[cfg(feature = "cube")]
+pub(crate) use tensor::{Scales, dequantize};
+pub(crate) use tensor::{dequantize_parts, scales_on};
 pub(crate) use weight::{Blocks, check_length, elements_of};

@@ -6,7 +6,7 @@ use burn::backend::{
 };
 use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Shape, Slice, Tensor, TensorData};
 
-use super::{Absmax, Layout4bit, Matrix4bit, NESTED_BLOCKSIZE, NestedAbsmax, Quantized4bit, dynamic_map};
+use super::{Absmax, Layout4bit, Matrix4bit, NESTED_BLOCKSIZE, NestedAbsmax, Quantized4bit, Table16, dynamic_map};
 use crate::{
     Scheme, WeightDtype,
     linear::{DeviceParts, Parts, bytes, floats, host_bytes, slice, whole_words},
@@ -43,6 +43,17 @@ impl<B: Backend> Scales<B> {
         let scales = B::float_slice(scales, &[Slice::from(0..blocks)]);
         B::float_add(B::float_mul(values, scales), B::float_expand(part(0, 1), Shape::from([blocks])))
     }
+}
+
+/// The dense weight `[out, in]` of a layer's parts.
+pub(crate) fn dequantize_parts<B: Backend>(
+    scheme: Table16,
+    parts: Parts<B>,
+    shape: [usize; 2],
+    dtype: FloatDType,
+) -> FloatTensor<B> {
+    let scales = Scales { absmax: parts.scales, codes: parts.scale_codes };
+    dequantize::<B>(parts.codes, scales, scheme.layout(shape), dtype)
 }
 
 /// The dense weight `[out, in]`: every code looked up and multiplied with its scale in float32, then rounded to `dtype`.

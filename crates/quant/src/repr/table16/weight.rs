@@ -239,7 +239,7 @@ impl Quantized4bit {
         Ok(())
     }
 
-    fn decode_into<T: Element>(&self, out: &mut [T]) {
+    pub(super) fn decode_into<T: Element>(&self, out: &mut [T]) {
         let scales = self.scales();
         self.blocks(&scales).dequantize(0..out.len(), out);
     }
