@@ -241,8 +241,8 @@ fn multiply_chosen(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
     let other = other.map_err(text)?;
     over_weights(|weight| {
         let is_like = |other: Quantized4bit| match weight.absmax() {
-            crate::Absmax::Nested(_) => other.nested(),
-            crate::Absmax::Plain(_) => other,
+            crate::table16::Absmax::Nested(_) => other.nested(),
+            crate::table16::Absmax::Plain(_) => other,
         };
         let weights = match weight.layout().quant_type {
             QuantType::Nf4 => [weight.clone(), weight.clone(), is_like(other.clone())],

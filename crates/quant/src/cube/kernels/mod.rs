@@ -42,7 +42,7 @@ const fn shift_of(place: usize) -> u32 {
 
 /// How codes become values: kernels are compiled for a decoder, whatever representation needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     /// Four bits, looked up in a table.
     Table(QuantType),
 }
@@ -96,7 +96,7 @@ fn fill_table(values: &mut Shared<[f32]>, #[comptime] table: Table) {
 
 /// How scales are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ScalePlan {
+pub(crate) struct ScalePlan {
     /// Elements that share a scale.
     pub blocksize: usize,
     /// Whether scales are codes with scales of their own.
