@@ -7,10 +7,10 @@
 
 use crate::support::{Reference, bitsandbytes, checkpoint, copy_of_directory, distance, edit_tensors};
 use automodel::attention::SdpaBackend;
-use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
+use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions};
 use automodel::models::parameters::ParameterTensor;
 use automodel::models::{CacheOptions, CausalLm, Decoder, LogitsFor, Model, ModelOptions, TokenBatch};
-use automodel::quant::{Blocksize, Elements, Precision, QuantType, Quantized4bit};
+use automodel::quant::{Elements, Precision, QuantWeight, Scheme, table16::Blocksize};
 use automodel::registry::weights::ParameterRole;
 use automodel::{AutoModel, AutoModelForCausalLM, Device};
 use burn::tensor::{DType, Tensor, TensorData};
@@ -26,7 +26,7 @@ fn load(name: &str, quantization: Option<QuantizationConfig>) -> AutoModel {
 }
 
 /// The dense model with every projection quantised and dequantised.
-fn decoded(dense: &AutoModel, quant_type: QuantType, blocksize: Blocksize) -> Decoder {
+fn decoded(dense: &AutoModel, scheme: Scheme) -> Decoder {
     let lowered = &dense.prepared().lowered;
     let options = ModelOptions::new(SdpaBackend::Math);
     let mut decoder = Decoder::new(lowered.spec.as_ref().unwrap(), options, &Device::flex()).unwrap();
@@ -41,7 +41,7 @@ fn decoded(dense: &AutoModel, quant_type: QuantType, blocksize: Blocksize) -> De
             }
             let values = value.into_data()?.try_into_vec::<f32>().unwrap();
             let shape = [rows, columns];
-            let weight = Quantized4bit::quantize(quant_type, blocksize, shape, Elements::F32(&values)).unwrap();
+            let weight = QuantWeight::quantize(scheme, shape, Elements::F32(&values)).unwrap();
             let data = TensorData::new(weight.dequantize::<f32>(), shape);
             Some(ParameterTensor::new(Tensor::<2>::from_data(data, (&Device::flex(), DType::F32))))
         })
@@ -54,22 +54,19 @@ fn logits_are_those_of_the_decoded_weights() {
     let tokens = [3, 14, 15, 9, 2, 6, 5, 35, 8, 9];
     // Fused rows, transposed, head-major, per expert, with biases.
     for name in ["llama", "phi3", "gpt2", "gpt_neox", "mixtral", "qwen2_moe-mixed", "starcoder2"] {
-        for (quant_type, blocksize) in [(QuantType::Nf4, 64), (QuantType::Fp4, 32)] {
-            let blocksize = Blocksize::new(blocksize).unwrap();
-            let mut config = QuantizationConfig::nf4();
-            config.quant_type = quant_type;
-            config.blocksize = blocksize;
-            let quantized = load(name, Some(config));
+        for (scheme, blocksize) in [(Scheme::nf4(), 64), (Scheme::fp4(), 32)] {
+            let scheme = scheme.with_blocksize(Blocksize::new(blocksize).unwrap());
+            let quantized = load(name, Some(QuantizationConfig::new(scheme)));
             let found = quantized.logits(&tokens).unwrap().into_data().try_into_vec::<f32>().unwrap();
 
-            let decoder = decoded(&load(name, None), quant_type, blocksize);
+            let decoder = decoded(&load(name, None), scheme);
             let batch = TokenBatch::new(&[tokens], decoder.vocab_size()).unwrap();
             let mut cache = decoder.new_cache(&CacheOptions::default());
             let expected = decoder.forward(&batch, LogitsFor::All, &mut cache).unwrap();
             let expected = expected.into_data().try_into_vec::<f32>().unwrap();
             let scale = expected.iter().fold(0_f32, |largest, value| largest.max(value.abs()));
             let apart = expected.iter().zip(&found).fold(0_f32, |largest, (a, b)| largest.max((a - b).abs()));
-            assert!(apart < 1e-4 * scale, "{name} {quant_type:?}: {apart} apart at a scale of {scale}");
+            assert!(apart < 1e-4 * scale, "{name} {scheme}: {apart} apart at a scale of {scale}");
             let dense = load(name, None).logits(&tokens).unwrap().into_data().try_into_vec::<f32>().unwrap();
             let moved = dense.iter().zip(&found).fold(0_f32, |largest, (a, b)| largest.max((a - b).abs()));
             assert!(moved > 1e-3 * scale, "{name}: the weights were not quantised");
@@ -150,7 +147,7 @@ fn a_quantised_head_is_read_in_4_bits_and_saved_so() {
     model.save_pretrained(&saved, &SaveOptions::default()).unwrap();
     let source = AutoModelForCausalLM::from_pretrained(checkpoint("llama").to_str().unwrap());
     source
-        .quantize_checkpoint(&converted, &config.clone().with_quantize_head(true), &ConvertOptions::default())
+        .quantize_checkpoint(&converted, &config.clone().with_quantize_head(true), &RequantizeOptions::default())
         .unwrap();
     for directory in [saved, converted] {
         let again = AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).load().unwrap();

@@ -1,7 +1,7 @@
 //! Every checkpoint fixture saved and read back: the same numbers, and nothing lost on the way.
 
 use crate::support::{Reference, assert_says, check_all, checkpoint, checkpoints, load, message};
-use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
+use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions};
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
 use std::collections::BTreeMap;
 use std::fs;
@@ -118,7 +118,7 @@ fn the_same_files_go_with_saved_and_quantised_weights() {
     let (saved, quantised) = (parent.path().join("saved"), parent.path().join("quantised"));
     load(source.path()).unwrap().save_pretrained(&saved, &SaveOptions::default()).unwrap();
     let model = AutoModelForCausalLM::from_pretrained(source.path().to_str().unwrap());
-    model.quantize_checkpoint(&quantised, &QuantizationConfig::nf4(), &ConvertOptions::default()).unwrap();
+    model.quantize_checkpoint(&quantised, &QuantizationConfig::nf4(), &RequantizeOptions::default()).unwrap();
     expected.retain(|name, _| name != "reference.safetensors");
     assert_eq!(beside_weights(&saved), expected);
     assert_eq!(beside_weights(&quantised), expected);

@@ -1,8 +1,11 @@
 //! Models in 4 bits saved and read back: the same codes, scales and numbers, in files as `quantize_checkpoint` makes them.
 
 use crate::support::{Reference, assert_says, bitsandbytes, check_all, checkpoint, checkpoints, load, message};
-use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions, SaveReport};
-use automodel::quant::{Absmax, Blocksize, Quantized4bit, format};
+use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions, SaveReport};
+use automodel::quant::{
+    files::StoredTensor,
+    table16::{Absmax, Blocksize, Quantized4bit, format},
+};
 use automodel::{AutoModel, AutoModelForCausalLM, Dtype};
 use automodel_test_support::checkpoints::{Tensors, read_tensors};
 use serde_json::{Value, json};
@@ -29,7 +32,7 @@ fn logits(model: &AutoModel, tokens: &[u32]) -> Vec<f32> {
 fn weights(model: &AutoModel) -> BTreeMap<String, Quantized4bit> {
     let mut weights = BTreeMap::new();
     model.model().read_quantized(&mut |path, layer| {
-        assert!(weights.insert(path.to_owned(), layer.to_quantized().unwrap()).is_none());
+        assert!(weights.insert(path.to_owned(), layer.to_weight().unwrap().table16().unwrap()).is_none());
     });
     weights
 }
@@ -59,7 +62,7 @@ impl Files {
     fn parameter(&self, name: &str) -> Quantized4bit {
         let find = |name: &str| {
             let (dtype, shape, data) = self.tensors.get(name)?.clone();
-            Some(format::StoredTensor { dtype, shape, data: data.into() })
+            Some(StoredTensor { dtype, shape, data: data.into() })
         };
         format::read_parameter(name, find).unwrap()
     }
@@ -106,7 +109,7 @@ fn the_files_are_those_of_quantising_on_disk() {
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("quantised");
         AutoModelForCausalLM::from_pretrained(checkpoint(name).to_str().unwrap())
-            .quantize_checkpoint(&out, &config, &ConvertOptions::default())
+            .quantize_checkpoint(&out, &config, &RequantizeOptions::default())
             .unwrap();
         let expected = Files::read(&out);
         let (_, found, report) = saved(&quantized(&checkpoint(name), &config), &SaveOptions::default());
@@ -226,7 +229,7 @@ fn fused_projections_that_cannot_be_cut_are_dense_everywhere() {
         assert_says(&warnings, &["stay dense", "cannot be quantised as a whole"]);
         model.save_pretrained(&saved, &SaveOptions::default()).unwrap();
         let report = AutoModelForCausalLM::from_pretrained(checkpoint(name).to_str().unwrap())
-            .quantize_checkpoint(&converted, &config, &ConvertOptions::default())
+            .quantize_checkpoint(&converted, &config, &RequantizeOptions::default())
             .unwrap();
         assert!(report.dense.iter().any(|matrix| matrix.tensor.contains("qkv") || matrix.tensor.contains("query_key")));
         let tokens = Reference::read(name).tokens;
@@ -251,7 +254,7 @@ fn the_text_model_of_a_larger_one_is_saved_by_itself_before_it_is_quantised_on_d
         automodel::AutoModelForCausalLM::from_pretrained(source.to_str().unwrap()).quantize_checkpoint(
             &out,
             &config,
-            &automodel::loader::ConvertOptions::default(),
+            &automodel::loader::RequantizeOptions::default(),
         )
     };
     let source = checkpoint("smolvlm");

@@ -1,7 +1,7 @@
 //! Checkpoints whose experts are in two tensors a layer, as transformers writes them with `save_original_format=False`.
 
 use crate::support::{Reference, copy_of, copy_of_directory, distance, edit_tensors, load};
-use automodel::loader::{ConvertOptions, QuantizationConfig, SaveOptions};
+use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions};
 use automodel::{AutoModel, AutoModelForCausalLM};
 use safetensors::Dtype;
 use std::path::Path;
@@ -75,8 +75,11 @@ fn their_logits_are_those_of_transformers_and_the_weights_stay_in_the_file() {
         assert_eq!(report.copied_bytes, 0, "{name}");
         assert!(distance(&Reference::read(name).logits, &logits(&model, name)) < 1e-4, "{name}");
         let plan = pretrained(directory.path()).inspect().unwrap().plan;
-        let row = plan.rows.iter().find(|row| row.parameter.ends_with(".mlp.experts.1.up_proj.weight")).unwrap();
-        assert!(row.mapped && row.sources[0].tensor.ends_with(".mlp.experts.gate_up_proj"), "{name}: {row:?}");
+        let row = plan.rows.iter().find(|row| row.parameter().ends_with(".mlp.experts.1.up_proj.weight")).unwrap();
+        assert!(
+            row.is_mapped() && row.sources().next().unwrap().tensor.ends_with(".mlp.experts.gate_up_proj"),
+            "{name}: {row:?}"
+        );
     }
 }
 
@@ -106,7 +109,7 @@ fn what_is_saved_or_quantised_of_them_loads_again() {
         assert!(logits(&load(&saved).unwrap(), name) == logits(&model, name), "{name}");
 
         // Experts stay dense, as where they are apart.
-        let (config, options) = (QuantizationConfig::nf4(), ConvertOptions::default());
+        let (config, options) = (QuantizationConfig::nf4(), RequantizeOptions::default());
         let report = pretrained(directory.path()).quantize_checkpoint(&converted, &config, &options).unwrap();
         assert!(!report.quantized.is_empty() && report.quantized.iter().all(|tensor| !tensor.contains(".experts.")));
         let again = load(&converted).unwrap();

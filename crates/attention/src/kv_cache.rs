@@ -51,6 +51,17 @@ enum Kind {
 /// Minimum of spare positions in a new buffer.
 const MIN_ROOM: usize = 16;
 
+/// Positions for which a cache has room that keeps the last `past` of them: a quarter comes on top, so that old positions are moved once
+/// in many steps.
+///
+/// ```
+/// assert_eq!(automodel_attention::rolling_capacity(4096), 5120);
+/// assert_eq!(automodel_attention::rolling_capacity(4), 20);
+/// ```
+pub fn rolling_capacity(past: usize) -> usize {
+    past.saturating_add((past / 4).max(MIN_ROOM))
+}
+
 /// Keys and values for one call of [`attention()`](crate::attention()): cached ones followed by the new ones.
 #[derive(Clone, Debug)]
 pub struct KeysAndValues {
@@ -172,7 +183,7 @@ impl KvCache {
     fn roll(&mut self, k: Tensor<4>, v: Tensor<4>, past: usize) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
         let [_, _, added, _] = k.dims();
         let needed = self.kept_positions().saturating_add(added);
-        let largest = past.saturating_add((past / 4).max(MIN_ROOM));
+        let largest = rolling_capacity(past);
         let room = self.buffer.as_ref().is_some_and(|buffer| buffer.has_room(added));
         let views = if room || needed <= largest {
             let capacity = needed.saturating_add(needed.max(MIN_ROOM)).min(largest);

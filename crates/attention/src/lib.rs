@@ -51,7 +51,7 @@ mod tiled;
 
 pub use attention::{AttentionParams, attention};
 pub use error::AttentionError;
-pub use kv_cache::{KeysAndValues, KvCache};
+pub use kv_cache::{KeysAndValues, KvCache, rolling_capacity};
 pub use mask::{CausalMask, Positions};
 pub use rope::{Rope, RopeConfig, RopePairing, RopeScaling, RopeTables};
 pub use sdpa::{SdpaBackend, SdpaChoice, SdpaConstraints, SdpaMethod, resolve_sdpa_method, select_backend};

@@ -25,21 +25,21 @@ pub(crate) fn check_plan(
         None
     })?;
 
-    let rows: HashMap<&str, &PlanRow> = plan.rows.iter().map(|row| (row.parameter.as_str(), row)).collect();
+    let rows: HashMap<&str, &PlanRow> = plan.rows.iter().map(|row| (row.parameter(), row)).collect();
     let in_4bit = |row: &PlanRow| {
-        let own = row.tied_to.as_deref().and_then(|to| rows.get(to).copied()).unwrap_or(row);
-        own.encoding.is_some()
+        let own = row.tied_to().and_then(|to| rows.get(to).copied()).unwrap_or(row);
+        own.encoding().is_some()
     };
     let paths = |wanted: &dyn Fn(&PlanRow) -> bool| -> Vec<String> {
-        plan.rows.iter().filter(|row| wanted(row)).map(|row| row.parameter.clone()).collect()
+        plan.rows.iter().filter(|row| wanted(row)).map(|row| row.parameter().to_owned()).collect()
     };
     let implementation = implementation.to_owned();
     let parameters =
-        paths(&|row| in_4bit(row) && dense.contains(&row.parameter) && !quantizable.contains(&row.parameter));
+        paths(&|row| in_4bit(row) && dense.contains(row.parameter()) && !quantizable.contains(row.parameter()));
     if !parameters.is_empty() {
         return Err(AutoModelError::NoQuantizedProjections { implementation, parameters });
     }
-    let parameters = paths(&|row| !dense.contains(&row.parameter));
+    let parameters = paths(&|row| !dense.contains(row.parameter()));
     if !parameters.is_empty() {
         return Err(AutoModelError::UntakenParameters { implementation, parameters });
     }

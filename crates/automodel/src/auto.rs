@@ -11,8 +11,8 @@ use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_generation::{GenerationError, TextTokenizer};
 use automodel_hub::{Checkpoint, HubError, HubOptions};
 use automodel_loader::{
-    Adapter, CheckpointFiles, ConvertOptions, ConvertReport, DtypePolicy, LoadError, LoadPlan, PlanRow, Progress,
-    QuantizationConfig, SaveFiles, execute,
+    Adapter, CheckpointFiles, DtypePolicy, LoadError, LoadPlan, PlanRow, Progress, QuantizationConfig,
+    RequantizeOptions, RequantizeReport, SaveFiles, execute,
 };
 use automodel_models::ModelFactory;
 use automodel_quant::Precision;
@@ -335,8 +335,8 @@ impl FromPretrained {
         &self,
         out: &Path,
         config: &QuantizationConfig,
-        options: &ConvertOptions,
-    ) -> Result<ConvertReport, AutoModelError> {
+        options: &RequantizeOptions,
+    ) -> Result<RequantizeReport, AutoModelError> {
         // Before anything is downloaded. What is wrong with the source shows when that is tried.
         let source = self.resolve_headers().map(|checkpoint| checkpoint.dir).unwrap_or_default();
         automodel_loader::check_output(out, options.overwrite, &source)?;
@@ -427,9 +427,9 @@ impl std::fmt::Debug for FromPretrained {
 /// Parameters whose dtype the device chose, not the caller: they are saved in that of their file.
 fn widened(plan: &LoadPlan) -> HashMap<String, DType> {
     let of_files =
-        |row: &&PlanRow| plan.dtype == DtypePolicy::Auto && row.encoding.is_none() && row.stored.bits() == 16;
-    let rows = plan.rows.iter().filter(of_files).filter(|row| row.target == FloatDType::F32);
-    rows.filter_map(|row| Some((row.parameter.clone(), row.stored.float()?.into()))).collect()
+        |row: &&PlanRow| plan.dtype == DtypePolicy::Auto && row.encoding().is_none() && row.stored().bits() == 16;
+    let rows = plan.rows.iter().filter(of_files).filter(|row| row.target() == FloatDType::F32);
+    rows.filter_map(|row| Some((row.parameter().to_owned(), row.stored().float()?.into()))).collect()
 }
 
 /// A checkpoint without a config may be an adapter.

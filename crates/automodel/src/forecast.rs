@@ -222,8 +222,8 @@ impl MemoryForecast {
 /// Bytes that loading surely copies: not what stays in the files, nor what may turn out to be tied.
 pub(crate) fn held_bytes(plan: &LoadPlan) -> u64 {
     let undecided = plan.ties.iter().filter(|tie| tie.decision == TieDecision::ToCompare);
-    let undecided = undecided.filter_map(|tie| plan.row(&tie.parameter).filter(|row| !row.mapped));
-    let undecided = undecided.map(|row| row.bytes).fold(0, u64::saturating_add);
+    let undecided = undecided.filter_map(|tie| plan.row(&tie.parameter).filter(|row| !row.is_mapped()));
+    let undecided = undecided.map(|row| row.bytes()).fold(0, u64::saturating_add);
     plan.target_bytes.saturating_sub(plan.mapped_bytes).saturating_sub(undecided)
 }
 
@@ -231,9 +231,9 @@ pub(crate) fn held_bytes(plan: &LoadPlan) -> u64 {
 pub(crate) fn packed_experts_bytes(plan: &LoadPlan) -> u64 {
     let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
     for row in &plan.rows {
-        if let Some((layer, _)) = row.parameter.split_once(".experts.") {
+        if let Some((layer, _)) = row.parameter().split_once(".experts.") {
             let bytes = layers.entry(layer).or_default();
-            *bytes = bytes.saturating_add(row.bytes);
+            *bytes = bytes.saturating_add(row.bytes());
         }
     }
     layers.into_values().max().unwrap_or(0)

@@ -5,7 +5,7 @@ use automodel_attention::{SdpaChoice, resolve_sdpa_method, select_backend};
 use automodel_config::{Origin, Overrides, RawConfig, ResolvedConfig};
 use automodel_loader::{DtypePolicy, LoadOptions};
 use automodel_models::{BuildContext, CausalLm, Decoder, ModelOptions};
-use automodel_quant::CheckpointQuantization;
+use automodel_quant::Declared;
 use automodel_registry::{Implementation, Lowered, RegistryError, Resolution, split_options};
 use burn::tensor::{Device, FloatDType};
 use serde_json::{Map, Value};
@@ -19,6 +19,8 @@ pub struct Prepared {
     pub resolution: Resolution,
     /// Its mathematics and weight map.
     pub lowered: Lowered,
+    /// How the config declares that the weights are quantised.
+    pub declared: Option<Declared>,
     /// How attention is computed, and why.
     pub attention: SdpaChoice,
     /// Options that stay with the implementation.
@@ -36,9 +38,8 @@ impl Prepared {
             let overrides = options.overrides.clone().merged_with(&split.overrides);
             (config, resolution) = resolve(&raw, &overrides, options)?;
         }
-        if let Some(quantization) = CheckpointQuantization::read(config.quantization_config())? {
-            quantization.check_readable()?;
-        }
+        let declared = Declared::read(config.quantization_config())?;
+        declared.iter().try_for_each(Declared::check_readable)?;
         let lowered = options.registry.lower_for(&config, &resolution, tensors)?;
         // What a custom implementation reads, only its factory knows.
         if lowered.spec.is_some() {
@@ -46,7 +47,7 @@ impl Prepared {
         }
         let preference = resolve_sdpa_method(options.attention.as_deref(), &options.constraints)?;
         let attention = select_backend(preference.as_deref(), &options.load.device)?;
-        Ok(Self { config, resolution, lowered, attention, implementation_options: split.implementation })
+        Ok(Self { config, resolution, lowered, declared, attention, implementation_options: split.implementation })
     }
 
     /// A checkpoint's weights were made tied or untied; an override cannot change that.
@@ -93,6 +94,7 @@ impl Prepared {
         let mut load = options.load.clone();
         let generic = !matches!(self.resolution.implementation, Implementation::Custom { .. });
         load.half_products = generic && load.device == Device::flex();
+        load.declared.clone_from(&self.declared);
         load
     }
 }

@@ -52,8 +52,8 @@ impl AutoModel {
         let mut options = options.clone();
         let mut decoded = false;
         self.model.read_quantized(&mut |_, layer| {
-            options.quantized = true;
-            decoded |= layer.absmax_codes.is_none();
+            options.quantized = Some(layer.scheme());
+            decoded |= layer.scale_codes.is_none();
         });
         let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, &options)?;
         // First, because only these can be refused.
@@ -67,7 +67,7 @@ impl AutoModel {
         // Whoever changed a file meanwhile may have had a mixture of old and new weights written.
         let mut report = writer.finish_if(&files, || self.mapped.check())?;
         let encodings = self.report.iter().flat_map(|report| &report.encodings);
-        if decoded && encodings.into_iter().any(|bytes| bytes.encoding.double_quant) {
+        if decoded && encodings.into_iter().any(|bytes| bytes.encoding.scheme.is_joint()) {
             report.warnings.push(FLOAT32_SCALES.to_owned());
         }
         Ok(report)
@@ -79,7 +79,7 @@ impl AutoModel {
             if outcome.is_err() {
                 return;
             }
-            outcome = match layer.to_quantized() {
+            outcome = match layer.to_weight() {
                 Some(weight) => writer.write_quantized(path, &weight).map_err(AutoModelError::from),
                 None => Err(AutoModelError::UnreadableParameter { parameter: path.to_owned() }),
             };

@@ -97,11 +97,11 @@ impl Summary {
         let mut target_bytes: BTreeMap<FloatDType, u64> = BTreeMap::new();
         let mut reasons = BTreeMap::new();
         let mut parameters = 0;
-        for row in plan.rows.iter().filter(|row| row.tied_to.is_none()) {
-            *target_bytes.entry(row.target).or_default() += row.bytes;
-            parameters += row.shape.iter().map(|&size| size as u64).product::<u64>();
-            if row.stored.float() != Some(row.target) {
-                *reasons.entry((row.stored, row.target, row.reason)).or_insert(0_usize) += 1;
+        for row in plan.rows.iter().filter(|row| row.tied_to().is_none()) {
+            *target_bytes.entry(row.target()).or_default() += row.bytes();
+            parameters += row.shape().iter().map(|&size| size as u64).product::<u64>();
+            if row.stored().float() != Some(row.target()) {
+                *reasons.entry((row.stored(), row.target(), row.reason())).or_insert(0_usize) += 1;
             }
         }
         let mut warnings: Vec<_> = prepared.config.warnings().iter().map(ToString::to_string).collect();

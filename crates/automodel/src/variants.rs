@@ -3,8 +3,10 @@
 use crate::forecast::held_bytes;
 use crate::memory::DeviceMemory;
 use crate::{AutoModelError, Prepared, options::Options};
-use automodel_loader::{CheckpointFiles, DtypePolicy, LoadError, LoadOptions, LoadPlan, QuantizationConfig};
-use automodel_quant::QuantType;
+use automodel_loader::{
+    CheckpointFiles, DtypePolicy, LoadError, LoadOptions, LoadPlan, QuantizationConfig, float_name,
+};
+use automodel_quant::Scheme;
 use burn::tensor::FloatDType;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -116,9 +118,10 @@ impl Planner<'_> {
     /// The 4-bit encodings that are compared, with dtype, block size and exceptions as asked for.
     fn in_4_bits(self) -> [Wish; 3] {
         let LoadOptions { dtype, quantization, .. } = &self.options.load;
-        [(QuantType::Nf4, false), (QuantType::Nf4, true), (QuantType::Fp4, false)].map(|(quant_type, double_quant)| {
-            let mut config = quantization.clone().unwrap_or_else(|| QuantizationConfig::new(quant_type));
-            (config.quant_type, config.double_quant) = (quant_type, double_quant);
+        [Scheme::nf4(), Scheme::nf4().with_double_quant(true), Scheme::fp4()].map(|scheme| {
+            let mut config = quantization.clone().unwrap_or_else(|| QuantizationConfig::new(scheme));
+            let blocksize = config.scheme.table16().map(|asked| asked.blocksize);
+            config.scheme = blocksize.map_or(scheme, |blocksize| scheme.with_blocksize(blocksize));
             (*dtype, Some(config))
         })
     }
@@ -135,22 +138,22 @@ impl Planner<'_> {
 }
 
 fn is_quantized_already(plan: &LoadPlan) -> bool {
-    plan.rows.iter().filter_map(|row| row.encoding).any(|encoding| encoding.prequantized)
+    plan.rows.iter().filter_map(|row| row.encoding()).any(|encoding| encoding.prequantized)
 }
 
 /// What most of the bytes are in: `bfloat16`, `nf4`, `fp4 double`.
 fn name(plan: &LoadPlan) -> String {
     let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
     // Where anything is quantised, how that is done tells the ways apart, though tables of tokens may be larger.
-    let quantized = plan.rows.iter().any(|row| row.encoding.is_some());
-    for row in plan.rows.iter().filter(|row| row.encoding.is_some() == quantized) {
-        let name = match row.encoding {
-            None => float_name(row.target).to_owned(),
+    let quantized = plan.rows.iter().any(|row| row.encoding().is_some());
+    for row in plan.rows.iter().filter(|row| row.encoding().is_some() == quantized) {
+        let name = match row.encoding() {
+            None => float_name(row.target()).to_owned(),
             Some(encoding) => {
-                format!("{}{}", encoding.quant_type.name(), if encoding.double_quant { " double" } else { "" })
+                format!("{}{}", encoding.scheme.name(), if encoding.scheme.is_joint() { " double" } else { "" })
             }
         };
-        *bytes.entry(name).or_default() += row.bytes;
+        *bytes.entry(name).or_default() += row.bytes();
     }
     bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(name, _)| name).unwrap_or_default()
 }
@@ -158,22 +161,13 @@ fn name(plan: &LoadPlan) -> String {
 /// The dtype of two bytes in which most weights are stored, if they become wider when loaded.
 fn half_dtype(plan: &LoadPlan) -> Option<FloatDType> {
     let widened = |dtype: FloatDType| {
-        let rows = plan.rows.iter().filter(|row| row.stored.float() == Some(dtype) && row.target == FloatDType::F32);
-        (dtype, rows.map(|row| row.bytes).fold(0, u64::saturating_add))
+        let rows =
+            plan.rows.iter().filter(|row| row.stored().float() == Some(dtype) && row.target() == FloatDType::F32);
+        (dtype, rows.map(|row| row.bytes()).fold(0, u64::saturating_add))
     };
     let (dtype, bytes) =
         [FloatDType::BF16, FloatDType::F16].map(widened).into_iter().max_by_key(|(_, bytes)| *bytes)?;
     (bytes > 0).then_some(dtype)
-}
-
-fn float_name(dtype: FloatDType) -> &'static str {
-    match dtype {
-        FloatDType::F64 => "float64",
-        FloatDType::F32 => "float32",
-        FloatDType::Flex32 => "flex32",
-        FloatDType::F16 => "float16",
-        FloatDType::BF16 => "bfloat16",
-    }
 }
 
 #[cfg(test)]

@@ -67,8 +67,8 @@ fn of_memory(memory: DeviceMemory, smaller: &[SmallerLoad]) -> String {
 /// The options for a load.
 fn load_flags(load: &SmallerLoad) -> String {
     match &load.quantization {
-        Some(config) if config.double_quant => format!("`--quantize {} --double-quant`", config.quant_type.name()),
-        Some(config) => format!("`--quantize {}`", config.quant_type.name()),
+        Some(config) if config.scheme.is_joint() => format!("`--quantize {} --double-quant`", config.scheme.name()),
+        Some(config) => format!("`--quantize {}`", config.scheme.name()),
         None if load.dtype == DtypePolicy::Auto => "`--dtype auto` without --quantize".to_owned(),
         None => format!("`--dtype {}` without --quantize", load.name),
     }

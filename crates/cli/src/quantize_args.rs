@@ -1,14 +1,14 @@
 //! Options of 4-bit quantisation.
 
 use automodel::loader::QuantizationConfig;
-use automodel::quant::{Blocksize, QuantType};
+use automodel::quant::{Scheme, table16::Blocksize};
 
 /// Options of 4-bit quantisation.
 #[derive(Clone, Debug, clap::Args)]
 pub struct QuantizeArgs {
     /// Quantise projections to 4 bits: nf4 or fp4
-    #[arg(long, value_name = "TYPE", value_parser = quant_type, help_heading = "Quantisation")]
-    pub quantize: Option<QuantType>,
+    #[arg(long, value_name = "TYPE", value_parser = scheme, help_heading = "Quantisation")]
+    pub quantize: Option<Scheme>,
     /// Quantise the scales too, to 8 bits
     #[arg(long, requires = "quantize", help_heading = "Quantisation")]
     pub double_quant: bool,
@@ -26,23 +26,18 @@ pub struct QuantizeArgs {
 impl QuantizeArgs {
     /// The requested quantisation, if any.
     pub fn config(&self) -> Option<QuantizationConfig> {
-        let mut config = QuantizationConfig::new(self.quantize?);
-        config.double_quant = self.double_quant;
+        let mut config = QuantizationConfig::new(self.quantize?).with_double_quant(self.double_quant);
         config.quantize_head = self.quantize_head;
         config.skip_modules.clone_from(&self.skip_modules);
         if let Some(blocksize) = self.block_size {
-            config.blocksize = blocksize;
+            config = config.with_blocksize(blocksize);
         }
         Some(config)
     }
 }
 
-fn quant_type(name: &str) -> Result<QuantType, String> {
-    match name.to_ascii_lowercase().as_str() {
-        "nf4" => Ok(QuantType::Nf4),
-        "fp4" => Ok(QuantType::Fp4),
-        _ => Err("nf4 or fp4 is expected".to_owned()),
-    }
+fn scheme(name: &str) -> Result<Scheme, String> {
+    Scheme::from_name(&name.to_ascii_lowercase()).ok_or_else(|| "nf4 or fp4 is expected".to_owned())
 }
 
 fn blocksize(text: &str) -> Result<Blocksize, String> {

@@ -16,13 +16,15 @@ pub fn per_token(summary: &Summary, tied: &[(String, String)]) -> Option<u64> {
     let mut experts: BTreeMap<usize, u64> = BTreeMap::new();
     let mut bytes = 0u64;
     for row in &plan.rows {
-        let shared = tied.iter().find(|(parameter, _)| *parameter == row.parameter).map(|(_, to)| to);
-        match (row.role, shared) {
-            (ParameterRole::ExpertProjection, None) => *experts.entry(layer(&row.parameter)?).or_default() += row.bytes,
+        let shared = tied.iter().find(|(parameter, _)| *parameter == row.parameter()).map(|(_, to)| to);
+        match (row.role(), shared) {
+            (ParameterRole::ExpertProjection, None) => {
+                *experts.entry(layer(row.parameter())?).or_default() += row.bytes()
+            }
             (ParameterRole::Embedding | ParameterRole::PositionEmbedding, None) => {}
-            (_, None) => bytes = bytes.saturating_add(row.bytes),
+            (_, None) => bytes = bytes.saturating_add(row.bytes()),
             // A parameter tied to a token embedding that is not itself an embedding reads all of it.
-            (_, Some(to)) => bytes = bytes.saturating_add(lookup_table(plan, to).map_or(0, |table| table.bytes)),
+            (_, Some(to)) => bytes = bytes.saturating_add(lookup_table(plan, to).map_or(0, |table| table.bytes())),
         }
     }
     for (layer, all) in experts {
@@ -32,7 +34,7 @@ pub fn per_token(summary: &Summary, tied: &[(String, String)]) -> Option<u64> {
 }
 
 fn lookup_table<'p>(plan: &'p LoadPlan, parameter: &str) -> Option<&'p PlanRow> {
-    plan.row(parameter).filter(|row| row.role == ParameterRole::Embedding)
+    plan.row(parameter).filter(|row| row.role() == ParameterRole::Embedding)
 }
 
 /// The part of a layer's expert weights that one token is routed to.

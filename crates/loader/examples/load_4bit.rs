@@ -16,8 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--fp4" => config.quant_type = QuantizationConfig::fp4().quant_type,
-            "--double-quant" => config.double_quant = true,
+            "--fp4" => config.scheme = QuantizationConfig::fp4().scheme,
+            "--double-quant" => config = config.with_double_quant(true),
             "--times" => times = arguments.next().unwrap_or_default().parse()?,
             _ => directory = Some(argument),
         }

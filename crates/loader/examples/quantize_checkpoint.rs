@@ -3,7 +3,7 @@
 //! Without arguments it shows this on a small checkpoint that it makes itself.
 
 use automodel_config::{Overrides, RawConfig};
-use automodel_loader::{CheckpointFiles, ConvertOptions, QuantizationConfig, SaveFiles, quantize_checkpoint};
+use automodel_loader::{CheckpointFiles, QuantizationConfig, RequantizeOptions, SaveFiles, quantize_checkpoint};
 use automodel_registry::{Registry, ResolveOptions};
 use safetensors::{Dtype, tensor::TensorView};
 use std::{error::Error, fs, path::Path};
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some("fp4") => QuantizationConfig::fp4(),
         _ => QuantizationConfig::nf4(),
     };
-    config.double_quant = options.iter().any(|option| option == "--double-quant");
+    config = config.with_double_quant(options.iter().any(|option| option == "--double-quant"));
     let skipped = options.windows(2).filter(|pair| pair[0] == "--skip").map(|pair| pair[1].clone());
     config.skip_modules = skipped.collect();
 
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         &map,
         &config,
         &target,
-        &ConvertOptions::default(),
+        &RequantizeOptions::default(),
         &SaveFiles::default(),
         &mut |progress| println!("{:>12} of {} bytes  {}", progress.bytes_done, progress.bytes_total, progress.tensor),
     )?;

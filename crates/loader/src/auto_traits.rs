@@ -8,9 +8,6 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::Adapter>();
     is_send_and_sync::<crate::CheckpointFiles>();
     is_send_and_sync::<crate::CheckpointWriter>();
-    is_send_and_sync::<crate::ConvertOptions>();
-    is_send_and_sync::<crate::ConvertProgress<'_>>();
-    is_send_and_sync::<crate::ConvertReport>();
     is_send_and_sync::<crate::DenseMatrix>();
     is_send_and_sync::<crate::DeviceBytes>();
     is_send_and_sync::<crate::DtypeBytes>();
@@ -35,6 +32,9 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::Progress<'_>>();
     is_send_and_sync::<crate::QuantizationConfig>();
     is_send_and_sync::<crate::QuantizationFault>();
+    is_send_and_sync::<crate::RequantizeOptions>();
+    is_send_and_sync::<crate::RequantizeProgress<'_>>();
+    is_send_and_sync::<crate::RequantizeReport>();
     is_send_and_sync::<crate::SaveFiles>();
     is_send_and_sync::<crate::SaveOptions>();
     is_send_and_sync::<crate::SaveReport>();

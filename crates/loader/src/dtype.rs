@@ -1,6 +1,8 @@
 //! Element types of tensors in files.
 
+use automodel_quant::WeightDtype;
 use burn::tensor::{DType, FloatDType};
+use safetensors::Dtype as Theirs;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -33,35 +35,36 @@ pub enum StoredDtype {
     C64,
 }
 
-const ALL: [(StoredDtype, &str, u8); 22] = [
-    (StoredDtype::F64, "F64", 64),
-    (StoredDtype::F32, "F32", 32),
-    (StoredDtype::F16, "F16", 16),
-    (StoredDtype::BF16, "BF16", 16),
-    (StoredDtype::F8E4M3, "F8_E4M3", 8),
-    (StoredDtype::F8E5M2, "F8_E5M2", 8),
-    (StoredDtype::F8E8M0, "F8_E8M0", 8),
-    (StoredDtype::F8E4M3Fnuz, "F8_E4M3FNUZ", 8),
-    (StoredDtype::F8E5M2Fnuz, "F8_E5M2FNUZ", 8),
-    (StoredDtype::F6E2M3, "F6_E2M3", 6),
-    (StoredDtype::F6E3M2, "F6_E3M2", 6),
-    (StoredDtype::F4, "F4", 4),
-    (StoredDtype::I64, "I64", 64),
-    (StoredDtype::I32, "I32", 32),
-    (StoredDtype::I16, "I16", 16),
-    (StoredDtype::I8, "I8", 8),
-    (StoredDtype::U64, "U64", 64),
-    (StoredDtype::U32, "U32", 32),
-    (StoredDtype::U16, "U16", 16),
-    (StoredDtype::U8, "U8", 8),
-    (StoredDtype::Bool, "BOOL", 8),
-    (StoredDtype::C64, "C64", 64),
+/// Each with its name in headers, its bits, and its equal in the safetensors crate.
+const ALL: [(StoredDtype, &str, u8, Theirs); 22] = [
+    (StoredDtype::F64, "F64", 64, Theirs::F64),
+    (StoredDtype::F32, "F32", 32, Theirs::F32),
+    (StoredDtype::F16, "F16", 16, Theirs::F16),
+    (StoredDtype::BF16, "BF16", 16, Theirs::BF16),
+    (StoredDtype::F8E4M3, "F8_E4M3", 8, Theirs::F8_E4M3),
+    (StoredDtype::F8E5M2, "F8_E5M2", 8, Theirs::F8_E5M2),
+    (StoredDtype::F8E8M0, "F8_E8M0", 8, Theirs::F8_E8M0),
+    (StoredDtype::F8E4M3Fnuz, "F8_E4M3FNUZ", 8, Theirs::F8_E4M3FNUZ),
+    (StoredDtype::F8E5M2Fnuz, "F8_E5M2FNUZ", 8, Theirs::F8_E5M2FNUZ),
+    (StoredDtype::F6E2M3, "F6_E2M3", 6, Theirs::F6_E2M3),
+    (StoredDtype::F6E3M2, "F6_E3M2", 6, Theirs::F6_E3M2),
+    (StoredDtype::F4, "F4", 4, Theirs::F4),
+    (StoredDtype::I64, "I64", 64, Theirs::I64),
+    (StoredDtype::I32, "I32", 32, Theirs::I32),
+    (StoredDtype::I16, "I16", 16, Theirs::I16),
+    (StoredDtype::I8, "I8", 8, Theirs::I8),
+    (StoredDtype::U64, "U64", 64, Theirs::U64),
+    (StoredDtype::U32, "U32", 32, Theirs::U32),
+    (StoredDtype::U16, "U16", 16, Theirs::U16),
+    (StoredDtype::U8, "U8", 8, Theirs::U8),
+    (StoredDtype::Bool, "BOOL", 8, Theirs::BOOL),
+    (StoredDtype::C64, "C64", 64, Theirs::C64),
 ];
 
 impl StoredDtype {
     /// The type of that name in a header, `BF16` for instance.
     pub fn from_name(name: &str) -> Option<Self> {
-        ALL.iter().find(|(_, known, _)| *known == name).map(|(dtype, ..)| *dtype)
+        ALL.iter().find(|(_, known, ..)| *known == name).map(|(dtype, ..)| *dtype)
     }
 
     /// Its name in a header.
@@ -80,19 +83,14 @@ impl StoredDtype {
         bits.is_multiple_of(8).then_some(bits / 8)
     }
 
-    /// The type as the safetensors crate has it, of the types that stored 4-bit parameters consist of, codes in whatever
-    /// `bnb_4bit_quant_storage` says; `None` for others.
-    pub(crate) fn of_quantized(self) -> Option<safetensors::Dtype> {
-        use safetensors::Dtype;
-        match self {
-            Self::U8 => Some(Dtype::U8),
-            Self::I8 => Some(Dtype::I8),
-            Self::BF16 => Some(Dtype::BF16),
-            Self::F16 => Some(Dtype::F16),
-            Self::F32 => Some(Dtype::F32),
-            Self::F64 => Some(Dtype::F64),
-            _ => None,
-        }
+    /// The same type in the safetensors crate.
+    pub(crate) fn as_safetensors(self) -> Theirs {
+        self.entry().3
+    }
+
+    /// The type of the safetensors crate; `None` if that has more of them.
+    pub(crate) fn from_safetensors(dtype: Theirs) -> Option<Self> {
+        ALL.iter().find(|entry| entry.3 == dtype).map(|entry| entry.0)
     }
 
     /// The float type that Burn computes with, for the four that have one.
@@ -121,7 +119,7 @@ impl StoredDtype {
         )
     }
 
-    fn entry(self) -> (Self, &'static str, u8) {
+    fn entry(self) -> (Self, &'static str, u8, Theirs) {
         // The table is in the order of the variants, see the test.
         ALL[self as usize]
     }
@@ -150,14 +148,23 @@ impl Serialize for StoredDtype {
     }
 }
 
-/// The name of a float type as configs spell it.
-pub(crate) fn float_name(dtype: FloatDType) -> &'static str {
+/// The name of a float type as configs spell it: `bfloat16`.
+pub fn float_name(dtype: FloatDType) -> &'static str {
     match dtype {
         FloatDType::F64 => "float64",
         FloatDType::F32 => "float32",
         FloatDType::Flex32 => "flex32",
         FloatDType::F16 => "float16",
         FloatDType::BF16 => "bfloat16",
+    }
+}
+
+/// The dtype that a weight of a float type is quantised from: its own, except that float64 becomes float32.
+pub(crate) fn weight_dtype(stored: FloatDType) -> WeightDtype {
+    match stored {
+        FloatDType::F16 => WeightDtype::Float16,
+        FloatDType::BF16 => WeightDtype::BFloat16,
+        FloatDType::F64 | FloatDType::F32 | FloatDType::Flex32 => WeightDtype::Float32,
     }
 }
 
@@ -172,9 +179,10 @@ mod tests {
 
     #[test]
     fn names_and_sizes_are_those_of_the_safetensors_crate() {
-        for (dtype, name, bits) in ALL {
+        for (dtype, name, bits, equal) in ALL {
             let theirs: safetensors::Dtype = serde_json::from_value(name.into()).unwrap();
-            assert_eq!(theirs.bitsize(), usize::from(bits), "{name}");
+            assert_eq!((theirs, theirs.bitsize()), (equal, usize::from(bits)), "{name}");
+            assert_eq!(StoredDtype::from_safetensors(theirs), Some(dtype));
             assert_eq!(StoredDtype::from_name(name), Some(dtype));
             assert_eq!((dtype.name(), dtype.bits()), (name, u64::from(bits)));
         }

@@ -73,7 +73,7 @@ pub enum LoadError {
     },
     /// A link that leads nowhere where a file belongs.
     #[error(
-        "{} is a link to {}, which does not exist: what it led to was removed or moved; mend the link, or download it again",
+        "{} is a link to {}, which does not exist: its target was removed or moved; correct the link, or download it again",
         .link.display(), .target.display()
     )]
     DanglingLink {
@@ -279,7 +279,7 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A weight with an element that has no 4-bit code.
+    /// A weight with an element that has no code: NaN or an infinity.
     #[error(
         "parameter `{parameter}` cannot be quantised: its element {index} (in row-major order), from tensor `{tensor}`, is \
          {value}; add its module to skip_modules to keep it dense"
@@ -294,8 +294,8 @@ pub enum LoadError {
         /// NaN or an infinity.
         value: f32,
     },
-    /// A weight that cannot be quantised, or whose stored 4-bit form is not consistent.
-    #[error("parameter `{parameter}` cannot be had in 4 bits")]
+    /// A weight that cannot be quantised, or whose stored form is inconsistent.
+    #[error("parameter `{parameter}` cannot be loaded quantised")]
     Quantization {
         /// The parameter.
         parameter: String,
@@ -458,9 +458,15 @@ pub enum LoadError {
         /// The directory in which it works.
         directory: PathBuf,
     },
-    /// A 4-bit parameter that cannot be saved so that transformers reads it.
+    /// A representation that no format of files has.
+    #[error("weights in {scheme} cannot be saved: no format that transformers reads has them")]
+    UnsavableScheme {
+        /// The representation.
+        scheme: String,
+    },
+    /// A quantised parameter that cannot be saved so that transformers reads it.
     #[error(
-        "4-bit parameter `{parameter}` cannot be saved in tensor `{tensor}`: {reason}; quantise the checkpoint instead of the \
+        "quantised parameter `{parameter}` cannot be saved in tensor `{tensor}`: {reason}; quantise the checkpoint instead of the \
          loaded model (`automodel quantize`), or keep all parameters of this tensor dense (skip their modules)"
     )]
     QuantizedPart {

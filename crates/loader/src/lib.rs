@@ -3,7 +3,7 @@
 //! Three steps, each of which can be looked at before the next one is taken:
 //!
 //! 1. [`CheckpointFiles::open`] reads the headers of all shards, each once, and checks them.
-//! 2. [`LoadPlan::new`] says for each parameter which bytes it comes from, what is done to them and what it will occupy.
+//! 2. [`LoadPlan::new`] says for each parameter which bytes it comes from, how they are converted, and how much memory it takes.
 //!    No weight is read.
 //! 3. [`execute`] moves the bytes. On the CPU a tensor that is stored as it is computed with stays in the mapped file.
 //!
@@ -34,7 +34,6 @@ compile_error!("safetensors files are little-endian and are used in place: big-e
 
 #[cfg(test)]
 mod auto_traits;
-mod convert;
 mod dtype;
 mod error;
 mod execute;
@@ -43,21 +42,22 @@ mod plan;
 mod problems;
 mod quantization;
 mod report;
+mod requantize;
 mod save;
 mod strided;
+mod windows;
 
-pub use convert::{
-    ConvertOptions, ConvertProgress, ConvertReport, DenseMatrix, quantization_config_json, quantize_checkpoint,
-};
-pub use dtype::StoredDtype;
+pub use dtype::{StoredDtype, float_name};
 pub use error::LoadError;
-pub use execute::{LoadedParameters, LoadedTensor, MappedFiles, Progress, execute};
+pub use execute::{LoadedParameters, LoadedTensor, Progress, execute};
 pub use files::{Adapter, CheckpointFiles, FileChange, Shard, TensorInfo};
 pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedTie, TieDecision, identity_map};
 pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
 pub use quantization::{Encoding, QuantizationConfig};
 pub use report::{DeviceBytes, DtypeBytes, EncodingBytes, LoadReport, NonFinite, Overflow, TieOutcome, TieReport};
+pub use requantize::{DenseMatrix, RequantizeOptions, RequantizeProgress, RequantizeReport, quantize_checkpoint};
 pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, check_output, save_pretrained};
+pub use windows::MappedFiles;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -16,7 +16,7 @@ pub struct Problems {
     pub shapes: Vec<ShapeMismatch>,
     /// Tensors whose elements cannot become floats.
     pub dtypes: Vec<UnusableDtype>,
-    /// Parameters stored in 4 bits that cannot be read.
+    /// Quantised parameters that cannot be read.
     pub quantization: Vec<QuantizationFault>,
     /// Entries of the weight map that contradict themselves.
     pub map: Vec<WeightMapFault>,
@@ -33,7 +33,7 @@ pub struct MissingTensor {
     pub parameter: String,
     /// Similar names among the tensors that nothing reads, best first; filled in for the first ten.
     pub nearest: Vec<String>,
-    /// What else is known, about ties for instance.
+    /// Further information, about ties for instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -62,7 +62,7 @@ pub struct UnusableDtype {
     pub found: StoredDtype,
 }
 
-/// A parameter stored in 4 bits that cannot be read.
+/// A quantised parameter that cannot be read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QuantizationFault {
     /// The parameter.
@@ -113,7 +113,7 @@ impl fmt::Display for Problems {
             parts.push(format!("{listed}{}", self.dtype_advice()));
         }
         if !self.quantization.is_empty() {
-            let what = format!("{} parameter(s) stored in 4 bits that cannot be read", self.quantization.len());
+            let what = format!("{} quantised parameter(s) that cannot be read", self.quantization.len());
             parts.push(list(&what, &self.quantization, |entry| format!("`{}`: {}", entry.parameter, entry.reason)));
         }
         if !self.map.is_empty() {
@@ -166,7 +166,7 @@ pub(crate) fn suggest_names(missing: &mut [MissingTensor], unread: &[&str]) {
 
 /// At most three names that resemble `name`, best first.
 pub(crate) fn nearest_names(name: &str, known: &[&str]) -> Vec<String> {
-    // Edit distances are too slow for all names of a large checkpoint: what names share at both ends picks the candidates.
+    // Edit distances are too slow for all names of a large checkpoint: common prefixes and suffixes pick the candidates.
     let mut candidates: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
     for other in known {
         candidates.entry(shared_ends(name, other)).or_default().push(other);

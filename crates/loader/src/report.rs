@@ -4,7 +4,7 @@ use crate::{Encoding, StoredDtype};
 use burn::tensor::FloatDType;
 use serde::Serialize;
 
-/// What happened while a plan was executed.
+/// Result of executing a plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LoadReport {
     /// Parameters without a value, only with [`crate::LoadOptions::allow_missing`].
@@ -13,14 +13,14 @@ pub struct LoadReport {
     pub unexpected: Vec<String>,
     /// Tensors that were left unread on purpose.
     pub ignored: Vec<String>,
-    /// What became of each tie.
+    /// The outcome of each tie.
     pub tied: Vec<TieReport>,
     /// Bytes of dense parameters by stored dtype and dtype on the device.
     pub dtypes: Vec<DtypeBytes>,
     /// Bytes of quantised parameters by encoding.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub encodings: Vec<EncodingBytes>,
-    /// What was odd but no error.
+    /// Oddities that are not errors.
     pub warnings: Vec<String>,
     /// Parameters with values that are NaN or infinite. Parameters that stayed in the mapped file are looked at only with
     /// [`crate::LoadOptions::check_finite`].
@@ -40,12 +40,12 @@ pub struct LoadReport {
     pub seconds: f64,
 }
 
-/// What the allocator of a device holds for this process.
+/// Memory that a device's allocator holds for this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceBytes {
     /// Bytes of tensors.
     pub in_use: u64,
-    /// Bytes taken from the device: what is in use, and pages that are kept for later.
+    /// Bytes taken from the device: those in use, and pages that are kept for later.
     pub reserved: u64,
 }
 
@@ -62,7 +62,7 @@ pub struct DtypeBytes {
     pub bytes: u64,
 }
 
-/// Bytes of parameters in 4 bits.
+/// Bytes of quantised parameters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EncodingBytes {
     /// How they are kept.
@@ -103,14 +103,14 @@ pub struct Overflow {
     pub first_index: u64,
 }
 
-/// What became of a tie.
+/// The outcome of a tie.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TieReport {
     /// The parameter that follows.
     pub parameter: String,
     /// The parameter whose storage it shares, or would have.
     pub to: String,
-    /// What became of it.
+    /// The outcome.
     pub outcome: TieOutcome,
 }
 

@@ -37,6 +37,11 @@ impl Walk {
         Self { offset: view.offset, axes }
     }
 
+    /// All elements of a tensor, in order.
+    pub fn all(elements: usize) -> Self {
+        Self::new(&StridedView { offset: 0, shape: vec![elements], strides: vec![1] })
+    }
+
     pub fn numel(&self) -> usize {
         numel(&self.axes)
     }
@@ -133,16 +138,16 @@ impl Walk {
         largest
     }
 
-    /// Calls `visit` with each contiguous run in order: its first element in the tensor, and its length.
-    pub fn for_each_run<E>(&self, visit: &mut impl FnMut(usize, usize) -> Result<(), E>) -> Result<(), E> {
+    /// The contiguous runs in order, as elements of the tensor.
+    pub fn runs(&self) -> impl Iterator<Item = Range<usize>> {
         let (outer, run) = match self.axes.split_last() {
             Some((Axis { size, stride: 1 }, outer)) => (outer, *size),
             _ => (&self.axes[..], 1),
         };
-        for position in 0..numel(outer) {
-            visit(self.offset + offset_at(outer, position), run)?;
-        }
-        Ok(())
+        (0..numel(outer)).map(move |position| {
+            let start = self.offset + offset_at(outer, position);
+            start..start + run
+        })
     }
 }
 
@@ -251,12 +256,7 @@ mod tests {
 
     #[test]
     fn runs_are_contiguous() {
-        let mut runs = Vec::new();
         let columns = walk(&[3, 4], vec![ViewOp::Narrow { axis: 1, start: 1, length: 2 }]);
-        let Ok(()) = columns.for_each_run::<std::convert::Infallible>(&mut |at, length| {
-            runs.push((at, length));
-            Ok(())
-        });
-        assert_eq!(runs, [(1, 2), (5, 2), (9, 2)]);
+        assert_eq!(columns.runs().collect::<Vec<_>>(), [1..3, 5..7, 9..11]);
     }
 }

@@ -23,7 +23,7 @@ macro_rules! model {
 
             fn assign_quantized(
                 &mut self,
-                provide: &mut dyn FnMut(&str) -> Option<automodel_quant::Linear4bit>,
+                provide: &mut dyn FnMut(&str) -> Option<automodel_quant::QuantLinear>,
             ) -> Result<(), $crate::ModelError> {
                 let precision = self.model.options().precision;
                 $crate::linears::assign_quantized(self, precision, provide)
@@ -37,7 +37,7 @@ macro_rules! model {
                 $crate::parameters::read(self, read);
             }
 
-            fn read_quantized(&self, read: &mut dyn FnMut(&str, &automodel_quant::Linear4bit)) {
+            fn read_quantized(&self, read: &mut dyn FnMut(&str, &automodel_quant::QuantLinear)) {
                 // The walk borrows mutably; a clone shares all storage.
                 $crate::linears::read_quantized(&mut self.clone(), read);
             }

@@ -1,7 +1,7 @@
 //! A walk over the projections whose weights may be quantised.
 
 use crate::{Linear, ModelError, Weight};
-use automodel_quant::{Linear4bit, Precision};
+use automodel_quant::{Precision, QuantLinear};
 
 /// Modules with projections. Implementations take their module apart field by field, so that a new field does not compile until
 /// someone has said whether it is a projection.
@@ -14,7 +14,7 @@ pub(crate) trait Linears {
 pub(crate) fn assign_quantized(
     module: &mut dyn Linears,
     precision: Precision,
-    provide: &mut dyn FnMut(&str) -> Option<Linear4bit>,
+    provide: &mut dyn FnMut(&str) -> Option<QuantLinear>,
 ) -> Result<(), ModelError> {
     let mut outcome = Ok(());
     module.for_each_linear("", &mut |path, linear| {
@@ -29,7 +29,7 @@ pub(crate) fn assign_quantized(
 }
 
 /// Calls `read` with the path and the layer of every quantised weight.
-pub(crate) fn read_quantized(module: &mut dyn Linears, read: &mut dyn FnMut(&str, &Linear4bit)) {
+pub(crate) fn read_quantized(module: &mut dyn Linears, read: &mut dyn FnMut(&str, &QuantLinear)) {
     module.for_each_linear("", &mut |path, linear| {
         if let Weight::Quantized(layer) = &linear.weight {
             read(&format!("{path}.weight"), layer);

@@ -96,7 +96,7 @@ struct Path {
 impl Path {
     fn enter(&mut self, name: &str, container_type: &str) {
         self.lengths.push(self.dotted.len());
-        if self.inside_quantized > 0 || container_type == "Struct:Linear4bit" {
+        if self.inside_quantized > 0 || container_type == "Struct:QuantLinear" {
             self.inside_quantized += 1;
         }
         if container_type.starts_with("Enum:") {

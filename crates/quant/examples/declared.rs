@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p automodel-quant --example declared -- path/to/config.json`
 
-use automodel_quant::CheckpointQuantization;
+use automodel_quant::Declared;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text = match std::env::args().nth(1) {
@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => r#"{"quantization_config": {"quant_method": "mxfp4"}}"#.to_owned(),
     };
     let config: serde_json::Value = serde_json::from_str(&text)?;
-    match CheckpointQuantization::read(config.get("quantization_config"))? {
+    match Declared::read(config.get("quantization_config"))? {
         None => println!("dense: no quantization_config"),
         Some(declared) => {
             println!("{}", serde_json::to_string_pretty(&declared)?);

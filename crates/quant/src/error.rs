@@ -119,6 +119,14 @@ pub enum QuantError {
         /// What it said.
         reason: String,
     },
+    /// A cut of a weight in another scheme or of another shape.
+    #[error("a part was cut for weights in {expected}, but this weight is in {found}, or the shapes differ")]
+    OtherCut {
+        /// Scheme of the cut.
+        expected: String,
+        /// Scheme of the weight.
+        found: String,
+    },
     /// A weight that ended too early.
     #[error("only {filled} of {elements} elements were given before the weight was finished")]
     IncompleteWeight {

@@ -1,31 +1,38 @@
 #![doc = include_str!("../README.md")]
 
+mod assembly;
 #[cfg(test)]
 mod auto_traits;
-mod blocksize;
-mod codebook;
-mod config;
+mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
+pub mod declared;
+mod dense;
 mod dtype;
 mod error;
-pub mod format;
-mod kernels;
+pub mod files;
+mod joint;
 mod linear;
-mod nested;
 mod product;
-mod quantized;
-mod quantizer;
+mod quantize;
+mod repr;
+mod scheme;
 pub mod self_test;
-
-pub use blocksize::Blocksize;
-pub use config::{BitsAndBytes4bit, CheckpointQuantization, QuantType};
-pub use dtype::{Element, Elements, WeightDtype};
-pub use error::QuantError;
 #[cfg(feature = "cube")]
-pub use linear::WeightStack;
-pub use linear::{
-    Crossover, DenseOps, Device4bit, DeviceQuantizer, Linear4bit, Linear4bitOps, dense_product, linear4bit,
-};
-pub use nested::{NestedAbsmax, dynamic_map};
-pub use product::{DenseMatrix, MAX_MATVEC_ROWS, Matrix4bit, Precision, matmul, matvec, multiply};
-pub use quantized::{Absmax, Layout4bit, OwnedElements, Quantized4bit};
-pub use quantizer::Quantizer;
+mod stack;
+mod weight;
+
+pub use assembly::{Assembly, AssemblyError};
+pub use declared::Declared;
+pub use dense::{DenseMatrix, DenseOps, dense_product};
+pub use dtype::{Element, Elements, OwnedElements, WeightDtype};
+pub use error::QuantError;
+pub use joint::{Joint, Quantized};
+pub use linear::{Crossover, QuantLayout, QuantLinear, QuantOps, quant_product};
+pub use product::{MAX_MATVEC_ROWS, Precision, matmul, matvec, multiply};
+pub use quantize::{DeviceQuantizer, DeviceWeight, Quantizer};
+pub use repr::table16;
+pub use scheme::{Cut, CutError, Part, PartSpec, Scheme};
+#[cfg(feature = "cube")]
+pub use stack::WeightStack;
+pub use weight::QuantWeight;

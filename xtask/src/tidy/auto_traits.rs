@@ -44,6 +44,9 @@ fn collect_public(
     public.extend(declared_types(&text));
     for statement in statements(&text, "pub use ") {
         public.extend(identifiers([statement]).filter(|name| declared.contains(*name)).map(str::to_owned));
+        if let Some(module) = reexported_module(file, is_root, statement) {
+            collect_public(&module, false, declared, public)?;
+        }
     }
     for module in statements(&text, "pub mod ") {
         let path = module_file(file, is_root, module).ok_or_else(|| format!("no file for the module `{module}`"))?;
@@ -74,6 +77,13 @@ fn module_file(file: &Path, is_root: bool, module: &str) -> Option<PathBuf> {
     candidates.into_iter().find(|path| path.is_file())
 }
 
+/// The file of the module that `pub use statement` re-exports, if it is one of this crate.
+fn reexported_module(file: &Path, is_root: bool, statement: &str) -> Option<PathBuf> {
+    let mut segments = statement.trim_start_matches("crate::").split("::");
+    let first = module_file(file, is_root, segments.next()?)?;
+    segments.try_fold(first, |parent, segment| module_file(&parent, false, segment))
+}
+
 fn without_comments(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code))
 }
@@ -100,17 +110,22 @@ mod tests {
 
         write(
             "lib.rs",
-            "mod a;\npub mod b;\npub mod inline { }\npub use a::{\n    A, run,\n};\npub use other::B as C;\n",
+            "mod a;\npub mod b;\nmod c;\npub mod inline { }\npub use a::{\n    A, run,\n};\npub use c::open;\npub use other::B as C;\n",
         );
         write("a.rs", "pub struct A;\npub(crate) struct Inner;\npub enum NotExported {}\npub fn run() {}\n");
         write("b/mod.rs", "pub mod deep;\npub trait T {}\npub const MOST: usize = 1;\n");
         write("b/deep.rs", "pub type Alias<'a> = &'a str;\n#[cfg(test)]\nmod tests {\n    pub struct OfTests;\n}\n");
+        write("c/mod.rs", "pub mod open;\npub struct Closed;\n");
+        write("c/open.rs", "pub struct Open;\n");
         let missing = |name: &str| format!("`x`: src/auto_traits.rs does not assert `Send` of `{name}`");
-        assert_eq!(findings(), [missing("A"), missing("Alias")]);
+        assert_eq!(findings(), [missing("A"), missing("Alias"), missing("Open")]);
 
         write("auto_traits.rs", "// Alias, with `A` in a comment\nis_send::<crate::b::deep::Alias<'_>>();\n");
-        assert_eq!(findings(), [missing("A")]);
-        write("auto_traits.rs", "is_send::<crate::A>();\nis_send::<crate::b::deep::Alias<'_>>();\n");
+        assert_eq!(findings(), [missing("A"), missing("Open")]);
+        write(
+            "auto_traits.rs",
+            "is_send::<crate::A>();\nis_send::<crate::b::deep::Alias<'_>>();\nis_send::<crate::open::Open>();\n",
+        );
         assert_eq!(findings(), Vec::<String>::new());
     }
 }

@@ -2,8 +2,8 @@
 
 use super::device;
 use super::families::folders;
-use automodel::loader::{ConvertOptions, QuantizationConfig};
-use automodel::quant::{Absmax, NestedAbsmax, Quantized4bit};
+use automodel::loader::{QuantizationConfig, RequantizeOptions};
+use automodel::quant::table16::{Absmax, NestedAbsmax, Quantized4bit};
 use automodel::{AutoModel, AutoModelForCausalLM, Device};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn load(folder: &Path, device: &Device, config: Option<&QuantizationConfig>) -> 
 fn weights(model: &AutoModel) -> BTreeMap<String, Quantized4bit> {
     let mut weights = BTreeMap::new();
     model.model().read_quantized(&mut |path, layer| {
-        weights.insert(path.to_owned(), layer.to_quantized().unwrap());
+        weights.insert(path.to_owned(), layer.to_weight().and_then(|weight| weight.table16()).unwrap());
     });
     weights
 }
@@ -51,7 +51,7 @@ fn every_family_is_quantised_alike_on_the_gpu_on_the_host_and_on_disk() {
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("out");
         AutoModelForCausalLM::from_pretrained(folder.display().to_string())
-            .quantize_checkpoint(&out, &config, &ConvertOptions::default())
+            .quantize_checkpoint(&out, &config, &RequantizeOptions::default())
             .unwrap();
         // On the GPU scales stay in 8 bits where they can, so that files and loading are compared there.
         let (there, of_files) = (weights(&load(&folder, &device, Some(&config))), weights(&load(&out, &device, None)));

@@ -61,14 +61,11 @@ fn device_label(device: DeviceName) -> String {
 
 /// Escapes names from files, so that each row of the plan's text is a line.
 fn escape_names(plan: &mut LoadPlan) {
-    let of_sources = plan.rows.iter_mut().flat_map(|row| row.sources.iter_mut().map(|source| &mut source.tensor));
-    let of_lists = plan.shards.iter_mut().chain(&mut plan.unexpected).chain(&mut plan.warnings);
-    let of_pairs = plan.renamed.iter_mut().chain(&mut plan.ignored).flat_map(|(name, text)| [name, text]);
-    for name in of_sources.chain(of_lists).chain(of_pairs) {
+    plan.for_each_name(&mut |name| {
         if let Cow::Owned(escaped) = escape::line(name) {
             *name = escaped;
         }
-    }
+    });
 }
 
 /// The plan's table with its first rows, and its summary.

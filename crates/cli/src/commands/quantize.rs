@@ -1,7 +1,7 @@
 //! `automodel quantize`: write a 4-bit checkpoint that transformers and bitsandbytes read.
 
 use crate::{error::CliError, failure, model_args::ModelArgs, output, units, values};
-use automodel::loader::ConvertOptions;
+use automodel::loader::RequantizeOptions;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub struct Args {
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     // clap requires --out, and --quantize with it.
     let Some(config) = args.model.quantization.config() else { return Ok(()) };
-    let mut options = ConvertOptions::default();
+    let mut options = RequantizeOptions::default();
     options.max_shard_bytes = args.max_shard_size;
     options.overwrite = args.overwrite;
     options.restart = args.restart;

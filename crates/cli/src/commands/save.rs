@@ -72,7 +72,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
 
 /// The dtype to load with so that stored values do not change, half precision included.
 fn as_stored(summary: &Summary) -> Dtype {
-    let stored = |name: &str| summary.plan.rows.iter().any(|row| row.stored.name() == name);
+    let stored = |name: &str| summary.plan.rows.iter().any(|row| row.stored().name() == name);
     match (stored("BF16"), stored("F16")) {
         (true, true) => Dtype::Float32,
         (true, false) => Dtype::BFloat16,

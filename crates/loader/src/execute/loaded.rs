@@ -1,8 +1,11 @@
 //! Parameters that were loaded, of any rank.
 
-use super::{MappedFiles, inconsistent};
-use crate::{LoadError, PlanRow, plan::MAX_RANK};
-use automodel_quant::{Linear4bit, Quantized4bit};
+use crate::{
+    LoadError, PlanRow,
+    plan::{MAX_RANK, device_label},
+    windows::MappedFiles,
+};
+use automodel_quant::{QuantLinear, QuantWeight};
 use burn::tensor::{Bytes, DType, Device, DispatchTensor, FloatDType, Tensor, TensorData};
 use std::collections::BTreeMap;
 
@@ -37,13 +40,15 @@ pub struct LoadedTensor {
 impl LoadedTensor {
     /// Puts `bytes` on the device. `in_place`: the device computes in host memory and takes the bytes as they are.
     pub(super) fn new(row: &PlanRow, bytes: Bytes, device: &Device, in_place: bool) -> Result<Self, LoadError> {
-        let dtype = DType::from(row.target);
-        let data = TensorData::try_from_bytes(bytes, row.shape.clone(), dtype).map_err(|_| inconsistent(row))?;
+        let dtype = DType::from(row.target());
+        let failed = |source| LoadError::Device { device: device_label(device), source };
+        let data = TensorData::try_from_bytes(bytes, row.shape().to_vec(), dtype)
+            .map_err(|error| failed(error.to_string().into()))?;
         let create = |data: TensorData| from_data(data, device, dtype);
         // Weights live as long as the model: pools for short-lived tensors would round them up.
         let tensor = if in_place { create(data) } else { device.memory_persistent_allocations(data, create) };
-        let tensor = tensor.ok_or_else(|| inconsistent(row))?;
-        Ok(Self { tensor, shape: row.shape.clone(), dtype: row.target })
+        let tensor = tensor.ok_or_else(|| failed(format!("no tensor has the shape {:?}", row.shape()).into()))?;
+        Ok(Self { tensor, shape: row.shape().to_vec(), dtype: row.target() })
     }
 
     /// As a tensor of rank `D`; `None` if it has another rank.
@@ -70,20 +75,20 @@ fn from_data(data: TensorData, device: &Device, dtype: DType) -> Option<Dispatch
     with_rank!(data.shape().num_dims(), D => Tensor::<D>::from_data(data, (device, dtype)).into_dispatch())
 }
 
-/// A parameter in 4 bits.
+/// A quantised parameter.
 #[derive(Clone, Debug)]
-pub(super) enum Loaded4bit {
+pub(super) enum LoadedWeight {
     /// For devices that compute in host memory.
-    Host(Quantized4bit),
+    Host(QuantWeight),
     /// On the device.
-    Device(Box<Linear4bit>),
+    Device(Box<QuantLinear>),
 }
 
-/// Parameters by their path in the module, dense ones and ones in 4 bits.
+/// Parameters by their path in the module, dense ones and quantised ones.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedParameters {
     tensors: BTreeMap<String, LoadedTensor>,
-    quantized: BTreeMap<String, Loaded4bit>,
+    quantized: BTreeMap<String, LoadedWeight>,
     tied: Vec<(String, String)>,
     mapped_files: MappedFiles,
 }
@@ -97,7 +102,7 @@ impl LoadedParameters {
         self.tensors.insert(path.to_owned(), tensor);
     }
 
-    pub(super) fn insert_quantized(&mut self, path: &str, weight: Loaded4bit) {
+    pub(super) fn insert_quantized(&mut self, path: &str, weight: LoadedWeight) {
         self.quantized.insert(path.to_owned(), weight);
     }
 
@@ -112,28 +117,28 @@ impl LoadedParameters {
         self.tied.push((path.to_owned(), to.to_owned()));
     }
 
-    /// Hands over a dense parameter. Tied parameters are there under each of their paths and share storage.
+    /// Takes a dense parameter. Tied parameters are there under each of their paths and share storage.
     pub fn take(&mut self, path: &str) -> Option<LoadedTensor> {
         self.tensors.remove(path)
     }
 
-    /// Hands over a parameter in 4 bits as a layer without bias on the device of the plan.
-    pub fn take_linear(&mut self, path: &str) -> Option<Linear4bit> {
+    /// Takes a quantised parameter as a layer without bias on the device of the plan.
+    pub fn take_linear(&mut self, path: &str) -> Option<QuantLinear> {
         Some(match self.quantized.remove(path)? {
-            Loaded4bit::Host(weight) => Linear4bit::new(&weight, None, &Device::flex()),
-            Loaded4bit::Device(layer) => *layer,
+            LoadedWeight::Host(weight) => QuantLinear::new(weight, None, &Device::flex()),
+            LoadedWeight::Device(layer) => *layer,
         })
     }
 
-    /// Hands over a parameter in 4 bits on the host. `None` also if the device that it is on fails.
-    pub fn take_quantized(&mut self, path: &str) -> Option<Quantized4bit> {
+    /// Takes a quantised parameter to the host. `None` also if the device that it is on fails.
+    pub fn take_quantized(&mut self, path: &str) -> Option<QuantWeight> {
         match self.quantized.remove(path)? {
-            Loaded4bit::Host(weight) => Some(weight),
-            Loaded4bit::Device(layer) => layer.to_quantized(),
+            LoadedWeight::Host(weight) => Some(weight),
+            LoadedWeight::Device(layer) => layer.to_weight(),
         }
     }
 
-    /// Paths of all parameters in 4 bits that were not taken yet, sorted.
+    /// Paths of all quantised parameters that were not taken yet, sorted.
     pub fn quantized_paths(&self) -> impl Iterator<Item = &str> {
         self.quantized.keys().map(String::as_str)
     }
@@ -148,6 +153,11 @@ impl LoadedParameters {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// All dense parameters that were not taken yet, sorted by path. Quantised ones are dropped.
+    pub fn into_dense(self) -> impl Iterator<Item = (String, LoadedTensor)> {
+        self.tensors.into_iter()
+    }
+
     /// Parameters that share the storage of another: (path, the path it shares).
     pub fn tied(&self) -> &[(String, String)] {
         &self.tied
@@ -158,7 +168,7 @@ impl LoadedParameters {
         &self.mapped_files
     }
 
-    /// How many parameters, dense and in 4 bits, were not taken yet.
+    /// How many parameters, dense and quantised, were not taken yet.
     pub fn len(&self) -> usize {
         self.tensors.len() + self.quantized.len()
     }
@@ -166,15 +176,5 @@ impl LoadedParameters {
     /// Whether all parameters were taken.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty() && self.quantized.is_empty()
-    }
-}
-
-/// The dense parameters. Those in 4 bits are to be taken before.
-impl IntoIterator for LoadedParameters {
-    type Item = (String, LoadedTensor);
-    type IntoIter = std::collections::btree_map::IntoIter<String, LoadedTensor>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.tensors.into_iter()
     }
 }

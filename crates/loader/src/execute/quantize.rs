@@ -1,120 +1,154 @@
 //! Parameters that are quantised while they are read.
 
-use super::{Run, convert::FromFloat, gather::gather, inconsistent, maps::MappedShard, with_float};
+use super::{Run, loaded::LoadedWeight};
 use crate::{
-    Encoding, LoadError, PlanRow, PlanSource, dtype::float_size, plan::quantized_window_elements, strided::Walk,
+    LoadError, PlanRow, PlanSource,
+    plan::{FloatPart, QuantizedFill, quantized_window_elements},
+    windows::{DeviceSink, Feeder, FromAnyFloat, HostSink, Stretch, stream},
 };
-use automodel_quant::{Element, Elements, QuantError, Quantized4bit, Quantizer, WeightDtype};
-use burn::tensor::FloatDType;
-use bytemuck::Pod;
+use automodel_quant::{
+    DeviceQuantizer, Element, Elements, QuantError, QuantLinear, Quantized, Quantizer, Scheme, WeightDtype,
+};
+use burn::tensor::Element as BurnElement;
 use half::{bf16, f16};
-use std::ops::Range;
-
-/// A range of a mapped file.
-pub(super) type Window = (MappedShard, Range<u64>);
 
 impl Run<'_> {
-    /// The 4-bit form of a parameter with scales in float32, window by window: of its full form no more than a window is in
-    /// memory.
-    pub(super) fn quantized(&mut self, row: &PlanRow, encoding: Encoding) -> Result<Quantized4bit, LoadError> {
-        let shape = <[usize; 2]>::try_from(row.shape.as_slice()).map_err(|_| inconsistent(row))?;
-        let dtype = weight_dtype(row.target).ok_or_else(|| inconsistent(row))?;
-        let refused = |error: QuantError| refusal(row, error);
-        let mut quantizer = Quantizer::new(encoding.quant_type, encoding.blocksize, shape, dtype).map_err(refused)?;
-        let mut at = 0;
-        for source in &row.sources {
-            match dtype {
-                WeightDtype::Float32 => self.quantize::<f32>(row, source, at, &mut quantizer)?,
-                WeightDtype::Float16 => self.quantize::<f16>(row, source, at, &mut quantizer)?,
-                WeightDtype::BFloat16 => self.quantize::<bf16>(row, source, at, &mut quantizer)?,
-            }
-            at += source.walk.numel();
+    /// A parameter that is quantised by itself.
+    pub(super) fn load_quantized(&mut self, row: &PlanRow, fill: &QuantizedFill) -> Result<(), LoadError> {
+        let weight = self.quantize(row, fill, fill.scheme)?;
+        if let Quantized::Device(weight) = &weight
+            && !fill.scheme.is_joint()
+        {
+            self.unchecked.push((row.parameter().to_owned(), (**weight).clone()));
         }
-        let weight = quantizer.finish().map_err(refused)?;
-        self.meter.note(row.bytes);
-        self.report.copied_bytes += row.bytes;
+        self.take_quantized(row, weight)
+    }
+
+    /// Quantises a parameter where the device can, and on the host otherwise. A device that does not compute in the dtype of the
+    /// file gets codes of the host.
+    pub(super) fn quantize(
+        &mut self,
+        row: &PlanRow,
+        fill: &QuantizedFill,
+        scheme: Scheme,
+    ) -> Result<Quantized, LoadError> {
+        let on_device =
+            DeviceQuantizer::supports(self.device, scheme) && self.device.supports_dtype(fill.dtype.float());
+        let weight = match (fill.dtype, on_device) {
+            (WeightDtype::Float32, false) => self.quantize_on_host::<f32>(row, fill, scheme)?,
+            (WeightDtype::Float16, false) => self.quantize_on_host::<f16>(row, fill, scheme)?,
+            (WeightDtype::BFloat16, false) => self.quantize_on_host::<bf16>(row, fill, scheme)?,
+            (WeightDtype::Float32, true) => self.quantize_on_device::<f32>(row, fill, scheme)?,
+            (WeightDtype::Float16, true) => self.quantize_on_device::<f16>(row, fill, scheme)?,
+            (WeightDtype::BFloat16, true) => self.quantize_on_device::<bf16>(row, fill, scheme)?,
+        };
+        self.residency.meter.note(row.bytes());
+        self.report.copied_bytes += row.bytes();
         Ok(weight)
     }
 
-    /// Quantises one source, whose first element is the `at`-th of the parameter.
-    fn quantize<T>(
+    fn quantize_on_host<T>(
         &mut self,
         row: &PlanRow,
-        source: &PlanSource,
-        at: usize,
-        quantizer: &mut Quantizer,
-    ) -> Result<(), LoadError>
+        fill: &QuantizedFill,
+        scheme: Scheme,
+    ) -> Result<Quantized, LoadError>
     where
-        T: Element + FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16>,
+        T: Element + FromAnyFloat,
         for<'e> Elements<'e>: From<&'e [T]>,
     {
-        let (shard, tensor, stored) = self.open(row, source)?;
-        let size = float_size(stored);
-        let limit = quantized_window_elements(self.plan.max_bytes_in_flight, source.stored);
-        let mut buffer = Vec::new();
-        source.walk.for_each_window(limit, &mut |first, window| {
-            let span = window.span();
-            let byte = |element: usize| source.range.start + (element * size) as u64;
-            let (start, end) = (byte(span.start), byte(span.end));
-            let behind = self.behind.replace((shard.clone(), start..end));
-            let quantize = || {
-                window.for_each_part(limit, &mut |skipped, part| {
-                    let elements = match in_place::<T>(&tensor, stored, part) {
-                        Some(elements) => elements,
-                        None => {
-                            buffer.resize(part.numel(), T::ZERO);
-                            with_float!(stored, S => gather::<S, T>(&tensor, part, &mut buffer, 0));
-                            &buffer
-                        }
-                    };
-                    let filled = quantizer.fill(at + first + skipped, Elements::from(elements));
-                    filled.map_err(|error| refusal_of_source(row, source, error))
-                })
+        let refused = |error: QuantError| refusal(row, error);
+        let mut quantizer = Quantizer::new(scheme, fill.shape, fill.dtype).map_err(refused)?;
+        let mut buffer = Vec::<T>::new();
+        self.for_each_part(&fill.parts, |run, part, stretch| {
+            let refused = |error: QuantError| refusal_of_source(row, &part.source, error);
+            let mut sink = HostSink {
+                dtype: part.dtype,
+                limit: stretch.limit,
+                quantizer: &mut quantizer,
+                buffer: std::mem::take(&mut buffer),
+                residency: &mut run.residency,
+                refused: &refused,
             };
-            let manage_pages = || {
-                // What comes next in the file is most likely read next, by this parameter or another.
-                shard.will_need(end..end.saturating_add(end - start));
-                release(behind);
+            stream(&mut run.shards, &stretch, &mut sink)?;
+            buffer = sink.buffer;
+            Ok(())
+        })?;
+        Ok(Quantized::Host(quantizer.finish().map_err(refused)?))
+    }
+
+    /// Windows of the file go to the device as they are, and no more than a window of the full form is there at once. Whether all
+    /// elements were finite shows when its scales are looked at.
+    fn quantize_on_device<T>(
+        &mut self,
+        row: &PlanRow,
+        fill: &QuantizedFill,
+        scheme: Scheme,
+    ) -> Result<Quantized, LoadError>
+    where
+        T: Element + BurnElement + FromAnyFloat,
+    {
+        let refused = |error: QuantError| refusal(row, error);
+        let quantizer = DeviceQuantizer::new(scheme, fill.shape, fill.dtype, self.device).map_err(refused)?;
+        let mut feeder = Feeder::<T>::new(quantizer);
+        self.for_each_part(&fill.parts, |run, part, stretch| {
+            let mut sink = DeviceSink {
+                dtype: part.dtype,
+                limit: stretch.limit,
+                feeder: &mut feeder,
+                upload: &mut run.upload,
+                residency: &mut run.residency,
+                refused: &refused,
             };
-            let (quantized, ()) = rayon::join(quantize, manage_pages);
-            self.meter.sample();
-            quantized
-        })
+            stream(&mut run.shards, &stretch, &mut sink)
+        })?;
+        let weight = feeder.finish().and_then(DeviceQuantizer::finish).map_err(refused)?;
+        Ok(Quantized::Device(Box::new(weight)))
     }
-}
 
-/// Gives back the pages of a window.
-pub(super) fn release(window: Option<Window>) {
-    if let Some((shard, range)) = window {
-        shard.release(range);
+    fn for_each_part(
+        &mut self,
+        parts: &[FloatPart],
+        mut read: impl FnMut(&mut Self, &FloatPart, Stretch<'_>) -> Result<(), LoadError>,
+    ) -> Result<(), LoadError> {
+        let mut at = 0;
+        for part in parts {
+            let limit = quantized_window_elements(self.plan.max_bytes_in_flight, part.dtype);
+            read(self, part, Stretch::of(part, at, limit))?;
+            at += part.numel();
+        }
+        Ok(())
     }
-}
 
-/// The elements of a part that lie in the file as they are quantised.
-fn in_place<'t, T: Element + Pod>(tensor: &'t [u8], stored: FloatDType, part: &Walk) -> Option<&'t [T]> {
-    let elements = part.contiguous().filter(|_| weight_dtype(stored) == Some(T::DTYPE))?;
-    let bytes = tensor.get(elements.start.checked_mul(size_of::<T>())?..elements.end.checked_mul(size_of::<T>())?)?;
-    bytemuck::try_cast_slice(bytes).ok()
-}
-
-pub(super) fn weight_dtype(dtype: FloatDType) -> Option<WeightDtype> {
-    match dtype {
-        FloatDType::F32 => Some(WeightDtype::Float32),
-        FloatDType::F16 => Some(WeightDtype::Float16),
-        FloatDType::BF16 => Some(WeightDtype::BFloat16),
-        _ => None,
+    /// Keeps a weight, on the device unless that computes in host memory.
+    pub(super) fn take_quantized(&mut self, row: &PlanRow, weight: Quantized) -> Result<(), LoadError> {
+        let weight = match weight {
+            Quantized::Host(weight) if self.in_place() => LoadedWeight::Host(weight),
+            Quantized::Host(weight) => {
+                self.upload.send(weight.byte_len() as u64)?;
+                LoadedWeight::Device(Box::new(QuantLinear::new(weight, None, self.device)))
+            }
+            Quantized::Device(weight) => {
+                let layer = QuantLinear::of_device(*weight, None);
+                LoadedWeight::Device(Box::new(layer))
+            }
+        };
+        self.loaded.insert_quantized(row.parameter(), weight);
+        self.count_quantized(row);
+        Ok(())
     }
 }
 
 fn refusal_of_source(row: &PlanRow, source: &PlanSource, error: QuantError) -> LoadError {
     match error {
         QuantError::NonFinite { index, value } => {
-            LoadError::NonFiniteWeight { parameter: row.parameter.clone(), tensor: source.tensor.clone(), index, value }
+            let (parameter, tensor) = (row.parameter().to_owned(), source.tensor.clone());
+            LoadError::NonFiniteWeight { parameter, tensor, index, value }
         }
         other => refusal(row, other),
     }
 }
 
 pub(super) fn refusal(row: &PlanRow, error: QuantError) -> LoadError {
-    LoadError::Quantization { parameter: row.parameter.clone(), source: error.into() }
+    LoadError::Quantization { parameter: row.parameter().to_owned(), source: error.into() }
 }

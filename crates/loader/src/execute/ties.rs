@@ -1,14 +1,15 @@
 //! Whether two parameters that should be tied are equal in the files.
 
-use super::maps::Maps;
 use crate::{
-    LoadError, LoadPlan, LoadReport, PlanRow, PlanSource, TieDecision, TieOutcome, TieReport, plan::same_bytes_possible,
+    LoadError, LoadPlan, LoadReport, PlanRow, PlanSource, TieDecision, TieOutcome, TieReport,
+    plan::same_bytes_possible,
+    windows::{MappedShards, ShardReader},
 };
 
-/// Compares what has to be compared, reports on all ties, and returns those that turned out equal: (parameter, to).
+/// Compares the undecided pairs, reports on all ties, and returns the equal pairs: (parameter, to).
 pub(super) fn compare(
     plan: &LoadPlan,
-    maps: &mut Maps<'_>,
+    shards: &mut MappedShards<'_>,
     report: &mut LoadReport,
 ) -> Result<Vec<(String, String)>, LoadError> {
     let mut equal = Vec::new();
@@ -17,7 +18,7 @@ pub(super) fn compare(
             TieDecision::Share => TieOutcome::Shared,
             TieDecision::Apart => TieOutcome::DifferentAndApart,
             TieDecision::ToCompare => match (plan.row(&tie.parameter), plan.row(&tie.to)) {
-                (Some(a), Some(b)) if equal_rows(plan, maps, a, b)? => TieOutcome::EqualAndShared,
+                (Some(a), Some(b)) if equal_rows(plan, shards, a, b)? => TieOutcome::EqualAndShared,
                 _ => TieOutcome::DifferentAndApart,
             },
         };
@@ -36,12 +37,12 @@ pub(super) fn compare(
     Ok(equal)
 }
 
-fn equal_rows(plan: &LoadPlan, maps: &mut Maps<'_>, a: &PlanRow, b: &PlanRow) -> Result<bool, LoadError> {
+fn equal_rows(plan: &LoadPlan, shards: &mut MappedShards<'_>, a: &PlanRow, b: &PlanRow) -> Result<bool, LoadError> {
     if !same_bytes_possible(a, b) {
         return Ok(false);
     }
-    for (a, b) in a.sources.iter().zip(&b.sources) {
-        if !equal_tensors(plan, maps, a, b)? {
+    for (a, b) in a.sources().zip(b.sources()) {
+        if !equal_tensors(plan, shards, a, b)? {
             return Ok(false);
         }
     }
@@ -49,19 +50,25 @@ fn equal_rows(plan: &LoadPlan, maps: &mut Maps<'_>, a: &PlanRow, b: &PlanRow) ->
 }
 
 /// Compares whole tensors window by window, and gives the pages back.
-fn equal_tensors(plan: &LoadPlan, maps: &mut Maps<'_>, a: &PlanSource, b: &PlanSource) -> Result<bool, LoadError> {
+fn equal_tensors(
+    plan: &LoadPlan,
+    shards: &mut MappedShards<'_>,
+    a: &PlanSource,
+    b: &PlanSource,
+) -> Result<bool, LoadError> {
     if a.tensor == b.tensor {
         return Ok(true);
     }
-    let (shard_a, shard_b) = (maps.shard(a.shard)?, maps.shard(b.shard)?);
-    let (Some(bytes_a), Some(bytes_b)) = (shard_a.tensor(a), shard_b.tensor(b)) else { return Ok(false) };
-    let window = usize::try_from(plan.max_bytes_in_flight.max(1 << 20) / 2).unwrap_or(usize::MAX);
-    let mut at = 0u64;
-    for (window_a, window_b) in bytes_a.chunks(window).zip(bytes_b.chunks(window)) {
-        let equal = window_a == window_b;
-        let next = at + window_a.len() as u64;
-        shard_a.release(a.range.start + at..a.range.start + next);
-        shard_b.release(b.range.start + at..b.range.start + next);
+    let window = plan.max_bytes_in_flight.max(1 << 20) / 2;
+    let (mut at, length) = (0u64, a.range.end - a.range.start);
+    while at < length {
+        let next = at.saturating_add(window).min(length);
+        let range = |source: &PlanSource| source.range.start + at..source.range.start + next;
+        let (bytes_a, pages_a) = shards.read(a.shard, range(a))?;
+        let (bytes_b, pages_b) = shards.read(b.shard, range(b))?;
+        let equal = bytes_a == bytes_b;
+        pages_a.release();
+        pages_b.release();
         if !equal {
             return Ok(false);
         }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use std::{fs, path::Path};
 
-/// What PEFT calls the config and the weights of an adapter.
+/// PEFT's names for the config and the weights of an adapter.
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
@@ -33,7 +33,7 @@ impl Adapter {
         serde_json::from_slice(&text).ok()
     }
 
-    /// What is to be said of it beside a model: transformers with PEFT would apply it.
+    /// The warning about an adapter beside a model: transformers with PEFT would apply it.
     pub(super) fn unapplied(&self) -> String {
         let of = self.base.as_ref().map(|base| format!(", made for `{base}`")).unwrap_or_default();
         format!(

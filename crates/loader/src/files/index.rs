@@ -183,7 +183,7 @@ impl<'a> Locator<'a> {
     }
 }
 
-/// What is in the place of a file: a link that leads nowhere, a directory, a pipe. `None` for a file, and for nothing.
+/// The error for a dangling link, a directory or a pipe in the place of a file. `None` for a file, and if nothing is there.
 pub(super) fn obstacle(path: &Path) -> Option<LoadError> {
     if let Some(target) = files::dangling_target(path) {
         return Some(LoadError::DanglingLink { link: path.to_owned(), target });

@@ -30,7 +30,7 @@ pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 /// The index of a sharded checkpoint.
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// The safetensors files of one checkpoint and what their headers say. Weights are not read.
+/// The safetensors files of one checkpoint and their headers. Weights are not read.
 #[derive(Clone, Debug)]
 pub struct CheckpointFiles {
     directory: PathBuf,
@@ -159,8 +159,8 @@ impl CheckpointFiles {
         })
     }
 
-    /// Notes how the index differs from what the shards hold, which is what counts: transformers too takes from the index no
-    /// more than the names of the shards. Both sides are sorted, so one pass does.
+    /// Notes how the index differs from the shards, which are authoritative: transformers too takes only the names of the shards
+    /// from the index. Both sides are sorted, so one pass does.
     fn compare(&mut self, index: &Index<'_>) {
         let (mut unindexed, mut unheld, mut misplaced) = (Vec::new(), BTreeMap::new(), Vec::new());
         let copies: HashSet<(&str, usize)> =
@@ -240,7 +240,7 @@ impl CheckpointFiles {
         &self.unheld
     }
 
-    /// What was odd but no error.
+    /// Oddities that are not errors.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -268,7 +268,7 @@ fn read_headers(
     located.into_par_iter().map(read).collect::<Vec<Result<_, LoadError>>>().into_iter().collect()
 }
 
-/// The error for a directory without safetensors files, by what it has instead.
+/// The error for a directory without safetensors files, by the other files in it.
 fn no_weights(directory: &Path) -> LoadError {
     let obstacles = [SINGLE_FILE, INDEX_FILE].into_iter().filter_map(|name| index::obstacle(&directory.join(name)));
     if let Some(error) = obstacles.into_iter().next() {

@@ -1,4 +1,4 @@
-//! What tells whether a file was written to.
+//! Length and time of modification, by which a change of a file is noticed.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileStamp {
     length: u64,
-    /// With what precision the file system keeps, nanoseconds on most; `None` where the system does not tell.
+    /// In the file system's precision, nanoseconds on most; `None` where the system does not report it.
     modified: Option<SystemTime>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct FileStamp {
 pub enum FileChange {
     /// It is longer or shorter.
     Length {
-        /// Bytes that it had.
+        /// Bytes before.
         before: u64,
         /// Bytes that it has.
         now: u64,
@@ -56,7 +56,7 @@ impl FileStamp {
         self.length
     }
 
-    /// What changed up to `now`.
+    /// The change since then, if any.
     pub fn change_to(self, now: Self) -> Option<FileChange> {
         if self.length != now.length {
             return Some(FileChange::Length { before: self.length, now: now.length });

@@ -1,24 +1,28 @@
 //! From headers and weight map to a plan.
 
 use super::{
-    LoadOptions, LoadPlan, PlanRow, PlanSource,
-    encode::{self, Encoder},
+    Fill, FloatPart, LoadOptions, LoadPlan, PlanRow, PlanSource, QuantizedFill,
     names::Names,
+    packed::Stored,
     peak::predicted_peak,
     policy::{self, DeviceTraits, DtypePolicy},
-    stacked,
+    quantize::{self, Choices},
+    resolved::{Resolved, slots_by_path},
     ties::{self, Ties},
 };
 use crate::{
-    CheckpointFiles, Encoding, LoadError, MissingTensor, Problems, ShapeMismatch, UnusableDtype, WeightMapFault,
+    CheckpointFiles, LoadError, MissingTensor, Problems, ShapeMismatch, UnusableDtype, WeightMapFault,
     dtype::{float_name, float_size},
     problems::suggest_names,
+    quantization::{Chosen, quantized_tensor},
     strided::Walk,
 };
-use automodel_quant::format::Companion;
 use automodel_registry::weights::{ParameterSlot, SourcePiece, WeightMap};
 use burn::tensor::FloatDType;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+};
 
 /// Burn has no tensors of rank 0; more axes than this are in no model.
 pub(crate) const MAX_RANK: usize = 8;
@@ -26,32 +30,31 @@ pub(crate) const MAX_RANK: usize = 8;
 pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptions) -> Result<LoadPlan, LoadError> {
     let device = DeviceTraits::of(&options.device);
     check_request(options, &device)?;
-    let names = Names::new(files.tensors(), map);
-    let adapted = stacked::as_in_files(map, &names);
-    let map: &WeightMap = &adapted;
-    let slots: HashMap<&str, &ParameterSlot> = map.parameters.iter().map(|slot| (slot.path.as_str(), slot)).collect();
-    let mut ties = Ties::decide(map, &slots, &names);
+    let checkpoint = Resolved::new(files, map);
+    let (map, names): (&WeightMap, _) = (&checkpoint.map, &checkpoint.names);
+    let slots = slots_by_path(map);
     let mut builder = Builder {
         files,
         map,
-        names: &names,
+        names,
         options,
         device: &device,
-        encoder: Encoder::new(options.quantization.as_ref(), files, map, &names, &ties)?,
+        choices: Choices::new(options.quantization.as_ref(), files, &checkpoint)?,
         problems: Problems::default(),
         read: HashSet::with_capacity(map.parameters.len()),
-        has_states: files.tensors().keys().any(|name| matches!(Companion::parse(name), Some((_, Companion::State(_))))),
+        may_have_quantized: quantized_tensor(files).is_some() || options.declared.is_some(),
     };
 
-    builder.check_map(map, &slots, &ties);
+    let ties = &checkpoint.ties;
+    builder.check_map(map, &slots, ties);
     let mut rows = Vec::with_capacity(map.parameters.len());
     for slot in &map.parameters {
-        rows.extend(builder.row(slot, &ties)?);
+        rows.extend(builder.row(slot, ties)?);
     }
-    let Builder { mut problems, read, encoder, .. } = builder;
+    let Builder { mut problems, read, choices, .. } = builder;
     files.compare_headers_of_copies(&read)?;
-    let warnings = files.warnings().iter().cloned().chain(encoder.warnings).collect();
-    let (ignored, unexpected) = unread(files, map, &names, &read);
+    let warnings = files.warnings().iter().cloned().chain(choices.warnings).collect();
+    let (ignored, unexpected) = unread(files, map, names, &read);
     let unread_names: Vec<&str> = unexpected.iter().map(String::as_str).collect();
     suggest_names(&mut problems.missing, &unread_names);
     let missing = if options.allow_missing { std::mem::take(&mut problems.missing) } else { Vec::new() };
@@ -60,19 +63,19 @@ pub(super) fn plan(files: &CheckpointFiles, map: &WeightMap, options: &LoadOptio
         return Err(LoadError::Mismatch { directory: files.directory().to_owned(), problems: Box::new(problems) });
     }
 
-    let rows = ties::fill_shared(rows, map, &ties);
-    ties.compare_rows(&rows);
+    let rows = ties::fill_shared(rows, map, ties);
+    let ties = ties.compared(&rows);
     let mut plan = LoadPlan {
         device: options.device.clone(),
         dtype: options.dtype,
         shards: files.shards().iter().map(|shard| shard.name.clone()).collect(),
-        renamed: names.renamed,
+        renamed: names.renamed.clone(),
         stored_bytes: stored_bytes(&rows),
         target_bytes: rows.iter().map(|row| row.bytes).sum(),
         mapped_bytes: rows.iter().map(PlanRow::mapped_bytes).sum(),
         peak_bytes: 0,
         rows,
-        ties: ties.planned,
+        ties,
         missing,
         ignored,
         unexpected,
@@ -103,12 +106,12 @@ pub(super) struct Builder<'a> {
     pub names: &'a Names<'a>,
     pub options: &'a LoadOptions,
     pub device: &'a DeviceTraits,
-    pub encoder: Encoder<'a>,
+    pub choices: Choices,
     pub problems: Problems,
     /// Names in the files of all tensors that are read.
     pub read: HashSet<&'a str>,
-    /// Whether the files have parameters in 4 bits, which their states tell.
-    pub has_states: bool,
+    /// Whether the files may have quantised parameters.
+    pub may_have_quantized: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -134,61 +137,56 @@ impl<'a> Builder<'a> {
         if ties.shared.contains_key(&slot.path) {
             return Ok(None);
         }
-        match self.stored_in_4bit(slot) {
-            Some(packed) => self.prequantized_row(slot, packed),
-            None => Ok(self.float_row(slot, ties)),
-        }
+        Ok(match self.stored(slot)? {
+            Stored::Floats => self.float_row(slot, ties),
+            Stored::Quantized(piece, stored) => self.packed_row(slot, piece, *stored),
+            Stored::Refused => None,
+        })
     }
 
     /// The row of a parameter that is stored in floats.
     fn float_row(&mut self, slot: &ParameterSlot, ties: &Ties) -> Option<PlanRow> {
         // Of the right size from the start: room for more in each row would be most of a large plan.
-        let mut sources = Vec::with_capacity(slot.pieces.len());
-        sources.extend(slot.pieces.iter().filter_map(|piece| self.source(slot, piece, ties)));
-        if sources.len() < slot.pieces.len() {
+        let mut parts = Vec::with_capacity(slot.pieces.len());
+        parts.extend(slot.pieces.iter().filter_map(|piece| self.part(slot, piece, ties)));
+        if parts.len() < slot.pieces.len() {
             return None;
         }
-        let elements = self.check_elements(slot, &sources)?;
-        let stored = policy::widest(sources.iter().map(|source| source.stored))?;
-        let chosen = self.encoder.encoding(slot);
-        if let Some(reason) = chosen.and_then(|_| self.map.wrong_way_round(slot)) {
-            return self.fault(slot, reason);
-        }
-        let encoding = chosen.map(|chosen| chosen.encoding);
-        let (target, reason) = match encoding {
-            Some(_) => (encode::quantized_dtype(&sources, stored), encode::QUANTIZED),
-            None => policy::target(self.options.dtype, self.options.half_products, slot, stored.float()?, self.device),
+        let elements = self.check_elements(slot, parts.iter().map(FloatPart::numel))?;
+        let (fill, bytes, reason) = match self.choices.of(slot) {
+            None => self.dense(slot, parts, elements)?,
+            Some(_) if let Some(reason) = self.map.wrong_way_round(slot) => return self.fault(slot, reason),
+            Some(Chosen { shape, scheme, joint }) => {
+                let (dtype, joint) = (quantize::quantized_dtype(&parts), joint.clone());
+                let fill = Fill::Quantized(QuantizedFill { parts, shape: *shape, dtype, scheme: *scheme, joint });
+                (fill, scheme.bytes(*shape), quantize::QUANTIZED)
+            }
         };
-        let Some(bytes) = self.bytes(encoding, elements, target) else {
+        let Some(bytes) = bytes else {
             return self.fault(slot, format!("its size in bytes overflows for shape {:?}", slot.shape));
         };
-        let in_place = self.options.zero_copy && self.device.cpu && encoding.is_none();
-        let mapped = in_place && stays_in_file(&sources, target);
-        Some(PlanRow {
-            parameter: slot.path.clone(),
-            shape: slot.shape.clone(),
-            role: slot.role,
-            sources,
-            stored,
-            target,
-            reason,
-            encoding,
-            joint_scales: chosen.is_some_and(|chosen| chosen.joint_scales),
-            companions: Vec::new(),
-            bytes,
-            mapped,
-            tied_to: None,
-        })
+        Some(PlanRow::new(slot, fill, bytes, reason))
     }
 
-    fn bytes(&self, encoding: Option<Encoding>, elements: usize, target: FloatDType) -> Option<u64> {
-        match encoding {
-            Some(encoding) => encoding.bytes(elements),
-            None => u64::try_from(elements.checked_mul(float_size(target))?).ok(),
-        }
+    /// The sources of a dense parameter, its bytes on the device (`None` on overflow) and why it has its dtype.
+    fn dense(
+        &self,
+        slot: &ParameterSlot,
+        mut parts: Vec<FloatPart>,
+        elements: usize,
+    ) -> Option<(Fill, Option<u64>, &'static str)> {
+        let stored = policy::widest(parts.iter().map(|part| part.source.stored))?.float()?;
+        let (dtype, reason) = policy::target(self.options.dtype, self.options.half_products, slot, stored, self.device);
+        let bytes = elements.checked_mul(float_size(dtype)).and_then(|bytes| u64::try_from(bytes).ok());
+        let in_place = self.options.zero_copy && self.device.cpu;
+        let fill = match range_in_file(&parts, dtype).filter(|_| in_place) {
+            Some(elements) => Fill::Mapped { part: parts.pop()?, elements },
+            None => Fill::Copied { parts, dtype },
+        };
+        Some((fill, bytes, reason))
     }
 
-    fn source(&mut self, slot: &ParameterSlot, piece: &SourcePiece, ties: &Ties) -> Option<PlanSource> {
+    fn part(&mut self, slot: &ParameterSlot, piece: &SourcePiece, ties: &Ties) -> Option<FloatPart> {
         let parameter = || slot.path.clone();
         let Some((name, info)) = self.names.resolve(&piece.tensor) else {
             let (tensor, note) =
@@ -216,7 +214,7 @@ impl<'a> Builder<'a> {
             Ok(view) => view,
             Err(error) => return self.fault(slot, error.to_string()),
         };
-        Some(PlanSource {
+        FloatPart::new(PlanSource {
             tensor,
             shard: info.shard,
             range: info.range.clone(),
@@ -226,7 +224,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// What the index says of a tensor that no shard has.
+    /// The index's entry for a tensor that no shard has.
     fn note_of_index(&self, tensor: &str) -> Option<String> {
         let known = self.names.known_here_as(tensor);
         let shard = known.iter().find_map(|name| self.files.unheld().get(name))?;
@@ -236,14 +234,19 @@ impl<'a> Builder<'a> {
     }
 
     /// Number of elements of the parameter, if its pieces add up to it.
-    pub fn check_elements(&mut self, slot: &ParameterSlot, sources: &[PlanSource]) -> Option<usize> {
+    pub fn check_elements(
+        &mut self,
+        slot: &ParameterSlot,
+        mut parts: impl ExactSizeIterator<Item = usize>,
+    ) -> Option<usize> {
         if slot.shape.is_empty() || slot.shape.len() > MAX_RANK {
             return self.fault(slot, format!("shape {:?} has no axis, or more than {MAX_RANK}", slot.shape));
         }
         let wanted = slot.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        let given = sources.iter().try_fold(0usize, |sum, source| sum.checked_add(source.walk.numel()));
+        let none = parts.len() == 0;
+        let given = parts.try_fold(0usize, |sum, elements| sum.checked_add(elements));
         match (wanted, given) {
-            (Some(wanted), Some(given)) if wanted == given && !sources.is_empty() => Some(wanted),
+            (Some(wanted), Some(given)) if wanted == given && !none => Some(wanted),
             _ => {
                 let given = given.map_or("too many".into(), |given| given.to_string());
                 self.fault(
@@ -260,14 +263,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Whether a parameter is exactly a range of a file that can be used in place: contiguous, of the target dtype, aligned.
+/// The elements of its only tensor that a parameter is, if they can be used in place: contiguous, of the target dtype, aligned.
 /// Mappings start at a page, so the position in the file decides the alignment.
-fn stays_in_file(sources: &[PlanSource], target: FloatDType) -> bool {
-    let [source] = sources else { return false };
-    let Some(elements) = source.walk.contiguous().filter(|elements| !elements.is_empty()) else { return false };
-    let size = float_size(target) as u64;
-    let start = (elements.start as u64).checked_mul(size).and_then(|skipped| source.range.start.checked_add(skipped));
-    source.stored.float() == Some(target) && start.is_some_and(|start| start.is_multiple_of(size))
+fn range_in_file(parts: &[FloatPart], target: FloatDType) -> Option<Range<usize>> {
+    let [part] = parts else { return None };
+    let elements = part.contiguous().filter(|elements| !elements.is_empty() && part.dtype == target)?;
+    let size = part.element_size() as u64;
+    let start = (elements.start as u64).checked_mul(size)?.checked_add(part.source.range.start)?;
+    start.is_multiple_of(size).then_some(elements)
 }
 
 /// Tensors of the files that no parameter reads: those that are ignored, with the reason, and the others.
@@ -293,11 +296,8 @@ fn unread(
 
 /// Bytes of all tensors that are read, each counted once.
 fn stored_bytes(rows: &[PlanRow]) -> u64 {
-    let mut ranges: Vec<(usize, u64, u64)> = rows
-        .iter()
-        .flat_map(|row| row.sources.iter().chain(&row.companions))
-        .map(|s| (s.shard, s.range.start, s.range.end))
-        .collect();
+    let mut ranges: Vec<(usize, u64, u64)> =
+        rows.iter().flat_map(PlanRow::tensors).map(|s| (s.shard, s.range.start, s.range.end)).collect();
     ranges.sort();
     ranges.dedup();
     ranges.iter().map(|(_, start, end)| end - start).sum()
@@ -307,11 +307,11 @@ fn warn(plan: &mut LoadPlan, options: &LoadOptions, device: &DeviceTraits) {
     let mut by_target: BTreeMap<FloatDType, (usize, u64)> = BTreeMap::new();
     let widened = |row: &PlanRow| {
         let automatic = options.half_products && options.dtype == DtypePolicy::Auto;
-        automatic && row.stored.bits() == 16 && row.target == FloatDType::F32
+        automatic && row.stored().bits() == 16 && row.target() == FloatDType::F32
     };
-    let own = |row: &&PlanRow| row.tied_to.is_none() && row.encoding.is_none() && !widened(row);
+    let own = |row: &&PlanRow| matches!(row.fill, Fill::Mapped { .. } | Fill::Copied { .. }) && !widened(row);
     for row in plan.rows.iter().filter(own) {
-        let entry = by_target.entry(row.target).or_default();
+        let entry = by_target.entry(row.target()).or_default();
         *entry = (entry.0 + 1, entry.1 + row.bytes);
     }
     if device.cpu && !options.half_products && by_target.contains_key(&FloatDType::BF16) {

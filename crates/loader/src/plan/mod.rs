@@ -1,12 +1,14 @@
 //! What will be read, converted and kept, decided from headers alone.
 
 mod build;
-mod encode;
 mod identity;
 mod names;
+mod packed;
 mod peak;
 mod policy;
-mod prequantized;
+mod quantize;
+mod resolved;
+mod row;
 mod stacked;
 mod table;
 mod ties;
@@ -15,14 +17,17 @@ pub(crate) use build::MAX_RANK;
 pub use identity::identity_map;
 pub(crate) use peak::{quantized_window_elements, window_elements};
 pub use policy::DtypePolicy;
+pub(crate) use resolved::Resolved;
+pub(crate) use row::{Fill, FloatPart, JointPart, PackedFill, QuantizedFill};
+pub use row::{PlanRow, PlanSource};
 pub(crate) use table::device_label;
 pub(crate) use ties::same_bytes_possible;
 
-use crate::{CheckpointFiles, Encoding, LoadError, MissingTensor, QuantizationConfig, StoredDtype, strided::Walk};
-use automodel_registry::weights::{ParameterRole, ViewOp, WeightMap};
-use burn::tensor::{Device, FloatDType};
+use crate::{CheckpointFiles, LoadError, MissingTensor, QuantizationConfig};
+use automodel_quant::Declared;
+use automodel_registry::weights::WeightMap;
+use burn::tensor::Device;
 use serde::Serialize;
-use std::ops::Range;
 
 /// Bytes in flight unless the caller says otherwise: large enough to keep a disk busy.
 const DEFAULT_MAX_BYTES_IN_FLIGHT: u64 = 256 << 20;
@@ -35,7 +40,7 @@ pub struct LoadOptions {
     pub device: Device,
     /// The dtype they get there.
     pub dtype: DtypePolicy,
-    /// Bound in bytes on what is read but not yet dropped or handed to the device. A parameter larger than this is still
+    /// Bound in bytes on weights that are read but not yet dropped or uploaded. A parameter larger than this is still
     /// loaded, alone.
     pub max_bytes_in_flight: u64,
     /// Look for NaN and infinity also in parameters that stay in the mapped file, which reads them all.
@@ -49,9 +54,11 @@ pub struct LoadOptions {
     /// half precision, as `automodel_quant::dense_product` does: under [`DtypePolicy::Auto`] such parameters then stay as they are
     /// stored on the CPU too, in the mapped file where they can.
     pub half_products: bool,
-    /// Quantise projections to 4 bits while they are read. Parameters that are stored in 4 bits, which their tensors' names
-    /// tell, stay as they are, and nothing else is quantised then.
+    /// Quantise projections while they are read. Parameters that are stored quantised, which their tensors tell, stay as they
+    /// are, and nothing else is quantised then.
     pub quantization: Option<QuantizationConfig>,
+    /// The config's declaration of quantised weights. The tensors decide; formats whose tensors do not tell enough need it.
+    pub declared: Option<Declared>,
 }
 
 impl LoadOptions {
@@ -66,6 +73,7 @@ impl LoadOptions {
             zero_copy: true,
             half_products: false,
             quantization: None,
+            declared: None,
         }
     }
 
@@ -75,7 +83,7 @@ impl LoadOptions {
         self
     }
 
-    /// With projections in 4 bits.
+    /// With projections quantised while they are read.
     pub fn with_quantization(mut self, quantization: QuantizationConfig) -> Self {
         self.quantization = Some(quantization);
         self
@@ -111,71 +119,15 @@ pub struct LoadPlan {
     /// Of these, bytes that stay in the mapped files.
     pub mapped_bytes: u64,
     /// Predicted peak of host memory in bytes: on the CPU all parameters and the largest window in flight, mapped parameters
-    /// counted as if all their pages were in memory; on another device what is in flight and all quantised parameters, which
+    /// counted as if all their pages were in memory; on another device the bytes in flight and all quantised parameters, which
     /// are kept on the host.
     pub peak_bytes: u64,
     /// Bound on bytes in flight.
     pub max_bytes_in_flight: u64,
     /// Whether mapped parameters are searched for NaN and infinity.
     pub check_finite: bool,
-    /// What is odd but no error.
+    /// Oddities that are not errors.
     pub warnings: Vec<String>,
-}
-
-/// How one parameter gets its values.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanRow {
-    /// Path in the module.
-    pub parameter: String,
-    /// Shape in the module.
-    pub shape: Vec<usize>,
-    /// What it is for.
-    pub role: ParameterRole,
-    /// Tensors that fill it one after another; empty if it shares another parameter's storage.
-    pub sources: Vec<PlanSource>,
-    /// Dtype in the files, the widest of the sources.
-    pub stored: StoredDtype,
-    /// Dtype on the device; of a quantised parameter the dtype that its codes stand for.
-    pub target: FloatDType,
-    /// Why it has that dtype.
-    pub reason: &'static str,
-    /// How it is kept in 4 bits; `None` if it is dense.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<Encoding>,
-    /// Double quantisation is that of the whole tensor of which the parameter is a part: its scales are those of the tensor, in
-    /// 8 bits if the encoding says so, and otherwise decoded to float32.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub joint_scales: bool,
-    /// Scales, code tables and state of a parameter that is stored in 4 bits. Its source holds the codes, and is seen through
-    /// its operations as if they were decoded.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub companions: Vec<PlanSource>,
-    /// Bytes on the device, of a quantised parameter codes and scales; 0 if it shares another parameter's storage.
-    pub bytes: u64,
-    /// Whether it stays in the mapped file; of a parameter stored in 4 bits, the codes.
-    pub mapped: bool,
-    /// The parameter whose storage it shares.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tied_to: Option<String>,
-}
-
-/// A part of a parameter.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanSource {
-    /// The tensor, as the files call it.
-    pub tensor: String,
-    /// Number of its shard in [`LoadPlan::shards`].
-    pub shard: usize,
-    /// Bytes of the whole tensor in that file, counted from its start.
-    pub range: Range<u64>,
-    /// Its dtype.
-    pub stored: StoredDtype,
-    /// Operations on it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ops: Vec<ViewOp>,
-    /// The elements that are read, in order.
-    #[serde(skip)]
-    pub(crate) walk: Walk,
 }
 
 /// A tie between two parameters.
@@ -215,27 +167,23 @@ impl LoadPlan {
 
     /// Of [`LoadPlan::target_bytes`], those of quantised parameters.
     pub fn quantized_bytes(&self) -> u64 {
-        self.rows.iter().filter(|row| row.encoding.is_some()).map(|row| row.bytes).sum()
+        self.rows.iter().filter(|row| row.encoding().is_some()).map(|row| row.bytes).sum()
+    }
+
+    /// Calls `visit` with every name of tensors, shards and prefixes, and every text that may hold some, so that they can be
+    /// escaped before the plan is printed. A plan with other names than the files have is refused by [`crate::execute`].
+    pub fn for_each_name(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        let Self { rows, shards, unexpected, warnings, renamed, ignored, .. } = self;
+        rows.iter_mut().flat_map(PlanRow::tensors_mut).for_each(|source| visit(&mut source.tensor));
+        shards.iter_mut().chain(unexpected).chain(warnings).for_each(&mut *visit);
+        renamed.iter_mut().chain(ignored).for_each(|(name, text)| {
+            visit(name);
+            visit(text);
+        });
     }
 
     /// The row of a parameter.
     pub fn row(&self, parameter: &str) -> Option<&PlanRow> {
         self.rows.iter().find(|row| row.parameter == parameter)
-    }
-}
-
-impl PlanRow {
-    /// Bytes that stay in the mapped file.
-    pub(crate) fn mapped_bytes(&self) -> u64 {
-        match (self.mapped, self.encoding) {
-            (false, _) => 0,
-            (true, None) => self.bytes,
-            (true, Some(_)) => self.elements().div_ceil(2) as u64,
-        }
-    }
-
-    /// Number of elements, which was checked when the row was made.
-    pub(crate) fn elements(&self) -> usize {
-        self.shape.iter().fold(1, |product, size| product.saturating_mul(*size))
     }
 }

@@ -26,14 +26,14 @@ impl<'a> Names<'a> {
         }
         let mut renamed = Vec::new();
         for (from, spellings) in spellings {
-            let rests = Rests::of(map, from);
-            let spellings: Vec<&str> = spellings.into_iter().filter(|to| rests.may_follow(to, tensors)).collect();
+            let suffixes = Suffixes::of(map, from);
+            let spellings: Vec<&str> = spellings.into_iter().filter(|to| suffixes.may_follow(to, tensors)).collect();
             if spellings.is_empty() {
                 continue;
             }
-            let (mut best, mut most) = (from, rests.count(from, tensors));
+            let (mut best, mut most) = (from, suffixes.count(from, tensors));
             for to in spellings {
-                let found = rests.count(to, tensors);
+                let found = suffixes.count(to, tensors);
                 if found > most {
                     (best, most) = (to, found);
                 }
@@ -69,6 +69,11 @@ impl<'a> Names<'a> {
         self.by_name.get_key_value(name).map(|(name, info)| (*name, *info))
     }
 
+    /// All names in this checkpoint.
+    pub fn all(&self) -> impl Iterator<Item = &'a str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// Names in this checkpoint that begin so.
     pub fn beginning(&self, start: &str) -> impl Iterator<Item = &'a str> {
         let from = self.tensors.range::<str, _>((Bound::Included(start), Bound::Unbounded));
@@ -83,14 +88,14 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What follows a prefix in the names of a map.
-struct Rests<'m> {
+/// The suffixes that follow a prefix in the names of a map.
+struct Suffixes<'m> {
     names: Vec<&'m str>,
     /// Their parts before the first dot.
     starts: BTreeSet<&'m str>,
 }
 
-impl<'m> Rests<'m> {
+impl<'m> Suffixes<'m> {
     fn of(map: &'m WeightMap, from: &str) -> Self {
         let names = map.parameters.iter().flat_map(|slot| &slot.pieces);
         let names: Vec<&str> = names.filter_map(|piece| piece.tensor.strip_prefix(from)).collect();
@@ -117,8 +122,8 @@ impl<'m> Rests<'m> {
 
     /// How many of these names, each counted once, the checkpoint has behind `to`.
     fn count(&self, to: &str, tensors: &BTreeMap<String, TensorInfo>) -> usize {
-        let rests: HashSet<&str> = self.names.iter().copied().collect();
-        rests.into_iter().filter(|rest| tensors.contains_key(&[to, rest].concat())).count()
+        let suffixes: HashSet<&str> = self.names.iter().copied().collect();
+        suffixes.into_iter().filter(|suffix| tensors.contains_key(&[to, suffix].concat())).count()
     }
 }
 

@@ -21,7 +21,7 @@ pub enum DtypePolicy {
     Cast(FloatDType),
 }
 
-/// What a device can do that matters here.
+/// The capabilities of a device that decide dtypes.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceTraits {
     /// Burn's CPU backend, which computes where the file is mapped.

@@ -4,7 +4,7 @@ use super::names::Names;
 use automodel_registry::weights::{ParameterSlot, SourcePiece, StackedExperts, WeightMap};
 use std::{borrow::Cow, collections::HashMap};
 
-/// The map with the pieces of such mixtures as these files have them. What the files have under its own name stays.
+/// The map with the pieces of such mixtures as these files have them. Tensors that the files have under their own names stay.
 pub(super) fn as_in_files<'m>(map: &'m WeightMap, names: &Names<'_>) -> Cow<'m, WeightMap> {
     let there = |mixture: &&StackedExperts| mixture.tensors().iter().any(|tensor| names.resolve(tensor).is_some());
     let stacked: HashMap<&str, &StackedExperts> =

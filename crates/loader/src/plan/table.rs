@@ -1,7 +1,8 @@
 //! The plan as text.
 
-use super::{LoadPlan, PlanRow};
-use crate::Encoding;
+use super::{Fill, FloatPart, LoadPlan, PlanRow, QuantizedFill};
+use crate::{Encoding, dtype::float_name};
+use automodel_quant::Scheme;
 use burn::tensor::Device;
 use serde::Serializer;
 use std::fmt;
@@ -79,7 +80,7 @@ impl LoadPlan {
     /// Each encoding with its number of parameters and their bytes.
     fn encodings(&self) -> Vec<(Encoding, usize, u64)> {
         let mut all: Vec<(Encoding, usize, u64)> = Vec::new();
-        for (encoding, bytes) in self.rows.iter().filter_map(|row| Some((row.encoding?, row.bytes))) {
+        for (encoding, bytes) in self.rows.iter().filter_map(|row| Some((row.encoding()?, row.bytes))) {
             match all.iter_mut().find(|(known, ..)| *known == encoding) {
                 Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + bytes),
                 None => all.push((encoding, 1, bytes)),
@@ -90,33 +91,42 @@ impl LoadPlan {
 }
 
 fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
-    let quantised = row.encoding.is_some_and(|encoding| !encoding.prequantized);
-    let how = match (&row.tied_to, row.mapped, row.sources.as_slice()) {
-        (Some(_), ..) => "tied".to_owned(),
-        (None, _, [_]) if quantised => "quantised".to_owned(),
-        (None, _, sources) if quantised => format!("quantised from {}", sources.len()),
-        (None, true, _) => "mapped".to_owned(),
-        (None, false, [source]) if source.walk.contiguous().is_none() => "gathered".to_owned(),
-        (None, false, [_]) if row.stored.float() == Some(row.target) => "copied".to_owned(),
-        (None, false, [_]) => "converted".to_owned(),
-        (None, false, sources) => format!("joined from {}", sources.len()),
+    let several = |verb: &str, parts: &[FloatPart]| format!("{verb} from {}", parts.len());
+    let how = match &row.fill {
+        Fill::Shared { .. } => "tied".to_owned(),
+        Fill::Quantized(QuantizedFill { parts, .. }) => match parts.as_slice() {
+            [_] => "quantised".to_owned(),
+            parts => several("quantised", parts),
+        },
+        Fill::Mapped { .. } => "mapped".to_owned(),
+        Fill::Packed(packed) if packed.mapped => "mapped".to_owned(),
+        Fill::Packed(packed) if packed.codes.walk.contiguous().is_none() => "gathered".to_owned(),
+        Fill::Packed(_) => "copied".to_owned(),
+        Fill::Copied { parts, dtype } => match parts.as_slice() {
+            [part] if part.contiguous().is_none() => "gathered".to_owned(),
+            [part] if part.dtype == *dtype => "copied".to_owned(),
+            [_] => "converted".to_owned(),
+            parts => several("joined", parts),
+        },
     };
-    let source = match (&row.tied_to, row.sources.first()) {
-        (Some(to), _) => to.clone(),
+    let source = match (row.tied_to(), row.sources().next()) {
+        (Some(to), _) => to.to_owned(),
         (None, Some(source)) => {
             let shard = plan.shards.get(source.shard).map_or("", String::as_str);
             format!("{}[{}..{}] {}", shard, source.range.start, source.range.end, source.tensor)
         }
         (None, None) => String::new(),
     };
-    let target = match row.encoding {
-        None => crate::dtype::float_name(row.target).to_owned(),
-        Some(Encoding { quant_type, blocksize, double_quant, .. }) => {
-            let double = if double_quant { " double" } else { "" };
-            format!("{}/{}{double}", quant_type.name(), blocksize.get())
-        }
+    let quantized = |scheme: Scheme, shape: [usize; 2]| {
+        let double = if scheme.is_joint() { " double" } else { "" };
+        format!("{}/{}{double}", scheme.name(), scheme.unit(shape))
     };
-    let (shape, stored) = (format!("{:?}", row.shape), row.stored.to_string());
+    let target = match &row.fill {
+        Fill::Quantized(fill) => quantized(fill.scheme, fill.shape),
+        Fill::Packed(packed) => quantized(packed.scheme, packed.shape),
+        Fill::Mapped { .. } | Fill::Copied { .. } | Fill::Shared { .. } => float_name(row.target()).to_owned(),
+    };
+    let (shape, stored) = (format!("{:?}", row.shape), row.stored().to_string());
     [row.parameter.clone(), shape, stored, target, row.bytes.to_string(), how, source]
 }
 

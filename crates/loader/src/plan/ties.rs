@@ -1,6 +1,6 @@
 //! Which parameters share storage.
 
-use super::{PlanRow, PlanSource, PlannedTie, TieDecision, names::Names};
+use super::{Fill, PlanRow, PlanSource, PlannedTie, TieDecision, names::Names};
 use automodel_registry::weights::{ParameterSlot, WeightMap};
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ const OTHER_HEADS: [&str; 7] = [
     "rm_head.weight",
 ];
 
-/// What a checkpoint is that has embeddings and no head, although its config does not tie the two.
+/// The likely kind of a checkpoint that has embeddings but no head, although its config does not tie the two.
 fn headless(embedding: &str, names: &Names<'_>) -> String {
     match OTHER_HEADS.iter().find(|head| names.exact(head).is_some()) {
         Some(head) => format!(
@@ -30,11 +30,11 @@ fn headless(embedding: &str, names: &Names<'_>) -> String {
 }
 
 /// Decisions on all ties of a map.
-pub(super) struct Ties {
+pub(crate) struct Ties {
     pub planned: Vec<PlannedTie>,
     /// Parameters without values of their own, and the parameter that they share.
     pub shared: HashMap<String, String>,
-    /// Heads that the files lack although nothing asks for a tie: what to say about them.
+    /// Notes on heads that the files lack although nothing asks for a tie.
     notes: HashMap<String, String>,
 }
 
@@ -104,27 +104,22 @@ impl Ties {
         self.shared = roots;
     }
 
-    /// Whether a parameter follows another, or is followed.
-    pub fn involves(&self, parameter: &str) -> bool {
-        self.planned.iter().any(|tie| tie.parameter == parameter || tie.to == parameter)
-    }
-
     pub fn note(&self, parameter: &str) -> Option<String> {
         self.notes.get(parameter).cloned()
     }
 
-    /// Sets apart the pairs that cannot be equal.
-    pub fn compare_rows(&mut self, rows: &[PlanRow]) {
+    /// The decisions, with the pairs that cannot be equal set apart.
+    pub fn compared(&self, rows: &[PlanRow]) -> Vec<PlannedTie> {
         let row = |path: &str| rows.iter().find(|row| row.parameter == path);
-        for tie in self.planned.iter_mut().filter(|tie| tie.decision == TieDecision::ToCompare) {
-            let comparable = match (row(&tie.parameter), row(&tie.to)) {
-                (Some(a), Some(b)) => same_bytes_possible(a, b),
-                _ => false,
-            };
-            if !comparable {
-                tie.decision = TieDecision::Apart;
-            }
-        }
+        let comparable = |tie: &PlannedTie| match (row(&tie.parameter), row(&tie.to)) {
+            (Some(a), Some(b)) => same_bytes_possible(a, b),
+            _ => false,
+        };
+        let decided = |tie: &PlannedTie| match tie.decision {
+            TieDecision::ToCompare if !comparable(tie) => PlannedTie { decision: TieDecision::Apart, ..tie.clone() },
+            _ => tie.clone(),
+        };
+        self.planned.iter().map(decided).collect()
     }
 }
 
@@ -133,8 +128,9 @@ pub(crate) fn same_bytes_possible(a: &PlanRow, b: &PlanRow) -> bool {
     let alike = |(a, b): (&PlanSource, &PlanSource)| {
         a.stored == b.stored && a.walk == b.walk && a.range.end - a.range.start == b.range.end - b.range.start
     };
-    let dense = a.encoding.is_none() && b.encoding.is_none();
-    dense && a.shape == b.shape && a.sources.len() == b.sources.len() && a.sources.iter().zip(&b.sources).all(alike)
+    let dense = a.encoding().is_none() && b.encoding().is_none();
+    let as_many = a.sources().count() == b.sources().count();
+    dense && a.shape == b.shape && as_many && a.sources().zip(b.sources()).all(alike)
 }
 
 /// Adds the rows of parameters without values of their own, in module order.
@@ -142,24 +138,14 @@ pub(super) fn fill_shared(rows: Vec<PlanRow>, map: &WeightMap, ties: &Ties) -> V
     if ties.shared.is_empty() {
         return rows;
     }
-    let dtypes: HashMap<String, _> = rows.iter().map(|row| (row.parameter.clone(), (row.stored, row.target))).collect();
+    let dtypes: HashMap<String, _> =
+        rows.iter().map(|row| (row.parameter.clone(), (row.stored(), row.target()))).collect();
     let mut own: HashMap<String, PlanRow> = rows.into_iter().map(|row| (row.parameter.clone(), row)).collect();
     let row = |slot: &ParameterSlot| match ties.shared.get(&slot.path) {
         None => own.remove(&slot.path),
-        Some(to) => dtypes.get(to).map(|&(stored, target)| PlanRow {
-            parameter: slot.path.clone(),
-            shape: slot.shape.clone(),
-            role: slot.role,
-            sources: Vec::new(),
-            stored,
-            target,
-            reason: "shares the storage of the parameter it is tied to",
-            encoding: None,
-            joint_scales: false,
-            companions: Vec::new(),
-            bytes: 0,
-            mapped: false,
-            tied_to: Some(to.clone()),
+        Some(to) => dtypes.get(to).map(|&(stored, dtype)| {
+            let fill = Fill::Shared { to: to.clone(), stored, dtype };
+            PlanRow::new(slot, fill, 0, "shares the storage of the parameter it is tied to")
         }),
     };
     map.parameters.iter().filter_map(row).collect()

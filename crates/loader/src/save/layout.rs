@@ -2,8 +2,7 @@
 
 use crate::{
     LoadError,
-    convert::{may_be_linear, output_heads},
-    quantization::parts::QuantizedPlace,
+    quantization::{cuts::QuantizedPlace, may_be_linear, output_heads},
     strided::Walk,
 };
 use automodel_registry::weights::{ParameterRole, ParameterSlot, SourcePiece, WeightMap};
@@ -21,11 +20,11 @@ pub(super) struct ParameterPlace {
     pub shape: Vec<usize>,
     pub role: ParameterRole,
     pub keep_float32: bool,
-    pub pieces: Vec<Place>,
+    pub pieces: Vec<TensorPiece>,
 }
 
 /// Elements `start..` of a parameter, as many as `walk` has, and where they go.
-pub(super) struct Place {
+pub(super) struct TensorPiece {
     pub tensor: usize,
     pub start: usize,
     pub walk: Walk,
@@ -57,7 +56,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Of what is tied, transformers knows by itself that it is dense.
+    /// transformers leaves tied modules dense by default.
     fn mark_others_than_linear(&mut self, map: &WeightMap) {
         let tied: HashSet<&str> = map.ties.iter().flat_map(|tie| [tie.parameter.as_str(), tie.to.as_str()]).collect();
         for slot in &map.parameters {
@@ -80,7 +79,7 @@ impl Layout {
             let view = piece.strided().map_err(|error| misplaced(slot, &piece.tensor, error.to_string()))?;
             let walk = Walk::new(&view);
             let elements = walk.numel();
-            pieces.push(Place { tensor, start, walk, quantized: QuantizedPlace::of(piece) });
+            pieces.push(TensorPiece { tensor, start, walk, quantized: QuantizedPlace::of(piece) });
             start = start
                 .checked_add(elements)
                 .ok_or_else(|| misplaced(slot, &piece.tensor, "too many elements".into()))?;
@@ -117,7 +116,7 @@ impl Layout {
     }
 
     /// Whether a piece is a whole tensor as it is.
-    pub fn is_whole(&self, place: &Place) -> bool {
+    pub fn is_whole(&self, place: &TensorPiece) -> bool {
         let tensor = &self.tensors[place.tensor];
         tensor.pieces == 1 && place.walk.contiguous() == Some(0..tensor.elements)
     }

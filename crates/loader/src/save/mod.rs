@@ -1,11 +1,13 @@
 //! From parameters back to a directory in Hugging Face layout.
 
-pub(crate) mod directory;
+pub(crate) mod beside;
+pub(crate) mod index;
 mod layout;
+mod packed;
 mod pending;
 pub(crate) mod place;
-mod quantized;
-pub(crate) mod shards;
+pub(crate) mod shard_file;
+mod shards;
 pub(crate) mod target;
 mod writer;
 
@@ -13,6 +15,7 @@ pub use target::check_output;
 pub use writer::CheckpointWriter;
 
 use crate::{LoadError, Overflow};
+use automodel_quant::Scheme;
 use automodel_registry::weights::WeightMap;
 use burn::tensor::{FloatDType, TensorData};
 use serde::Serialize;
@@ -31,17 +34,17 @@ pub struct SaveOptions {
     pub dtype: Option<FloatDType>,
     /// Replace the directory, with all that is in it, if it holds a checkpoint.
     pub overwrite: bool,
-    /// Leave room in the headers for 4-bit parameters. Without it the first of them begins a new shard.
-    pub quantized: bool,
+    /// The scheme of quantised parameters, for which headers then have room. Without it they may begin a new shard.
+    pub quantized: Option<Scheme>,
 }
 
 impl Default for SaveOptions {
     fn default() -> Self {
-        Self { max_shard_bytes: DEFAULT_MAX_SHARD_BYTES, dtype: None, overwrite: false, quantized: false }
+        Self { max_shard_bytes: DEFAULT_MAX_SHARD_BYTES, dtype: None, overwrite: false, quantized: None }
     }
 }
 
-/// What goes beside the weights.
+/// Files beside the weights.
 #[derive(Clone, Debug, Default)]
 pub struct SaveFiles {
     /// Contents of `config.json`.
@@ -53,7 +56,7 @@ pub struct SaveFiles {
     pub copies: Vec<PathBuf>,
 }
 
-/// What was written.
+/// Result of saving.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SaveReport {
     /// Names of the weight files.
@@ -68,7 +71,7 @@ pub struct SaveReport {
     /// which they are infinite, as torch makes them. A warning says so too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overflowed: Vec<Overflow>,
-    /// What was odd but no error.
+    /// Oddities that are not errors.
     pub warnings: Vec<String>,
 }
 

@@ -26,10 +26,10 @@ impl Pending {
     pub fn scatter(&mut self, walk: &Walk, values: &[u8], size: usize) -> Result<(), Conflict> {
         self.pieces += 1;
         let mut rest = values;
-        walk.for_each_run(&mut |first, length| {
-            let (run, behind) = rest.split_at_checked(length * size).ok_or(Conflict)?;
+        walk.runs().try_for_each(|run| {
+            let (values, behind) = rest.split_at_checked(run.len() * size).ok_or(Conflict)?;
             rest = behind;
-            self.put(first, run, size)
+            self.put(run.start, values, size)
         })
     }
 

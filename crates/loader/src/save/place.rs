@@ -4,10 +4,10 @@
 //! `checkpoint`, which becomes the target; and, for a moment at the end, the checkpoint that was replaced: under the name
 //! `checkpoint` where the system exchanges two names in one call, and elsewhere as `old`.
 //!
-//! What a killed process leaves there is found by the next one that writes to the same target.
+//! The next process that writes to the same target finds what a killed one left there.
 
 use super::{
-    directory::write_json,
+    beside::write_json,
     target::{TEMPLATES, Target, in_the_way, is_empty},
 };
 use crate::LoadError;
@@ -26,12 +26,13 @@ const OLD: &str = "old";
 /// A journal lists the names of all quantised tensors.
 const MAX_JOURNAL_BYTES: u64 = 100_000_000;
 
-const FOREIGN: &str = "holds files that no conversion made: choose another output directory, or remove them yourself";
+const FOREIGN: &str =
+    "holds files that automodel did not write: choose another output directory, or remove them yourself";
 const LINKED: &str =
     "is a link, and nothing is written through links there: remove it, or choose another output directory";
 const OTHER_USER: &str = "belongs to another user: choose another output directory, or have it removed";
 
-/// What was found at the target.
+/// The state found at the target.
 pub(crate) enum Opened {
     /// A place to work in, fresh or of an interrupted run.
     Ready(Place),
@@ -39,11 +40,15 @@ pub(crate) enum Opened {
     Finished(PathBuf),
 }
 
-/// The place to work in.
+/// The place to work in. Dropped before it is committed, it is removed, unless it has settings by which a later run can know
+/// that it may continue.
 pub(crate) struct Place {
     root: PathBuf,
     staging: PathBuf,
     target: Target,
+    settings: Option<Value>,
+    /// Whether nothing is left to do for it.
+    closed: bool,
     /// Held until the process ends or drops it.
     _lock: File,
 }
@@ -51,7 +56,7 @@ pub(crate) struct Place {
 impl Place {
     /// Opens the place for `target`. What an interrupted run left there stays if it had the same `settings`; without settings
     /// nothing does, and with `restart` only what has its name already.
-    pub fn open(target: Target, settings: Option<&Value>, restart: bool) -> Result<Opened, LoadError> {
+    pub fn open(target: Target, settings: Option<Value>, restart: bool) -> Result<Opened, LoadError> {
         if !target.is_begun() {
             target.check()?;
             target.check_writable()?;
@@ -62,8 +67,18 @@ impl Place {
         // Not even a lock is made beside what is somebody else's.
         check_own(&root)?;
         let lock = lock(&root)?;
-        let place = Self { staging: root.join(STAGING), root, target, _lock: lock };
-        place.prepare(settings, restart)
+        let staging = root.join(STAGING);
+        // Closed until it is prepared: what is found may be another run's.
+        Self { root, staging, target, settings, closed: true, _lock: lock }.prepare(restart)
+    }
+
+    /// Opens the place for `target`, without anything that an interrupted run left.
+    pub fn fresh(target: Target) -> Result<Self, LoadError> {
+        match Self::open(target, None, true)? {
+            Opened::Ready(place) => Ok(place),
+            // Only runs with settings are ever found finished.
+            Opened::Finished(directory) => Err(LoadError::OutputBusy { directory }),
+        }
     }
 
     /// Where the files of the new checkpoint go.
@@ -71,9 +86,10 @@ impl Place {
         &self.staging
     }
 
-    fn prepare(self, settings: Option<&Value>, restart: bool) -> Result<Opened, LoadError> {
+    fn prepare(mut self, restart: bool) -> Result<Opened, LoadError> {
         check_own(&self.root)?;
         let journal = self.read_journal();
+        let settings = self.settings.as_ref();
         let same = settings.is_some() && journal.as_ref().map(|journal| &journal["settings"]) == settings;
         if same && journal.is_some_and(|journal| self.has_appeared(&journal["committing"])) {
             self.remove();
@@ -88,7 +104,8 @@ impl Place {
             }
             return Err(error);
         }
-        self.write_journal(settings, &Value::Bool(false))?;
+        self.closed = false;
+        self.write_journal(&Value::Bool(false))?;
         fs::create_dir_all(&self.staging).map_err(|source| LoadError::io("create", &self.staging, source))?;
         Ok(Opened::Ready(self))
     }
@@ -96,12 +113,13 @@ impl Place {
     /// Gives the new checkpoint its name. Whenever the process is killed, the name of a checkpoint that is replaced leads to it or
     /// to the new one. Where the system cannot exchange names, it leads nowhere for a moment; the next run that writes
     /// there gives it back.
-    pub fn commit(self, settings: Option<&Value>) -> Result<(), LoadError> {
+    pub fn commit(mut self) -> Result<(), LoadError> {
         self.target.check()?;
         sync_directory(&self.staging);
-        self.write_journal(settings, &identity(&self.staging).map_or(Value::Bool(true), Value::String))?;
+        self.write_journal(&identity(&self.staging).map_or(Value::Bool(true), Value::String))?;
         self.give_name()?;
         sync_directory(self.target.parent());
+        self.closed = true;
         self.remove();
         Ok(())
     }
@@ -128,9 +146,15 @@ impl Place {
     }
 
     /// Removes all that this run made.
-    pub fn discard(&self) {
-        self.restore_old();
-        self.remove();
+    pub fn discard(mut self) {
+        self.close();
+    }
+
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.restore_old();
+            self.remove();
+        }
     }
 
     /// Whether the checkpoint that a journal was about to give its name has it.
@@ -148,9 +172,9 @@ impl Place {
         small.then(|| fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok())).flatten()
     }
 
-    fn write_journal(&self, settings: Option<&Value>, committing: &Value) -> Result<(), LoadError> {
+    fn write_journal(&self, committing: &Value) -> Result<(), LoadError> {
         let (new, journal) = (self.root.join(NEW_JOURNAL), self.root.join(JOURNAL));
-        write_json(&new, &json!({ "settings": settings, "committing": committing }))?;
+        write_json(&new, &json!({ "settings": self.settings, "committing": committing }))?;
         fs::rename(&new, &journal).map_err(|source| LoadError::io("rename", &new, source))?;
         sync_directory(&self.root);
         Ok(())
@@ -189,6 +213,14 @@ impl Place {
             let _ = fs::remove_file(self.root.join(name));
         }
         let _ = fs::remove_dir(&self.root);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.settings.is_none() {
+            self.close();
+        }
     }
 }
 
@@ -259,7 +291,7 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Checks that a directory has nothing in it but what conversions put there, and no links.
+/// Checks that a directory has only files that runs like this one put there, and no links.
 fn check_own(root: &Path) -> Result<(), LoadError> {
     for name in entries(root)? {
         let path = root.join(&name);
@@ -306,7 +338,7 @@ fn remove(path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) -> Result<(
     }
 }
 
-/// What tells a directory from all others, whatever its name.
+/// The identity of a directory, whatever its name.
 #[cfg(unix)]
 fn identity(directory: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt;

@@ -1,56 +1,42 @@
-//! safetensors files that are written front to back, without knowing beforehand what they will hold.
+//! The weight files of a checkpoint, written front to back without knowing beforehand what they will hold.
 
+use super::{
+    index::{shard_name, write_index},
+    shard_file::{NewTensor, ShardFile, entry_room},
+};
 use crate::{LoadError, StoredDtype};
-use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use automodel_quant::{Scheme, WeightDtype, files};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-/// Bytes that a header entry needs beside its name and shape: dtype, two offsets of up to 20 digits, punctuation.
-const ENTRY_BYTES: u64 = 100;
-/// `{"__metadata__":{"format":"pt"}}` and some.
-pub(crate) const FRAME_BYTES: u64 = 64;
-
-/// Tensors that a 4-bit parameter has beside its codes, and bytes that their names have more than its own.
-const COMPANIONS: u64 = 5;
-const SUFFIX_BYTES: u64 = 32;
 /// Positions that are multiples of this suit every dtype.
 const ALIGNMENT: u64 = 8;
 
-/// A tensor to write.
-pub(super) struct Tensor {
-    pub name: String,
-    pub dtype: StoredDtype,
-    pub shape: Vec<usize>,
-    pub data: Bytes,
-}
-
-/// The weight files of one checkpoint. Each starts with room for its header, which is written last and padded with spaces,
-/// as the format allows.
+/// The weight files of one checkpoint.
 pub(super) struct Shards {
     directory: PathBuf,
     max_bytes: u64,
-    /// Room for the headers of all tensors that are still to come.
+    /// Room for the header entries of all tensors that are still to come.
     header_room: u64,
-    /// Room for what 4-bit parameters have beside their codes, until it is part of `header_room`.
-    companion_room: Option<u64>,
+    /// Tensors that may be quantised, until it is known in which scheme and room for that is part of `header_room`.
+    matrices: Vec<(String, [usize; 2])>,
     current: Option<OpenShard>,
     closed: usize,
     written: BTreeMap<String, Written>,
 }
 
 struct OpenShard {
-    file: BufWriter<File>,
-    path: PathBuf,
-    data_start: u64,
+    file: ShardFile,
+    /// Room that its header has left.
+    header_room: u64,
+    /// Bytes of the tensors that have a place.
     bytes: u64,
-    header: Map<String, Value>,
     /// Tensors that come last.
-    waiting: Vec<Tensor>,
+    waiting: Vec<NewTensor>,
 }
 
 /// Where a tensor was written.
@@ -64,26 +50,35 @@ pub(super) struct Written {
 }
 
 impl Shards {
-    /// `tensors`: names and shapes of all that may be written. `quantized`: 4-bit parameters will be among them.
+    /// `tensors`: names and shapes of all that may be written. `quantized`: the scheme that some of them will be in.
     pub fn new<'a>(
         directory: &Path,
         max_bytes: u64,
-        quantized: bool,
+        quantized: Option<Scheme>,
         tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
     ) -> Self {
-        let (mut header_room, mut companion_room) = (0, 0);
+        let (mut header_room, mut matrices) = (0, Vec::new());
         for (name, shape) in tensors {
             header_room += entry_room(name, shape);
-            companion_room += if shape.len() == 2 { COMPANIONS * (entry_room(name, shape) + SUFFIX_BYTES) } else { 0 };
+            if let Ok(shape) = <[usize; 2]>::try_from(shape) {
+                matrices.push((name.to_owned(), shape));
+            }
         }
-        let companion_room = if quantized {
-            header_room += companion_room;
-            None
-        } else {
-            Some(companion_room)
-        };
         let (current, closed, written) = (None, 0, BTreeMap::new());
-        Self { directory: directory.to_owned(), max_bytes, header_room, companion_room, current, closed, written }
+        let mut shards =
+            Self { directory: directory.to_owned(), max_bytes, header_room, matrices, current, closed, written };
+        shards.make_room(quantized);
+        shards
+    }
+
+    /// Has room in later headers for the tensors that quantised matrices have more than dense ones.
+    fn make_room(&mut self, quantized: Option<Scheme>) {
+        let Some(scheme) = quantized else { return };
+        for (name, shape) in std::mem::take(&mut self.matrices) {
+            let tensors = files::planned(&name, scheme, shape, WeightDtype::Float32).unwrap_or_default();
+            let room = tensors.iter().map(|tensor| entry_room(&tensor.header.name, &tensor.header.shape)).sum();
+            self.header_room = self.header_room.saturating_add(room);
+        }
     }
 
     /// Appends a tensor of `bytes` bytes, which `write` delivers.
@@ -95,59 +90,55 @@ impl Shards {
         bytes: u64,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), LoadError> {
-        let number = self.closed_for(bytes)?;
-        let shard = self.open()?;
-        write(&mut shard.file).map_err(|source| LoadError::io("write", &shard.path, source))?;
-        let start = shard.data_start + shard.bytes;
-        shard.describe(name, dtype, shape, bytes);
+        let room = entry_room(name, shape);
+        let (number, shard) = self.open(bytes, room)?;
+        let start = shard.begin(name, dtype, shape, bytes)?;
+        write(&mut shard.file).map_err(|source| shard.file.failed(source))?;
         self.written.insert(name.to_owned(), Written { dtype, shard: number, start, bytes });
-        self.header_room = self.header_room.saturating_sub(entry_room(name, shape));
+        self.header_room = self.header_room.saturating_sub(room);
         Ok(())
     }
 
     /// Appends tensors that belong together to one shard. Those whose lengths would leave later tensors unaligned, short ones
     /// as a rule, wait for its end.
-    pub fn append_together(&mut self, tensors: Vec<Tensor>) -> Result<(), LoadError> {
+    pub fn append_together(&mut self, scheme: Scheme, tensors: Vec<NewTensor>) -> Result<(), LoadError> {
+        self.make_room(Some(scheme));
         let room: u64 = tensors.iter().map(|tensor| entry_room(&tensor.name, &tensor.shape)).sum();
-        if let Some(room) = self.companion_room.take() {
-            // None was left in the header of a shard that is open.
-            self.close()?;
-            self.header_room = self.header_room.saturating_add(room);
-        }
         let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.data.len() as u64));
-        let number = self.closed_for(bytes)?;
-        self.open()?;
-        let Some(shard) = &mut self.current else { return Ok(()) };
+        let (number, shard) = self.open(bytes, room)?;
+        let mut written = Vec::with_capacity(tensors.len());
         for tensor in tensors {
             let (dtype, bytes) = (tensor.dtype, tensor.data.len() as u64);
             // A tensor that waits has no place yet; nothing reads it back before the end.
-            let (name, start) = (tensor.name.clone(), shard.data_start + shard.bytes);
+            let (name, start) = (tensor.name.clone(), shard.file.data_start() + shard.bytes);
             if bytes.is_multiple_of(ALIGNMENT) {
-                shard.put(&tensor).map_err(|source| LoadError::io("write", &shard.path, source))?;
+                shard.put(&tensor)?;
             } else {
                 shard.waiting.push(tensor);
             }
-            self.written.insert(name, Written { dtype, shard: number, start, bytes });
+            written.push((name, Written { dtype, shard: number, start, bytes }));
         }
+        self.written.extend(written);
         self.header_room = self.header_room.saturating_sub(room);
         Ok(())
     }
 
-    /// Closes the current shard if so many bytes more would be too many. Returns the number of the one to write to.
-    fn closed_for(&mut self, bytes: u64) -> Result<usize, LoadError> {
-        let full = |shard: &OpenShard| shard.bytes() > 0 && shard.bytes().saturating_add(bytes) > self.max_bytes;
+    /// The shard for tensors of so many bytes, whose header entries need `room`, and its number: the current one, or a new one where they
+    /// would be too many.
+    fn open(&mut self, bytes: u64, room: u64) -> Result<(usize, &mut OpenShard), LoadError> {
+        let full = |shard: &OpenShard| {
+            let too_large = shard.bytes() > 0 && shard.bytes().saturating_add(bytes) > self.max_bytes;
+            too_large || shard.header_room < room
+        };
         if self.current.as_ref().is_some_and(full) {
             self.close()?;
         }
-        Ok(self.closed)
-    }
-
-    fn open(&mut self) -> Result<&mut OpenShard, LoadError> {
-        let shard = match self.current.take() {
+        let mut shard = match self.current.take() {
             Some(shard) => shard,
-            None => OpenShard::create(self.partial_path(self.closed), self.header_room)?,
+            None => OpenShard::create(self.partial_path(self.closed), self.header_room.max(room))?,
         };
-        Ok(self.current.insert(shard))
+        shard.header_room -= room;
+        Ok((self.closed, self.current.insert(shard)))
     }
 
     /// Where a tensor was written, if it was.
@@ -175,28 +166,22 @@ impl Shards {
         }
         self.close()?;
         let total = self.closed;
-        let name = |number: usize| match total {
-            1 => crate::files::SINGLE_FILE.to_owned(),
-            _ => format!("model-{:05}-of-{total:05}.safetensors", number + 1),
-        };
         for number in 0..total {
-            let (from, to) = (self.partial_path(number), self.directory.join(name(number)));
+            let (from, to) = (self.partial_path(number), self.directory.join(shard_name(number, total)));
             fs::rename(&from, &to).map_err(|source| LoadError::io("rename", &from, source))?;
         }
         let total_bytes = self.written.values().map(|written| written.bytes).sum();
         if total > 1 {
-            let weight_map: Map<String, Value> =
-                self.written.iter().map(|(tensor, written)| (tensor.clone(), name(written.shard).into())).collect();
-            let index = json!({ "metadata": { "total_size": total_bytes }, "weight_map": weight_map });
-            super::directory::write_json(&self.directory.join(crate::files::INDEX_FILE), &index)?;
+            let shard_of = |(tensor, written): (&String, &Written)| (tensor.clone(), shard_name(written.shard, total));
+            write_index(&self.directory, self.written.iter().map(shard_of), total_bytes)?;
         }
-        Ok(((0..total).map(name).collect(), total_bytes, self.written.len()))
+        let names = (0..total).map(|number| shard_name(number, total)).collect();
+        Ok((names, total_bytes, self.written.len()))
     }
 
     fn close(&mut self) -> Result<(), LoadError> {
         if let Some(shard) = self.current.take() {
-            let path = shard.path.clone();
-            shard.close().map_err(|source| LoadError::io("write", &path, source))?;
+            shard.close()?;
             self.closed += 1;
         }
         Ok(())
@@ -209,13 +194,7 @@ impl Shards {
 
 impl OpenShard {
     fn create(path: PathBuf, header_room: u64) -> Result<Self, LoadError> {
-        let failed = |source| LoadError::io("write", &path, source);
-        let data_start = (8 + FRAME_BYTES + header_room).next_multiple_of(8);
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).map_err(failed)?);
-        file.seek(SeekFrom::Start(data_start)).map_err(failed)?;
-        let mut header = Map::new();
-        header.insert("__metadata__".into(), json!({ "format": "pt" }));
-        Ok(Self { file, path, data_start, bytes: 0, header, waiting: Vec::new() })
+        Ok(Self { file: ShardFile::create(path, header_room)?, header_room, bytes: 0, waiting: Vec::new() })
     }
 
     /// Bytes of all tensors, those that wait included.
@@ -223,45 +202,23 @@ impl OpenShard {
         self.waiting.iter().fold(self.bytes, |sum, tensor| sum.saturating_add(tensor.data.len() as u64))
     }
 
-    fn describe(&mut self, name: &str, dtype: StoredDtype, shape: &[usize], bytes: u64) {
-        let end = self.bytes.saturating_add(bytes);
-        let entry = json!({ "dtype": dtype.name(), "shape": shape, "data_offsets": [self.bytes, end] });
-        self.header.insert(name.to_owned(), entry);
-        self.bytes = end;
+    /// Begins a tensor behind the others. Returns where it is in the file.
+    fn begin(&mut self, name: &str, dtype: StoredDtype, shape: &[usize], bytes: u64) -> Result<u64, LoadError> {
+        let place = self.bytes;
+        self.file.begin(name, dtype, shape, place, bytes)?;
+        self.bytes = place.saturating_add(bytes);
+        Ok(self.file.data_start() + place)
     }
 
-    fn put(&mut self, tensor: &Tensor) -> io::Result<()> {
-        self.file.write_all(&tensor.data)?;
-        self.describe(&tensor.name, tensor.dtype, &tensor.shape, tensor.data.len() as u64);
-        Ok(())
+    fn put(&mut self, tensor: &NewTensor) -> Result<(), LoadError> {
+        self.begin(&tensor.name, tensor.dtype, &tensor.shape, tensor.data.len() as u64)?;
+        self.file.write_all(&tensor.data).map_err(|source| self.file.failed(source))
     }
 
-    fn close(mut self) -> io::Result<()> {
+    fn close(mut self) -> Result<(), LoadError> {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bits()));
         waiting.iter().try_for_each(|tensor| self.put(tensor))?;
-        let room = self.data_start - 8;
-        let text = padded_header(&self.header, room)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&room.to_le_bytes())?;
-        self.file.write_all(&text)?;
-        self.file.flush()?;
-        self.file.get_ref().sync_all()
+        self.file.finish()
     }
-}
-
-/// An upper bound on the bytes of a header entry. Names grow sixfold at most when they are escaped.
-pub(crate) fn entry_room(name: &str, shape: &[usize]) -> u64 {
-    let escaped = serde_json::to_string(name).map_or(6 * name.len(), |text| text.len());
-    ENTRY_BYTES + escaped as u64 + 21 * shape.len() as u64
-}
-
-/// A header as JSON, with spaces up to the length of the room that was left for it.
-pub(crate) fn padded_header(header: &impl serde::Serialize, room: u64) -> io::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec(header)?;
-    if text.len() as u64 > room {
-        return Err(io::Error::other("the header is longer than the room that was left for it"));
-    }
-    text.resize(room as usize, b' ');
-    Ok(text)
 }

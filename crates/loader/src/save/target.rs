@@ -1,4 +1,4 @@
-//! The directory that is to appear, and what may be in its way.
+//! The output directory, and obstacles to writing it.
 
 use crate::LoadError;
 use std::{

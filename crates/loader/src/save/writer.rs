@@ -2,22 +2,23 @@
 
 use super::{
     SaveFiles, SaveOptions, SaveReport,
-    directory::{Staging, check_carried},
-    layout::{Layout, ParameterPlace, Place, TensorPlace},
+    beside::{check_carried, write_files},
+    layout::{Layout, ParameterPlace, TensorPiece, TensorPlace},
+    packed::{Part, PendingQuantized, WrittenQuantized, tensors},
     pending::Pending,
-    quantized::{Part, PendingQuantized, WrittenQuantized, tensors},
+    place::Place,
     shards::{Shards, Written},
+    target::Target,
 };
 use crate::{
     LoadError, Overflow, StoredDtype,
     dtype::{float_name, float_size},
-    execute::{FromFloat, NonFiniteCount, convert_bytes, with_float},
     problems::nearest_names,
+    windows::{FromAnyFloat, NonFiniteCount, convert_bytes, with_float},
 };
-use automodel_quant::{Quantized4bit, WeightDtype};
+use automodel_quant::{QuantWeight, WeightDtype};
 use automodel_registry::weights::{ParameterRole, Tie, WeightMap};
 use burn::tensor::{DType, FloatDType, TensorData};
-use half::{bf16, f16};
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
@@ -31,9 +32,9 @@ const BLOCK_BYTES: usize = 1 << 20;
 const EXPERT: &str = "transformers joins experts into one parameter of three axes, which bitsandbytes cannot hold";
 
 /// Writes a checkpoint parameter by parameter. Until [`CheckpointWriter::finish`] nothing is visible under its name, and a
-/// writer that is dropped removes what it wrote.
+/// writer that is dropped removes its files.
 pub struct CheckpointWriter {
-    staging: Staging,
+    place: Place,
     shards: Shards,
     layout: Layout,
     ties: Vec<Tie>,
@@ -43,7 +44,7 @@ pub struct CheckpointWriter {
     held: HashMap<String, TensorData>,
     /// Tensors that several parameters fill, by number.
     pending: HashMap<usize, Pending>,
-    /// The same for 4-bit parameters.
+    /// The same for quantised parameters.
     pending_quantized: HashMap<usize, PendingQuantized>,
     written_quantized: WrittenQuantized,
     report: SaveReport,
@@ -56,11 +57,11 @@ impl CheckpointWriter {
     /// [`LoadError::OutputExists`] if something is in the way; [`LoadError::Placement`] if the map contradicts itself.
     pub fn new(directory: &Path, map: &WeightMap, options: &SaveOptions) -> Result<Self, LoadError> {
         let layout = Layout::new(map)?;
-        let staging = Staging::new(directory, options.overwrite)?;
+        let place = Place::fresh(Target::new(directory, options.overwrite)?)?;
         let tensors = layout.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()));
-        let shards = Shards::new(staging.path(), options.max_shard_bytes, options.quantized, tensors);
+        let shards = Shards::new(place.staging(), options.max_shard_bytes, options.quantized, tensors);
         Ok(Self {
-            staging,
+            place,
             shards,
             ties: map.ties.iter().filter(|tie| tie.requested).cloned().collect(),
             layout,
@@ -106,7 +107,7 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Writes the 4-bit parameter at `path` in the format of bitsandbytes. Parameters that are parts of one tensor (`q_proj` of
+    /// Writes the quantised parameter at `path`, weights with 4-bit tables in the format of bitsandbytes. Parameters that are parts of one tensor (`q_proj` of
     /// `qkv_proj`) are joined if their blocks are blocks of that tensor and they were quantised alike. Scales in 8 bits
     /// that cannot be joined become float32 scales of the same values, with a warning. Experts of a mixture are refused:
     /// transformers joins them into one parameter of three axes, which bitsandbytes cannot hold.
@@ -117,7 +118,7 @@ impl CheckpointWriter {
     /// # Errors
     /// [`LoadError::UnknownParameter`], [`LoadError::RepeatedParameter`] and [`LoadError::ParameterShape`] by what is wrong with
     /// it; [`LoadError::QuantizedPart`] if transformers could not read it there; [`LoadError::Io`] if it cannot be written.
-    pub fn write_quantized(&mut self, path: &str, weight: &Quantized4bit) -> Result<(), LoadError> {
+    pub fn write_quantized(&mut self, path: &str, weight: &QuantWeight) -> Result<(), LoadError> {
         self.check(path, &weight.shape())?;
         let Some(place) = self.layout.parameters.get(path) else { return Ok(()) };
         for piece in &place.pieces {
@@ -130,7 +131,7 @@ impl CheckpointWriter {
                 return Err(part.refused("an earlier part of it is dense".into()));
             }
             if let Some(whole) = part.whole() {
-                self.shards.append_together(whole)?;
+                self.shards.append_together(weight.scheme(), whole)?;
                 self.written_quantized.insert(piece.tensor, weight);
                 continue;
             }
@@ -150,14 +151,14 @@ impl CheckpointWriter {
                     tensor.name
                 ));
             }
-            self.shards.append_together(tensors(&tensor.name, &weight))?;
+            self.shards.append_together(weight.scheme(), tensors(&tensor.name, &weight))?;
             self.written_quantized.insert(piece.tensor, &weight);
         }
         self.given.insert(path.to_owned());
         Ok(())
     }
 
-    /// The `quantization_config` for config.json once all parameters were written; `None` if none of them was in 4 bits.
+    /// The `quantization_config` for config.json once all parameters were written; `None` if none of them was quantised.
     ///
     /// It is what [`crate::quantize_checkpoint`] writes of the same tensors: its skip list is `null` if only what transformers
     /// leaves dense by itself is dense, and otherwise names the linear modules that are. `compute_dtype` is the dtype in which
@@ -197,12 +198,12 @@ impl CheckpointWriter {
             append_pending(&mut self.pending, &mut self.shards, number, tensor)?;
         }
         self.check_complete()?;
-        let Self { staging, shards, mut report, .. } = self;
+        let Self { place, shards, mut report, .. } = self;
         (report.shards, report.total_bytes, report.tensors) = shards.finish()?;
-        staging.add(files)?;
+        write_files(place.staging(), files)?;
         report.warnings.extend(overflow_warning(&report.overflowed));
         check()?;
-        staging.commit()?;
+        place.commit()?;
         Ok(report)
     }
 
@@ -246,7 +247,7 @@ impl CheckpointWriter {
                 })?;
             } else if self.pending_quantized.contains_key(&piece.tensor) {
                 let (parameter, tensor) = (path.to_owned(), tensor.name.clone());
-                let reason = "earlier parts of it are in 4 bits, and this one is dense".to_owned();
+                let reason = "earlier parts of it are quantised, and this one is dense".to_owned();
                 return Err(LoadError::QuantizedPart { parameter, tensor, reason });
             } else {
                 found = found.and(scatter(&mut self.pending, path, piece, tensor, part, from, to)?);
@@ -302,7 +303,7 @@ impl CheckpointWriter {
         match compared {
             // Fewer bytes were written than the parameter has.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(source) => Err(LoadError::io("read", self.staging.path(), source)),
+            Err(source) => Err(LoadError::io("read", self.place.staging(), source)),
             Ok(_) => Ok(equal && saved.read(&mut [0; 1]).is_ok_and(|more| more == 0)),
         }
     }
@@ -352,7 +353,7 @@ fn append_pending(
 fn scatter(
     pending: &mut HashMap<usize, Pending>,
     path: &str,
-    piece: &Place,
+    piece: &TensorPiece,
     tensor: &TensorPlace,
     part: &[u8],
     from: FloatDType,
@@ -417,10 +418,7 @@ fn for_each_block(
     Ok(found)
 }
 
-fn converted<T>(bytes: &[u8], from: FloatDType, at: u64) -> (Vec<T>, NonFiniteCount)
-where
-    T: FromFloat<f64> + FromFloat<f32> + FromFloat<f16> + FromFloat<bf16>,
-{
+fn converted<T: FromAnyFloat>(bytes: &[u8], from: FloatDType, at: u64) -> (Vec<T>, NonFiniteCount) {
     let mut target = vec![T::ZERO; bytes.len() / float_size(from)];
     let found = with_float!(from, S => convert_bytes::<S, T>(bytes, &mut target, at));
     (target, found)

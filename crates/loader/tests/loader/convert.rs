@@ -3,9 +3,13 @@
 use crate::common::{bf16s, checkpoint, counting, f32s, message, sharded, slot};
 use automodel_config::{Overrides, RawConfig};
 use automodel_loader::{
-    CheckpointFiles, ConvertOptions, ConvertReport, LoadError, QuantizationConfig, SaveFiles, quantize_checkpoint,
+    CheckpointFiles, LoadError, QuantizationConfig, RequantizeOptions, RequantizeReport, SaveFiles, quantize_checkpoint,
 };
-use automodel_quant::{Absmax, Quantized4bit, format};
+use automodel_quant::{
+    QuantWeight,
+    files::StoredTensor,
+    table16::{Absmax, Quantized4bit, format},
+};
 use automodel_registry::{
     Registry, ResolveOptions,
     weights::{ParameterRole, SourcePiece, ViewOp, WeightMap},
@@ -35,8 +39,8 @@ pub fn convert(
     map: &WeightMap,
     config: &QuantizationConfig,
     out: &Path,
-    options: &ConvertOptions,
-) -> Result<ConvertReport, LoadError> {
+    options: &RequantizeOptions,
+) -> Result<RequantizeReport, LoadError> {
     let files = CheckpointFiles::open(source)?;
     quantize_checkpoint(&files, map, config, out, options, &SaveFiles::default(), &mut |_| {})
 }
@@ -64,7 +68,7 @@ pub fn tensors(directory: &Path) -> Tensors {
 pub fn parameter(tensors: &Tensors, name: &str) -> Quantized4bit {
     let find = |name: &str| {
         let (dtype, shape, data) = tensors.get(name)?.clone();
-        Some(format::StoredTensor { dtype, shape, data: data.into() })
+        Some(StoredTensor { dtype, shape, data: data.into() })
     };
     format::read_parameter(name, find).unwrap()
 }
@@ -85,13 +89,13 @@ fn the_same_tensors_and_config_as_transformers_with_bitsandbytes() {
             (fixtures().join("checkpoints").join(source), fixtures().join("bitsandbytes").join(golden));
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("out");
-        let report = convert(&source, &model_map(&source), &config, &out, &ConvertOptions::default()).unwrap();
+        let report = convert(&source, &model_map(&source), &config, &out, &RequantizeOptions::default()).unwrap();
         let (ours, theirs) = (tensors(&out), tensors(&golden));
         assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
         for (name, tensor) in &theirs {
             // The mean of the scales may differ in its last bits, and with it what follows from it.
-            let follows =
-                config.double_quant && [".absmax", ".nested_absmax", "__nf4"].iter().any(|end| name.ends_with(end));
+            let follows = config.scheme.is_joint()
+                && [".absmax", ".nested_absmax", "__nf4"].iter().any(|end| name.ends_with(end));
             assert!(follows || ours[name] == *tensor, "{name} of {}", golden.display());
         }
         for name in &report.quantized {
@@ -173,7 +177,7 @@ fn what_is_quantised_and_what_is_copied() {
     let before = tensors(source.path());
     let (mut files, mut seen) = (Vec::new(), Vec::new());
     for max_shard_bytes in [u64::MAX, 1500, 0] {
-        let mut options = ConvertOptions::default();
+        let mut options = RequantizeOptions::default();
         options.max_shard_bytes = max_shard_bytes;
         let out = parent.path().join(format!("out-{max_shard_bytes}"));
         let config = QuantizationConfig::nf4();
@@ -198,8 +202,7 @@ fn what_is_quantised_and_what_is_copied() {
         for (at, value) in waves(160).into_iter().enumerate() {
             transposed[at % 5 * 32 + at / 5] = value;
         }
-        let expected =
-            Quantized4bit::quantize(config.quant_type, config.blocksize, [5, 32], transposed[..].into()).unwrap();
+        let expected = QuantWeight::quantize(config.scheme, [5, 32], transposed[..].into()).unwrap().table16().unwrap();
         assert_eq!(parameter(&after, QUANTIZED[0]), expected);
         // Every tensor begins where its elements are aligned, as torch needs it.
         let opened = CheckpointFiles::open(&out).unwrap();
@@ -220,7 +223,7 @@ fn modules_that_are_skipped_stay_dense_and_are_listed() {
     let out = parent.path().join("out");
     // By the name in the files, by that of a part of a fused tensor, by nothing at all.
     let config = QuantizationConfig::nf4().with_double_quant(true).with_skip_modules(["c_fc", "k_proj", "nothing"]);
-    let report = convert(source.path(), &map(), &config, &out, &ConvertOptions::default()).unwrap();
+    let report = convert(source.path(), &map(), &config, &out, &RequantizeOptions::default()).unwrap();
     assert_eq!(report.quantized, QUANTIZED[1..2]);
     assert!(report.warnings.iter().any(|warning| warning.contains("\"nothing\"")), "{:?}", report.warnings);
     let declared = &json(&out.join("config.json"))["quantization_config"];
@@ -235,7 +238,7 @@ fn modules_that_are_skipped_stay_dense_and_are_listed() {
 #[test]
 fn what_cannot_be_converted_is_named_and_leaves_nothing() {
     let parent = tempfile::tempdir().unwrap();
-    let (out, options, config) = (parent.path().join("out"), ConvertOptions::default(), QuantizationConfig::nf4());
+    let (out, options, config) = (parent.path().join("out"), RequantizeOptions::default(), QuantizationConfig::nf4());
     let one = || {
         let mut map = WeightMap::default();
         map.parameters.push(slot("a.weight", &[2, 2], vec![SourcePiece::whole("a.weight", &[2, 2])]));

@@ -5,7 +5,8 @@ use crate::{
     convert::{convert, json},
 };
 use automodel_loader::{
-    CheckpointFiles, ConvertOptions, ConvertProgress, LoadError, QuantizationConfig, SaveFiles, quantize_checkpoint,
+    CheckpointFiles, LoadError, QuantizationConfig, RequantizeOptions, RequantizeProgress, SaveFiles,
+    quantize_checkpoint,
 };
 use automodel_registry::weights::{SourcePiece, WeightMap};
 use std::{
@@ -43,8 +44,8 @@ fn map() -> WeightMap {
     map
 }
 
-fn options() -> ConvertOptions {
-    let mut options = ConvertOptions::default();
+fn options() -> RequantizeOptions {
+    let mut options = RequantizeOptions::default();
     options.max_shard_bytes = 10_000;
     options
 }
@@ -65,7 +66,7 @@ fn worker() {
     if let (Some(source), Some(out)) = (std::env::var_os(SOURCE), std::env::var_os(OUT)) {
         let files = CheckpointFiles::open(Path::new(&source)).unwrap();
         // Slow enough to be killed on the way.
-        let mut progress = |_: ConvertProgress<'_>| thread::sleep(Duration::from_millis(5));
+        let mut progress = |_: RequantizeProgress<'_>| thread::sleep(Duration::from_millis(5));
         let (out, beside) = (Path::new(&out), SaveFiles::default());
         quantize_checkpoint(&files, &map(), &config(), out, &options(), &beside, &mut progress).unwrap();
     }
@@ -123,7 +124,7 @@ fn crash_after(source: &Path, out: &Path, tensors: usize) {
     let files = CheckpointFiles::open(source).unwrap();
     let mut left = tensors;
     let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut progress = |_: ConvertProgress<'_>| {
+        let mut progress = |_: RequantizeProgress<'_>| {
             left -= 1;
             if left == 0 {
                 std::panic::resume_unwind(Box::new("crash"));
@@ -147,7 +148,7 @@ fn only_the_same_run_is_continued() {
     let expected = contents(&out);
 
     // A damaged shard is written again, another setting or another source begins anew, and so does whoever asks for it.
-    let again = |change: &dyn Fn(), config: &QuantizationConfig, options: &ConvertOptions| {
+    let again = |change: &dyn Fn(), config: &QuantizationConfig, options: &RequantizeOptions| {
         fs::remove_dir_all(&out).unwrap();
         crash_after(source.path(), &out, 5);
         change();
@@ -197,7 +198,7 @@ fn an_interrupted_replacement_loses_nothing() {
     let crash = || {
         let files = CheckpointFiles::open(source.path()).unwrap();
         let stop = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut progress = |progress: ConvertProgress<'_>| {
+            let mut progress = |progress: RequantizeProgress<'_>| {
                 if progress.bytes_done == progress.bytes_total {
                     std::panic::resume_unwind(Box::new("crash"));
                 }
@@ -246,7 +247,7 @@ fn a_place_that_is_taken() {
     drop(lock);
     fs::write(partial.join("diary.txt"), "mine").unwrap();
     let error = convert(source.path(), &map(), &config(), &out, &options()).unwrap_err();
-    assert!(error.to_string().contains("no conversion made"), "{error}");
+    assert!(error.to_string().contains("automodel did not write"), "{error}");
     fs::remove_file(partial.join("diary.txt")).unwrap();
     convert(source.path(), &map(), &config(), &out, &options()).unwrap();
     assert!(!partial.exists());

@@ -5,7 +5,7 @@ use crate::{
     convert::convert,
 };
 use automodel_loader::{
-    CheckpointFiles, CheckpointWriter, ConvertOptions, ConvertProgress, LoadError, QuantizationConfig, SaveFiles,
+    CheckpointFiles, CheckpointWriter, LoadError, QuantizationConfig, RequantizeOptions, RequantizeProgress, SaveFiles,
     SaveOptions, check_output, quantize_checkpoint, save_pretrained,
 };
 use automodel_registry::weights::WeightMap;
@@ -25,7 +25,7 @@ fn matrix() -> (tempfile::TempDir, WeightMap) {
 }
 
 fn quantize(source: &Path, map: &WeightMap, out: &Path) -> Result<(), LoadError> {
-    convert(source, map, &QuantizationConfig::nf4(), out, &ConvertOptions::default()).map(drop)
+    convert(source, map, &QuantizationConfig::nf4(), out, &RequantizeOptions::default()).map(drop)
 }
 
 fn save(out: &Path, value: f32, overwrite: bool) -> Result<(), LoadError> {
@@ -107,9 +107,9 @@ fn links_among_the_files_of_an_interrupted_run_begin_it_anew() {
     let (out, victim) = (parent.path().join("out"), parent.path().join("precious"));
     fs::write(&victim, "precious").unwrap();
     let files = CheckpointFiles::open(source.path()).unwrap();
-    let (config, options) = (QuantizationConfig::nf4(), ConvertOptions::default());
+    let (config, options) = (QuantizationConfig::nf4(), RequantizeOptions::default());
     let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut crash = |_: ConvertProgress<'_>| std::panic::resume_unwind(Box::new("crash"));
+        let mut crash = |_: RequantizeProgress<'_>| std::panic::resume_unwind(Box::new("crash"));
         quantize_checkpoint(&files, &map, &config, &out, &options, &SaveFiles::default(), &mut crash)
     }));
     assert!(crashed.is_err());
@@ -161,7 +161,7 @@ fn output_paths_are_checked_before_the_work() {
         cases.push(("/proc/out".into(), false, "/proc"));
     }
     for (out, overwrite, said) in cases {
-        let mut options = ConvertOptions::default();
+        let mut options = RequantizeOptions::default();
         options.overwrite = overwrite;
         let checked = check_output(&out, overwrite, &inner).unwrap_err();
         assert!(message(&checked).contains(said), "{}: {}", out.display(), message(&checked));
@@ -213,12 +213,12 @@ fn a_shard_that_is_overwritten_meanwhile() {
             let files = CheckpointFiles::open(source.path()).unwrap();
             // Another moment than that of the headers, for file systems with slow clocks.
             thread::sleep(Duration::from_millis(20));
-            let mut meanwhile = |progress: ConvertProgress<'_>| {
+            let mut meanwhile = |progress: RequantizeProgress<'_>| {
                 if progress.tensor == after {
                     change(&source.path().join(file));
                 }
             };
-            let (config, options) = (QuantizationConfig::nf4(), ConvertOptions::default());
+            let (config, options) = (QuantizationConfig::nf4(), RequantizeOptions::default());
             let outcome =
                 quantize_checkpoint(&files, &map, &config, &out, &options, &SaveFiles::default(), &mut meanwhile);
             let error = outcome.unwrap_err();
@@ -282,7 +282,7 @@ fn one_process_at_a_time_and_what_others_left_is_removed() {
     // What is not ours stays, and so does the checkpoint.
     fs::create_dir(&partial).unwrap();
     fs::write(partial.join("diary.txt"), "mine").unwrap();
-    assert!(message(&save(&out, 3.0, true).unwrap_err()).contains("no conversion made"));
+    assert!(message(&save(&out, 3.0, true).unwrap_err()).contains("automodel did not write"));
     assert_eq!(names(&partial), ["diary.txt"]);
     assert_eq!(values(&load(&out, &map, &options()).unwrap().0, "w"), [2.0]);
 }
@@ -380,13 +380,13 @@ fn a_conversion_killed_right_after_it_appeared_is_finished() {
     let (source, map) = matrix();
     let parent = tempfile::tempdir().unwrap();
     let (out, partial) = (parent.path().join("out"), parent.path().join(".out.partial"));
-    let mut overwrite = ConvertOptions::default();
+    let mut overwrite = RequantizeOptions::default();
     overwrite.overwrite = true;
     let nf4 = QuantizationConfig::nf4();
     convert(source.path(), &map, &QuantizationConfig::fp4(), &out, &overwrite).unwrap();
     let files = CheckpointFiles::open(source.path()).unwrap();
     let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut crash = |_: ConvertProgress<'_>| std::panic::resume_unwind(Box::new("crash"));
+        let mut crash = |_: RequantizeProgress<'_>| std::panic::resume_unwind(Box::new("crash"));
         quantize_checkpoint(&files, &map, &nf4, &out, &overwrite, &SaveFiles::default(), &mut crash)
     }));
     assert!(crashed.is_err());
@@ -402,7 +402,7 @@ fn a_conversion_killed_right_after_it_appeared_is_finished() {
     // The old one has the name of the new one now.
     fs::rename(&out, partial.join("checkpoint")).unwrap();
     fs::rename(&whole, &out).unwrap();
-    let report = convert(source.path(), &map, &nf4, &out, &ConvertOptions::default()).unwrap();
+    let report = convert(source.path(), &map, &nf4, &out, &RequantizeOptions::default()).unwrap();
     assert_eq!(report.resumed_shards, 1);
     assert_eq!(fs::read(out.join("model.safetensors")).unwrap(), expected);
     assert_eq!(names(parent.path()), ["out"]);

@@ -79,7 +79,7 @@ fn extra_tensors_are_listed_and_ignored_ones_apart() {
     let plan = plan(directory.path(), &map).unwrap();
     assert_eq!(plan.unexpected, ["stray"]);
     assert_eq!(plan.ignored, [("h.0.attn.bias".to_owned(), "a constant mask".to_owned())]);
-    assert_eq!(plan.rows[0].sources[0].tensor, "h.0.weight");
+    assert_eq!(plan.rows[0].sources().next().unwrap().tensor, "h.0.weight");
     assert_eq!(plan.renamed, [("transformer.".to_owned(), String::new())]);
     assert!(plan.warnings.iter().any(|warning| warning.contains("`stray`")));
 }
@@ -96,14 +96,14 @@ fn dtypes_follow_the_policy_and_say_why() {
     let map = identity_map(&files);
     let targets = |policy| {
         let plan = LoadPlan::new(&files, &map, &options().with_dtype(policy)).unwrap();
-        let targets: Vec<_> = plan.rows.iter().map(|row| row.target).collect();
+        let targets: Vec<_> = plan.rows.iter().map(|row| row.target()).collect();
         (targets, plan)
     };
     let (automatic, plan) = targets(DtypePolicy::Auto);
     assert_eq!(automatic, [F32, F32, F32, F32]);
-    assert!(plan.row("bf16").unwrap().reason.contains("computes in float32"));
-    assert_eq!(plan.row("f32").unwrap().reason, "as stored");
-    assert!(plan.row("f64").unwrap().reason.contains("unless float64 is asked for"));
+    assert!(plan.row("bf16").unwrap().reason().contains("computes in float32"));
+    assert_eq!(plan.row("f32").unwrap().reason(), "as stored");
+    assert!(plan.row("f64").unwrap().reason().contains("unless float64 is asked for"));
     let (explicit, plan) = targets(DtypePolicy::AtLeast(BF16));
     assert_eq!(explicit, [BF16, BF16, F32, F32]);
     assert!(plan.warnings.iter().any(|warning| warning.starts_with("bfloat16 on the CPU")));
@@ -128,7 +128,7 @@ fn bytes_are_counted_for_files_device_and_peak() {
     // Both parts of the fused tensor are used in place; the half-precision tensor is converted.
     assert_eq!(plan.mapped_bytes, 24 * 4);
     assert_eq!(plan.peak_bytes, plan.target_bytes + 16);
-    assert_eq!(plan.rows.iter().map(|row| row.mapped).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(plan.rows.iter().map(|row| row.is_mapped()).collect::<Vec<_>>(), [true, true, false]);
     let table = plan.to_string();
     for part in ["parameter", "q ", "mapped", "converted", "a.safetensors[", "warning: 1 tensor(s)", "on CPU (Flex)"] {
         assert!(table.contains(part), "{part:?} in\n{table}");

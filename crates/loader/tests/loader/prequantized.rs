@@ -5,8 +5,12 @@ use crate::common::{
 };
 use automodel_loader::{CheckpointFiles, DtypePolicy, LoadError, LoadPlan, QuantizationConfig};
 use automodel_quant::{
-    Absmax, Blocksize, Elements, QuantType, Quantized4bit,
-    format::{StoredTensor, read_parameter, write_parameter},
+    Elements,
+    files::StoredTensor,
+    table16::{
+        Absmax, Blocksize, QuantType, Quantized4bit,
+        format::{read_parameter, write_parameter},
+    },
 };
 use automodel_registry::weights::{ParameterRole, SourcePiece, Tie, ViewOp, WeightMap};
 use automodel_test_support::fixtures::bitsandbytes;
@@ -55,8 +59,8 @@ fn parameters_stay_in_the_file_as_they_are() {
     let plan = LoadPlan::new(&files, &map, &options()).unwrap();
     assert!(plan.unexpected.is_empty() && plan.ignored.is_empty(), "{plan}");
     let row = plan.row("nested.weight").unwrap();
-    assert_eq!((row.bytes, row.target, row.mapped), (nested.byte_len() as u64, FloatDType::BF16, true));
-    assert_eq!(row.companions.len(), 5);
+    assert_eq!((row.bytes(), row.target(), row.is_mapped()), (nested.byte_len() as u64, FloatDType::BF16, true));
+    assert_eq!(row.companions().len(), 5);
     assert_eq!(plan.mapped_bytes, 96 * 50 + 64 * 256);
     assert_eq!(plan.stored_bytes, files.stored_bytes());
     assert!(plan.to_string().contains("1 parameters stored in nf4, blocks of 32, double quantisation"), "{plan}");
@@ -65,18 +69,18 @@ fn parameters_stay_in_the_file_as_they_are() {
     assert_eq!((report.mapped_bytes, report.unexpected.len()), (plan.mapped_bytes, 0));
     assert_eq!(report.mapped_bytes + report.copied_bytes, plan.target_bytes);
     assert_eq!(report.encodings.len(), 2);
-    let loaded = parameters.take_quantized("plain.weight").unwrap();
+    let loaded = parameters.take_quantized("plain.weight").unwrap().table16().unwrap();
     assert_eq!(loaded, plain);
     #[cfg(target_os = "linux")]
     assert!(crate::load::is_mapped(loaded.packed().as_ptr() as usize, "model.safetensors"));
-    assert_eq!(parameters.take_quantized("nested.weight").unwrap(), nested);
+    assert_eq!(parameters.take_quantized("nested.weight").unwrap().table16().unwrap(), nested);
     assert_eq!(parameters.len(), 1);
 
     let mut copying = options();
     copying.zero_copy = false;
     let (mut parameters, report) = load(directory.path(), &map, &copying).unwrap();
     assert_eq!((report.mapped_bytes, report.copied_bytes), (0, plan.target_bytes));
-    let loaded = parameters.take_quantized("plain.weight").unwrap();
+    let loaded = parameters.take_quantized("plain.weight").unwrap().table16().unwrap();
     assert_eq!(loaded, plain);
     #[cfg(target_os = "linux")]
     assert!(!crate::load::is_mapped(loaded.packed().as_ptr() as usize, "model.safetensors"));
@@ -114,8 +118,9 @@ fn checkpoints_that_transformers_wrote_load_without_decoding() {
             _ => ("model.layers.1.self_attn.q_proj.weight", vec!["q_proj"]),
         };
         let parts = parts.iter().map(|part| format!("model.layers.1.self_attn.{part}.weight"));
-        let parts: Vec<f32> =
-            parts.flat_map(|path| parameters.take_quantized(&path).unwrap().dequantize::<f32>()).collect();
+        let parts: Vec<f32> = parts
+            .flat_map(|path| parameters.take_quantized(&path).unwrap().table16().unwrap().dequantize::<f32>())
+            .collect();
         assert!(parts == stored(whole).dequantize::<f32>(), "{name}");
     }
 }
@@ -139,9 +144,9 @@ fn rows_of_a_fused_tensor_are_cut_out_at_blocks() {
         assert_eq!((report.mapped_bytes, report.unexpected.len()), (40 * 512, 0));
         let decoded: Vec<f32> = whole.dequantize();
         for (part, (start, length)) in starts.into_iter().enumerate() {
-            let loaded = parameters.take_quantized(&path(part)).unwrap();
+            let loaded = parameters.take_quantized(&path(part)).unwrap().table16().unwrap();
             assert!(loaded.dequantize::<f32>() == decoded[start * 1024..(start + length) * 1024], "{part}");
-            assert_eq!(loaded.byte_len() as u64, plan.row(&path(part)).unwrap().bytes);
+            assert_eq!(loaded.byte_len() as u64, plan.row(&path(part)).unwrap().bytes());
             let keeps = matches!(whole.absmax(), Absmax::Nested(_)) && part < 2;
             assert_eq!(matches!(loaded.absmax(), Absmax::Nested(_)), keeps, "{part}");
         }
@@ -158,7 +163,7 @@ fn heads_in_turns_are_joined_block_by_block() {
     let (mut parameters, report) = load(directory.path(), &map, &options()).unwrap();
     let decoded: Vec<f32> = whole.dequantize();
     let expected: Vec<f32> = decoded.chunks(2 * 64).skip(1).step_by(3).flatten().copied().collect();
-    assert!(parameters.take_quantized("k.weight").unwrap().dequantize::<f32>() == expected);
+    assert!(parameters.take_quantized("k.weight").unwrap().table16().unwrap().dequantize::<f32>() == expected);
     assert_eq!(report.mapped_bytes, 0);
 }
 
@@ -172,7 +177,10 @@ fn matrices_that_are_otherwise_stored_transposed_are_not_when_quantised() {
     let map = WeightMap { parameters, transposed_projections: true, ..WeightMap::default() };
     let (mut parameters, _) = load(directory.path(), &map, &options()).unwrap();
     let decoded: Vec<f32> = whole.dequantize();
-    assert!(parameters.take_quantized("k.weight").unwrap().dequantize::<f32>() == decoded[32 * 64..64 * 64]);
+    assert!(
+        parameters.take_quantized("k.weight").unwrap().table16().unwrap().dequantize::<f32>()
+            == decoded[32 * 64..64 * 64]
+    );
 }
 
 #[test]
@@ -187,7 +195,7 @@ fn views_that_would_need_decoding_are_refused() {
         (slot("rows", &[8, 48], rows("w.weight", [40, 48], 1, 8)), "within a block of 64"),
         (view("columns", &[40, 24], columns), "within a block of 64"),
         (view("halves", &[40, 48], halves), "within a block of 64"),
-        (slot("joined", &[80, 48], vec![first.clone(), first]), "4-bit tensors cannot be joined"),
+        (slot("joined", &[80, 48], vec![first.clone(), first]), "quantised tensors cannot be joined"),
     ] {
         let text = refusal(directory.path(), &WeightMap { parameters: vec![slot], ..WeightMap::default() });
         assert!(text.contains(part) && text.contains("`w.weight`"), "{text}");
@@ -321,8 +329,7 @@ fn all_that_is_wrong_is_said_at_once() {
     all.retain(|tensor| !tensor.name.ends_with(".absmax"));
     let map = plain_map(&[("a.weight", &[8, 64]), ("b.weight", &[8, 64]), ("c.weight", &[1])]);
     let text = refusal(checkpoint(&all).path(), &map);
-    for part in
-        ["2 parameter(s) stored in 4 bits that cannot be read", "`a.weight.absmax`", "`b.weight.absmax`", "`c.weight`"]
+    for part in ["2 quantised parameter(s) that cannot be read", "`a.weight.absmax`", "`b.weight.absmax`", "`c.weight`"]
     {
         assert!(text.contains(part), "{text:?} should say {part:?}");
     }
@@ -337,7 +344,7 @@ fn companions_may_be_in_other_shards_and_names_have_a_prefix() {
     let mut map = plain_map(&[("model.q.weight", &[16, 64])]);
     map.prefixes.push(("model.".into(), "language_model.model.".into()));
     let (mut parameters, report) = load(directory.path(), &map, &options()).unwrap();
-    assert_eq!(parameters.take_quantized("model.q.weight").unwrap(), whole);
+    assert_eq!(parameters.take_quantized("model.q.weight").unwrap().table16().unwrap(), whole);
     assert!(report.unexpected.is_empty(), "{report:?}");
 }
 
@@ -349,7 +356,7 @@ fn what_the_checkpoint_left_dense_stays_dense() {
     let map = plain_map(&[("q.weight", &[16, 64]), ("k.weight", &[16, 64])]);
     let asking = options().with_quantization(QuantizationConfig::fp4()).with_dtype(DtypePolicy::Cast(FloatDType::F32));
     let (mut parameters, report) = load(directory.path(), &map, &asking).unwrap();
-    assert_eq!(parameters.take_quantized("q.weight").unwrap().quant_type(), QuantType::Nf4);
+    assert_eq!(parameters.take_quantized("q.weight").unwrap().table16().unwrap().quant_type(), QuantType::Nf4);
     assert_eq!(parameters.take("k.weight").unwrap().dtype, FloatDType::F32);
     assert!(report.warnings.iter().any(|warning| warning.contains("quantised already")), "{:?}", report.warnings);
 }

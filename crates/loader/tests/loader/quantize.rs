@@ -6,7 +6,7 @@ use crate::common::{
 use automodel_loader::{
     CheckpointFiles, Encoding, LoadError, LoadOptions, LoadPlan, LoadedParameters, QuantizationConfig, execute,
 };
-use automodel_quant::{Blocksize, Elements, QuantType, Quantized4bit, WeightDtype};
+use automodel_quant::{Elements, QuantWeight, Scheme, WeightDtype, table16::Blocksize};
 use automodel_registry::weights::{ParameterRole, SourcePiece, Tie, ViewOp, WeightMap};
 use burn::tensor::{Device, FloatDType};
 use half::{bf16, f16};
@@ -22,12 +22,9 @@ fn waves(elements: usize) -> Vec<f32> {
 }
 
 /// What quantising a whole weight gives.
-fn whole(shape: &[usize], dtype: FloatDType, values: &[f32], config: &QuantizationConfig) -> Quantized4bit {
+fn whole(shape: &[usize], dtype: FloatDType, values: &[f32], config: &QuantizationConfig) -> QuantWeight {
     let shape = <[usize; 2]>::try_from(shape).unwrap();
-    let quantize = |elements: Elements<'_>| {
-        let weight = Quantized4bit::quantize(config.quant_type, config.blocksize, shape, elements).unwrap();
-        if config.double_quant { weight.nested() } else { weight }
-    };
+    let quantize = |elements: Elements<'_>| QuantWeight::quantize(config.scheme, shape, elements).unwrap();
     match dtype {
         FloatDType::BF16 => quantize(Elements::BF16(&values.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>())),
         FloatDType::F16 => quantize(Elements::F16(&values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>())),
@@ -43,27 +40,27 @@ fn check(directory: &Path, map: &WeightMap, config: &QuantizationConfig, options
     let (dense, _) = load(directory, map, options).unwrap();
     let mut bytes = 0;
     for row in &plan.rows {
-        let expected = values(&dense, &row.parameter);
-        if row.encoding.is_none() {
-            assert_eq!(values(&parameters, &row.parameter), expected, "{}", row.parameter);
+        let expected = values(&dense, row.parameter());
+        if row.encoding().is_none() {
+            assert_eq!(values(&parameters, row.parameter()), expected, "{}", row.parameter());
             continue;
         }
-        let weight = parameters.take_quantized(&row.parameter).unwrap();
-        let by_itself = whole(&row.shape, row.target, &expected, config);
-        if row.joint_scales {
+        let weight = parameters.take_quantized(row.parameter()).unwrap();
+        let by_itself = whole(row.shape(), row.target(), &expected, config);
+        if row.has_joint_scales() {
             // Its scales are quantised with those of others: `three_ways.rs` compares them.
-            assert_eq!(weight.packed(), by_itself.packed(), "{}", row.parameter);
+            assert_eq!(weight.codes(), by_itself.codes(), "{}", row.parameter());
         } else {
-            assert_eq!(weight, by_itself, "{}", row.parameter);
+            assert_eq!(weight, by_itself, "{}", row.parameter());
         }
-        assert_eq!(weight.byte_len() as u64, row.bytes, "{}", row.parameter);
-        assert!(parameters.get(&row.parameter).is_none());
-        bytes += row.bytes;
+        assert_eq!(weight.byte_len() as u64, row.bytes(), "{}", row.parameter());
+        assert!(parameters.get(row.parameter()).is_none());
+        bytes += row.bytes();
     }
-    let count = plan.rows.iter().filter(|row| row.encoding.is_some()).count();
+    let count = plan.rows.iter().filter(|row| row.encoding().is_some()).count();
     assert_eq!(plan.quantized_bytes(), bytes);
     // With double quantisation, parts of fused tensors that have float32 scales are counted apart.
-    assert!(report.encodings.len() <= 1 + usize::from(config.double_quant));
+    assert!(report.encodings.len() <= 1 + usize::from(config.scheme.is_joint()));
     let reported = report.encodings.iter().fold((0, 0), |sum, e| (sum.0 + e.parameters, sum.1 + e.bytes));
     assert_eq!(reported, (count, bytes));
     assert_eq!(report.mapped_bytes + report.copied_bytes, plan.target_bytes);
@@ -101,11 +98,11 @@ fn every_layout_of_the_fixtures_is_quantised_as_the_whole_is() {
         ] {
             let (plan, count) = check(&directory, &map, &config, &options());
             // Larger blocks reach across the parts of fused projections.
-            let all_whole = config.blocksize.get() <= 64;
+            let all_whole = config.scheme.unit([1, 1]) <= 64;
             assert!(count >= if all_whole { least } else { 1 }, "{name}: {count}");
             for row in plan.rows.iter().filter(|_| all_whole) {
-                let projection = matches!(row.role, ParameterRole::Projection | ParameterRole::ExpertProjection);
-                assert_eq!(row.encoding.is_some(), projection, "{name}: {}", row.parameter);
+                let projection = matches!(row.role(), ParameterRole::Projection | ParameterRole::ExpertProjection);
+                assert_eq!(row.encoding().is_some(), projection, "{name}: {}", row.parameter());
             }
         }
     }
@@ -145,7 +142,7 @@ fn what_is_no_projection_or_skipped_or_tied_stays_dense() {
     let skipping = |modules: &[&str]| {
         let config = QuantizationConfig::nf4().with_skip_modules(modules.iter().copied());
         let (plan, _) = check(directory.path(), &map, &config, &options());
-        let paths = plan.rows.iter().filter(|row| row.encoding.is_some()).map(|row| row.parameter.clone());
+        let paths = plan.rows.iter().filter(|row| row.encoding().is_some()).map(|row| row.parameter().to_owned());
         let short = |path: String| path.trim_start_matches("model.layers.").trim_end_matches("_proj.weight").to_owned();
         (paths.map(short).collect::<Vec<_>>().join(" "), plan.warnings)
     };
@@ -193,9 +190,9 @@ fn windows_of_all_kinds_give_the_same_codes() {
         let config = QuantizationConfig::nf4();
         let (plan, count) = check(directory.path(), &map, &config, &options);
         assert_eq!(count, 6);
-        assert!(plan.rows.iter().all(|row| !row.mapped));
+        assert!(plan.rows.iter().all(|row| !row.is_mapped()));
         // Halves of different kinds have float32 in common.
-        let targets: Vec<_> = plan.rows.iter().map(|row| row.target).collect();
+        let targets: Vec<_> = plan.rows.iter().map(|row| row.target()).collect();
         assert_eq!(targets[..5], [FloatDType::BF16; 5]);
         assert_eq!(targets[5], FloatDType::F32);
     }
@@ -266,15 +263,10 @@ fn the_plan_says_what_is_quantised_and_what_that_takes() {
     let config = QuantizationConfig::nf4().with_double_quant(true);
     let plan = LoadPlan::new(&files, &map, &quantizing(config)).unwrap();
     let row = plan.row("w").unwrap();
-    let encoding = Encoding {
-        quant_type: QuantType::Nf4,
-        blocksize: Blocksize::default(),
-        double_quant: true,
-        prequantized: false,
-    };
-    assert_eq!((row.encoding, row.target, row.mapped), (Some(encoding), FloatDType::BF16, false));
-    assert_eq!(row.bytes, 256 * 32 + 256 + 4);
-    assert_eq!((plan.quantized_bytes(), plan.target_bytes), (row.bytes, row.bytes + 256));
+    let encoding = Encoding { scheme: Scheme::nf4().with_double_quant(true), prequantized: false };
+    assert_eq!((row.encoding(), row.target(), row.is_mapped()), (Some(encoding), FloatDType::BF16, false));
+    assert_eq!(row.bytes(), 256 * 32 + 256 + 4);
+    assert_eq!((plan.quantized_bytes(), plan.target_bytes), (row.bytes(), row.bytes() + 256));
     assert_eq!(plan.stored_bytes, 256 * 64 * 2 + 256);
     // Two windows of the tensor, which is small, are in memory besides.
     assert_eq!(plan.peak_bytes, plan.target_bytes + 2 * 256 * 64 * 2);

@@ -19,7 +19,7 @@ fn save(directory: &Path, parameters: Vec<(&str, TensorData)>, map: &WeightMap) 
 }
 
 fn all(parameters: LoadedParameters) -> Vec<(String, TensorData)> {
-    parameters.into_iter().map(|(path, tensor)| (path, tensor.try_into_data().unwrap())).collect()
+    parameters.into_dense().map(|(path, tensor)| (path, tensor.try_into_data().unwrap())).collect()
 }
 
 /// What is left in the parent of an output directory, hidden entries included.

@@ -5,7 +5,10 @@ use crate::{
     convert::{parameter, tensors},
 };
 use automodel_loader::{CheckpointFiles, CheckpointWriter, LoadError, SaveFiles, SaveOptions, SaveReport};
-use automodel_quant::{Absmax, Blocksize, Elements, NestedAbsmax, QuantType, Quantized4bit, WeightDtype};
+use automodel_quant::{
+    Elements, QuantWeight, Scheme, WeightDtype,
+    table16::{Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit},
+};
 use automodel_registry::weights::{ParameterRole, SourcePiece, ViewOp, WeightMap};
 use burn::tensor::TensorData;
 use serde_json::Value;
@@ -32,12 +35,12 @@ enum Given {
 
 fn save(directory: &Path, map: &WeightMap, flag: bool, given: Vec<(&str, Given)>) -> Result<SaveReport, LoadError> {
     let mut options = SaveOptions::default();
-    options.quantized = flag;
+    options.quantized = flag.then(Scheme::nf4);
     let mut writer = CheckpointWriter::new(directory, map, &options)?;
     for (path, value) in given {
         match value {
             Given::Dense(values) => writer.write(path, &values)?,
-            Given::Quantized(weight) => writer.write_quantized(path, &weight)?,
+            Given::Quantized(weight) => writer.write_quantized(path, &QuantWeight::from(weight))?,
         }
     }
     writer.finish(&SaveFiles::default())
@@ -213,7 +216,7 @@ fn the_config_names_what_is_dense() {
         let mut writer = CheckpointWriter::new(&parent.path().join("out"), &map, &SaveOptions::default()).unwrap();
         for slot in &map.parameters {
             match in_4_bits.contains(&slot.path.as_str()) {
-                true => writer.write_quantized(&slot.path, &quantized([2, 32], &waves(64)).nested()).unwrap(),
+                true => writer.write_quantized(&slot.path, &quantized([2, 32], &waves(64)).nested().into()).unwrap(),
                 false => writer.write(&slot.path, &TensorData::new(waves(64), [2, 32])).unwrap(),
             }
         }

@@ -5,8 +5,11 @@ use crate::{
     common::{checkpoint, f32s, family_map, load, options, slot, values},
     convert::{convert, fixtures, parameter, tensors},
 };
-use automodel_loader::{ConvertOptions, LoadedParameters, QuantizationConfig};
-use automodel_quant::{Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit};
+use automodel_loader::{LoadedParameters, QuantizationConfig, RequantizeOptions};
+use automodel_quant::{
+    Scheme,
+    table16::{Absmax, Blocksize, NestedAbsmax, Quantized4bit},
+};
 use automodel_registry::weights::{ParameterRole, SourcePiece, ViewOp, WeightMap};
 use std::{
     collections::BTreeMap,
@@ -39,7 +42,7 @@ fn bits(weight: &Quantized4bit) -> Bits {
 
 fn quantized(mut parameters: LoadedParameters) -> BTreeMap<String, Quantized4bit> {
     let paths: Vec<String> = parameters.quantized_paths().map(str::to_owned).collect();
-    paths.into_iter().map(|path| (path.clone(), parameters.take_quantized(&path).unwrap())).collect()
+    paths.into_iter().map(|path| (path.clone(), parameters.take_quantized(&path).unwrap().table16().unwrap())).collect()
 }
 
 /// The 4-bit weights of one checkpoint, quantised while it is loaded and from file to file, after they were found equal. Experts,
@@ -47,7 +50,7 @@ fn quantized(mut parameters: LoadedParameters) -> BTreeMap<String, Quantized4bit
 fn both_ways(directory: &Path, map: &WeightMap, config: &QuantizationConfig) -> BTreeMap<String, Quantized4bit> {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
-    convert(directory, map, config, &out, &ConvertOptions::default()).unwrap();
+    convert(directory, map, config, &out, &RequantizeOptions::default()).unwrap();
     let (of_files, report) = load(&out, map, &options()).unwrap();
     let of_files = quantized(of_files);
     let (while_loading, of_source) = load(directory, map, &options().with_quantization(config.clone())).unwrap();
@@ -82,9 +85,9 @@ fn every_family_is_quantised_alike_while_loading_and_on_disk() {
     assert!(folders.len() > 60, "{}", folders.len());
     for directory in folders {
         let map = family_map(&directory);
-        for quant_type in [QuantType::Nf4, QuantType::Fp4] {
+        for scheme in [Scheme::nf4(), Scheme::fp4()] {
             for double_quant in [false, true] {
-                let config = QuantizationConfig::new(quant_type).with_double_quant(double_quant);
+                let config = QuantizationConfig::new(scheme).with_double_quant(double_quant);
                 let weights = both_ways(&directory, &map, &config);
                 assert!(!weights.is_empty(), "{}", directory.display());
             }
@@ -187,6 +190,36 @@ fn what_is_not_quantised_as_a_whole_stays_dense_both_ways() {
 }
 
 #[test]
+fn one_selector_decides_for_both_ways() {
+    let shape = [8, 96];
+    let directory = matrix(shape);
+    let reason = |map: &WeightMap, config: &QuantizationConfig| {
+        assert!(both_ways(directory.path(), map, config).is_empty());
+        let parent = tempfile::tempdir().unwrap();
+        let report =
+            convert(directory.path(), map, config, &parent.path().join("out"), &RequantizeOptions::default()).unwrap();
+        assert!(report.quantized.is_empty());
+        report.dense[0].reason
+    };
+    let config = QuantizationConfig::nf4();
+    let mut kept = in_rows(shape, &[8]);
+    kept.parameters[0].keep_float32 = true;
+    assert_eq!(reason(&kept, &config), "the model keeps it in float32");
+    let mut head = in_rows(shape, &[8]);
+    head.parameters[0].role = ParameterRole::OutputHead;
+    assert_eq!(reason(&head, &config), "the output head");
+    assert_eq!(both_ways(directory.path(), &head, &config.clone().with_quantize_head(true)).len(), 1);
+    // Skipped by its name in the model, in the weight map and in the files.
+    let mut renamed = in_rows(shape, &[8]);
+    renamed.parameters[0].pieces[0].tensor = "model.w.weight".into();
+    renamed.prefixes = vec![("model.".into(), String::new())];
+    for entry in ["part0", "model.w", "w"] {
+        assert_eq!(reason(&renamed, &config.clone().with_skip_modules([entry])), "its module is skipped", "{entry}");
+    }
+    assert_eq!(both_ways(directory.path(), &renamed, &config).len(), 1);
+}
+
+#[test]
 fn bitsandbytes_has_the_same_bits() {
     for (source, golden, config) in [
         ("llama", "llama-nf4", QuantizationConfig::nf4()),
@@ -204,7 +237,7 @@ fn bitsandbytes_has_the_same_bits() {
         let map = family_map(&source);
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("out");
-        let report = convert(&source, &map, &config, &out, &ConvertOptions::default()).unwrap();
+        let report = convert(&source, &map, &config, &out, &RequantizeOptions::default()).unwrap();
         let (ours, theirs) = (tensors(&out), tensors(&golden));
         for name in &report.quantized {
             let (ours, theirs) = (parameter(&ours, name), parameter(&theirs, name));
@@ -236,6 +269,6 @@ fn bitsandbytes_has_the_same_bits() {
 fn quantized_plain(source: &Path, map: &WeightMap, config: &QuantizationConfig, name: &str) -> Vec<f32> {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
-    convert(source, map, &config.clone().with_double_quant(false), &out, &ConvertOptions::default()).unwrap();
+    convert(source, map, &config.clone().with_double_quant(false), &out, &RequantizeOptions::default()).unwrap();
     parameter(&tensors(&out), name).scales()
 }

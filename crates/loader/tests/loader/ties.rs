@@ -31,8 +31,8 @@ fn the_embedding_follows_if_only_the_head_is_there() {
     assert_eq!((report.tied[0].parameter.as_str(), report.tied[0].to.as_str()), (EMBED, HEAD));
     let files = CheckpointFiles::open(directory.path()).unwrap();
     let plan = LoadPlan::new(&files, &map(true), &options()).unwrap();
-    assert_eq!(plan.rows[0].tied_to.as_deref(), Some(HEAD));
-    assert_eq!(plan.rows[0].parameter, EMBED, "module order is kept");
+    assert_eq!(plan.rows[0].tied_to(), Some(HEAD));
+    assert_eq!(plan.rows[0].parameter(), EMBED, "module order is kept");
 }
 
 #[test]

@@ -23,9 +23,6 @@ pub struct CacheSpec {
     pub fixed: usize,
 }
 
-/// Positions by which a rolling buffer exceeds its window at least, see `KvCache::rolling` of automodel-attention.
-const LEAST_SLACK: usize = 16;
-
 impl Mixer {
     /// The attention, if it is one.
     pub fn attention(&self) -> Option<&AttentionSpec> {
@@ -75,14 +72,11 @@ impl Mixer {
 }
 
 impl CacheSpec {
-    /// Elements that a sequence of `positions` takes, in buffers made for that many. Where a window bounds them, a quarter of it
-    /// comes on top, so that old positions are moved once in many steps.
-    pub fn elements(&self, positions: usize) -> u64 {
+    /// Elements that a sequence of `positions` takes, in buffers made for that many. A window keeps the positions before the newest
+    /// in a rolling buffer, whose capacity for that many positions `rolling_capacity` gives.
+    pub fn elements(&self, positions: usize, rolling_capacity: impl Fn(usize) -> usize) -> u64 {
         let kept = match self.window {
-            Some(window) if positions > window => {
-                let past = window.saturating_sub(1);
-                past.saturating_add((past / 4).max(LEAST_SLACK))
-            }
+            Some(window) if positions > window => rolling_capacity(window.saturating_sub(1)),
             _ => positions,
         };
         (self.per_position as u64).saturating_mul(kept as u64).saturating_add(self.fixed as u64)
@@ -100,12 +94,13 @@ mod tests {
 
     #[test]
     fn windows_bound_what_is_kept() {
+        let elements = |cache: CacheSpec, positions| cache.elements(positions, |past| past + 7);
         let cache = CacheSpec { per_position: 8, window: Some(100), fixed: 0 };
-        assert_eq!((cache.elements(100), cache.elements(101), cache.elements(usize::MAX)), (800, 8 * 123, 8 * 123));
+        assert_eq!([100, 101, usize::MAX].map(|positions| elements(cache, positions)), [800, 8 * 106, 8 * 106]);
         assert_eq!(cache.elements_per_token(), 0);
         let all = CacheSpec { window: None, ..cache };
-        assert_eq!((all.elements(101), all.elements_per_token()), (808, 8));
+        assert_eq!((elements(all, 101), all.elements_per_token()), (808, 8));
         let state = CacheSpec { fixed: 7, ..CacheSpec::default() };
-        assert_eq!((state.elements(1), state.elements(1 << 20), state.elements_per_token()), (7, 7, 0));
+        assert_eq!((elements(state, 1), elements(state, 1 << 20), state.elements_per_token()), (7, 7, 0));
     }
 }

@@ -2,7 +2,7 @@
 
 use automodel::{
     config::{GenerationConfig, Overrides, RawConfig},
-    quant::CheckpointQuantization,
+    quant::Declared,
     registry::{Registry, ResolveOptions},
 };
 use std::{error::Error, sync::OnceLock};
@@ -50,7 +50,7 @@ fn lower(config: &str, overrides: &str) -> Result<(), Box<dyn Error>> {
     let raw = RawConfig::from_str(config)?.unwrap_text_config();
     let config = raw.clone().resolve(registry.class_defaults(&raw)?, &overrides)?;
     let resolution = registry.resolve(&config, &ResolveOptions::default())?;
-    if let Some(quantization) = CheckpointQuantization::read(config.quantization_config())? {
+    if let Some(quantization) = Declared::read(config.quantization_config())? {
         quantization.check_readable()?;
     }
     let lowered = registry.lower(&config, &resolution)?;

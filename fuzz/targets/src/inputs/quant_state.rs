@@ -3,7 +3,10 @@
 //! Data are a text, a number (this byte all over), a list of floats, an object (its JSON), or `{"table": "nf4"}` and the like for
 //! the tables of bitsandbytes.
 
-use automodel::quant::{QuantError, QuantType, dynamic_map, format};
+use automodel::quant::{
+    QuantError,
+    table16::{QuantType, dynamic_map, format},
+};
 use bytes::Bytes;
 use safetensors::Dtype;
 use serde_json::Value;
@@ -51,7 +54,7 @@ fn run(input: &[u8]) {
 fn read(find: impl Fn(&str) -> Option<format::StoredTensor>) -> Result<(), QuantError> {
     let weight = format::read_parameter(PARAMETER, find)?;
     weight.dequantize::<f32>();
-    weight.dequantize_to_original();
+    automodel::quant::QuantWeight::from(&weight).dequantize_to_original();
     let written = format::write_parameter(PARAMETER, &weight);
     let again = |name: &str| written.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor.clone());
     assert_eq!(format::read_parameter(PARAMETER, again)?, weight, "what was read is written as something else");
