@@ -7,6 +7,8 @@ fn is_send_and_sync<T: Send + Sync>() {}
 fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::Assembly>();
     is_send_and_sync::<crate::AssemblyError>();
+    #[cfg(feature = "cube")]
+    is_send_and_sync::<crate::WeightStack>();
     is_send_and_sync::<crate::Crossover>();
     is_send_and_sync::<crate::Cut>();
     is_send_and_sync::<crate::CutError>();

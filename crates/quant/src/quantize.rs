@@ -28,7 +28,7 @@ use crate::{
 pub struct Quantizer(Box<dyn Encode>);
 
 /// How a representation quantises on the host.
-pub(crate) trait Encode: std::fmt::Debug + Send {
+pub(crate) trait Encode: std::fmt::Debug + Send + Sync {
     /// As [`Quantizer::fill`].
     fn fill(&mut self, offset: usize, window: Elements<'_>) -> Result<(), QuantError>;
 
