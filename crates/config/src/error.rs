@@ -48,7 +48,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// Objects and lists exceed the nesting limit.
-    #[error("{location} exceeds the limit of {limit} nested objects and lists")]
+    #[error("{location} nests objects and lists deeper than the limit of {limit} levels")]
     ExcessiveNesting {
         /// The file, or a description of a text from elsewhere.
         location: String,

@@ -49,7 +49,7 @@ fn texts_that_are_not_a_config_are_refused() {
     insta::assert_snapshot!(message(read(b"[1]")), @"DIR/config.json contains a list, but a config must be an object");
     insta::assert_snapshot!(message(read(b"3")), @"DIR/config.json contains a number, but a config must be an object");
     insta::assert_snapshot!(message(read(b"{\"a\": \"\xff\"}")), @"DIR/config.json is not UTF-8 text (first invalid byte at offset 7): save it again as UTF-8");
-    insta::assert_snapshot!(message(read("[".repeat(1000).as_bytes())), @"DIR/config.json exceeds the limit of 100 nested objects and lists");
+    insta::assert_snapshot!(message(read("[".repeat(1000).as_bytes())), @"DIR/config.json nests objects and lists deeper than the limit of 100 levels");
     insta::assert_snapshot!(message(RawConfig::from_str("nul")), @"the config, line 1, column 1: not JSON: expected a value (found 'n')");
 }
 

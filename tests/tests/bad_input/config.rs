@@ -175,7 +175,7 @@ fn weights_of_other_tools() {
 #[test]
 fn an_embedding_model_and_a_reward_model() {
     let said = refusal_with("llama", &[("is_causal", json!(false))]);
-    assert_says(&said, &["`is_causal` is false", "no causal language model", "later ones"]);
+    assert_says(&said, &["`is_causal` is false", "not a causal language model", "later ones"]);
     for (head, what) in [(None, "embedding model"), (Some("score.weight"), "reward model")] {
         let directory = copy_of("llama");
         let path = directory.path().join("model.safetensors");
