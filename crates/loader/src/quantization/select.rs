@@ -224,7 +224,7 @@ fn reason_of_role(role: ParameterRole, quantize_head: bool, holder: Holder) -> O
         ParameterRole::Embedding | ParameterRole::PositionEmbedding => Some("an embedding"),
         ParameterRole::Router => Some("a router"),
         ParameterRole::OutputHead => Some("the output head"),
-        _ => Some("no projection"),
+        _ => Some("not a projection"),
     }
 }
 
