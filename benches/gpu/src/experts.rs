@@ -6,7 +6,7 @@ use crate::{
     time::per_launch,
 };
 use automodel::Device;
-use automodel::quant::{Blocksize, Linear4bit, QuantType, WeightStack};
+use automodel::quant::{QuantLinear, Scheme, WeightStack, table16::Blocksize};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
 use std::error::Error;
@@ -77,7 +77,7 @@ fn quantized_stack(
     parts: usize,
 ) -> Result<WeightStack, Box<dyn Error>> {
     let dense = Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.02), device);
-    let quantize = |_| Linear4bit::quantize(dense.clone(), QuantType::Nf4, Blocksize::default(), None);
+    let quantize = |_| QuantLinear::quantize(dense.clone(), Scheme::nf4(), None);
     let mut layers = (0..count).map(quantize).collect::<Result<Vec<_>, _>>()?;
     WeightStack::of_quantized(layers.iter_mut().collect(), parts).ok_or_else(|| "the device has no kernels".into())
 }

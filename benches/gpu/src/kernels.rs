@@ -6,9 +6,7 @@ use crate::{
     time::{Seconds, per_launch},
 };
 use automodel::Device;
-use automodel::quant::{
-    Blocksize, Linear4bit, Precision, QuantError, QuantType, WeightDtype, dense_product, table16::DeviceQuantizer,
-};
+use automodel::quant::{DeviceQuantizer, Precision, QuantError, QuantLinear, Scheme, WeightDtype, dense_product};
 use burn::tensor::{DType, Distribution, FloatDType, Tensor};
 use serde::Serialize;
 use std::error::Error;
@@ -77,19 +75,19 @@ pub fn measure(
     let precision = if arguments.fast { Precision::Fast } else { Precision::Exact };
     let (out, inner) = (layer.out_features, layer.in_features);
     let dtype = if device.supports_dtype(DType::BF16) { FloatDType::BF16 } else { FloatDType::F16 };
-    let (elements, blocksize) = (out * inner, Blocksize::default());
-    let packed = elements / 2 + elements / blocksize.get() * 4;
+    let elements = out * inner;
+    let packed = Scheme::nf4().bytes([out, inner]).map_or(elements, |bytes| bytes as usize);
     let count = (working_set / packed).clamp(1, 256);
     let dense = Tensor::<2>::random([out, inner], Distribution::Normal(0.0, 0.02), device).cast(dtype);
     let quantize = || {
-        let layer = Linear4bit::quantize(dense.clone(), QuantType::Nf4, blocksize, None)?;
+        let layer = QuantLinear::quantize(dense.clone(), Scheme::nf4(), None)?;
         Ok::<_, QuantError>(layer.with_precision(precision))
     };
     let layers = (0..count).map(|_| quantize()).collect::<Result<Vec<_>, _>>()?;
     let measured = |what: String, seconds: Seconds, bytes: usize| Measured::new(model, layer, what, seconds, bytes);
 
     let mut all = Vec::new();
-    if DeviceQuantizer::serves(device, blocksize) {
+    if DeviceQuantizer::supports(device, Scheme::nf4()) {
         let window = dense.clone().reshape([elements]);
         let quantizer = half_full(&window, [2 * out, inner], device)?;
         let seconds = per_launch(device, 1, &mut |_| {
@@ -123,7 +121,7 @@ pub fn measure(
 /// A quantiser that has its first half, and so its memory, and takes `window` next.
 fn half_full(window: &Tensor<1>, shape: [usize; 2], device: &Device) -> Result<DeviceQuantizer, QuantError> {
     let dtype = WeightDtype::of(window.dtype()).unwrap_or(WeightDtype::Float32);
-    let mut quantizer = DeviceQuantizer::new(QuantType::Nf4, Blocksize::default(), shape, dtype, device)?;
+    let mut quantizer = DeviceQuantizer::new(Scheme::nf4(), shape, dtype, device)?;
     quantizer.fill(window.clone())?;
     Ok(quantizer)
 }

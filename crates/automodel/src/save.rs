@@ -53,7 +53,7 @@ impl AutoModel {
         let mut decoded = false;
         self.model.read_quantized(&mut |_, layer| {
             options.quantized = Some(layer.scheme());
-            decoded |= layer.absmax_codes.is_none();
+            decoded |= layer.scale_codes.is_none();
         });
         let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, &options)?;
         // First, because only these can be refused.

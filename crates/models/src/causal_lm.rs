@@ -1,7 +1,7 @@
 //! What every implementation fulfils: tokens in, logits out, with a cache between calls.
 
 use crate::{DecodeCache, ModelError, TokenBatch, parameters::ParameterTensor};
-use automodel_quant::Linear4bit;
+use automodel_quant::QuantLinear;
 use burn::tensor::{Device, Int, Tensor};
 use std::fmt::Debug;
 
@@ -99,7 +99,7 @@ pub trait CausalLm: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if a weight has another shape.
-    fn assign_quantized(&mut self, _provide: &mut dyn FnMut(&str) -> Option<Linear4bit>) -> Result<(), ModelError> {
+    fn assign_quantized(&mut self, _provide: &mut dyn FnMut(&str) -> Option<QuantLinear>) -> Result<(), ModelError> {
         Ok(())
     }
 
@@ -113,7 +113,7 @@ pub trait CausalLm: Debug + Send + Sync {
     /// Calls `read` with the path and the layer of every 4-bit weight, in module order; paths are those that
     /// [`assign_quantized`](Self::assign_quantized) takes. Implementations without quantised projections keep the default,
     /// which reads none.
-    fn read_quantized(&self, _read: &mut dyn FnMut(&str, &Linear4bit)) {}
+    fn read_quantized(&self, _read: &mut dyn FnMut(&str, &QuantLinear)) {}
 }
 
 /// Which positions logits are computed for.

@@ -10,7 +10,7 @@ use crate::{
 #[cfg(feature = "cube")]
 use automodel_attention::step::StepPosition;
 use automodel_attention::{Positions, Rope, SdpaBackend};
-use automodel_quant::{Linear4bit, Precision};
+use automodel_quant::{Precision, QuantLinear};
 use automodel_registry::spec::{EmbeddingSpec, HeadSpec, LearnedPositions, Mixer, ModelSpec, RopeScaling, RopeSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
@@ -305,7 +305,7 @@ impl CausalLm for Decoder {
         outcome
     }
 
-    fn assign_quantized(&mut self, provide: &mut dyn FnMut(&str) -> Option<Linear4bit>) -> Result<(), ModelError> {
+    fn assign_quantized(&mut self, provide: &mut dyn FnMut(&str) -> Option<QuantLinear>) -> Result<(), ModelError> {
         let precision = self.facts.options.precision;
         let mut outcome = Ok(());
         self.for_each_linear("", &mut |path, linear| {
@@ -329,7 +329,7 @@ impl CausalLm for Decoder {
         parameters::read(self, read);
     }
 
-    fn read_quantized(&self, read: &mut dyn FnMut(&str, &Linear4bit)) {
+    fn read_quantized(&self, read: &mut dyn FnMut(&str, &QuantLinear)) {
         // The walk borrows mutably; a clone shares all storage.
         self.clone().for_each_linear("", &mut |path, linear| {
             if let Weight::Quantized(layer) = &linear.weight {

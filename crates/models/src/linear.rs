@@ -1,7 +1,7 @@
 //! A linear projection with the weight as Hugging Face stores it.
 
 use crate::{ModelError, kernels, parameters};
-use automodel_quant::{Linear4bit, Precision, dense_product};
+use automodel_quant::{Precision, QuantLinear, dense_product};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -21,7 +21,7 @@ pub enum Weight {
     /// Floats.
     Dense(Param<Tensor<2>>),
     /// 4-bit codes with a scale per block.
-    Quantized(Linear4bit),
+    Quantized(QuantLinear),
 }
 
 impl Linear {
@@ -48,12 +48,12 @@ impl Linear {
     ///
     /// # Errors
     /// [`ModelError::ParameterShape`] if it has another shape.
-    pub fn set_quantized(&mut self, path: &str, layer: Linear4bit, precision: Precision) -> Result<(), ModelError> {
+    pub fn set_quantized(&mut self, path: &str, layer: QuantLinear, precision: Precision) -> Result<(), ModelError> {
         let expected = match &self.weight {
             Weight::Dense(dense) => dense.lazy_shape().to_vec(),
-            Weight::Quantized(before) => before.layout.shape.to_vec(),
+            Weight::Quantized(before) => before.shape().to_vec(),
         };
-        let found = layer.layout.shape.to_vec();
+        let found = layer.shape().to_vec();
         if expected != found {
             return Err(ModelError::ParameterShape { parameter: path.to_owned(), expected, found });
         }

@@ -1,7 +1,8 @@
 //! Quantising, dequantising and multiplying a weight of the size of a 1.1-billion-parameter Llama's `up_proj`.
 
 use automodel_quant::{
-    Blocksize, DenseMatrix, Elements, Matrix4bit, Precision, QuantType, Quantized4bit, matmul, matvec,
+    DenseMatrix, Elements, Precision, matmul, matvec,
+    table16::{Blocksize, Matrix4bit, QuantType, Quantized4bit},
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::{bf16, f16};

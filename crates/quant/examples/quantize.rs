@@ -4,7 +4,10 @@
 
 use std::time::Instant;
 
-use automodel_quant::{Blocksize, Elements, Matrix4bit, Precision, QuantType, Quantized4bit, multiply};
+use automodel_quant::{
+    Elements, Precision, multiply,
+    table16::{Blocksize, Matrix4bit, QuantType, Quantized4bit},
+};
 use half::bf16;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,6 @@
 //! A weight put together from weights that are its parts.
 
-use crate::{QuantError, QuantWeight, Scheme, table16};
+use crate::{QuantError, QuantWeight};
 
 /// What keeps a weight from being put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,9 +62,7 @@ impl Assembly {
     /// # Errors
     /// [`QuantError::InvalidShape`].
     pub fn new(first: &QuantWeight, shape: [usize; 2]) -> Result<Self, QuantError> {
-        Ok(match first.scheme() {
-            Scheme::Table16(_) => Self(Box::new(table16::Assembly::new(first, shape)?)),
-        })
+        first.scheme().representation().assembly(first, shape).map(Self)
     }
 
     /// Puts runs of a weight in their places: `(at, first, length)` are `length` elements of `weight` from `at`, which become those of

@@ -88,8 +88,8 @@ impl Joint {
         if (cut.of(), cut.shape()) != (self.scheme, self.shape) || weight.scheme() != self.scheme.separate() {
             return Err(QuantError::OtherCut { expected: self.scheme.to_string(), found: cut.of().to_string() });
         }
-        match self.scheme {
-            Scheme::Table16(_) => self.scales.put(&cut.units(), &weight.scales()?)?,
+        if self.scheme.is_joint() {
+            self.scales.put(&cut.units(), &weight.scales()?)?;
         }
         self.parts.push((cut, weight));
         Ok(())
@@ -100,15 +100,14 @@ impl Joint {
     /// # Errors
     /// [`QuantError::LengthMismatch`] if a weight does not fit its cut.
     pub fn finish(self) -> Result<Vec<Quantized>, QuantError> {
-        match self.scheme {
-            Scheme::Table16(_) => {
-                let whole = self.scales.nested();
-                let part = |(cut, weight): (Cut, Quantized)| {
-                    let nested = cut.scheme().table16().is_some_and(|scheme| scheme.double_quant);
-                    weight.with_scales(table16::scales_of(&whole, &cut.units(), nested))
-                };
-                self.parts.into_iter().map(part).collect()
-            }
+        if !self.scheme.is_joint() {
+            return Ok(self.parts.into_iter().map(|(_, weight)| weight).collect());
         }
+        let whole = self.scales.nested();
+        let part = |(cut, weight): (Cut, Quantized)| {
+            let nested = cut.scheme().has_scale_codes();
+            weight.with_scales(table16::scales_of(&whole, &cut.units(), nested))
+        };
+        self.parts.into_iter().map(part).collect()
     }
 }

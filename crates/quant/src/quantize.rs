@@ -2,7 +2,11 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::{Elements, QuantError, QuantWeight, Scheme, WeightDtype, linear, table16};
+use crate::{
+    Elements, QuantError, QuantWeight, Scheme, WeightDtype,
+    linear::DeviceParts,
+    table16::{self, Absmax},
+};
 
 /// Quantises a weight `[out, in]` on the host from windows of its elements, in any order.
 ///
@@ -38,9 +42,7 @@ impl Quantizer {
     /// # Errors
     /// [`QuantError::InvalidShape`] or [`QuantError::Allocation`].
     pub fn new(scheme: impl Into<Scheme>, shape: [usize; 2], dtype: WeightDtype) -> Result<Self, QuantError> {
-        Ok(Self(match scheme.into() {
-            Scheme::Table16(scheme) => Box::new(table16::SchemeQuantizer::new(scheme, shape, dtype)?),
-        }))
+        scheme.into().representation().quantizer(shape, dtype).map(Self)
     }
 
     /// Quantises a window that begins at element `offset` of the flattened weight, on several threads if it is large.
@@ -75,15 +77,13 @@ impl Quantizer {
 pub struct DeviceQuantizer {
     scheme: Scheme,
     shape: [usize; 2],
-    inner: linear::DeviceQuantizer,
+    inner: table16::DeviceQuantizer,
 }
 
 impl DeviceQuantizer {
     /// Whether a device has kernels that quantise: GPUs do, in builds with their feature.
     pub fn supports(device: &Device, scheme: Scheme) -> bool {
-        match scheme {
-            Scheme::Table16(scheme) => linear::DeviceQuantizer::serves(device, scheme.blocksize),
-        }
+        scheme.table16().is_some_and(|scheme| table16::DeviceQuantizer::serves(device, scheme.blocksize))
     }
 
     /// Begins a weight.
@@ -98,11 +98,9 @@ impl DeviceQuantizer {
         device: &Device,
     ) -> Result<Self, QuantError> {
         let scheme = scheme.into();
-        let inner = match scheme {
-            Scheme::Table16(scheme) => {
-                linear::DeviceQuantizer::new(scheme.quant_type, scheme.blocksize, shape, dtype, device)?
-            }
-        };
+        let unsupported = || QuantError::NoDeviceKernels { device: format!("{device:?}") };
+        let table = scheme.table16().ok_or_else(unsupported)?;
+        let inner = table16::DeviceQuantizer::new(table.quant_type, table.blocksize, shape, dtype, device)?;
         Ok(Self { scheme, shape, inner })
     }
 
@@ -132,14 +130,12 @@ impl DeviceQuantizer {
     /// # Errors
     /// [`QuantError::IncompleteWeight`]; of schemes that code scales too, which the host does, those of [`DeviceWeight::check`].
     pub fn finish(self) -> Result<DeviceWeight, QuantError> {
-        let plain = DeviceWeight { plain: self.inner.finish()?, scales: None };
-        match self.scheme {
-            Scheme::Table16(scheme) if scheme.double_quant => {
-                let scales = table16::NestedAbsmax::quantize(&plain.scales()?);
-                plain.with_scales(table16::Absmax::Nested(scales))
-            }
-            Scheme::Table16(_) => Ok(plain),
+        let plain = DeviceWeight::from_table(self.inner.finish()?, None)?;
+        if !self.scheme.is_joint() {
+            return Ok(plain);
         }
+        let scales = table16::NestedAbsmax::quantize(&plain.scales()?);
+        plain.with_scales(Absmax::Nested(scales))
     }
 
     /// The device that quantises.
@@ -151,16 +147,16 @@ impl DeviceQuantizer {
 /// A weight that was quantised on a GPU, whose codes were never on the host.
 #[derive(Clone, Debug)]
 pub struct DeviceWeight {
-    plain: linear::Device4bit,
+    plain: table16::Device4bit,
     /// In place of the device's own, which were fetched and checked then.
-    scales: Option<table16::Absmax>,
+    scales: Option<Absmax>,
 }
 
 impl DeviceWeight {
     /// How it is represented.
     pub fn scheme(&self) -> Scheme {
         let table16::Layout4bit { quant_type, blocksize, .. } = self.plain.layout();
-        let double_quant = matches!(self.scales, Some(table16::Absmax::Nested(_)));
+        let double_quant = matches!(self.scales, Some(Absmax::Nested(_)));
         table16::Table16 { quant_type, blocksize, double_quant }.into()
     }
 
@@ -198,12 +194,28 @@ impl DeviceWeight {
         self.plain.scales()
     }
 
-    pub(crate) fn with_scales(self, scales: table16::Absmax) -> Result<Self, QuantError> {
-        table16::check_length("absmax", self.plain.layout().blocks(), scales.blocks())?;
-        Ok(Self { scales: Some(scales), ..self })
+    /// With other scales than its own.
+    pub(crate) fn with_scales(self, scales: Absmax) -> Result<Self, QuantError> {
+        Self::from_table(self.plain, Some(scales))
     }
 
-    pub(crate) fn into_parts(self) -> (linear::Device4bit, Option<table16::Absmax>) {
-        (self.plain, self.scales)
+    /// A weight with a table; with `scales` in place of its own, one for each block.
+    ///
+    /// # Errors
+    /// [`QuantError::LengthMismatch`] if there are more or fewer scales than blocks.
+    pub fn from_table(plain: table16::Device4bit, scales: Option<Absmax>) -> Result<Self, QuantError> {
+        if let Some(scales) = &scales {
+            table16::check_length("absmax", plain.layout().blocks(), scales.blocks())?;
+        }
+        Ok(Self { plain, scales })
+    }
+
+    pub(crate) fn into_device_parts(self) -> DeviceParts {
+        let (codes, own) = self.plain.into_parts();
+        let (scales, scale_codes) = match self.scales {
+            Some(scales) => table16::scales_on(&scales, &codes.device()),
+            None => (own, None),
+        };
+        DeviceParts { codes, scales, scale_codes }
     }
 }

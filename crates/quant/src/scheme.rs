@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use serde::Serialize;
 
-use crate::table16::{Blocksize, Table16};
+use crate::table16::{Blocksize, QuantType, Table16};
 
 /// How a weight `[out, in]` is represented. `Display`: `nf4, blocks of 64, double quantisation`.
 ///
@@ -57,19 +57,17 @@ impl PartSpec {
 impl Scheme {
     /// NF4 in blocks of 64 with scales in float32.
     pub fn nf4() -> Self {
-        Table16::new(crate::QuantType::Nf4).into()
+        Table16::new(QuantType::Nf4).into()
     }
 
     /// FP4 in blocks of 64 with scales in float32.
     pub fn fp4() -> Self {
-        Table16::new(crate::QuantType::Fp4).into()
+        Table16::new(QuantType::Fp4).into()
     }
 
     /// The name by which users choose it: `nf4`, `fp4`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Table16(scheme) => scheme.quant_type.name(),
-        }
+        self.representation().name()
     }
 
     /// The scheme of this [`name`](Self::name), with its usual choices.
@@ -105,10 +103,18 @@ impl Scheme {
 
     /// The parts of a weight `[out, in]`, codes first; `None` if their bytes overflow.
     pub fn parts(self, shape: [usize; 2]) -> Option<Vec<PartSpec>> {
-        let elements = shape[0].checked_mul(shape[1])?;
-        Some(match self {
-            Self::Table16(scheme) => scheme.parts(elements),
-        })
+        shape[0].checked_mul(shape[1])?;
+        Some(self.representation().parts(shape))
+    }
+
+    /// What tells codes that are read in different ways apart, in one word: `nf4_64`.
+    pub(crate) fn code_name(self) -> String {
+        self.representation().code_name()
+    }
+
+    /// Whether scales are codes themselves.
+    pub(crate) fn has_scale_codes(self) -> bool {
+        self.representation().has_scale_codes()
     }
 
     /// Bytes of a weight `[out, in]`; `None` on overflow.
@@ -123,25 +129,19 @@ impl Scheme {
 
     /// Bytes that quantising a weight `[out, in]` needs besides the result.
     pub fn transient_bytes(self, shape: [usize; 2]) -> u64 {
-        match self {
-            Self::Table16(scheme) => scheme.transient_bytes(shape[0].saturating_mul(shape[1])),
-        }
+        self.representation().transient_bytes(shape[0].saturating_mul(shape[1]))
     }
 
     /// Bytes that parts of one weight of so many elements need besides their results while they are quantised together (see
     /// [`is_joint`](Self::is_joint)).
     pub fn joint_bytes(self, elements: u64) -> u64 {
-        match self {
-            Self::Table16(scheme) => scheme.joint_bytes(elements),
-        }
+        self.representation().joint_bytes(elements)
     }
 
     /// Consecutive elements of a weight `[out, in]` that can be taken out without decoding: those that share a scale. The last ones may
     /// be fewer. A weight is cut only between units, see [`Cut`].
-    pub fn unit(self, _shape: [usize; 2]) -> usize {
-        match self {
-            Self::Table16(scheme) => scheme.blocksize.get(),
-        }
+    pub fn unit(self, shape: [usize; 2]) -> usize {
+        self.representation().unit(shape)
     }
 
     /// Whether units depend on each other, so that parts of one weight must be quantised together ([`Joint`](crate::Joint)) to equal the
@@ -152,16 +152,7 @@ impl Scheme {
 
     /// The scheme in which the parts of one weight are quantised before they are joined.
     pub fn separate(self) -> Self {
-        match self {
-            Self::Table16(scheme) => scheme.with_double_quant(false).into(),
-        }
-    }
-
-    /// The scheme of a part that is these runs of units: what depends on other units than its own cannot be kept.
-    fn of_part(self, units: &[Range<usize>]) -> Self {
-        match self {
-            Self::Table16(scheme) => scheme.of_part(units).into(),
-        }
+        self.representation().separate()
     }
 }
 
@@ -173,9 +164,7 @@ impl From<Table16> for Scheme {
 
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Table16(scheme) => scheme.fmt(f),
-        }
+        self.representation().fmt(f)
     }
 }
 
@@ -258,7 +247,7 @@ impl Cut {
 
     /// The scheme of the part: that of the weight, without double quantisation where its scales cannot keep theirs.
     pub fn scheme(&self) -> Scheme {
-        self.scheme.of_part(&self.units())
+        self.scheme.representation().of_part(&self.units())
     }
 
     /// `[out, in]` of the weight that is cut.

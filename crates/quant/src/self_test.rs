@@ -9,8 +9,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    Blocksize, Crossover, Elements, Linear4bit, QuantError, QuantType, Quantized4bit, WeightDtype,
-    table16::DeviceQuantizer,
+    Crossover, Elements, QuantError, QuantLinear, WeightDtype,
+    table16::{Blocksize, DeviceQuantizer, QuantType, Quantized4bit},
 };
 
 /// The weight: rows of several vectors of codes, blocks of the usual size.
@@ -211,7 +211,7 @@ fn quantize(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
 
 fn dequantize(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
     over_weights(|weight| {
-        let found = Linear4bit::new(weight, None, device).dequantize(dtype.float());
+        let found = QuantLinear::new(weight, None, device).dequantize(dtype.float());
         let expected = TensorData::new(weight.dequantize::<f32>(), SHAPE).convert_dtype(dtype.float().into());
         Ok(greatest_difference(&floats(found)?, &host_floats(expected)?))
     })
@@ -222,7 +222,7 @@ fn multiply(rows: &[usize], dtype: WeightDtype, device: &Device) -> Result<f32, 
         let product = |rows: usize, device: &Device| {
             let (values, _) = dense(rows * SHAPE[1], dtype);
             let x = Tensor::<1>::from_data(values, (device, DType::from(dtype.float()))).reshape([rows, SHAPE[1]]);
-            floats(Linear4bit::new(weight, None, device).forward(x))
+            floats(QuantLinear::new(weight, None, device).forward(x))
         };
         rows.iter().try_fold(0.0, |worst, &rows| {
             let difference = greatest_difference(&product(rows, device)?, &product(rows, &Device::flex())?);
@@ -241,14 +241,14 @@ fn multiply_chosen(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
     let other = other.map_err(text)?;
     over_weights(|weight| {
         let is_like = |other: Quantized4bit| match weight.absmax() {
-            crate::Absmax::Nested(_) => other.nested(),
-            crate::Absmax::Plain(_) => other,
+            crate::table16::Absmax::Nested(_) => other.nested(),
+            crate::table16::Absmax::Plain(_) => other,
         };
         let weights = match weight.layout().quant_type {
             QuantType::Nf4 => [weight.clone(), weight.clone(), is_like(other.clone())],
             QuantType::Fp4 => [weight.clone(), weight.clone(), weight.clone()],
         };
-        let mut layers = weights.each_ref().map(|weight| Linear4bit::new(weight, None, device));
+        let mut layers = weights.each_ref().map(|weight| QuantLinear::new(weight, None, device));
         let stack = crate::WeightStack::of_quantized(layers.iter_mut().collect(), 1);
         let stack = stack.ok_or("weights that are alike were not put side by side")?;
         let (rows, _) = dense(2 * SHAPE[1], dtype);
@@ -261,7 +261,7 @@ fn multiply_chosen(dtype: WeightDtype, device: &Device) -> Result<f32, String> {
         let mut expected = Vec::new();
         for (row, choices) in CHOSEN.iter().enumerate() {
             for &choice in choices {
-                let layer = Linear4bit::new(&weights[choice as usize], None, &cpu);
+                let layer = QuantLinear::new(&weights[choice as usize], None, &cpu);
                 expected.extend(floats(layer.forward(x(&cpu).narrow(0, row, 1)))?);
             }
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     Cut, Element, Elements, OwnedElements, QuantError, Quantizer, Scheme, WeightDtype,
-    table16::{self, Absmax, NestedAbsmax, Quantized4bit, Table16},
+    table16::{Absmax, NestedAbsmax, Quantized4bit, Table16, check_length},
 };
 
 /// A quantised weight `[out, in]`.
@@ -74,9 +74,9 @@ impl QuantWeight {
 
     /// The whole weight in row-major order, rounded to `T`.
     pub fn dequantize<T: Element>(&self) -> Vec<T> {
-        match self.scheme {
-            Scheme::Table16(scheme) => self.typed(scheme).dequantize(),
-        }
+        let mut out = vec![T::default(); self.shape[0] * self.shape[1]];
+        self.scheme.representation().decode(self, T::elements_mut(&mut out));
+        out
     }
 
     /// The whole weight in row-major order, rounded to `T`, into memory of the caller's.
@@ -84,9 +84,9 @@ impl QuantWeight {
     /// # Errors
     /// [`QuantError::LengthMismatch`] if `out` has not one place for each element.
     pub fn dequantize_into<T: Element>(&self, out: &mut [T]) -> Result<(), QuantError> {
-        match self.scheme {
-            Scheme::Table16(scheme) => self.typed(scheme).dequantize_into(out),
-        }
+        check_length("dequantised weight", self.shape[0] * self.shape[1], out.len())?;
+        self.scheme.representation().decode(self, T::elements_mut(out));
+        Ok(())
     }
 
     /// The whole weight in its original dtype.
@@ -96,6 +96,11 @@ impl QuantWeight {
             WeightDtype::Float16 => OwnedElements::F16(self.dequantize()),
             WeightDtype::BFloat16 => OwnedElements::BF16(self.dequantize()),
         }
+    }
+
+    /// The weight as one that had another dtype before it was quantised.
+    pub(crate) fn with_dtype(self, dtype: WeightDtype) -> Self {
+        Self { dtype, ..self }
     }
 
     /// The part of this weight that `cut` is, as a weight `[out, in]` of its own. Its codes are shared with this one if they lie together.
@@ -118,9 +123,7 @@ impl QuantWeight {
         if (cut.of(), cut.shape()) != (self.scheme, self.shape) {
             return Err(QuantError::OtherCut { expected: cut.of().to_string(), found: self.scheme.to_string() });
         }
-        match self.scheme {
-            Scheme::Table16(scheme) => Ok(table16::part(&self.typed(scheme), cut, shape, share)?.into()),
-        }
+        self.scheme.representation().part(self, cut, shape, share)
     }
 
     /// As a weight with a table of 16 values, if its scheme is that; codes are shared, scales copied.

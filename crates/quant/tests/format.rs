@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use automodel_quant::{
-    Absmax, Blocksize, Elements, NestedAbsmax, QuantError, QuantType, Quantized4bit,
-    format::{self, Companion, QuantState, StoredTensor},
+    Elements, QuantError,
+    table16::{
+        Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit,
+        format::{self, Companion, QuantState, StoredTensor},
+    },
 };
 use bytes::Bytes;
 use safetensors::{Dtype, SafeTensors};

@@ -1,8 +1,8 @@
 //! What bitsandbytes made of the same weights, bit for bit (`golden/generate.py`).
 
 use automodel_quant::{
-    Absmax, Blocksize, Elements, NestedAbsmax, OwnedElements, QuantType, QuantWeight, Quantized4bit, WeightDtype,
-    dynamic_map, table16::Quantizer,
+    Elements, OwnedElements, QuantWeight, WeightDtype,
+    table16::{Absmax, Blocksize, NestedAbsmax, QuantType, Quantized4bit, Quantizer, dynamic_map},
 };
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};

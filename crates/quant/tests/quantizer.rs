@@ -1,6 +1,9 @@
 //! Windows that do not fit, and elements that cannot be coded.
 
-use automodel_quant::{Blocksize, Elements, QuantError, QuantType, Quantized4bit, WeightDtype, table16::Quantizer};
+use automodel_quant::{
+    Elements, QuantError, WeightDtype,
+    table16::{Blocksize, QuantType, Quantized4bit, Quantizer},
+};
 use half::{bf16, f16};
 
 fn quantizer(shape: [usize; 2]) -> Quantizer {

@@ -8,7 +8,7 @@ use automodel::config::RawConfig;
 use automodel::cuda::CudaFacts;
 use automodel::generation::GenerationOptions;
 use automodel::loader::{LoadReport, QuantizationConfig, SaveOptions};
-use automodel::quant::QuantType;
+use automodel::quant::table16::QuantType;
 use automodel::{
     AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceMemory, DeviceName, Dtype, Fit, ForecastOptions,
     MemoryBound,
@@ -178,7 +178,7 @@ fn files_in_half_precision_are_quantised_alike() {
         let codes = |model: &AutoModel| {
             let mut codes = Vec::new();
             model.model().read_quantized(&mut |path, layer| {
-                let weight = layer.to_quantized().unwrap();
+                let weight = layer.to_weight().and_then(|weight| weight.table16()).unwrap();
                 codes.push((path.to_owned(), weight.packed().clone(), weight.scales()));
             });
             codes

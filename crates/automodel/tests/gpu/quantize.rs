@@ -3,7 +3,7 @@
 use super::device;
 use super::families::folders;
 use automodel::loader::{QuantizationConfig, RequantizeOptions};
-use automodel::quant::{Absmax, NestedAbsmax, Quantized4bit};
+use automodel::quant::table16::{Absmax, NestedAbsmax, Quantized4bit};
 use automodel::{AutoModel, AutoModelForCausalLM, Device};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn load(folder: &Path, device: &Device, config: Option<&QuantizationConfig>) -> 
 fn weights(model: &AutoModel) -> BTreeMap<String, Quantized4bit> {
     let mut weights = BTreeMap::new();
     model.model().read_quantized(&mut |path, layer| {
-        weights.insert(path.to_owned(), layer.to_quantized().unwrap());
+        weights.insert(path.to_owned(), layer.to_weight().and_then(|weight| weight.table16()).unwrap());
     });
     weights
 }

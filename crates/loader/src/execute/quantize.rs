@@ -129,7 +129,7 @@ impl Run<'_> {
                 LoadedWeight::Device(Box::new(QuantLinear::new(weight, None, self.device)))
             }
             Quantized::Device(weight) => {
-                let layer = QuantLinear::of_device(*weight, None).map_err(|error| refusal(row, error))?;
+                let layer = QuantLinear::of_device(*weight, None);
                 LoadedWeight::Device(Box::new(layer))
             }
         };

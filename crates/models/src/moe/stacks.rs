@@ -5,7 +5,7 @@ use super::gpu::{RoutePlan, route};
 use crate::linear::project;
 use crate::mlp::activate_times;
 use crate::{GatedMlp, Linear, Weight};
-use automodel_quant::{Linear4bit, WeightStack};
+use automodel_quant::{QuantLinear, WeightStack};
 use burn::backend::DispatchDevice;
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -73,7 +73,7 @@ fn route_plan(moe: &SparseMoe) -> Option<RoutePlan> {
 /// The stack of projections that are all 4-bit, or all dense.
 fn stack(linears: Vec<&mut Linear>, parts: usize) -> Option<WeightStack> {
     let count = linears.len();
-    let (mut quantized, mut dense): (Vec<&mut Linear4bit>, Vec<&mut Param<Tensor<2>>>) = Default::default();
+    let (mut quantized, mut dense): (Vec<&mut QuantLinear>, Vec<&mut Param<Tensor<2>>>) = Default::default();
     for linear in linears {
         match &mut linear.weight {
             Weight::Quantized(layer) => quantized.push(layer),

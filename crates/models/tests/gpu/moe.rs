@@ -3,7 +3,7 @@
 use super::{check, device, dtypes, values};
 use automodel_models::parameters::{ParameterTensor, assign};
 use automodel_models::{Linear, SparseMoe, Weight};
-use automodel_quant::{Blocksize, Linear4bit, Precision, QuantType};
+use automodel_quant::{Precision, QuantLinear, Scheme};
 use automodel_registry::spec::{Activation, MlpSpec, MoeSpec, RouterScore, RouterSpec, SharedExpert};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -45,10 +45,10 @@ fn moe(spec: &MoeSpec, dtype: DType, double_quant: Option<bool>, device: &Device
     if let Some(double_quant) = double_quant {
         let quantize = |linear: &mut Linear| {
             let Weight::Dense(weight) = &linear.weight else { panic!("a dense weight") };
-            let layer = Linear4bit::quantize(weight.val(), QuantType::Nf4, Blocksize::default(), None).unwrap();
-            let weight = layer.to_quantized().unwrap();
+            let layer = QuantLinear::quantize(weight.val(), Scheme::nf4(), None).unwrap();
+            let weight = layer.to_weight().and_then(|weight| weight.table16()).unwrap();
             let weight = if double_quant { weight.nested() } else { weight };
-            linear.set_quantized("expert", Linear4bit::new(&weight, None, device), Precision::Exact).unwrap();
+            linear.set_quantized("expert", QuantLinear::new(&weight, None, device), Precision::Exact).unwrap();
         };
         for expert in moe.experts_mut() {
             [&mut expert.gate_proj, &mut expert.up_proj, &mut expert.down_proj].into_iter().for_each(quantize);
@@ -142,7 +142,7 @@ fn whatever_may_change_an_expert_drops_the_stacks() {
     // What is not alike is left alone.
     let mut mixed = moe(&spec, DType::F32, None, &device);
     let values = values([HIDDEN, 96], 0.0, DType::F32, &device);
-    let layer = Linear4bit::quantize(values, QuantType::Nf4, Blocksize::default(), None).unwrap();
+    let layer = QuantLinear::quantize(values, Scheme::nf4(), None).unwrap();
     mixed.experts_mut()[1].down_proj.set_quantized("expert", layer, Precision::Exact).unwrap();
     mixed.stack_experts();
     assert!(!mixed.is_stacked());

@@ -7,7 +7,10 @@ use safetensors::Dtype;
 
 use crate::{
     Declared, QuantError, QuantWeight, Scheme, WeightDtype,
-    table16::format::{self as bitsandbytes},
+    table16::{
+        elements_of,
+        format::{self as bitsandbytes},
+    },
 };
 
 /// A tensor of a file: its header and its little-endian bytes.
@@ -159,9 +162,8 @@ pub fn planned(
     shape: [usize; 2],
     dtype: WeightDtype,
 ) -> Result<Vec<PlannedTensor>, QuantError> {
-    match scheme {
-        Scheme::Table16(scheme) => bitsandbytes::planned(parameter, scheme, shape, dtype),
-    }
+    elements_of(shape)?;
+    Ok(scheme.representation().planned(parameter, shape, dtype))
 }
 
 /// The tensors of a weight, codes first; they are shared with `weight`.
@@ -175,7 +177,5 @@ pub fn planned(
 /// # Ok::<(), automodel_quant::QuantError>(())
 /// ```
 pub fn write(parameter: &str, weight: &QuantWeight) -> Vec<(String, StoredTensor)> {
-    match weight.scheme() {
-        Scheme::Table16(scheme) => bitsandbytes::write_parameter(parameter, &weight.typed(scheme)),
-    }
+    weight.scheme().representation().write(parameter, weight)
 }

@@ -8,80 +8,81 @@ use burn::backend::{
 use burn::tensor::{DType, FloatDType, TensorData};
 use burn_flex::FlexTensor;
 
-use super::{ops::Linear4bitOps, scales::Scales};
-use crate::{Layout4bit, Matrix4bit, Precision, multiply};
+use super::{
+    ops::{QuantLayout, QuantOps},
+    plain::Parts,
+};
+use crate::{
+    Precision, multiply,
+    product::{Matrix, decode_rows},
+};
 
 /// Rows of the weight that are decoded at once for a gradient.
 const BACKWARD_ROWS: usize = 256;
 
-impl Linear4bitOps for Flex {
-    fn linear4bit_forward(
+impl QuantOps for Flex {
+    fn quant_forward(
         x: FloatTensor<Self>,
-        packed: IntTensor<Self>,
-        absmax: FloatTensor<Self>,
-        absmax_codes: IntTensor<Self>,
-        layout: Layout4bit,
-        nested: bool,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        scale_codes: IntTensor<Self>,
+        layout: QuantLayout,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let absmax = Scales::<Self>::new(absmax, absmax_codes, nested).decode(blocks(layout));
-        let dtype = x.dtype();
-        let x = to_f32(x).to_contiguous();
-        let (packed, absmax) = (packed.to_contiguous(), absmax.to_contiguous());
-        let weight = matrix(layout, &packed, &absmax);
-        let y = multiply(&weight, slice(&x), precision).unwrap_or_else(|error| panic!("{error}"));
-        let rows = y.len() / layout.shape[0];
-        from_f32(FlexTensor::from_data(TensorData::new(y, [rows, layout.shape[0]])), dtype)
+        let parts = Parts::new(codes, scales, scale_codes, layout);
+        layout.scheme.representation().forward(parts, layout.shape, x, precision)
     }
 
-    fn linear4bit_backward(
+    fn quant_backward(
         dy: FloatTensor<Self>,
-        packed: IntTensor<Self>,
-        absmax: FloatTensor<Self>,
-        absmax_codes: IntTensor<Self>,
-        layout: Layout4bit,
-        nested: bool,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        scale_codes: IntTensor<Self>,
+        layout: QuantLayout,
     ) -> FloatTensor<Self> {
-        let absmax = Scales::<Self>::new(absmax, absmax_codes, nested).decode(blocks(layout));
-        let dtype = dy.dtype();
-        let dy = to_f32(dy);
-        let (packed, absmax) = (packed.to_contiguous(), absmax.to_contiguous());
-        let weight = matrix(layout, &packed, &absmax);
-        let [out_features, in_features] = layout.shape;
-        let mut dx: Option<FlexTensor> = None;
-        for start in (0..out_features).step_by(BACKWARD_ROWS) {
-            let rows = BACKWARD_ROWS.min(out_features - start);
-            let mut tile = vec![0.0f32; rows * in_features];
-            let decoded = weight.dequantize_rows(start..start + rows, &mut tile);
-            decoded.unwrap_or_else(|error| panic!("{error}"));
-            let tile = FlexTensor::from_data(TensorData::new(tile, [rows, in_features]));
-            let part = Flex::float_matmul(dy.narrow(1, start, rows), tile);
-            dx = Some(match dx {
-                Some(dx) => Flex::float_add(dx, part),
-                None => part,
-            });
-        }
-        from_f32(dx.expect("shapes have no zero sizes"), dtype)
+        let parts = Parts::new(codes, scales, scale_codes, layout);
+        layout.scheme.representation().backward(parts, layout.shape, dy)
     }
 }
 
-fn blocks(layout: Layout4bit) -> usize {
-    layout.blocksize.blocks(layout.shape[0] * layout.shape[1])
+/// `x W^T` in the dtype of `x`.
+pub(crate) fn forward<W: Matrix>(weight: &W, x: FlexTensor, precision: Precision) -> FlexTensor {
+    let dtype = x.dtype();
+    let x = to_f32(x).to_contiguous();
+    let y = multiply(weight, slice(&x), precision).unwrap_or_else(|error| panic!("{error}"));
+    let [out_features, _] = weight.shape();
+    let rows = y.len() / out_features;
+    from_f32(FlexTensor::from_data(TensorData::new(y, [rows, out_features])), dtype)
 }
 
-fn matrix<'a>(layout: Layout4bit, packed: &'a FlexTensor, absmax: &'a FlexTensor) -> Matrix4bit<'a> {
-    let packed = packed.as_slice::<u8>().expect("contiguous");
-    Matrix4bit::from_parts(layout, packed, slice(absmax)).unwrap_or_else(|error| panic!("{error}"))
+/// `dy W` in the dtype of `dy`.
+pub(crate) fn backward<W: Matrix>(weight: &W, dy: FlexTensor) -> FlexTensor {
+    let dtype = dy.dtype();
+    let dy = to_f32(dy);
+    let [out_features, in_features] = weight.shape();
+    let mut dx: Option<FlexTensor> = None;
+    for start in (0..out_features).step_by(BACKWARD_ROWS) {
+        let rows = BACKWARD_ROWS.min(out_features - start);
+        let mut tile = vec![0.0f32; rows * in_features];
+        decode_rows(weight, start..start + rows, &mut tile);
+        let tile = FlexTensor::from_data(TensorData::new(tile, [rows, in_features]));
+        let part = Flex::float_matmul(dy.narrow(1, start, rows), tile);
+        dx = Some(match dx {
+            Some(dx) => Flex::float_add(dx, part),
+            None => part,
+        });
+    }
+    from_f32(dx.expect("shapes have no zero sizes"), dtype)
 }
 
-pub(super) fn slice(tensor: &FlexTensor) -> &[f32] {
+pub(crate) fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("contiguous")
 }
 
-pub(super) fn to_f32(tensor: FlexTensor) -> FlexTensor {
+pub(crate) fn to_f32(tensor: FlexTensor) -> FlexTensor {
     if tensor.dtype() == DType::F32 { tensor } else { Flex::float_cast(tensor, FloatDType::F32) }
 }
 
-pub(super) fn from_f32(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+pub(crate) fn from_f32(tensor: FlexTensor, dtype: DType) -> FlexTensor {
     if dtype == DType::F32 { tensor } else { Flex::float_cast(tensor, dtype.into()) }
 }

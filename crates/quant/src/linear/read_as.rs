@@ -5,7 +5,8 @@ use burn::module::{
 };
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 
-use crate::{Layout4bit, WeightDtype};
+use super::QuantLayout;
+use crate::WeightDtype;
 
 /// A mark whose name in records tells how the codes beside it are read: `read_as.nf4_64_2x64_bfloat16`. Records know tensors by name
 /// and shape alone, and those of codes and scales are the same for many layouts; with the mark, a record of one layout lacks a
@@ -17,9 +18,9 @@ pub(super) struct ReadAs {
 }
 
 impl ReadAs {
-    pub fn new(layout: Layout4bit, dtype: WeightDtype, device: &Device) -> Self {
-        let Layout4bit { quant_type, blocksize, shape: [rows, columns] } = layout;
-        let name = format!("{}_{}_{rows}x{columns}_{dtype}", quant_type.name(), blocksize.get());
+    pub fn new(layout: QuantLayout, dtype: WeightDtype, device: &Device) -> Self {
+        let QuantLayout { scheme, shape: [rows, columns] } = layout;
+        let name = format!("{}_{rows}x{columns}_{dtype}", scheme.code_name());
         // Nothing is on the device until a record is made.
         let one = |device: &Device, _: bool| Tensor::zeros([1], (device, DType::I32));
         Self { name, mark: Param::uninitialized(ParamId::new(), one, device.clone(), false, Shape::from([1])) }

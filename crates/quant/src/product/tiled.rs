@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::{Isa, PANEL, TILE_DEPTH, TILE_ROWS, TILE_STRIDE};
+use crate::cpu::{Isa, PANEL, TILE_DEPTH, TILE_ROWS, TILE_STRIDE};
 
 /// Rows of activations that are multiplied at once: more would only take memory.
 const MAX_X_ROWS: usize = 512;
@@ -25,7 +25,7 @@ struct Scratch {
 }
 
 /// `x @ W^T` for a weight `[rows, columns]` whose elements `decode` gives by their place: `[m, rows]`.
-pub(super) fn multiply<D>(isa: Isa, [rows, columns]: [usize; 2], x: &[f32], m: usize, decode: D) -> Vec<f32>
+pub(crate) fn multiply<D>(isa: Isa, [rows, columns]: [usize; 2], x: &[f32], m: usize, decode: D) -> Vec<f32>
 where
     D: Fn(Range<usize>, &mut [f32]) + Sync,
 {

@@ -4,10 +4,9 @@
 mod stack;
 
 use automodel_quant::{
-    Absmax, Blocksize, Elements, Linear4bit, NestedAbsmax, Precision, QuantError, QuantType, Quantized4bit,
-    WeightDtype, dense_product,
+    DeviceWeight, Elements, Precision, QuantError, QuantLinear, Scheme, WeightDtype, dense_product,
     self_test::{self, Kernel, Outcome},
-    table16::DeviceQuantizer,
+    table16::{Absmax, Blocksize, DeviceQuantizer, NestedAbsmax, QuantType, Quantized4bit},
 };
 use burn::tensor::{DType, Device, DeviceType, Distribution, Tensor, TensorData};
 
@@ -50,7 +49,7 @@ fn products_with(
     [device, &cpu].map(|device| {
         let x = Tensor::<2>::from_data(x.clone().into_data(), (device, dtype));
         let precision = if *device == cpu { Precision::Exact } else { precision };
-        let y = Linear4bit::new(weight, None, device).with_precision(precision).forward(x);
+        let y = QuantLinear::new(weight, None, device).with_precision(precision).forward(x);
         assert_eq!(y.dtype(), dtype);
         y.try_into_data().unwrap().convert::<f32>().try_into_vec().unwrap()
     })
@@ -91,7 +90,11 @@ fn products_are_those_of_the_cpu() {
             let tolerance = if is_burns && is_cuda(&device) { 2e-3 } else { 2e-5 };
             assert_close(&products, tolerance, &format!("{shape:?} {quant_type:?} {rows} rows"));
         }
-        assert_eq!(Linear4bit::new(&weight, None, &device).to_quantized(), Some(weight), "{shape:?}");
+        assert_eq!(
+            QuantLinear::new(&weight, None, &device).to_weight().and_then(|weight| weight.table16()),
+            Some(weight),
+            "{shape:?}"
+        );
     }
 }
 
@@ -157,7 +160,7 @@ fn gradients_are_those_of_the_cpu() {
         let values: Vec<f32> = (0..3 * 64).map(|i| (i as f32).cos()).collect();
         let device = device.autodiff();
         let x = Tensor::<1>::from_floats(values.as_slice(), &device).reshape([3, 64]).require_grad();
-        let y = Linear4bit::new(&weight, None, &device).forward(x.clone());
+        let y = QuantLinear::new(&weight, None, &device).forward(x.clone());
         let seed = y.clone().detach().tanh();
         let gradients = (y * seed).sum().backward();
         x.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap()
@@ -175,7 +178,7 @@ fn compiles_the_fused_product_for_every_dtype_and_number_of_rows() {
     for in_features in [128, 4160] {
         let weight = quantized(QuantType::Nf4, 64, [16, in_features]);
         for weight in [weight.clone(), weight.nested()] {
-            let exact = Linear4bit::new(&weight, None, &device);
+            let exact = QuantLinear::new(&weight, None, &device);
             for layer in [exact.clone(), exact.with_precision(Precision::Fast)] {
                 for (dtype, rows) in dtypes().flat_map(|dtype| [1, 2, 3, 8, 9, 64].map(|rows| (dtype, rows))) {
                     // A kernel that does not compile shows when its result is read.
@@ -280,7 +283,7 @@ fn elements_without_a_code_are_found() {
         let mut values = values(64 * 64);
         values[1000] = bad;
         let weight = Tensor::<2>::from_data(TensorData::new(values, [64, 64]), (&device, DType::F32));
-        let error = Linear4bit::quantize(weight, QuantType::Nf4, Blocksize::default(), None).unwrap_err();
+        let error = QuantLinear::quantize(weight, Scheme::nf4(), None).unwrap_err();
         assert!(matches!(error, QuantError::NonFiniteBlock { first: 960, last: 1023 }), "{bad}: {error}");
     }
 }
@@ -307,7 +310,7 @@ fn dequantised_weights_are_those_of_the_cpu() {
     for (quant_type, shape) in [(QuantType::Nf4, [16, 96]), (QuantType::Fp4, [5, 13])] {
         let weight = quantized(quant_type, 32, shape);
         for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
-            let found = Linear4bit::new(&weight, None, &device).dequantize(dtype.into()).try_into_data().unwrap();
+            let found = QuantLinear::new(&weight, None, &device).dequantize(dtype.into()).try_into_data().unwrap();
             let expected = TensorData::new(weight.dequantize::<f32>(), shape).convert_dtype(dtype);
             assert_eq!(found, expected, "{quant_type:?} {dtype:?}");
         }
@@ -319,9 +322,9 @@ fn nested_scales_stay_nested_and_are_decoded_in_the_kernels() {
     let Some(device) = device() else { return };
     for shape in [[48, 512], [9, 72]] {
         let weight = quantized(QuantType::Nf4, 32, shape).nested();
-        let layer = Linear4bit::new(&weight, None, &device);
-        assert!(layer.absmax_codes.is_some());
-        assert_eq!(layer.to_quantized(), Some(weight.clone()));
+        let layer = QuantLinear::new(&weight, None, &device);
+        assert!(layer.scale_codes.is_some());
+        assert_eq!(layer.to_weight().and_then(|weight| weight.table16()), Some(weight.clone()));
         for rows in [1, 3] {
             assert_close(&products(&weight, rows, DType::F32, &device), 2e-5, &format!("nested {shape:?} {rows} rows"));
         }
@@ -358,9 +361,9 @@ fn double_quantisation_on_the_device_is_that_of_the_host() {
     quantizer.fill(Tensor::from_data(TensorData::new(values, [64 * 640]), (&device, DType::F32))).unwrap();
     let weight = quantizer.finish().unwrap();
     let nested = Absmax::Nested(NestedAbsmax::quantize(&weight.scales().unwrap()));
-    let layer = Linear4bit::on_device(weight.clone(), Some(&nested), None).unwrap();
-    assert_eq!(layer.to_quantized(), Some(expected));
-    let error = Linear4bit::on_device(weight, Some(&Absmax::Plain(vec![1.0; 3])), None).unwrap_err();
+    let layer = QuantLinear::of_device(DeviceWeight::from_table(weight.clone(), Some(nested)).unwrap(), None);
+    assert_eq!(layer.to_weight().and_then(|weight| weight.table16()), Some(expected));
+    let error = DeviceWeight::from_table(weight, Some(Absmax::Plain(vec![1.0; 3]))).unwrap_err();
     assert!(matches!(error, QuantError::LengthMismatch { .. }), "{error}");
 }
 
@@ -377,7 +380,8 @@ fn compiles_the_kernels_of_weights_for_every_dtype() {
                 // A kernel that does not compile shows when its result is read.
                 let weight = quantizer.clone().finish().unwrap();
                 let nested = double_quant.then(|| Absmax::Nested(NestedAbsmax::quantize(&weight.scales().unwrap())));
-                let layer = Linear4bit::on_device(weight, nested.as_ref(), None);
+                let weight = DeviceWeight::from_table(weight, nested);
+                let layer = weight.map(|weight| QuantLinear::of_device(weight, None));
                 let weight = layer.map(|layer| layer.dequantize(dtype.into()).try_into_data());
                 assert!(weight.as_ref().is_ok_and(|data| data.is_ok()), "{dtype:?} {quant_type:?}: {weight:?}");
             }

@@ -1,7 +1,7 @@
 //! Products with those weights of a stack that the device has chosen.
 
 use super::{assert_close, device, quantized, values};
-use automodel_quant::{Linear4bit, QuantType, WeightStack, dense_product};
+use automodel_quant::{QuantLinear, WeightStack, dense_product, table16::QuantType};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -87,21 +87,23 @@ fn chosen_products_with_4bit_weights_are_those_of_the_cpu() {
                 let all = quantized(quant_type, blocksize, [shape[0] * 10, shape[1]]).dequantize::<f32>();
                 let size = shape[0] * shape[1];
                 let values = &all[index * size..(index + 1) * size];
-                let blocksize = automodel_quant::Blocksize::new(blocksize).unwrap();
+                let blocksize = automodel_quant::table16::Blocksize::new(blocksize).unwrap();
                 let elements = automodel_quant::Elements::F32(values);
-                let weight = automodel_quant::Quantized4bit::quantize(quant_type, blocksize, shape, elements).unwrap();
+                let weight =
+                    automodel_quant::table16::Quantized4bit::quantize(quant_type, blocksize, shape, elements).unwrap();
                 if nested { weight.nested() } else { weight }
             })
             .collect();
-        let mut layers: Vec<Linear4bit> = weights.iter().map(|weight| Linear4bit::new(weight, None, &device)).collect();
+        let mut layers: Vec<QuantLinear> =
+            weights.iter().map(|weight| QuantLinear::new(weight, None, &device)).collect();
         let singles = WeightStack::of_quantized(layers[..5].iter_mut().collect(), 1).unwrap();
         // Weights that are parts of a stack become parts of another.
         let pairs = WeightStack::of_quantized(layers.iter_mut().collect(), 2).unwrap();
-        let product = |index: usize, x| Linear4bit::new(&weights[index], None, &Device::flex()).forward(x);
+        let product = |index: usize, x| QuantLinear::new(&weights[index], None, &Device::flex()).forward(x);
         let what = format!("{shape:?} in blocks of {blocksize}, nested: {nested}");
         check(shape, [pairs, singles], &product, &what, &device);
         for (layer, weight) in layers.iter().zip(weights) {
-            assert_eq!(layer.to_quantized(), Some(weight), "{what}");
+            assert_eq!(layer.to_weight().and_then(|weight| weight.table16()), Some(weight), "{what}");
         }
     }
 }
@@ -134,8 +136,8 @@ fn chosen_products_with_dense_weights_are_those_of_the_cpu() {
 #[test]
 fn weights_that_differ_make_no_stack() {
     let Some(device) = device() else { return };
-    let layer = |shape, blocksize| Linear4bit::new(&quantized(QuantType::Nf4, blocksize, shape), None, &device);
-    let stack = |mut layers: Vec<Linear4bit>, parts| WeightStack::of_quantized(layers.iter_mut().collect(), parts);
+    let layer = |shape, blocksize| QuantLinear::new(quantized(QuantType::Nf4, blocksize, shape), None, &device);
+    let stack = |mut layers: Vec<QuantLinear>, parts| WeightStack::of_quantized(layers.iter_mut().collect(), parts);
     assert!(stack(vec![layer([4, 64], 64), layer([4, 64], 64)], 2).is_some());
     assert!(stack(vec![layer([4, 64], 64), layer([4, 64], 32)], 2).is_none());
     assert!(stack(vec![layer([4, 64], 64), layer([8, 64], 64)], 2).is_none());
@@ -155,7 +157,7 @@ fn compiles_chosen_products_for_every_dtype() {
         let x = || tensor([1, 128], 0, dtype, &device);
         let mut stacks = Vec::new();
         for weight in [weight.clone(), weight.clone().nested()] {
-            let mut layers = [0, 1].map(|_| Linear4bit::new(&weight, None, &device));
+            let mut layers = [0, 1].map(|_| QuantLinear::new(&weight, None, &device));
             stacks.push(WeightStack::of_quantized(layers.iter_mut().collect(), 1).unwrap());
         }
         let mut params = [0, 1].map(|seed| Param::initialized(ParamId::new(), tensor([16, 128], seed, dtype, &device)));

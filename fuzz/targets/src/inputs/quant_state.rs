@@ -3,7 +3,10 @@
 //! Data are a text, a number (this byte all over), a list of floats, an object (its JSON), or `{"table": "nf4"}` and the like for
 //! the tables of bitsandbytes.
 
-use automodel::quant::{QuantError, QuantType, dynamic_map, format};
+use automodel::quant::{
+    QuantError,
+    table16::{QuantType, dynamic_map, format},
+};
 use bytes::Bytes;
 use safetensors::Dtype;
 use serde_json::Value;

@@ -23,9 +23,8 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     /// A weight `[out, in]` coded as its first part is.
-    pub fn new(first: &QuantWeight, shape: [usize; 2]) -> Result<Self, QuantError> {
+    pub fn new(first: &Quantized4bit, shape: [usize; 2]) -> Result<Self, QuantError> {
         let elements = elements_of(shape)?;
-        let first = first.table16().ok_or(QuantError::InvalidShape { shape })?;
         let blocks = first.blocksize().blocks(elements);
         let nested = match first.absmax() {
             Absmax::Plain(_) => None,

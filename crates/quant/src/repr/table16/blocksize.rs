@@ -5,7 +5,7 @@ use crate::QuantError;
 /// Elements that share one `absmax`: a power of two from 32 to 4096.
 ///
 /// ```
-/// use automodel_quant::Blocksize;
+/// use automodel_quant::table16::Blocksize;
 /// assert_eq!(Blocksize::default().get(), 64);
 /// assert!(Blocksize::new(48).is_err());
 /// ```

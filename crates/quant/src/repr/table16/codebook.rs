@@ -60,7 +60,7 @@ impl QuantType {
     /// The table that bitsandbytes writes as `quant_map`: the value of each code, before scaling.
     ///
     /// ```
-    /// use automodel_quant::QuantType;
+    /// use automodel_quant::table16::QuantType;
     /// assert_eq!(QuantType::Nf4.code()[7], 0.0);
     /// assert_eq!(QuantType::Fp4.code()[5], 0.5);
     /// ```

@@ -12,7 +12,7 @@ use crate::{Cut, QuantError};
 
 impl Table16 {
     /// The scheme of a part: 8-bit scales are kept if they lie together and begin with a scale of their own.
-    pub(crate) fn of_part(self, blocks: &[Range<usize>]) -> Self {
+    pub(super) fn of_blocks(self, blocks: &[Range<usize>]) -> Self {
         let keeps_nested = matches!(blocks, [run] if run.start.is_multiple_of(NESTED_BLOCKSIZE));
         self.with_double_quant(self.double_quant && keeps_nested)
     }
@@ -93,7 +93,7 @@ impl JointScales {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::QuantType;
+    use crate::table16::QuantType;
 
     #[test]
     fn scales_of_parts_are_those_of_the_whole() {
@@ -114,6 +114,6 @@ mod tests {
         let decoded = nested.dequantize();
         assert_eq!(scales_of(&whole, &parts[2], false), Absmax::Plain(decoded[100..200].to_vec()));
         let scheme = Table16::new(QuantType::Nf4).with_double_quant(true);
-        assert_eq!([0, 1, 2].map(|part| scheme.of_part(&parts[part]).double_quant), [true, false, false]);
+        assert_eq!([0, 1, 2].map(|part| scheme.of_blocks(&parts[part]).double_quant), [true, false, false]);
     }
 }

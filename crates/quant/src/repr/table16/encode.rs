@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rayon::prelude::*;
 
-use super::{Absmax, Blocksize, QuantType, Quantized4bit, Table16, weight::elements_of};
+use super::{
+    Absmax, Blocksize, QuantType, Quantized4bit, Table16,
+    cpu::{LEAST_SCALE, quantize_blocks},
+    weight::elements_of,
+};
 use crate::{
     Element, Elements, QuantError, QuantWeight, WeightDtype,
-    kernels::{Isa, LEAST_SCALE, magnitude},
+    cpu::{Isa, magnitude},
     quantize::Encode,
 };
 
@@ -142,7 +146,7 @@ impl Quantizer {
         let packed = &mut self.packed[offset / 2..(offset + values.len()) / 2];
         let (quant_type, isa) = (self.quant_type, self.isa);
         let quantize = |values: &[T], packed: &mut [u8], absmax: &mut [f32]| {
-            isa.quantize_blocks(quant_type, blocksize, values, packed, absmax)
+            quantize_blocks(isa, quant_type, blocksize, values, packed, absmax)
         };
         let done = if values.len() <= TASK {
             quantize(values, packed, absmax)
@@ -181,7 +185,7 @@ impl Quantizer {
         let packed = &mut self.packed[start / 2..(start + len).div_ceil(2)];
         if len == blocksize {
             let absmax = &mut self.absmax[place..=place];
-            let done = self.isa.quantize_blocks(self.quant_type, blocksize, &values, packed, absmax);
+            let done = quantize_blocks(self.isa, self.quant_type, blocksize, &values, packed, absmax);
             return done.map_err(|_| non_finite(start, &values));
         }
         self.absmax[place] = quantize_short(self.quant_type, &values, packed);

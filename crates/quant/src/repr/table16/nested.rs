@@ -25,7 +25,7 @@ impl NestedAbsmax {
     /// Codes scales around their mean (summed in double precision).
     ///
     /// ```
-    /// use automodel_quant::NestedAbsmax;
+    /// use automodel_quant::table16::NestedAbsmax;
     /// let absmax = [0.5f32, 0.25, 0.75, 0.5];
     /// let nested = NestedAbsmax::quantize(&absmax);
     /// assert_eq!(nested.offset, 0.5);

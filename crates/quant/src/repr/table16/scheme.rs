@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{Blocksize, QuantType, nested::NESTED_BLOCKSIZE};
+use super::{Blocksize, Layout4bit, QuantType, nested::NESTED_BLOCKSIZE};
 use crate::scheme::{Part, PartSpec};
 
 /// How a weight is coded with a table of 16 values. `Display`: `nf4, blocks of 64, double quantisation`.
@@ -35,8 +35,13 @@ impl Table16 {
         Self { double_quant, ..self }
     }
 
+    /// How the parts of a weight `[out, in]` are read.
+    pub(crate) fn layout(self, shape: [usize; 2]) -> Layout4bit {
+        Layout4bit { quant_type: self.quant_type, blocksize: self.blocksize, shape }
+    }
+
     /// The parts of a weight of so many elements.
-    pub(crate) fn parts(self, elements: usize) -> Vec<PartSpec> {
+    pub(super) fn parts_of(self, elements: usize) -> Vec<PartSpec> {
         let blocks = self.blocksize.blocks(elements);
         let codes = PartSpec { part: Part::Codes, size: 1, len: elements.div_ceil(2) };
         let scales = |len| PartSpec { part: Part::Scales, size: 4, len };
@@ -48,17 +53,6 @@ impl Table16 {
                 PartSpec { part: Part::ScaleCodes, size: 1, len: blocks },
             ],
         }
-    }
-
-    /// Bytes besides the result while so many elements are quantised: scales are 4 bytes until they become one.
-    pub(crate) fn transient_bytes(self, elements: usize) -> u64 {
-        if self.double_quant { (self.blocksize.blocks(elements) as u64).saturating_mul(4) } else { 0 }
-    }
-
-    /// Bytes while parts of a weight of so many elements are quantised together: scales in float32 until all parts are there, once
-    /// by part, once joined, once decoded.
-    pub(crate) fn joint_bytes(self, elements: u64) -> u64 {
-        elements.div_ceil(self.blocksize.get() as u64).saturating_mul(3 * 4)
     }
 }
 

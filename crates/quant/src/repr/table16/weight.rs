@@ -4,10 +4,11 @@ use bytes::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
 
+use super::cpu;
 use super::{Blocksize, NestedAbsmax, QuantType, Quantizer, Table16, nested::NESTED_BLOCKSIZE};
 use crate::{
     Element, Elements, QuantError, WeightDtype,
-    kernels::{CHUNK, Isa},
+    cpu::{CHUNK, Isa},
 };
 
 /// A weight `[out, in]` in 4 bits, as bitsandbytes stores it.
@@ -238,7 +239,7 @@ impl Quantized4bit {
         Ok(())
     }
 
-    fn decode_into<T: Element>(&self, out: &mut [T]) {
+    pub(super) fn decode_into<T: Element>(&self, out: &mut [T]) {
         let scales = self.scales();
         self.blocks(&scales).dequantize(0..out.len(), out);
     }
@@ -320,7 +321,7 @@ impl Blocks<'_> {
         let from = start.div_ceil(2);
         let bytes = &self.packed[from..from + pairs.len() / 2];
         let decoded = pairs.len();
-        self.isa.dequantize(self.quant_type, scale, bytes, pairs);
+        cpu::dequantize(self.isa, self.quant_type, scale, bytes, pairs);
         for last in last {
             *last = single(from * 2 + decoded);
         }

@@ -2,7 +2,7 @@
 
 use safetensors::Dtype;
 
-use super::super::{QuantType, Table16, elements_of};
+use super::super::{QuantType, Table16};
 use super::{Companion, NestedState, QuantState, TensorHeader, state::MOST_BYTES};
 use crate::{
     QuantError, WeightDtype,
@@ -75,13 +75,7 @@ fn found<F: TensorFiles>(parameter: &str, expected: TensorHeader, files: &F) -> 
 }
 
 /// The tensors of a weight that is yet to be quantised.
-pub(crate) fn planned(
-    parameter: &str,
-    scheme: Table16,
-    shape: [usize; 2],
-    dtype: WeightDtype,
-) -> Result<Vec<PlannedTensor>, QuantError> {
-    elements_of(shape)?;
+pub(crate) fn planned(parameter: &str, scheme: Table16, shape: [usize; 2], dtype: WeightDtype) -> Vec<PlannedTensor> {
     let nested = scheme.double_quant.then_some(NestedState { offset: 0.0 });
     let state = QuantState { quant_type: scheme.quant_type, blocksize: scheme.blocksize, dtype, shape, nested };
     let spare = |header: &TensorHeader| match Companion::parse(&header.name) {
@@ -89,5 +83,5 @@ pub(crate) fn planned(
         _ => 0,
     };
     let tensors = state.tensors(parameter).into_iter();
-    Ok(tensors.map(|header| PlannedTensor { spare: spare(&header), header }).collect())
+    tensors.map(|header| PlannedTensor { spare: spare(&header), header }).collect()
 }
