@@ -194,7 +194,7 @@ fn an_adapter_alone_is_called_one() {
 fn an_index_that_is_not_json() {
     let directory = sharded();
     fs::write(directory.path().join(INDEX), "{\"weight_map\": [1]}").unwrap();
-    assert_says(&refusal(directory.path()), &[INDEX, "no index", "download it again"]);
+    assert_says(&refusal(directory.path()), &[INDEX, "is not the index", "download it again"]);
 }
 
 #[test]
