@@ -39,7 +39,7 @@ fn concluded_sections(spec: Value, mut weights: Value, mut plan: Value) -> [(&'s
     let rows = plan["rows"].take();
     [
         ("spec", compact::lines(&spec)),
-        ("parameters", parameters::table(&slots, &rows)),
+        ("parameters", parameters::table(slots, rows)),
         ("weight map", compact::lines(&weights)),
         ("load plan", compact::lines(&plan)),
     ]

@@ -11,14 +11,16 @@ const PIECES: &str = "<-";
 const WIDTH: usize = 120;
 
 /// The table: first the fields that most parameters have in common, then lines with the differences.
-pub fn table(slots: &Value, rows: &Value) -> Vec<String> {
-    let (slots, rows) = (slots.as_array().unwrap(), rows.as_array().unwrap());
+pub fn table(slots: Value, rows: Value) -> Vec<String> {
+    let (Value::Array(slots), Value::Array(rows)) = (slots, rows) else { panic!("lists of slots and rows") };
     assert_eq!(slots.len(), rows.len(), "a row for each parameter");
-    let mut parameters: Vec<Parameter> = slots.iter().zip(rows).map(|(slot, row)| Parameter::new(slot, row)).collect();
+    // Values of many experts are large, so each is dropped when it has been read.
+    let pairs = slots.into_iter().zip(rows);
+    let mut parameters: Vec<Parameter> = pairs.map(|(slot, row)| Parameter::new(&slot, &row)).collect();
     let common = common(&parameters);
     parameters.iter_mut().for_each(|parameter| parameter.leave_out(&common));
 
-    let mut lines = vec![format!("{} parameters, unless a line says otherwise with", rows.len())];
+    let mut lines = vec![format!("{} parameters, unless a line says otherwise with", parameters.len())];
     let texts = common.iter().map(|(key, value)| field_text(key, value));
     lines.extend(wrapped(1, &texts.collect::<Vec<_>>()));
     let is_in_layer = |parameter: &Parameter| parameter.place.layer.is_some();
@@ -312,7 +314,7 @@ mod tests {
     }
 
     fn text([slots, rows]: &[Vec<Value>; 2]) -> String {
-        table(&slots.clone().into(), &rows.clone().into()).join("\n")
+        table(slots.clone().into(), rows.clone().into()).join("\n")
     }
 
     #[test]
