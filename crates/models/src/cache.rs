@@ -28,7 +28,7 @@ pub enum MixerState {
     #[cfg(feature = "cube")]
     FixedAttention(Box<StaticKvCache>),
     /// Last inputs of a short convolution.
-    Conv(ConvState),
+    Conv(Box<ConvState>),
     /// State of a custom implementation.
     Custom(Box<dyn CustomState>),
 }

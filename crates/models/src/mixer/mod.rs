@@ -19,6 +19,7 @@ use burn::tensor::Tensor;
 
 /// How positions exchange information.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "modules live in a list of branches; Burn's derive takes no box")]
 pub enum MixerModule {
     /// Softmax attention.
     Attention(Attention),
@@ -48,7 +49,7 @@ impl MixerModule {
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
         match self {
             Self::Attention(attention) => attention.new_state(options),
-            Self::ShortConv(_) => MixerState::Conv(ConvState::default()),
+            Self::ShortConv(_) => MixerState::Conv(Box::default()),
         }
     }
 

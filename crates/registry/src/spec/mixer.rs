@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// How positions exchange information.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(clippy::large_enum_variant, reason = "specifications are few and are not moved about")]
 pub enum Mixer {
     /// Softmax attention.
     Attention(AttentionSpec),
