@@ -151,13 +151,17 @@ fn norm(kind: NormKind) -> &'static str {
 fn placement(layer: &LayerSpec) -> &'static str {
     let all = |has: fn(&Branch) -> bool| layer.branches.iter().all(has);
     let rest = |input: BranchInput| layer.branches.iter().skip(1).all(|branch| branch.input == input);
+    let sequential = all(|branch| branch.input == BranchInput::Residual);
+    if layer.branches.iter().any(|branch| branch.post_add.is_some()) {
+        let alone = all(|branch| branch.post_add.is_some() && branch.pre.is_none() && branch.post.is_none());
+        return if alone && sequential { "on the sum after each block" } else { "by branch" };
+    }
     if rest(BranchInput::SameAs(0)) && layer.branches.len() > 1 {
         return "one before the parallel blocks";
     }
     if rest(BranchInput::LayerInput) && layer.branches.len() > 1 && all(|branch| branch.pre.is_some()) {
         return "one before each of the parallel blocks";
     }
-    let sequential = all(|branch| branch.input == BranchInput::Residual);
     match (all(|branch| branch.pre.is_some()), all(|branch| branch.post.is_some())) {
         (true, true) if sequential => "before and after each block",
         (true, false) if sequential => "before each block",
@@ -241,6 +245,7 @@ mod tests {
         };
         assert_eq!(told(LayerSpec::pre), "RMSNorm, before each block");
         assert_eq!(told(LayerSpec::post), "RMSNorm, after each block");
+        assert_eq!(told(LayerSpec::post_add), "RMSNorm, on the sum after each block");
         assert_eq!(told(LayerSpec::sandwich), "RMSNorm, before and after each block");
         assert_eq!(told(LayerSpec::parallel_shared), "RMSNorm, one before the parallel blocks");
         assert_eq!(told(LayerSpec::parallel_split), "RMSNorm, one before each of the parallel blocks");

@@ -21,7 +21,7 @@ pub struct Layer {
     index: usize,
 }
 
-/// `residual + scale * post(operation(pre(input)))`
+/// `post_add(residual + scale * post(operation(pre(input))))`
 #[derive(Clone, Debug)]
 pub struct BranchModule {
     name: &'static str,
@@ -30,6 +30,7 @@ pub struct BranchModule {
     operation: OperationModule,
     post: Option<NormModule>,
     scale: Option<f64>,
+    post_add: Option<NormModule>,
     /// Whether a later branch reads the same input.
     shares_input: bool,
     /// The mixer's number among those of the model, which is that of its state.
@@ -171,6 +172,12 @@ impl Layer {
                 OperationModule::Feed(feed) => feed.forward(input),
             };
             pending.push((branch.norm_result(result), branch.scale));
+            if let Some(NormModule { norm, .. }) = &branch.post_add {
+                if layer_input.is_none() && self.reads_layer_input_from(number + 1) {
+                    layer_input = Some(residual.clone());
+                }
+                residual = norm.forward(add_all(residual, &mut pending));
+            }
         }
         Ok(add_all(residual, &mut pending))
     }
@@ -198,6 +205,7 @@ impl BranchModule {
             operation,
             post: norm(&spec.post)?,
             scale: spec.scale,
+            post_add: norm(&spec.post_add)?,
             shares_input: false,
             state,
         })

@@ -18,13 +18,14 @@ impl Layer {
             operation: operation(branch.operation),
             pre: branch.pre.map(&mut change),
             post: branch.post.map(&mut change),
+            post_add: branch.post_add.map(&mut change),
             ..branch
         });
         Self { branches: branches.collect(), index: self.index }
     }
 
     fn norms(&self) -> impl Iterator<Item = &NormModule> {
-        self.branches.iter().flat_map(|branch| branch.pre.iter().chain(&branch.post))
+        self.branches.iter().flat_map(|branch| branch.pre.iter().chain(&branch.post).chain(&branch.post_add))
     }
 }
 
@@ -52,7 +53,13 @@ impl Module for Layer {
         let branches = self.branches.into_iter().map(|branch| {
             let operation = mapped(branch.name, branch.operation, mapper);
             let mut norm = |module: NormModule| NormModule { norm: mapped(module.name, module.norm, mapper), ..module };
-            BranchModule { pre: branch.pre.map(&mut norm), post: branch.post.map(&mut norm), operation, ..branch }
+            BranchModule {
+                pre: branch.pre.map(&mut norm),
+                post: branch.post.map(&mut norm),
+                post_add: branch.post_add.map(&mut norm),
+                operation,
+                ..branch
+            }
         });
         Self { branches: branches.collect(), index: self.index }
     }

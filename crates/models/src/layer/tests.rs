@@ -88,11 +88,35 @@ fn branches_read_what_they_say() {
 }
 
 #[test]
+fn norms_on_the_stream_take_all_that_was_added() {
+    let spec = LayerSpec {
+        branches: vec![
+            branch("first", BranchInput::Residual),
+            Branch {
+                scale: Some(0.5),
+                ..branch("parallel", BranchInput::SameAs(0)).with_post_add("first_norm", norm())
+            },
+            branch("second", BranchInput::Residual).with_post_add("second_norm", norm()),
+            branch("late", BranchInput::LayerInput),
+        ],
+    };
+    let layer = layer(&spec);
+    let on_stream = |branch: usize, x: Tensor<3>| layer.branches[branch].post_add.as_ref().unwrap().norm.forward(x);
+    let x = input();
+    let both = feed(&layer, "first", x.clone()) + feed(&layer, "parallel", x.clone()) * 0.5;
+    let h = on_stream(1, x.clone() + both);
+    let h = on_stream(2, h.clone() + feed(&layer, "second", h));
+    check(run(&layer), h + feed(&layer, "late", x));
+}
+
+#[test]
 fn parameters_have_the_names_of_branches_and_norms() {
-    let spec = LayerSpec { branches: vec![branch("mlp", BranchInput::Residual).with_pre("input_layernorm", norm())] };
+    let mlp = branch("mlp", BranchInput::Residual).with_pre("input_layernorm", norm());
+    let spec = LayerSpec { branches: vec![mlp.with_post_add("stream_layernorm", norm())] };
     let mut paths = Vec::new();
     parameters::visit(&layer(&spec), &mut |path, _| paths.push(path.to_owned()));
-    assert_eq!(paths, ["mlp.up_proj.weight", "mlp.down_proj.weight", "input_layernorm.weight"]);
+    let norms = ["input_layernorm.weight", "stream_layernorm.weight"];
+    assert_eq!(paths, [["mlp.up_proj.weight", "mlp.down_proj.weight"], norms].concat());
 }
 
 #[test]

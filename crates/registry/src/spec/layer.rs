@@ -10,7 +10,7 @@ pub struct LayerSpec {
     pub branches: Vec<Branch>,
 }
 
-/// `residual + scale * post(operation(pre(input)))`
+/// `post_add(residual + scale * post(operation(pre(input))))`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Branch {
     /// Name of the operation in the layer: `self_attn`.
@@ -25,6 +25,9 @@ pub struct Branch {
     pub post: Option<NamedNorm>,
     /// Factor on the result (Granite).
     pub scale: Option<f64>,
+    /// Norm on the residual stream with this branch and all earlier ones added (BERT).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_add: Option<NamedNorm>,
 }
 
 /// What a branch reads.
@@ -76,6 +79,12 @@ impl LayerSpec {
         Self { branches: vec![mix, Branch::feed(mlp).with_post(POST_FEED_FORWARD, norm)] }
     }
 
+    /// `h = post_attention_layernorm(x + mixer(x)); post_feedforward_layernorm(h + mlp(h))` (BERT).
+    pub fn post_add(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
+        let mix = Branch::mix(mixer).with_post_add(POST_ATTENTION, norm);
+        Self { branches: vec![mix, Branch::feed(mlp).with_post_add(POST_FEED_FORWARD, norm)] }
+    }
+
     /// Norms before and after each branch: `input_layernorm`, `post_attention_layernorm`, `pre_feedforward_layernorm`,
     /// `post_feedforward_layernorm` (Gemma 2).
     pub fn sandwich(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
@@ -119,9 +128,9 @@ impl LayerSpec {
         })
     }
 
-    /// The norms on inputs and results of its branches, in order.
+    /// The norms of its branches, in order: on the input, on the result, on the stream.
     pub fn norms(&self) -> impl Iterator<Item = &NamedNorm> {
-        self.branches.iter().flat_map(|branch| branch.pre.iter().chain(&branch.post))
+        self.branches.iter().flat_map(|branch| branch.pre.iter().chain(&branch.post).chain(&branch.post_add))
     }
 
     /// Declares its parameters: those of each operation, then the norms.
@@ -151,7 +160,7 @@ impl Branch {
 
     /// `residual + operation(residual)`, named `name`.
     pub fn new(name: &'static str, operation: Operation) -> Self {
-        Self { name, input: BranchInput::Residual, pre: None, operation, post: None, scale: None }
+        Self { name, input: BranchInput::Residual, pre: None, operation, post: None, scale: None, post_add: None }
     }
 
     /// With a norm on the input.
@@ -162,5 +171,10 @@ impl Branch {
     /// With a norm on the result.
     pub fn with_post(self, name: &'static str, norm: NormSpec) -> Self {
         Self { post: Some(NamedNorm { name, norm }), ..self }
+    }
+
+    /// With a norm on the residual stream that the result was added to.
+    pub fn with_post_add(self, name: &'static str, norm: NormSpec) -> Self {
+        Self { post_add: Some(NamedNorm { name, norm }), ..self }
     }
 }
