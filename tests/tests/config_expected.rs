@@ -100,7 +100,7 @@ fn compare_sizes(found: &mut Differences, expected: &Expected, config: &Resolved
         expected.0["tie_word_embeddings"].as_bool().unwrap(),
         spec.head().unwrap().tied,
     );
-    found.compare("norm_eps", expected.0["norm_eps"].as_f64().unwrap(), spec.backbone.final_norm.eps);
+    found.compare("norm_eps", expected.0["norm_eps"].as_f64().unwrap(), spec.backbone.final_norm.unwrap().eps);
 }
 
 fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, layer: &LayerSpec) {

@@ -113,8 +113,8 @@ impl FromConfig {
         let tied: Vec<_> = ties.map(|tie| (tie.parameter.clone(), tie.to.clone())).collect();
         let spec = prepared.lowered.spec.as_ref();
         // A norm that adds one to its weight is neutral at zero.
-        let neutral =
-            if spec.is_some_and(|spec| spec.backbone.final_norm.kind == NormKind::RmsOneOffset) { 0.0 } else { 1.0 };
+        let norm = spec.and_then(|spec| spec.backbone.norms().next());
+        let neutral = if norm.is_some_and(|norm| norm.kind == NormKind::RmsOneOffset) { 0.0 } else { 1.0 };
         let std = prepared.config.peek("initializer_range").and_then(serde_json::Value::as_f64).unwrap_or(0.02);
         initialize_random(model.as_mut(), self.seed, std, dtype, neutral, &tied)?;
         model.pack_experts();

@@ -1,4 +1,4 @@
-//! Embedding, layers and final norm: from token ids to hidden states.
+//! Embedding, layers and final norm, where there is one: from token ids to hidden states.
 
 use crate::linears::Linears;
 use crate::mixer::Ropes;
@@ -23,8 +23,8 @@ pub struct Backbone {
     pub embed_positions: Option<Embedding>,
     /// The layers.
     pub layers: Vec<Layer>,
-    /// The norm after them.
-    pub norm: Norm,
+    /// The norm after them, where the layers do not normalise what they give.
+    pub norm: Option<Norm>,
     #[module(skip)]
     ropes: Arc<Vec<Rope>>,
     #[module(skip)]
@@ -96,7 +96,7 @@ impl Backbone {
             embed_tokens: Embedding { weight: parameters.tensor("embed_tokens.weight")? },
             embed_positions: positions.map(|weight| Embedding { weight }),
             layers,
-            norm: parameters.norm("norm", spec.final_norm)?,
+            norm: spec.final_norm.map(|norm| parameters.norm("norm", norm)).transpose()?,
             ropes: Arc::new(ropes.finish()?),
             facts: Facts {
                 vocab_size: spec.vocab_size,
@@ -189,7 +189,10 @@ impl Backbone {
         for layer in &self.layers {
             x = layer.forward(x, states, pass)?;
         }
-        Ok(self.norm.forward(x))
+        Ok(match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        })
     }
 
     fn embed(

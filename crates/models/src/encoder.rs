@@ -120,6 +120,22 @@ mod tests {
     }
 
     #[test]
+    fn without_a_final_norm_the_last_layer_has_the_last_word() {
+        let (device, options) = (Device::flex(), ModelOptions::new(SdpaBackend::Math));
+        let with_norm = ModelSpec { task: Task::Embed, ..spec() };
+        let mut without = with_norm.clone();
+        without.backbone.final_norm = None;
+        let hidden = [&with_norm, &without].map(|spec| {
+            let mut encoder = BackboneEncoder::new(spec, options, &device).unwrap();
+            initialize_random(&mut encoder, 7, 0.3, FloatDType::F32, 1.0, &[]).unwrap();
+            (encode(&encoder, &[vec![1, 2, 3]]), encoder.model.norm)
+        });
+        let [(normed, Some(norm)), (plain, None)] = hidden else { panic!("one has the norm") };
+        assert!(apart(normed.clone(), plain.clone()) > 1e-2);
+        assert_eq!(norm.forward(plain).into_data(), normed.into_data());
+    }
+
+    #[test]
     fn each_module_takes_its_own_task() {
         let (device, options) = (Device::flex(), ModelOptions::new(SdpaBackend::Math));
         let causal = spec();

@@ -203,7 +203,7 @@ impl Template {
                 max_position_embeddings: self.max_position_embeddings,
                 embedding: self.embedding,
                 layers,
-                final_norm: self.norm,
+                final_norm: Some(self.norm),
             },
             task: Task::CausalLm(self.head),
         };

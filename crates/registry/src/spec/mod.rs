@@ -47,8 +47,8 @@ pub struct Backbone {
     pub embedding: EmbeddingSpec,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
-    /// Norm after the last layer.
-    pub final_norm: NormSpec,
+    /// Norm after the last layer; `None` where layers normalise what they give (BERT).
+    pub final_norm: Option<NormSpec>,
 }
 
 /// What hidden states are for.
@@ -94,7 +94,15 @@ impl Backbone {
         for (index, layer) in self.layers.iter().enumerate() {
             to.inside(&format!("layers.{index}"), |to| layer.declare(hidden_size, to));
         }
-        self.final_norm.declare("norm", &[hidden_size], to);
+        if let Some(norm) = &self.final_norm {
+            norm.declare("norm", &[hidden_size], to);
+        }
+    }
+
+    /// All norms over the residual stream.
+    pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
+        let of_layers = self.layers.iter().flat_map(LayerSpec::norms).map(|named| &named.norm);
+        of_layers.chain(&self.final_norm)
     }
 
     /// Every attention, with the index of its layer.
