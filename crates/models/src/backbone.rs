@@ -21,6 +21,8 @@ pub struct Backbone {
     pub embed_tokens: Embedding,
     /// `[positions, hidden_size]`
     pub embed_positions: Option<Embedding>,
+    /// The norm on embedded tokens.
+    pub embed_norm: Option<Norm>,
     /// The layers.
     pub layers: Vec<Layer>,
     /// The norm after them, where the layers do not normalise what they give.
@@ -95,6 +97,7 @@ impl Backbone {
         Ok(Self {
             embed_tokens: Embedding { weight: parameters.tensor("embed_tokens.weight")? },
             embed_positions: positions.map(|weight| Embedding { weight }),
+            embed_norm: spec.embedding.norm.map(|norm| parameters.norm("embed_norm", norm)).transpose()?,
             layers,
             norm: spec.final_norm.map(|norm| parameters.norm("norm", norm)).transpose()?,
             ropes: Arc::new(ropes.finish()?),
@@ -202,7 +205,7 @@ impl Backbone {
         positions: &Positions,
     ) -> Result<Tensor<3>, ModelError> {
         let x = self.embed_ids(ids, [batch_size, length]);
-        let Some((learned, table)) = self.learned_positions() else { return Ok(x) };
+        let Some((learned, table)) = self.learned_positions() else { return Ok(self.norm_embedded(x)) };
         let (end, limit) = (positions.query_start + length, learned.positions());
         if end > limit {
             return Err(ModelError::TooManyPositions { length: end, limit });
@@ -211,7 +214,7 @@ impl Backbone {
         // One row stands for all where nothing is padded.
         let rows = rows.iter().cycle().take(batch_size);
         let ids = table.ids(rows.flatten().map(|&position| (position + learned.offset) as i64));
-        Ok(x + table.lookup(ids, [batch_size, length]))
+        Ok(self.norm_embedded(x + table.lookup(ids, [batch_size, length])))
     }
 
     /// One token of each sequence, whose position is read on the device.
@@ -219,9 +222,9 @@ impl Backbone {
     pub(crate) fn embed_step(&self, tokens: Tensor<1, Int>, at: &StepPosition) -> Tensor<3> {
         let shape = [tokens.dims()[0], 1];
         let x = self.embed_ids(tokens, shape);
-        let Some((learned, table)) = self.learned_positions() else { return x };
+        let Some((learned, table)) = self.learned_positions() else { return self.norm_embedded(x) };
         let positions = (at.position.clone() - at.padding.clone()).clamp_min(0);
-        x + table.lookup(positions + learned.offset as i64, shape)
+        self.norm_embedded(x + table.lookup(positions + learned.offset as i64, shape))
     }
 
     fn embed_ids(&self, ids: Tensor<1, Int>, shape: [usize; 2]) -> Tensor<3> {
@@ -231,6 +234,13 @@ impl Backbone {
         }
         match self.facts.embedding.scale {
             Some(scale) => x * scale,
+            None => x,
+        }
+    }
+
+    fn norm_embedded(&self, x: Tensor<3>) -> Tensor<3> {
+        match &self.embed_norm {
+            Some(norm) => norm.forward(x),
             None => x,
         }
     }

@@ -83,9 +83,12 @@ impl Encoder for BackboneEncoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Embedding;
+    use crate::parameters::ParameterTensor;
     use crate::{CausalLm, Decoder, LogitsFor, initialize_random};
     use automodel_attention::SdpaBackend;
     use automodel_config::{Overrides, RawConfig};
+    use automodel_registry::spec::{EmbeddingSpec, LearnedPositions};
     use automodel_registry::{Registry, ResolveOptions};
     use burn::tensor::FloatDType;
 
@@ -133,6 +136,35 @@ mod tests {
         let [(normed, Some(norm)), (plain, None)] = hidden else { panic!("one has the norm") };
         assert!(apart(normed.clone(), plain.clone()) > 1e-2);
         assert_eq!(norm.forward(plain).into_data(), normed.into_data());
+    }
+
+    #[test]
+    fn embedded_tokens_are_normalised_with_their_positions() {
+        let (device, options) = (Device::flex(), ModelOptions::new(SdpaBackend::Math));
+        let mut spec = ModelSpec { task: Task::Embed, ..spec() };
+        spec.backbone.embedding.norm = spec.backbone.final_norm;
+        spec.backbone.embedding.learned_positions = Some(LearnedPositions { rows: 6, offset: 1 });
+        let mut encoder = BackboneEncoder::new(&spec, options, &device).unwrap();
+        initialize_random(&mut encoder, 7, 0.3, FloatDType::F32, 1.0, &[]).unwrap();
+        let found = encode(&encoder, &[vec![3, 1, 2]]);
+
+        // Rows of both tables summed by hand, and a model whose whole embedding is their normalised sum.
+        let row = |table: &Embedding, row: usize| table.weight.val().slice_dim(0, row..row + 1);
+        let (tokens, positions) = (&encoder.model.embed_tokens, encoder.model.embed_positions.as_ref().unwrap());
+        let scale = spec.backbone.embedding.scale.unwrap();
+        let sums = [(3, 1), (1, 2), (2, 3)].map(|(token, at)| row(tokens, token) * scale + row(positions, at));
+        let embedded = encoder.model.embed_norm.as_ref().unwrap().forward(Tensor::cat(sums.to_vec(), 0));
+        spec.backbone.embedding = EmbeddingSpec { scale: None, learned_positions: None, norm: None };
+        let mut plain = BackboneEncoder::new(&spec, options, &device).unwrap();
+        initialize_random(&mut plain, 7, 0.3, FloatDType::F32, 1.0, &[]).unwrap();
+        let padding = Tensor::zeros([spec.backbone.vocab_size - 3, spec.backbone.hidden_size], &device);
+        let table = Tensor::cat(vec![embedded, padding], 0);
+        plain
+            .assign_parameters(&mut |path| {
+                (path == "model.embed_tokens.weight").then(|| ParameterTensor::new(table.clone()))
+            })
+            .unwrap();
+        assert!(apart(encode(&plain, &[vec![0, 1, 2]]), found) < 1e-5);
     }
 
     #[test]

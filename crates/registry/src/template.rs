@@ -89,7 +89,7 @@ impl Template {
             vocab_size: config.usize("vocab_size")?,
             hidden_size,
             max_position_embeddings: config.usize_or_null("max_position_embeddings")?,
-            embedding: EmbeddingSpec { scale: None, learned_positions: None },
+            embedding: EmbeddingSpec { scale: None, learned_positions: None, norm: None },
             head: HeadSpec {
                 tied: config.bool("tie_word_embeddings")?,
                 bias: false,

@@ -91,6 +91,9 @@ impl Backbone {
             let shape = [positions.rows, hidden_size];
             to.parameter("embed_positions.weight", &shape, ParameterRole::PositionEmbedding);
         }
+        if let Some(norm) = &self.embedding.norm {
+            norm.declare("embed_norm", &[hidden_size], to);
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             to.inside(&format!("layers.{index}"), |to| layer.declare(hidden_size, to));
         }
@@ -102,7 +105,7 @@ impl Backbone {
     /// All norms over the residual stream.
     pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
         let of_layers = self.layers.iter().flat_map(LayerSpec::norms).map(|named| &named.norm);
-        of_layers.chain(&self.final_norm)
+        self.embedding.norm.iter().chain(of_layers).chain(&self.final_norm)
     }
 
     /// Every attention, with the index of its layer.
@@ -121,6 +124,9 @@ pub struct EmbeddingSpec {
     pub scale: Option<f64>,
     /// Learned absolute positions added to the tokens (GPT-2's `wpe`).
     pub learned_positions: Option<LearnedPositions>,
+    /// Norm on the sum (BERT, BLOOM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<NormSpec>,
 }
 
 /// A table of learned absolute positions.
