@@ -1,4 +1,4 @@
-//! The common ground of decoder families: Llama's mathematics read from a config, from which families deviate.
+//! The common ground of families: Llama's mathematics read from a config, from which families deviate.
 
 use crate::rope::RopeByLayerType;
 use crate::spec::*;
@@ -31,7 +31,7 @@ impl Keys {
     };
 }
 
-/// A decoder whose layers are all alike but for what [`build`](Self::build) changes.
+/// A model whose layers are all alike but for what [`build`](Self::build) changes.
 #[derive(Clone, Debug)]
 pub struct Template {
     /// `model_type`, for messages.
@@ -192,24 +192,32 @@ impl Template {
     /// What `make` returns, and a specification that contradicts itself.
     pub fn build_layers(
         self,
-        mut make: impl FnMut(usize, &Self) -> Result<LayerSpec, RegistryError>,
+        make: impl FnMut(usize, &Self) -> Result<LayerSpec, RegistryError>,
     ) -> Result<ModelSpec, RegistryError> {
+        let (model_type, task) = (self.model_type.clone(), Task::CausalLm(self.head.clone()));
+        let spec = ModelSpec { backbone: self.build_backbone(make)?, task };
+        spec.validate().map_err(|problem| RegistryError::InconsistentConfig { model_type, problem })?;
+        Ok(spec)
+    }
+
+    /// The backbone alone, with the layers that `make` makes and a final norm: for models whose task is another than the next token.
+    ///
+    /// # Errors
+    /// What `make` returns, and more layers than any model's.
+    pub fn build_backbone(
+        self,
+        mut make: impl FnMut(usize, &Self) -> Result<LayerSpec, RegistryError>,
+    ) -> Result<Backbone, RegistryError> {
         check_layer_count(&self.model_type, self.num_hidden_layers)?;
         let layers = (0..self.num_hidden_layers).map(|index| make(index, &self)).collect::<Result<_, _>>()?;
-        let spec = ModelSpec {
-            backbone: Backbone {
-                vocab_size: self.vocab_size,
-                hidden_size: self.hidden_size,
-                max_position_embeddings: self.max_position_embeddings,
-                embedding: self.embedding,
-                layers,
-                final_norm: Some(self.norm),
-            },
-            task: Task::CausalLm(self.head),
-        };
-        spec.validate()
-            .map_err(|problem| RegistryError::InconsistentConfig { model_type: self.model_type, problem })?;
-        Ok(spec)
+        Ok(Backbone {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            max_position_embeddings: self.max_position_embeddings,
+            embedding: self.embedding,
+            layers,
+            final_norm: Some(self.norm),
+        })
     }
 
     /// A layer of this mixer and MLP, with the template's norms and factor.
