@@ -2,18 +2,14 @@
 
 use crate::AutoModelError;
 use automodel_loader::{LoadPlan, LoadedParameters, PlanRow};
-use automodel_models::{CausalLm, ModelError, parameters::ParameterTensor};
+use automodel_models::{Model, ModelError, parameters::ParameterTensor};
 use std::collections::{HashMap, HashSet};
 
 /// Compares what `plan` will load with what `model`, a skeleton of `implementation`, has places for, before a weight is read.
 ///
 /// # Errors
 /// [`AutoModelError::NoQuantizedProjections`], [`AutoModelError::UntakenParameters`], [`ModelError::UnfilledParameters`].
-pub(crate) fn check_plan(
-    model: &mut dyn CausalLm,
-    implementation: &str,
-    plan: &LoadPlan,
-) -> Result<(), AutoModelError> {
+pub(crate) fn check_plan(model: &mut dyn Model, implementation: &str, plan: &LoadPlan) -> Result<(), AutoModelError> {
     let mut dense = HashSet::new();
     model.visit_parameters(&mut |path, _| {
         dense.insert(path.to_owned());
@@ -52,7 +48,7 @@ pub(crate) fn check_plan(
 /// A value of another shape than its parameter; [`AutoModelError::UntakenParameters`] and [`ModelError::UnfilledParameters`] for an
 /// implementation that takes less than it has places for.
 pub(crate) fn fill(
-    model: &mut dyn CausalLm,
+    model: &mut dyn Model,
     implementation: &str,
     mut loaded: LoadedParameters,
 ) -> Result<(), AutoModelError> {
