@@ -4,7 +4,7 @@
 //! `cargo run -p automodel-attention --example attend -- flash_attention math`
 
 use automodel_attention::{
-    AttentionError, AttentionParams, CausalMask, KvCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling,
+    AttentionError, AttentionMask, AttentionParams, KvCache, Positions, Rope, RopeConfig, RopePairing, RopeScaling,
     SdpaConstraints, attention, resolve_sdpa_method, select_backend,
 };
 use burn::tensor::{Device, Distribution, Tensor};
@@ -32,7 +32,7 @@ fn main() -> Result<(), AttentionError> {
         pairing: RopePairing::HalfSplit,
         scaling: RopeScaling::Default,
     })?;
-    let mask = CausalMask::Sliding { window: WINDOW };
+    let mask = AttentionMask::Sliding { window: WINDOW };
     let params = AttentionParams { scale: (HEAD_DIM as f64).powf(-0.5), softcap: None, mask };
     let mut cache = KvCache::rolling(WINDOW);
 

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p automodel-attention --example measure`
 
-use automodel_attention::{AttentionError, AttentionParams, CausalMask, KvCache, Positions, SdpaBackend, attention};
+use automodel_attention::{AttentionError, AttentionMask, AttentionParams, KvCache, Positions, SdpaBackend, attention};
 use burn::tensor::module::attention as fused_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData};
@@ -17,12 +17,12 @@ struct Call {
     kv_heads: usize,
     past: usize,
     queries: usize,
-    mask: CausalMask,
+    mask: AttentionMask,
 }
 
 fn main() -> Result<(), AttentionError> {
     let call = |name, heads, kv_heads, past, queries| {
-        let mask = CausalMask::Full;
+        let mask = AttentionMask::Full;
         Call { name, heads, kv_heads, past, queries, mask }
     };
     let calls = [
@@ -32,7 +32,7 @@ fn main() -> Result<(), AttentionError> {
         call("prefill of 512, 32 heads over 4", 32, 4, 0, 512),
         call("prefill of 512, 32 heads over 32", 32, 32, 0, 512),
         call("prefill of 2048, 32 heads over 4", 32, 4, 0, 2048),
-        Call { mask: CausalMask::Sliding { window: 256 }, ..call("the same in a window of 256", 32, 4, 0, 2048) },
+        Call { mask: AttentionMask::Sliding { window: 256 }, ..call("the same in a window of 256", 32, 4, 0, 2048) },
     ];
     println!("{:<34}{:>20}{:>12}{:>14}", "milliseconds, head_dim 64", "efficient_attention", "math", "Burn, fused");
     for call in calls {

@@ -11,7 +11,7 @@
 //! | prefill of 2048, window of 256 | 285 | 3390 | 3150 |
 
 use crate::mask::CallMask;
-use crate::{AttentionError, CausalMask, Positions, SdpaBackend, flex, math, tiled};
+use crate::{AttentionError, AttentionMask, Positions, SdpaBackend, flex, math, tiled};
 use burn::tensor::{DType, Tensor};
 
 /// Parameters that are constant for a layer.
@@ -22,7 +22,7 @@ pub struct AttentionParams {
     /// `cap * tanh(scores / cap)` before the mask (Gemma 2).
     pub softcap: Option<f64>,
     /// Which keys a query attends to.
-    pub mask: CausalMask,
+    pub mask: AttentionMask,
 }
 
 /// Sizes of one call, checked.

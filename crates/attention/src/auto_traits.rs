@@ -8,7 +8,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::AttentionError>();
     is_send_and_sync::<crate::AttentionParams>();
     is_send_and_sync::<crate::KeysAndValues>();
-    is_send_and_sync::<crate::CausalMask>();
+    is_send_and_sync::<crate::AttentionMask>();
     is_send_and_sync::<crate::KvCache>();
     is_send_and_sync::<crate::Positions>();
     is_send_and_sync::<crate::Rope>();

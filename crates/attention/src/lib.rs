@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`sdpa`] | the names of the attention backends, [`resolve_sdpa_method`] and [`select_backend`] |
-//! | [`mask`] | [`CausalMask`] (full, sliding, chunked) and [`Positions`] (offsets and left padding) |
+//! | [`mask`] | [`AttentionMask`] (full, sliding, chunked) and [`Positions`] (offsets and left padding) |
 //! | [`attention`](mod@attention) | [`attention()`]: grouped heads, soft-cap, sinks, any mask, any backend |
 //! | [`rope`] | [`Rope`]: the rotary embeddings of transformers 5.23, and [`RopeTables`] |
 //! | [`kv_cache`] | [`KvCache`]: growing, preallocated and rolling caches of keys and values |
@@ -12,7 +12,7 @@
 //! Independent of model families, files and configurations.
 //!
 //! ```
-//! use automodel_attention::{AttentionParams, CausalMask, KvCache, Positions, SdpaBackend, attention};
+//! use automodel_attention::{AttentionParams, AttentionMask, KvCache, Positions, SdpaBackend, attention};
 //! use burn::tensor::{Device, Distribution, Tensor};
 //!
 //! let device = Device::flex();
@@ -21,7 +21,7 @@
 //! // Five new tokens, 8 query heads in groups over 2 key-value heads.
 //! let mut cache = KvCache::growing();
 //! let keys = cache.append(random(2), random(2))?;
-//! let params = AttentionParams { scale: 0.25, softcap: None, mask: CausalMask::Full };
+//! let params = AttentionParams { scale: 0.25, softcap: None, mask: AttentionMask::Full };
 //! let positions = Positions { key_start: keys.key_start, ..Positions::default() };
 //! let output =
 //!     attention(SdpaBackend::EfficientAttention, random(8), keys.k, keys.v, None, &params, &positions)?;
@@ -52,7 +52,7 @@ mod tiled;
 pub use attention::{AttentionParams, attention};
 pub use error::AttentionError;
 pub use kv_cache::{KeysAndValues, KvCache, rolling_capacity};
-pub use mask::{CausalMask, Positions};
+pub use mask::{AttentionMask, Positions};
 pub use rope::{Rope, RopeConfig, RopePairing, RopeScaling, RopeTables};
 pub use sdpa::{SdpaBackend, SdpaChoice, SdpaConstraints, SdpaMethod, resolve_sdpa_method, select_backend};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// A causal mask: a query at position `i` never sees a key at `j > i`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CausalMask {
+pub enum AttentionMask {
     /// All earlier positions and the query's own.
     Full,
     /// The last `window` positions, the query's own included: `i - window < j <= i`
@@ -23,15 +23,15 @@ pub enum CausalMask {
     },
 }
 
-impl CausalMask {
+impl AttentionMask {
     /// The absolute positions that a query at absolute position `query` sees in a row with `padding` positions of
     /// left padding. Always one contiguous range; empty for a query that is padding itself.
     ///
     /// ```
-    /// use automodel_attention::CausalMask;
-    /// assert_eq!(CausalMask::Sliding { window: 3 }.visible_keys(10, 0), 8..11);
-    /// assert_eq!(CausalMask::Chunked { size: 4 }.visible_keys(10, 1), 9..11);
-    /// assert!(CausalMask::Full.visible_keys(1, 2).is_empty());
+    /// use automodel_attention::AttentionMask;
+    /// assert_eq!(AttentionMask::Sliding { window: 3 }.visible_keys(10, 0), 8..11);
+    /// assert_eq!(AttentionMask::Chunked { size: 4 }.visible_keys(10, 1), 9..11);
+    /// assert!(AttentionMask::Full.visible_keys(1, 2).is_empty());
     /// ```
     pub fn visible_keys(&self, query: usize, padding: usize) -> Range<usize> {
         if query < padding {
@@ -124,7 +124,7 @@ impl Positions {
 
 /// A mask over the queries and keys of one call, in indices of that call.
 pub(crate) struct CallMask<'a> {
-    pub(crate) mask: CausalMask,
+    pub(crate) mask: AttentionMask,
     pub(crate) positions: &'a Positions,
     /// Number of keys.
     pub(crate) keys: usize,

@@ -1,7 +1,7 @@
 //! Attention on a GPU, a software driver included, against the CPU.
 
 use automodel::{Device, DeviceError, DeviceName};
-use automodel_attention::{AttentionError, AttentionParams, CausalMask, Positions, SdpaBackend, attention};
+use automodel_attention::{AttentionError, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
 use automodel_test_support::gpu::found_or_skipped;
 use burn::tensor::{DType, Tensor, TensorData};
 
@@ -35,14 +35,14 @@ struct Case {
     kv_heads: usize,
     queries: usize,
     softcap: Option<f64>,
-    mask: CausalMask,
+    mask: AttentionMask,
     sinks: bool,
     padding: Vec<usize>,
 }
 
 impl Case {
     fn grouped(kv_heads: usize, queries: usize) -> Self {
-        Self { kv_heads, queries, softcap: None, mask: CausalMask::Full, sinks: false, padding: Vec::new() }
+        Self { kv_heads, queries, softcap: None, mask: AttentionMask::Full, sinks: false, padding: Vec::new() }
     }
 
     /// The output as float32 on the host; the inputs are the same numbers on every device.
@@ -94,7 +94,7 @@ fn softcap_window_sinks_and_padding_are_those_of_the_cpu() {
         let plain = Case::grouped(2, queries);
         let all = Case {
             softcap: Some(5.0),
-            mask: CausalMask::Sliding { window: 550 },
+            mask: AttentionMask::Sliding { window: 550 },
             sinks: true,
             padding: vec![0, 70],
             ..plain.clone()
@@ -110,7 +110,7 @@ fn softcap_window_sinks_and_padding_are_those_of_the_cpu() {
 fn mixed_dtypes_are_refused() {
     let Some((device, _)) = device() else { return };
     let input = |dtype| values([1, 2, 3, HEAD_DIM], 0.1, dtype).to_device(&device);
-    let params = AttentionParams { scale: 0.25, softcap: None, mask: CausalMask::Full };
+    let params = AttentionParams { scale: 0.25, softcap: None, mask: AttentionMask::Full };
     let call = |k, v| {
         let q = input(DType::F32);
         let backend = SdpaBackend::EfficientAttention;

@@ -7,7 +7,7 @@ mod kernels;
 mod launch;
 mod ops;
 
-use crate::{AttentionError, AttentionParams, CausalMask, KvCache, RopePairing, RopeTables};
+use crate::{AttentionError, AttentionMask, AttentionParams, KvCache, RopePairing, RopeTables};
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ops::StepOps;
@@ -68,14 +68,14 @@ pub struct StepHeads {
 }
 
 /// Whether a device supports captured attention for a layer.
-pub fn supports(device: &Device, heads: StepHeads, mask: &CausalMask) -> bool {
+pub fn supports(device: &Device, heads: StepHeads, mask: &AttentionMask) -> bool {
     let is_gpu = matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_));
     let StepHeads { heads, kv_heads, head_dim } = heads;
     let has_room = kv_heads > 0 && heads.is_multiple_of(kv_heads) && {
         let group = heads / kv_heads;
         group <= UNITS / 4 && group * head_dim <= MAX_QUERIES
     };
-    is_gpu && has_room && !matches!(mask, CausalMask::Chunked { .. })
+    is_gpu && has_room && !matches!(mask, AttentionMask::Chunked { .. })
 }
 
 /// The position of the new tokens, in device memory.

@@ -1,7 +1,7 @@
 //! KV caches: which positions they keep, that they write in place, and that every kind gives the same output.
 
 use crate::reference::numbers;
-use automodel_attention::{AttentionError, AttentionParams, CausalMask, KvCache, Positions, SdpaBackend, attention};
+use automodel_attention::{AttentionError, AttentionMask, AttentionParams, KvCache, Positions, SdpaBackend, attention};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::Flex;
 
@@ -21,7 +21,7 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 }
 
 /// Runs 30 positions through a cache in calls of the given lengths.
-fn decode(cache: &mut KvCache, calls: &[usize], mask: CausalMask, padding: &[usize]) -> Vec<f32> {
+fn decode(cache: &mut KvCache, calls: &[usize], mask: AttentionMask, padding: &[usize]) -> Vec<f32> {
     let (q, k, v) = (random(HEADS, 30, 1), random(KV_HEADS, 30, 2), random(KV_HEADS, 30, 3));
     let params = AttentionParams { scale: 0.5, softcap: None, mask };
     let mut outputs = Vec::new();
@@ -44,7 +44,8 @@ fn every_cache_and_every_chunking_agree() {
     let singles = [1; 30];
     let chunkings: [&[usize]; 6] =
         [&[30], &singles, &[7, 1, 1, 1, 20], &[2, 28], &[25, 1, 1, 1, 1, 1], &[3, 9, 1, 1, 8, 8]];
-    for mask in [CausalMask::Sliding { window: 5 }, CausalMask::Chunked { size: 5 }, CausalMask::Sliding { window: 1 }]
+    for mask in
+        [AttentionMask::Sliding { window: 5 }, AttentionMask::Chunked { size: 5 }, AttentionMask::Sliding { window: 1 }]
     {
         let window = mask.window().expect("a windowed mask");
         for padding in [vec![], vec![0, 3]] {
@@ -69,9 +70,9 @@ fn every_cache_and_every_chunking_agree() {
 
 #[test]
 fn full_attention_in_steps_equals_one_call() {
-    let expected = decode(&mut KvCache::growing(), &[30], CausalMask::Full, &[]);
+    let expected = decode(&mut KvCache::growing(), &[30], AttentionMask::Full, &[]);
     for mut cache in [KvCache::growing(), KvCache::preallocated(64)] {
-        let found = decode(&mut cache, &[11, 1, 1, 1, 16], CausalMask::Full, &[]);
+        let found = decode(&mut cache, &[11, 1, 1, 1, 16], AttentionMask::Full, &[]);
         assert!(found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
     }
 }

@@ -2,13 +2,14 @@
 
 use crate::reference::Case;
 use crate::reference::numbers;
-use automodel_attention::{AttentionParams, CausalMask, Positions, SdpaBackend, attention};
+use automodel_attention::{AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::Flex;
 use proptest::prelude::*;
 
 const BACKENDS: [SdpaBackend; 3] = [SdpaBackend::Math, SdpaBackend::EfficientAttention, SdpaBackend::FlashAttention];
-const MASKS: [CausalMask; 3] = [CausalMask::Full, CausalMask::Sliding { window: 3 }, CausalMask::Chunked { size: 3 }];
+const MASKS: [AttentionMask; 3] =
+    [AttentionMask::Full, AttentionMask::Sliding { window: 3 }, AttentionMask::Chunked { size: 3 }];
 
 /// All backends, and the tensor operations that stand in for the CPU's kernel under autodiff.
 fn check_everywhere(case: &Case) {
@@ -60,7 +61,7 @@ fn keys_of_a_rolling_cache() {
 /// More rows and keys than one tile holds, with a window that skips tiles.
 #[test]
 fn several_tiles() {
-    let masks = [CausalMask::Full, CausalMask::Sliding { window: 70 }, CausalMask::Chunked { size: 200 }];
+    let masks = [AttentionMask::Full, AttentionMask::Sliding { window: 70 }, AttentionMask::Chunked { size: 200 }];
     for (mask, sinks) in masks.into_iter().zip([false, true, true]) {
         check_everywhere(&Case {
             batch: 2,
@@ -107,7 +108,7 @@ fn half_precision_is_rounded_only_at_the_ends() {
 /// Scores in the thousands, which half precision or an unshifted softmax would not survive.
 #[test]
 fn large_scores() {
-    let params = AttentionParams { scale: 100.0, softcap: None, mask: CausalMask::Full };
+    let params = AttentionParams { scale: 100.0, softcap: None, mask: AttentionMask::Full };
     let case = Case { params, ..Case::default() };
     for backend in BACKENDS {
         case.check(backend, DType::F32, 2e-3, &Device::flex());
@@ -124,7 +125,7 @@ fn gradients_of_all_backends_agree() {
     };
     let gradient = |backend, keys: &Device| {
         let q = tensor(4, &tracked).require_grad();
-        let params = AttentionParams { scale: 0.5, softcap: Some(2.0), mask: CausalMask::Sliding { window: 3 } };
+        let params = AttentionParams { scale: 0.5, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 3 } };
         let (k, v) = (tensor(2, keys), tensor(2, keys));
         let output = attention(backend, q.clone(), k, v, None, &params, &Positions::default());
         let gradients = output.expect("valid shapes").powi_scalar(2).sum().backward();
@@ -154,7 +155,7 @@ fn projected_layouts_are_read_and_written_in_place() {
             Tensor::<4>::from_data(TensorData::new(values, shape), (&device, DType::F32)).swap_dims(1, 2)
         };
         let (q, k, v) = (projected(heads, 1), projected(kv_heads, 2), projected(kv_heads, 3));
-        let params = AttentionParams { scale: 0.4, softcap: Some(5.0), mask: CausalMask::Full };
+        let params = AttentionParams { scale: 0.4, softcap: Some(5.0), mask: AttentionMask::Full };
         let run =
             |backend, q, k, v| attention(backend, q, k, v, None, &params, &Positions::default()).expect("valid shapes");
         let output = run(SdpaBackend::EfficientAttention, q.clone(), k.clone(), v.clone());
@@ -176,16 +177,16 @@ fn a_window_beyond_the_sequence_is_full_attention() {
         let case = Case { params, ..Case::default() };
         case.compute(SdpaBackend::EfficientAttention, DType::F32, &Device::flex()).expect("a valid case")
     };
-    let full = of(CausalMask::Full);
-    assert_eq!(of(CausalMask::Sliding { window: usize::MAX }), full);
-    assert_eq!(of(CausalMask::Chunked { size: usize::MAX }), full);
+    let full = of(AttentionMask::Full);
+    assert_eq!(of(AttentionMask::Sliding { window: usize::MAX }), full);
+    assert_eq!(of(AttentionMask::Chunked { size: usize::MAX }), full);
 }
 
 fn any_case() -> impl Strategy<Value = Case> {
     let mask = prop_oneof![
-        Just(CausalMask::Full),
-        (1_usize..12).prop_map(|window| CausalMask::Sliding { window }),
-        (1_usize..12).prop_map(|size| CausalMask::Chunked { size }),
+        Just(AttentionMask::Full),
+        (1_usize..12).prop_map(|window| AttentionMask::Sliding { window }),
+        (1_usize..12).prop_map(|size| AttentionMask::Chunked { size }),
     ];
     let sizes = (1_usize..4, 1_usize..4, 1_usize..5, 1_usize..12, 0_usize..14, 1_usize..40, 1_usize..20);
     let rest = (any::<bool>(), proptest::option::of(0.5..30.0), mask, 0_usize..5, any::<bool>(), 0_u64..1000);

@@ -1,6 +1,6 @@
 //! Attention in plain loops and float64, and the cases that are computed both ways.
 
-use automodel_attention::{AttentionError, AttentionParams, CausalMask, Positions, SdpaBackend, attention};
+use automodel_attention::{AttentionError, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// One call of attention.
@@ -30,7 +30,7 @@ impl Default for Case {
             head_dim: 8,
             value_dim: 5,
             sinks: false,
-            params: AttentionParams { scale: 0.4, softcap: None, mask: CausalMask::Full },
+            params: AttentionParams { scale: 0.4, softcap: None, mask: AttentionMask::Full },
             positions: Positions::default(),
             seed: 1,
         }
@@ -92,9 +92,9 @@ impl Case {
         let padding = self.positions.padding.get(row).copied().unwrap_or(0);
         let (i, j, padding) = (i as i64, j as i64, padding as i64);
         let overlay = match self.params.mask {
-            CausalMask::Full => true,
-            CausalMask::Sliding { window } => j > i - window as i64,
-            CausalMask::Chunked { size } => {
+            AttentionMask::Full => true,
+            AttentionMask::Sliding { window } => j > i - window as i64,
+            AttentionMask::Chunked { size } => {
                 (j - padding).div_euclid(size as i64) == (i - padding).div_euclid(size as i64)
             }
         };

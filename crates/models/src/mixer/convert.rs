@@ -3,11 +3,11 @@
 use automodel_attention as attention;
 use automodel_registry::spec;
 
-pub(crate) fn mask(mask: spec::AttentionMask) -> attention::CausalMask {
+pub(crate) fn mask(mask: spec::AttentionMask) -> attention::AttentionMask {
     match mask {
-        spec::AttentionMask::Full => attention::CausalMask::Full,
-        spec::AttentionMask::Sliding { window } => attention::CausalMask::Sliding { window },
-        spec::AttentionMask::Chunked { size } => attention::CausalMask::Chunked { size },
+        spec::AttentionMask::Full => attention::AttentionMask::Full,
+        spec::AttentionMask::Sliding { window } => attention::AttentionMask::Sliding { window },
+        spec::AttentionMask::Chunked { size } => attention::AttentionMask::Chunked { size },
     }
 }
 
