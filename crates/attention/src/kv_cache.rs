@@ -12,8 +12,9 @@ use burn::tensor::Tensor;
 /// - [`growing`](Self::growing) keeps every position; its buffer doubles when full.
 /// - [`preallocated`](Self::preallocated) keeps every position up to a capacity, in one buffer.
 /// - [`rolling`](Self::rolling) keeps the past positions that a sliding or chunked mask can still attend to.
+/// - [`none`](Self::none) keeps nothing: for attention whose sequences come in one call.
 ///
-/// All three write new positions in place and hand out views of their buffer, so a decode step does not copy past
+/// The first three write new positions in place and hand out views of their buffer, so a decode step does not copy past
 /// positions. A view that outlives the next `append` stays valid, but makes that call copy the buffer: drop it first.
 ///
 /// ```
@@ -46,6 +47,7 @@ enum Kind {
     Growing,
     Preallocated { capacity: usize },
     Rolling { past: usize },
+    None,
 }
 
 /// Minimum of spare positions in a new buffer.
@@ -93,6 +95,22 @@ impl KvCache {
         Self::of(Kind::Rolling { past: window.saturating_sub(1) })
     }
 
+    /// Keeps nothing: each call's queries see the keys of that call alone.
+    ///
+    /// ```
+    /// use automodel_attention::KvCache;
+    /// use burn::tensor::{Device, Tensor};
+    ///
+    /// let tokens = || Tensor::<4>::ones([1, 2, 5, 4], &Device::flex());
+    /// let mut cache = KvCache::none();
+    /// assert_eq!(cache.append(tokens(), tokens())?.k.dims()[2], 5);
+    /// assert_eq!(cache.bytes(), 0);
+    /// # Ok::<(), automodel_attention::AttentionError>(())
+    /// ```
+    pub fn none() -> Self {
+        Self::of(Kind::None)
+    }
+
     fn of(kind: Kind) -> Self {
         Self { kind, buffer: None, length: 0 }
     }
@@ -121,6 +139,7 @@ impl KvCache {
             }
             Kind::Preallocated { capacity } => self.write(k, v, capacity)?,
             Kind::Rolling { past } => self.roll(k, v, past)?,
+            Kind::None => (k, v),
         };
         self.length = length;
         let [_, _, keys, _] = k.dims();

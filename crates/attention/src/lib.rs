@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`sdpa`] | the names of the attention backends, [`resolve_sdpa_method`] and [`select_backend`] |
-//! | [`mask`] | [`AttentionMask`] (full, sliding, chunked) and [`Positions`] (offsets and left padding) |
+//! | [`mask`] | [`AttentionMask`] (full, sliding, chunked, bidirectional) and [`Positions`] (offsets and left padding) |
 //! | [`attention`](mod@attention) | [`attention()`]: grouped heads, soft-cap, sinks, any mask, any backend |
 //! | [`rope`] | [`Rope`]: the rotary embeddings of transformers 5.23, and [`RopeTables`] |
 //! | [`kv_cache`] | [`KvCache`]: growing, preallocated and rolling caches of keys and values |

@@ -4,7 +4,8 @@ use crate::AttentionError;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
 
-/// A causal mask: a query at position `i` never sees a key at `j > i`.
+/// Which keys a query sees; all but [`Bidirectional`](Self::Bidirectional) are causal: a query at position `i` never sees a key at
+/// `j > i`. Padding is seen by none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttentionMask {
     /// All earlier positions and the query's own.
@@ -21,29 +22,33 @@ pub enum AttentionMask {
         /// Number of positions, at least 1.
         size: usize,
     },
+    /// Every position of the call, earlier and later ones: encoders, whose sequences come in one call
+    /// (`bidirectional_mask_function` of transformers).
+    Bidirectional,
 }
 
 impl AttentionMask {
     /// The absolute positions that a query at absolute position `query` sees in a row with `padding` positions of
-    /// left padding. Always one contiguous range; empty for a query that is padding itself.
+    /// left padding. Always one range, which may go beyond the last key; empty for a query that is padding itself.
     ///
     /// ```
     /// use automodel_attention::AttentionMask;
     /// assert_eq!(AttentionMask::Sliding { window: 3 }.visible_keys(10, 0), 8..11);
     /// assert_eq!(AttentionMask::Chunked { size: 4 }.visible_keys(10, 1), 9..11);
     /// assert!(AttentionMask::Full.visible_keys(1, 2).is_empty());
+    /// assert!(AttentionMask::Bidirectional.visible_keys(2, 1).contains(&9));
     /// ```
     pub fn visible_keys(&self, query: usize, padding: usize) -> Range<usize> {
         if query < padding {
             return padding..padding;
         }
         let end = query.saturating_add(1);
-        let start = match *self {
-            Self::Full => padding,
-            Self::Sliding { window } => end.saturating_sub(window).max(padding),
-            Self::Chunked { size } => query - (query - padding) % size.max(1),
-        };
-        start..end
+        match *self {
+            Self::Full => padding..end,
+            Self::Sliding { window } => end.saturating_sub(window).max(padding)..end,
+            Self::Chunked { size } => query - (query - padding) % size.max(1)..end,
+            Self::Bidirectional => padding..usize::MAX,
+        }
     }
 
     /// Number of past positions that a KV cache has to keep for this mask: `None` for all of them.
@@ -51,7 +56,7 @@ impl AttentionMask {
     /// `Some(n)` is the argument of [`KvCache::rolling`](crate::KvCache::rolling).
     pub fn window(&self) -> Option<usize> {
         match *self {
-            Self::Full => None,
+            Self::Full | Self::Bidirectional => None,
             Self::Sliding { window } => Some(window),
             Self::Chunked { size } => Some(size),
         }

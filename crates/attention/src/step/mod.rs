@@ -75,7 +75,7 @@ pub fn supports(device: &Device, heads: StepHeads, mask: &AttentionMask) -> bool
         let group = heads / kv_heads;
         group <= UNITS / 4 && group * head_dim <= MAX_QUERIES
     };
-    is_gpu && has_room && !matches!(mask, AttentionMask::Chunked { .. })
+    is_gpu && has_room && matches!(mask, AttentionMask::Full | AttentionMask::Sliding { .. })
 }
 
 /// The position of the new tokens, in device memory.

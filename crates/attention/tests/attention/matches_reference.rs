@@ -8,8 +8,12 @@ use burn_flex::Flex;
 use proptest::prelude::*;
 
 const BACKENDS: [SdpaBackend; 3] = [SdpaBackend::Math, SdpaBackend::EfficientAttention, SdpaBackend::FlashAttention];
-const MASKS: [AttentionMask; 3] =
-    [AttentionMask::Full, AttentionMask::Sliding { window: 3 }, AttentionMask::Chunked { size: 3 }];
+const MASKS: [AttentionMask; 4] = [
+    AttentionMask::Full,
+    AttentionMask::Sliding { window: 3 },
+    AttentionMask::Chunked { size: 3 },
+    AttentionMask::Bidirectional,
+];
 
 /// All backends, and the tensor operations that stand in for the CPU's kernel under autodiff.
 fn check_everywhere(case: &Case) {
@@ -61,8 +65,13 @@ fn keys_of_a_rolling_cache() {
 /// More rows and keys than one tile holds, with a window that skips tiles.
 #[test]
 fn several_tiles() {
-    let masks = [AttentionMask::Full, AttentionMask::Sliding { window: 70 }, AttentionMask::Chunked { size: 200 }];
-    for (mask, sinks) in masks.into_iter().zip([false, true, true]) {
+    let masks = [
+        AttentionMask::Full,
+        AttentionMask::Sliding { window: 70 },
+        AttentionMask::Chunked { size: 200 },
+        AttentionMask::Bidirectional,
+    ];
+    for (mask, sinks) in masks.into_iter().zip([false, true, true, false]) {
         check_everywhere(&Case {
             batch: 2,
             group: 2,
@@ -185,6 +194,7 @@ fn a_window_beyond_the_sequence_is_full_attention() {
 fn any_case() -> impl Strategy<Value = Case> {
     let mask = prop_oneof![
         Just(AttentionMask::Full),
+        Just(AttentionMask::Bidirectional),
         (1_usize..12).prop_map(|window| AttentionMask::Sliding { window }),
         (1_usize..12).prop_map(|size| AttentionMask::Chunked { size }),
     ];

@@ -92,13 +92,14 @@ impl Case {
         let padding = self.positions.padding.get(row).copied().unwrap_or(0);
         let (i, j, padding) = (i as i64, j as i64, padding as i64);
         let overlay = match self.params.mask {
-            AttentionMask::Full => true,
+            AttentionMask::Full | AttentionMask::Bidirectional => true,
             AttentionMask::Sliding { window } => j > i - window as i64,
             AttentionMask::Chunked { size } => {
                 (j - padding).div_euclid(size as i64) == (i - padding).div_euclid(size as i64)
             }
         };
-        j <= i && j >= padding && i >= padding && overlay
+        let causal = self.params.mask != AttentionMask::Bidirectional;
+        (j <= i || !causal) && j >= padding && i >= padding && overlay
     }
 
     /// The same by definition.
