@@ -50,6 +50,7 @@ fn mask(mask: AttentionMask) -> String {
         AttentionMask::Full => "full".to_owned(),
         AttentionMask::Sliding { window } => format!("sliding window of {window}"),
         AttentionMask::Chunked { size } => format!("chunks of {size}"),
+        AttentionMask::Bidirectional => "bidirectional".to_owned(),
     }
 }
 

@@ -88,7 +88,7 @@ mod tests {
     use crate::{CausalLm, Decoder, LogitsFor, initialize_random};
     use automodel_attention::SdpaBackend;
     use automodel_config::{Overrides, RawConfig};
-    use automodel_registry::spec::{EmbeddingSpec, LearnedPositions};
+    use automodel_registry::spec::{AttentionMask, EmbeddingSpec, LearnedPositions, Mixer, Operation};
     use automodel_registry::{Registry, ResolveOptions};
     use burn::tensor::FloatDType;
 
@@ -120,6 +120,33 @@ mod tests {
         let mut cache = decoder.new_cache(&CacheOptions { batch_size: 2, capacity: None });
         let logits = decoder.forward(&batch, LogitsFor::All, &mut cache).unwrap();
         assert_eq!(decoder.logits(hidden).into_data(), logits.into_data());
+    }
+
+    /// Hidden states `[rows, length, hidden_size]`.
+    fn encode(encoder: &BackboneEncoder, rows: &[Vec<u32>]) -> Tensor<3> {
+        encoder.encode(&TokenBatch::new(rows, encoder.vocab_size()).unwrap()).unwrap()
+    }
+
+    fn apart(a: Tensor<3>, b: Tensor<3>) -> f32 {
+        (a - b).abs().max().into_scalar()
+    }
+
+    #[test]
+    fn bidirectional_layers_see_ahead_and_no_padding() {
+        let mut spec = ModelSpec { task: Task::Embed, ..spec() };
+        for layer in &mut spec.backbone.layers {
+            let Operation::Mix(Mixer::Attention(attention)) = &mut layer.branches[0].operation else { panic!() };
+            attention.mask = AttentionMask::Bidirectional;
+        }
+        for backend in [SdpaBackend::Math, SdpaBackend::EfficientAttention] {
+            let mut encoder = BackboneEncoder::new(&spec, ModelOptions::new(backend), &Device::flex()).unwrap();
+            initialize_random(&mut encoder, 7, 0.3, FloatDType::F32, 1.0, &[]).unwrap();
+            let short = encode(&encoder, &[vec![9, 8]]);
+            let padded = encode(&encoder, &[vec![1, 2, 3, 4, 5], vec![9, 8]]);
+            assert!(apart(padded.slice([1..2, 3..5]), short.clone()) < 1e-5);
+            let other = encode(&encoder, &[vec![9, 7]]);
+            assert!(apart(short.slice_dim(1, 0..1), other.slice_dim(1, 0..1)) > 1e-2, "a later token counts");
+        }
     }
 
     #[test]

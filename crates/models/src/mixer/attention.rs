@@ -80,13 +80,14 @@ impl Attention {
         })
     }
 
-    /// An empty KV cache: rolling where a window bounds it.
+    /// An empty KV cache: rolling where a window bounds it, keeping nothing where sequences come in one pass.
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
         MixerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
             (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
                 KvCache::preallocated(capacity)
             }
             (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
+            (AttentionMask::Bidirectional, _) => KvCache::none(),
             (_, Some(capacity)) => KvCache::preallocated(capacity),
             (_, None) => KvCache::growing(),
         }))

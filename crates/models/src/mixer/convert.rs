@@ -8,6 +8,7 @@ pub(crate) fn mask(mask: spec::AttentionMask) -> attention::AttentionMask {
         spec::AttentionMask::Full => attention::AttentionMask::Full,
         spec::AttentionMask::Sliding { window } => attention::AttentionMask::Sliding { window },
         spec::AttentionMask::Chunked { size } => attention::AttentionMask::Chunked { size },
+        spec::AttentionMask::Bidirectional => attention::AttentionMask::Bidirectional,
     }
 }
 

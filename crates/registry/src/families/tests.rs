@@ -130,6 +130,22 @@ fn cohere2_takes_the_head_dim_of_the_file() {
 }
 
 #[test]
+fn the_next_token_is_not_seen_before_it_is_predicted() {
+    let mut spec = lower("llama", json!({})).unwrap();
+    for layer in &mut spec.backbone.layers {
+        let Operation::Mix(Mixer::Attention(attention)) = &mut layer.branches[0].operation else { panic!("attention") };
+        attention.mask = AttentionMask::Bidirectional;
+    }
+    let refused = spec.validate().unwrap_err();
+    assert!(refused.contains("layer 0") && refused.contains("later positions"), "{refused}");
+    let encoder = ModelSpec { task: Task::Embed, ..spec };
+    encoder.validate().unwrap();
+    // Nothing is kept of a sequence that is never continued.
+    let mixer = encoder.backbone.layers[0].mixers().next().unwrap();
+    assert_eq!(mixer.cache(encoder.backbone.hidden_size), CacheSpec::default());
+}
+
+#[test]
 fn no_experts_make_dense_layers() {
     for model_type in ["qwen2_moe", "qwen3_moe"] {
         let spec = lower(model_type, json!({"num_experts": 0, "head_dim": 8})).unwrap();

@@ -128,7 +128,7 @@ pub enum QkNormExtent {
     Projection,
 }
 
-/// Which keys a query sees. All are causal.
+/// Which keys a query sees. All but [`Bidirectional`](Self::Bidirectional) are causal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum AttentionMask {
     /// All earlier positions.
@@ -143,6 +143,8 @@ pub enum AttentionMask {
         /// Number of positions.
         size: usize,
     },
+    /// Earlier and later positions: encoders, whose sequences come in one pass.
+    Bidirectional,
 }
 
 /// `1 + scale * ln(1 + floor((position + 1) / floor_scale))` on the queries (Llama 4, Ministral 3).

@@ -1,6 +1,6 @@
 //! Contradictions within a specification.
 
-use super::{BranchInput, Declare, LayerSpec, ModelSpec, Operation};
+use super::{AttentionMask, BranchInput, Declare, LayerSpec, ModelSpec, Operation, Task};
 
 impl ModelSpec {
     /// Checks that sizes fit each other and that no tensor's size overflows.
@@ -15,6 +15,11 @@ impl ModelSpec {
         check_elements("the embedding", &[self.backbone.vocab_size, hidden_size])?;
         for (index, layer) in self.backbone.layers.iter().enumerate() {
             layer.validate(hidden_size).map_err(|problem| format!("layer {index}: {problem}"))?;
+        }
+        let sees_ahead =
+            self.backbone.attentions().find(|(_, attention)| attention.mask == AttentionMask::Bidirectional);
+        if let (Task::CausalLm(_), Some((index, _))) = (&self.task, sees_ahead) {
+            return Err(format!("layer {index}: it sees later positions, but the model's task is to predict them"));
         }
         if self.total_elements().is_none() {
             return Err("the model has more parameters than can be addressed: a size in the config is wrong".to_owned());
