@@ -81,7 +81,8 @@ fn pruned(key: &str, value: &Value) -> Option<Value> {
         Value::Object(_) => Value::Object(object(value)),
         _ => value.clone(),
     };
-    let is_default = DEFAULTS.iter().any(|(name, default)| *name == key && *default == value.to_string());
+    let default = DEFAULTS.iter().find(|(name, _)| *name == key);
+    let is_default = default.is_some_and(|(_, default)| value.to_string().as_str() == *default);
     (!is_default).then_some(value)
 }
 
