@@ -1,4 +1,4 @@
-//! What a product reads at a time: 128 elements, eight vectors of sixteen.
+//! The unit of a product's loop: 128 elements, eight vectors of sixteen.
 
 use std::arch::x86_64::*;
 
