@@ -91,7 +91,7 @@ pub enum LoadError {
         found: &'static str,
     },
     /// An index that is not JSON of the expected form.
-    #[error("{} is no index of a sharded checkpoint: download it again", .index.display())]
+    #[error("{} is not the index of a sharded checkpoint: download it again", .index.display())]
     IndexSyntax {
         /// The index.
         index: PathBuf,
@@ -226,7 +226,7 @@ pub enum LoadError {
         other: String,
     },
     /// A size in bytes that does not exist.
-    #[error("tensor `{tensor}` of {} cannot have the shape {shape:?} in {dtype}: its size in bytes overflows or is no whole number", .file.display())]
+    #[error("tensor `{tensor}` of {} cannot have the shape {shape:?} in {dtype}: its size in bytes overflows or is not a whole number", .file.display())]
     TensorOverflow {
         /// The file.
         file: PathBuf,
@@ -269,7 +269,7 @@ pub enum LoadError {
         /// The dtype.
         dtype: &'static str,
     },
-    /// An entry of `skip_modules` that is no pattern.
+    /// An entry of `skip_modules` that is not a pattern.
     #[error(
         "skip_modules has {pattern:?}, which cannot be used because {reason}: name modules, or write a simpler regular expression"
     )]

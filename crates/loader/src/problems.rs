@@ -108,7 +108,7 @@ impl fmt::Display for Problems {
             }));
         }
         if !self.dtypes.is_empty() {
-            let what = format!("{} tensor(s) that are no floats of 16 bits or more", self.dtypes.len());
+            let what = format!("{} tensor(s) that are not floats of 16 bits or more", self.dtypes.len());
             let listed = list(&what, &self.dtypes, |entry| format!("`{}` is {}", entry.tensor, entry.found));
             parts.push(format!("{listed}{}", self.dtype_advice()));
         }

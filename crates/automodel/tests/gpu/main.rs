@@ -8,7 +8,6 @@ use automodel::config::RawConfig;
 use automodel::cuda::CudaFacts;
 use automodel::generation::GenerationOptions;
 use automodel::loader::{LoadReport, QuantizationConfig, SaveOptions};
-use automodel::quant::table16::QuantType;
 use automodel::{
     AutoModel, AutoModelForCausalLM, Device, DeviceError, DeviceMemory, DeviceName, Dtype, Fit, ForecastOptions,
     MemoryBound,
@@ -71,7 +70,7 @@ impl Saved {
 
 fn demo(device: &Device, quantized: bool) -> AutoModel {
     let builder = AutoModelForCausalLM::from_pretrained("demo").device(device.clone());
-    let builder = if quantized { builder.quantize(QuantizationConfig::new(QuantType::Nf4)) } else { builder };
+    let builder = if quantized { builder.quantize(QuantizationConfig::nf4()) } else { builder };
     builder.load().unwrap()
 }
 

@@ -4,12 +4,12 @@ use crate::CheckpointFiles;
 use automodel_registry::weights::{IgnoredTensors, ParameterRole, ParameterSlot, SourcePiece, WeightMap};
 
 /// The map that loads every float tensor of `files` as it is, under its own name; scalars get the shape `[1]`. Tensors that
-/// are no floats of 16, 32 or 64 bits are ignored.
+/// are not floats of 16, 32 or 64 bits are ignored.
 pub fn identity_map(files: &CheckpointFiles) -> WeightMap {
     let mut map = WeightMap::default();
     for (name, info) in files.tensors() {
         if info.dtype.float().is_none() {
-            let reason = format!("{} is no float of 16 bits or more", info.dtype);
+            let reason = format!("{} is not a float of 16 bits or more", info.dtype);
             map.ignored.push(IgnoredTensors { pattern: name.clone(), reason });
             continue;
         }

@@ -101,7 +101,7 @@ pub(crate) struct FloatPart {
 }
 
 impl FloatPart {
-    /// `None` if the elements are no floats of 16 bits or more.
+    /// `None` if the elements are not floats of 16 bits or more.
     pub fn new(source: PlanSource) -> Option<Self> {
         Some(Self { dtype: source.stored.float()?, source })
     }

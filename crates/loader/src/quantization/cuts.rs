@@ -8,11 +8,11 @@ use automodel_quant::{Cut, CutError, Scheme};
 use automodel_registry::weights::{SourcePiece, ViewOp};
 
 /// Why a tensor cannot be quantised as one.
-pub(crate) const SPLIT: &str = "what is read of it by itself is no whole blocks";
+pub(crate) const SPLIT: &str = "a parameter that is a part of it begins or ends within a block";
 pub(crate) const GAPS: &str = "not all of it is read";
-pub(crate) const UNCLEAR: &str = "it is used transposed and as it is";
-pub(crate) const JOINED: &str = "it is joined with other tensors to one parameter";
-pub(crate) const NO_MATRIX: &str = "it is no matrix of a linear module";
+pub(crate) const UNCLEAR: &str = "it is used both transposed and as stored";
+pub(crate) const JOINED: &str = "it is joined with other tensors into one parameter";
+pub(crate) const NO_MATRIX: &str = "it is not the matrix of a linear module";
 
 /// Whether operations see a matrix transposed; `None` if that is not all they do to its axes.
 pub(crate) fn orientation(ops: &[ViewOp]) -> Option<bool> {
@@ -31,7 +31,7 @@ pub(crate) struct QuantizedPlace {
 }
 
 impl QuantizedPlace {
-    /// `None` if the tensor is no matrix, or is seen through operations that do not keep its rows together.
+    /// `None` if the tensor is not a matrix, or is seen through operations that do not keep its rows together.
     pub fn of(piece: &SourcePiece) -> Option<Self> {
         let [rows, columns] = piece.tensor_shape[..] else { return None };
         let (shape, ops) = match orientation(&piece.ops)? {

@@ -84,7 +84,7 @@ impl QuantizationConfig {
         self
     }
 
-    /// Whether the module at `path` (without `.weight`) is among [`QuantizationConfig::skip_modules`]. An entry that is no
+    /// Whether the module at `path` (without `.weight`) is among [`QuantizationConfig::skip_modules`]. An entry that is not a
     /// regular expression, which loading refuses, counts by beginning and end alone.
     pub fn skips(&self, path: &str) -> bool {
         self.entries_for(&[path]).next().is_some()

@@ -19,7 +19,7 @@ pub(crate) struct SkipList(Vec<(String, Program)>);
 
 impl SkipList {
     /// # Errors
-    /// [`LoadError::SkipModule`] for a pattern that is no regular expression, or of a kind that is not supported.
+    /// [`LoadError::SkipModule`] for a pattern that is not a regular expression, or of an unsupported kind.
     pub fn parse(patterns: &[String]) -> Result<Self, LoadError> {
         let parse = |pattern: &String| match Parser::parse(pattern).and_then(|node| Program::new(&node)) {
             Ok(program) => Ok((pattern.clone(), program)),

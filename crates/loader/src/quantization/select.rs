@@ -200,19 +200,21 @@ impl<'a> Selector<'a> {
         Some(check_parts(&pieces, self.config.scheme))
     }
 
-    /// Why parameters that are to be quantised as one stay dense, whatever their tensors are.
-    fn reason<'s>(
-        &self,
-        slots: impl IntoIterator<Item = &'s ParameterSlot> + Clone,
-        holder: Holder,
-    ) -> Option<&'static str> {
-        let role = |slot: &ParameterSlot| reason_of_role(slot.role, self.config.quantize_head, holder);
-        let tied = |slot: &ParameterSlot| self.tied.contains(slot.path.as_str()).then_some(TIED);
-        let kept = |slot: &ParameterSlot| slot.keep_float32.then_some(KEPT_FLOAT32);
-        let matrix = |slot: &ParameterSlot| (slot.shape.len() != 2 || slot.shape.contains(&0)).then_some(NO_MATRIX);
-        let skipped = |slot: &ParameterSlot| self.skipped.contains(slot.path.as_str()).then_some(SKIPPED);
-        let checks: [&dyn Fn(&ParameterSlot) -> Option<&'static str>; 5] = [&role, &tied, &kept, &matrix, &skipped];
-        checks.into_iter().find_map(|check| slots.clone().into_iter().find_map(check))
+    /// Why parameters that are to be quantised as one stay dense, whatever their tensors are: the first reason of any of them.
+    fn reason<'s>(&self, slots: impl IntoIterator<Item = &'s ParameterSlot>, holder: Holder) -> Option<&'static str> {
+        let reasons: Vec<[Option<&str>; 5]> = slots.into_iter().map(|slot| self.reasons(slot, holder)).collect();
+        (0..5).find_map(|rank| reasons.iter().find_map(|of_slot| of_slot[rank]))
+    }
+
+    /// The reasons why a parameter stays dense, in the order of their rank.
+    fn reasons(&self, slot: &ParameterSlot, holder: Holder) -> [Option<&'static str>; 5] {
+        [
+            reason_of_role(slot.role, self.config.quantize_head, holder),
+            self.tied.contains(slot.path.as_str()).then_some(TIED),
+            slot.keep_float32.then_some(KEPT_FLOAT32),
+            (slot.shape.len() != 2 || slot.shape.contains(&0)).then_some(NO_MATRIX),
+            self.skipped.contains(slot.path.as_str()).then_some(SKIPPED),
+        ]
     }
 }
 
@@ -224,7 +226,7 @@ fn reason_of_role(role: ParameterRole, quantize_head: bool, holder: Holder) -> O
         ParameterRole::Embedding | ParameterRole::PositionEmbedding => Some("an embedding"),
         ParameterRole::Router => Some("a router"),
         ParameterRole::OutputHead => Some("the output head"),
-        _ => Some("no projection"),
+        _ => Some("not a projection"),
     }
 }
 

@@ -165,7 +165,7 @@ impl CheckpointWriter {
     /// transformers is to multiply.
     ///
     /// # Errors
-    /// [`LoadError::SkipModule`] for a dense module whose name is no regular expression.
+    /// [`LoadError::SkipModule`] for a dense module whose name is not a regular expression.
     pub fn quantization_config(&self, compute_dtype: WeightDtype) -> Result<Option<Value>, LoadError> {
         self.written_quantized.config(&self.layout, compute_dtype)
     }

@@ -117,7 +117,7 @@ fn offsets_that_overlap_leave_the_file_or_overflow() {
     // An empty axis does not hide that the others overflow.
     assert_error!(one("[0, 4294967296, 4294967296, 2]", 0, 0), LoadError::TensorOverflow { .. }, "overflows");
     let half_bytes = raw(r#"{"w":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}}"#, 2);
-    assert_error!(half_bytes, LoadError::TensorOverflow { .. }, "no whole number");
+    assert_error!(half_bytes, LoadError::TensorOverflow { .. }, "not a whole number");
 }
 
 #[test]
