@@ -2,7 +2,7 @@
 
 use crate::{QuantError, QuantWeight};
 
-/// What keeps a weight from being put together.
+/// Why parts cannot be put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AssemblyError {

@@ -81,7 +81,7 @@ impl Elements<'_> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,10 +1,10 @@
-//! What can be wrong with quantised weights, their declaration and their files.
+//! Errors of quantised weights, their declaration and their files.
 
 use thiserror::Error;
 
 use crate::WeightDtype;
 
-/// What can be wrong with quantised weights, their declaration and their files.
+/// An error of quantised weights, their declaration or their files.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum QuantError {
@@ -13,7 +13,7 @@ pub enum QuantError {
     InvalidConfig {
         /// The key within it.
         key: Option<String>,
-        /// What is wrong and what is expected.
+        /// What is wrong, and the expected value.
         problem: String,
     },
     /// Weights stored in a way that cannot be read.
@@ -27,19 +27,19 @@ pub enum QuantError {
         /// What the method is.
         description: String,
     },
-    /// A block size that bitsandbytes does not have.
+    /// A block size that bitsandbytes does not support.
     #[error("block size {blocksize}: take a power of two from 32 to 4096")]
     InvalidBlocksize {
         /// The number given.
         blocksize: usize,
     },
-    /// A weight whose sizes cannot be had.
+    /// A shape with a zero size, or with more elements than memory can hold.
     #[error("shape [{}, {}]: both sizes must be positive and the elements must fit in memory", shape[0], shape[1])]
     InvalidShape {
         /// `[out, in]`
         shape: [usize; 2],
     },
-    /// Memory that the system refused.
+    /// The system refused memory.
     #[error("{bytes} bytes for a quantised weight were refused by the system: free memory or take a smaller model")]
     Allocation {
         /// Size of the request.
@@ -73,7 +73,7 @@ pub enum QuantError {
         /// Elements of the weight.
         elements: usize,
     },
-    /// A window with elements that were there before.
+    /// A window with elements that were given before.
     #[error("a window of {len} elements at {offset} repeats elements: each must be given once")]
     WindowOverlap {
         /// Where the window begins.
@@ -116,7 +116,7 @@ pub enum QuantError {
     /// A device that failed.
     #[error("the device failed: {reason}")]
     Device {
-        /// What it said.
+        /// Its message.
         reason: String,
     },
     /// A cut of a weight in another scheme or of another shape.
@@ -140,7 +140,7 @@ pub enum QuantError {
     LengthMismatch {
         /// Which part.
         part: &'static str,
-        /// Elements that the shape asks for.
+        /// Elements that the shape requires.
         expected: usize,
         /// Elements found.
         found: usize,
@@ -174,7 +174,7 @@ pub enum QuantError {
     InvalidTensor {
         /// Its name.
         tensor: String,
-        /// What is wrong and what is expected.
+        /// What is wrong, and the expected value.
         problem: String,
     },
     /// Scales that were rearranged for one processor before the file was written.
@@ -190,12 +190,12 @@ pub enum QuantError {
         /// Their shape.
         shape: Vec<usize>,
     },
-    /// A quantisation state that is no JSON.
+    /// A quantisation state that is not JSON.
     #[error("tensor `{tensor}` does not hold the JSON of a quantisation state")]
     StateNotJson {
         /// Its name.
         tensor: String,
-        /// What the parser says.
+        /// The parser's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -107,7 +107,7 @@ impl Scheme {
         Some(self.representation().parts(shape))
     }
 
-    /// What tells codes that are read in different ways apart, in one word: `nf4_64`.
+    /// A word that identifies the coding, for records: `nf4_64`.
     pub(crate) fn code_name(self) -> String {
         self.representation().code_name()
     }
@@ -132,7 +132,7 @@ impl Scheme {
         self.representation().transient_bytes(shape[0].saturating_mul(shape[1]))
     }
 
-    /// Bytes that parts of one weight of so many elements need besides their results while they are quantised together (see
+    /// Bytes that the parts of one weight with `elements` elements need besides their results while they are quantised together (see
     /// [`is_joint`](Self::is_joint)).
     pub fn joint_bytes(self, elements: u64) -> u64 {
         self.representation().joint_bytes(elements)

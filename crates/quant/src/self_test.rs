@@ -18,7 +18,7 @@ const SHAPE: [usize; 2] = [48, 512];
 /// More rows than the fused product takes.
 const MANY_ROWS: usize = 16;
 
-/// What kernels do.
+/// The operations of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -39,16 +39,16 @@ pub enum Kernel {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KernelCheck {
-    /// What it does.
+    /// Its operation.
     pub kernel: Kernel,
     /// The dtype of what is dense.
     pub dtype: WeightDtype,
-    /// What came of it.
+    /// The result.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// What came of a kernel.
+/// The result of checking a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -65,7 +65,7 @@ pub enum Outcome {
     },
     /// It does not compile, does not run, or computes something else.
     Fails {
-        /// What is wrong; where it does not compile, the compiler's own words.
+        /// The error; where it does not compile, the compiler's message.
         problem: String,
     },
 }

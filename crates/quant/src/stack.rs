@@ -1,4 +1,4 @@
-//! Weights that are alike, side by side in the memory of a GPU: the experts of a mixture, some of which the device chooses.
+//! Weights of one shape and scheme, side by side in the memory of a GPU: the experts of a mixture, some of which the device routes to.
 
 use burn::backend::{
     Backend, Dispatch, DispatchDevice, DispatchTensor, backend_extension,
@@ -20,7 +20,7 @@ pub(crate) enum StackEncoding {
     Table16(Table16),
 }
 
-/// What a product with chosen weights needs to know.
+/// The shape of a product with chosen weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct StackPlan {
     pub encoding: StackEncoding,
@@ -48,11 +48,11 @@ impl StackPlan {
 #[allow(clippy::too_many_arguments, reason = "fusion takes tensors one by one")]
 #[backend_extension(Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait StackOps: Backend {
-    /// So many bytes on the device of `like`, for good. Nothing is written to them.
+    /// Persistent memory of `bytes` bytes on the device of `like`, not initialised.
     #[fusion(meta = |_like, bytes| TensorSpec::new([*bytes].into(), DType::U8))]
     fn stack_room(like: FloatTensor<Self>, bytes: usize) -> IntTensor<Self>;
 
-    /// Copies whole words to the byte `at`, and hands back the same memory.
+    /// Copies whole words to the byte `at`, and returns the same memory.
     #[fusion(meta = |stack, _part, _at| stack.clone())]
     fn stack_ints(stack: IntTensor<Self>, part: IntTensor<Self>, at: usize) -> IntTensor<Self>;
 

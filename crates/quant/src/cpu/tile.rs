@@ -35,7 +35,7 @@ fn multiply<const STEP: usize>(w: &[f32], x: &[f32], next: &[f32], depth: usize,
     }
 }
 
-/// Asks the memory for some places of a panel, which lie a cache line apart, long before they are read.
+/// Prefetches some places of a panel, which lie a cache line apart, long before they are read.
 #[inline(always)]
 fn ask_for(panel: &[f32], first: usize, count: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! What bitsandbytes declares, read and written.
+//! The declaration of bitsandbytes, read and written.
 
 use super::{
     Declared,

@@ -4,7 +4,7 @@ use super::values::flag;
 use crate::QuantError;
 use serde_json::{Map, Value};
 
-/// What is known of methods by their name.
+/// Known methods and their descriptions.
 const METHODS: &[(&str, &str)] = &[
     ("aqlm", "additive codebooks"),
     ("auto-round", "integers with rounding found by sign gradients"),
@@ -42,7 +42,7 @@ pub(super) fn method_of(object: &Map<String, Value>) -> Result<String, QuantErro
     }
 }
 
-/// What a method is.
+/// The description of a method.
 pub(super) fn description(method: &str) -> &'static str {
     let known = METHODS.iter().find(|(name, _)| *name == method);
     known.map_or("not known here", |(_, description)| description)

@@ -1,4 +1,4 @@
-//! What a config.json declares of its weights: `quantization_config`.
+//! The declaration of quantised weights in config.json: `quantization_config`.
 
 mod bitsandbytes;
 mod methods;
@@ -30,7 +30,7 @@ impl Declared {
     /// Reads the value of `quantization_config`; `None` if it is absent or `null`.
     ///
     /// # Errors
-    /// [`QuantError::InvalidConfig`] if it is no object, names no method, or contradicts itself.
+    /// [`QuantError::InvalidConfig`] if it is not an object, names no method, or contradicts itself.
     ///
     /// ```
     /// use automodel_quant::Declared;

@@ -45,7 +45,7 @@ impl<'a> DenseMatrix<'a> {
     /// memory; for many rows, tiles of it are widened in the cache.
     ///
     /// # Errors
-    /// [`QuantError::LengthMismatch`] if `x` is no whole number of rows.
+    /// [`QuantError::LengthMismatch`] if `x` is not a whole number of rows.
     pub fn multiply(&self, x: &[f32]) -> Result<Vec<f32>, QuantError> {
         let m = count_rows(self.columns, x)?;
         Ok(match self.values {

@@ -1,6 +1,6 @@
 //! Quantised weights in files: found by the names and headers of tensors, read from their bytes, and written.
 //!
-//! Each representation brings its readers (`repr/*/files` or `format`); this module tries them.
+//! Each representation has its own readers; this module tries them in turn.
 
 use bytes::Bytes;
 use safetensors::Dtype;
@@ -37,7 +37,7 @@ pub struct TensorHeader {
 
 /// The tensors of a checkpoint, whose bytes need not be read to find quantised weights among them.
 pub trait TensorFiles {
-    /// What can go wrong with reading.
+    /// The error of reading.
     type Error;
 
     /// The dtype and shape of a tensor; `None` if no file has it.
@@ -73,7 +73,7 @@ pub(crate) enum Format {
     BitsAndBytes,
 }
 
-/// What keeps a stored weight from being described.
+/// Why a stored weight cannot be described.
 #[derive(Debug, thiserror::Error)]
 pub enum DescribeError<E> {
     /// The files cannot be read.

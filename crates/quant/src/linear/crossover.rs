@@ -30,7 +30,7 @@ pub struct Crossover {
     pub dense: usize,
 }
 
-/// A limit of the process, read from the environment when it is first asked for.
+/// A limit of the process, read from the environment on first use.
 struct Limit {
     rows: OnceLock<AtomicUsize>,
     variable: &'static str,
@@ -70,7 +70,7 @@ impl Crossover {
     /// Rows beyond which no one would want to read a dense weight again and again.
     pub const MOST_DENSE_ROWS: usize = 1024;
 
-    /// What products of this process go by.
+    /// The limits of this process.
     pub fn current() -> Self {
         let rows = |limit: &Limit| limit.rows().load(Ordering::Relaxed);
         Self { matvec: rows(&MATVEC), tile: rows(&TILE), dense: rows(&DENSE) }

@@ -1,4 +1,4 @@
-//! The operation behind the layer: a backend extension, and its gradient.
+//! The layer's operation: a backend extension, and its gradient.
 
 use burn::backend::{
     Autodiff, Backend, Dispatch, DispatchDevice, TensorMetadata,

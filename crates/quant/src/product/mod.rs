@@ -73,7 +73,7 @@ pub trait Matrix: Sync {
 /// ```
 ///
 /// # Errors
-/// [`QuantError::LengthMismatch`] if `x` is no whole number of rows.
+/// [`QuantError::LengthMismatch`] if `x` is not a whole number of rows.
 pub fn multiply<W: Matrix>(weight: &W, x: &[f32], precision: Precision) -> Result<Vec<f32>, QuantError> {
     if x.len() > MAX_MATVEC_ROWS * weight.shape()[1] { matmul(weight, x) } else { matvec(weight, x, precision) }
 }
@@ -81,7 +81,7 @@ pub fn multiply<W: Matrix>(weight: &W, x: &[f32], precision: Precision) -> Resul
 /// The product for few rows: every code is read from memory once.
 ///
 /// # Errors
-/// [`QuantError::LengthMismatch`] if `x` is no whole number of rows.
+/// [`QuantError::LengthMismatch`] if `x` is not a whole number of rows.
 pub fn matvec<W: Matrix>(weight: &W, x: &[f32], precision: Precision) -> Result<Vec<f32>, QuantError> {
     let [rows, columns] = weight.shape();
     let m = count_rows(columns, x)?;
@@ -122,7 +122,7 @@ pub fn matvec<W: Matrix>(weight: &W, x: &[f32], precision: Precision) -> Result<
 /// The product for many rows: tiles of the weight are decoded into cache and used for all rows of activations.
 ///
 /// # Errors
-/// [`QuantError::LengthMismatch`] if `x` is no whole number of rows.
+/// [`QuantError::LengthMismatch`] if `x` is not a whole number of rows.
 pub fn matmul<W: Matrix>(weight: &W, x: &[f32]) -> Result<Vec<f32>, QuantError> {
     let m = count_rows(weight.shape()[1], x)?;
     Ok(multiply_tiles(weight.isa(), weight.shape(), x, m, |elements, out| weight.decode(elements, out)))

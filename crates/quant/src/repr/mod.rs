@@ -1,4 +1,4 @@
-//! One folder for each representation of quantised weights, and what each brings to the rest of the crate.
+//! One folder for each representation of quantised weights, and the operations that each provides.
 
 pub mod table16;
 
@@ -19,15 +19,15 @@ use crate::{
     quantize::Encode,
 };
 
-/// What a representation brings. [`Scheme`] is matched in [`Scheme::representation`] and in [`dequantize`], nowhere else.
+/// The operations of a representation. [`Scheme`] is matched in [`Scheme::representation`] and in [`dequantize`], nowhere else.
 pub(crate) trait Representation: fmt::Display {
     /// As [`Scheme::name`].
     fn name(&self) -> &'static str;
 
-    /// What tells codes that are read in different ways apart, in one word: `nf4_64`.
+    /// A word that identifies the coding, for records: `nf4_64`.
     fn code_name(&self) -> String;
 
-    /// As [`Scheme::parts`], of so many elements in rows of `shape`, which do not overflow.
+    /// As [`Scheme::parts`]; the elements of `shape` do not overflow.
     fn parts(&self, shape: [usize; 2]) -> Vec<PartSpec>;
 
     /// As [`Scheme::unit`].
@@ -58,7 +58,7 @@ pub(crate) trait Representation: fmt::Display {
     /// set.
     fn part(&self, weight: &QuantWeight, cut: &Cut, shape: [usize; 2], share: bool) -> Result<QuantWeight, QuantError>;
 
-    /// What puts weights together that are represented as `first`.
+    /// An empty weight `[out, in]` for parts that are represented as `first`.
     fn assembly(&self, first: &QuantWeight, shape: [usize; 2]) -> Result<Box<dyn Assemble>, QuantError>;
 
     /// As [`files::planned`](crate::files::planned), of a shape whose elements do not overflow.
@@ -90,7 +90,7 @@ pub(crate) trait Representation: fmt::Display {
 }
 
 impl Scheme {
-    /// What the representation brings.
+    /// The operations of the representation.
     pub(crate) fn representation(&self) -> &dyn Representation {
         match self {
             Self::Table16(scheme) => scheme,

@@ -53,7 +53,7 @@ unsafe fn group<T: Float, const M: usize, const ROWS: usize>(w: &[T], columns: u
     let vectors = columns / LANES;
     let mut turn = |vector: usize| {
         let at = vector * LANES;
-        // SAFETY: `at + LANES` is within a row, and there are so many rows.
+        // SAFETY: `at + LANES` is within a row, and the group has that many rows.
         unsafe {
             let x: [__m256; M] = std::array::from_fn(|m| _mm256_loadu_ps(x.as_ptr().add(m * columns + at)));
             for (row, sums) in sums.iter_mut().enumerate() {

@@ -13,7 +13,7 @@ const STREAMS: usize = 4;
 /// Vectors that one turn of the loop takes.
 const UNROLL: usize = 4;
 
-/// How far ahead weights are asked for, in bytes: the processor's own prediction ends with a page.
+/// How far ahead weights are prefetched, in bytes: the processor's own prediction ends with a page.
 const AHEAD: usize = 4096;
 
 /// Products of the rows `[rows, columns]` with up to four rows of activations: `[rows, x_rows]`.

@@ -1,4 +1,4 @@
-//! What a product reads at a time: 128 elements, eight vectors of sixteen.
+//! The unit of a product's loop: 128 elements, eight vectors of sixteen.
 
 use std::arch::x86_64::*;
 
@@ -32,7 +32,8 @@ impl<'a> Groups<'a> {
         Self { row, bytes: CHUNKS * D::CHUNK_BYTES, pairs, columns: row.columns::<D>(), next: 0 }
     }
 
-    /// The codes and the scales of the next group; of a part of a group, which the last may be, the scales of the missing codes are zero.
+    /// The codes and the scales of the next group; of a part of a group, which the last may be, the activations of the
+    /// missing codes are zero.
     ///
     /// # Safety
     /// AVX-512 F.
@@ -63,14 +64,9 @@ impl<'a> Groups<'a> {
     fn scales(&self, place: usize) -> __m512 {
         let Row { scales: all, head, blocksize, .. } = *self.row;
         let scales: [f32; CHUNKS] = std::array::from_fn(|chunk| {
-            let place = place + chunk * CHUNK;
-            if place >= self.columns {
-                0.0
-            } else if place < head {
-                all[0]
-            } else {
-                all[1 + (place - head) / blocksize]
-            }
+            // Missing codes have the scale of the last.
+            let place = (place + chunk * CHUNK).min(self.columns - 1);
+            if place < head { all[0] } else { all[1 + (place - head) / blocksize] }
         });
         // SAFETY: four scales are readable.
         let scales = _mm512_castps128_ps512(unsafe { _mm_loadu_ps(scales.as_ptr()) });

@@ -27,7 +27,7 @@ impl Blocksize {
         usize::from(self.0)
     }
 
-    /// Blocks of so many elements, the last one perhaps short.
+    /// Number of blocks of a weight with `elements` elements, the last one perhaps short.
     pub fn blocks(self, elements: usize) -> usize {
         elements.div_ceil(self.get())
     }

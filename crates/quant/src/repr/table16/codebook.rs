@@ -79,7 +79,7 @@ impl QuantType {
         }
     }
 
-    /// What the kernels of bitsandbytes decode a code to: `code()` except that FP4's code 8 is minus zero.
+    /// The values to which the kernels of bitsandbytes decode: `code()` except that FP4's code 8 is minus zero.
     pub(crate) fn decode_table(self) -> &'static [f32; 16] {
         const FP4_SIGNED: [f32; 16] = {
             let mut table = FP4;

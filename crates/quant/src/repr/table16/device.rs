@@ -17,11 +17,11 @@ use crate::{QuantError, WeightDtype};
 #[cfg(feature = "cube")]
 #[backend_extension(Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait Quantize4bitOps: Backend {
-    /// Room for codes and scales on the device of `like`. Nothing is written to it.
+    /// Room for codes and scales on the device of `like`. It is not initialised.
     #[fusion(meta = |_like, layout| (spec(layout.padded_bytes(), DType::U8), spec(layout.blocks(), DType::F32)))]
     fn quantize4bit_room(like: FloatTensor<Self>, layout: Layout4bit) -> (IntTensor<Self>, FloatTensor<Self>);
 
-    /// Writes the codes and scales of values `[n]` that begin at the element `at`, the first of a block, and hands back the same
+    /// Writes the codes and scales of values `[n]` that begin at the element `at`, the first of a block, and returns the same
     /// memory. The scale of a block with an element that is not finite is negative.
     #[fusion(meta = |_values, packed, absmax, _at, _layout| (packed.clone(), absmax.clone()))]
     fn quantize4bit_window(
@@ -49,7 +49,7 @@ fn spec(elements: usize, dtype: DType) -> TensorSpec {
     TensorSpec::new([elements].into(), dtype)
 }
 
-/// A 4-bit weight whose codes and scales are on a GPU, of which nothing was on the host.
+/// A 4-bit weight whose codes and scales are on a GPU and never were on the host.
 #[derive(Clone, Debug)]
 pub struct Device4bit {
     packed: Tensor<1, Int>,
@@ -58,8 +58,8 @@ pub struct Device4bit {
     dtype: WeightDtype,
 }
 
-/// Quantises a weight `[out, in]` on a GPU, window by window: the host hands over the values as they are, the device has their
-/// codes before the next window is there. Codes and scales are those of [`crate::Quantizer`], bit for bit.
+/// Quantises a weight `[out, in]` on a GPU, window by window: the host uploads the values as they are, the device has their
+/// codes before the next window arrives. Codes and scales are those of [`crate::Quantizer`], bit for bit.
 ///
 /// ```
 /// use automodel_quant::table16::{Blocksize, DeviceQuantizer};
@@ -75,7 +75,7 @@ pub struct DeviceQuantizer {
     device: Device,
     elements: usize,
     filled: usize,
-    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "there is no device that quantises"))]
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "no device quantises"))]
     parts: Option<(Tensor<1, Int>, Tensor<1>)>,
 }
 
@@ -95,7 +95,7 @@ impl DeviceQuantizer {
     /// Begins a weight.
     ///
     /// # Errors
-    /// [`QuantError::InvalidShape`], [`QuantError::NoDeviceKernels`] where the device does not serve, [`QuantError::DeviceDtype`] where it does
+    /// [`QuantError::InvalidShape`], [`QuantError::NoDeviceKernels`] where the device has none, [`QuantError::DeviceDtype`] where it does
     /// not compute in `dtype`.
     pub fn new(
         quant_type: QuantType,

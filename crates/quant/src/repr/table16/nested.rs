@@ -59,7 +59,7 @@ impl NestedAbsmax {
 }
 
 fn encode(value: f32, scale: f32) -> u8 {
-    // Below 2^-128 the reciprocal is infinite and 0 * inf is no number, whose cell is the first.
+    // Below 2^-128 the reciprocal is infinite and 0 * inf is NaN, whose cell is the first.
     let scaled = value * (1.0 / scale);
     if scale == 0.0 || scaled.is_nan() {
         return 0;

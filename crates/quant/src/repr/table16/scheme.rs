@@ -40,7 +40,7 @@ impl Table16 {
         Layout4bit { quant_type: self.quant_type, blocksize: self.blocksize, shape }
     }
 
-    /// The parts of a weight of so many elements.
+    /// The parts of a weight with `elements` elements.
     pub(super) fn parts_of(self, elements: usize) -> Vec<PartSpec> {
         let blocks = self.blocksize.blocks(elements);
         let codes = PartSpec { part: Part::Codes, size: 1, len: elements.div_ceil(2) };

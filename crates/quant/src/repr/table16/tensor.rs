@@ -30,7 +30,7 @@ impl<B: Backend> Scales<B> {
         Self { absmax, codes: nested.then_some(codes) }
     }
 
-    /// A scale for each of so many blocks.
+    /// The scales of `blocks` blocks in float32.
     pub fn decode(self, blocks: usize) -> FloatTensor<B> {
         let Some(codes) = self.codes else { return self.absmax };
         let groups = blocks.div_ceil(NESTED_BLOCKSIZE);

@@ -327,7 +327,7 @@ impl Blocks<'_> {
         }
     }
 
-    /// Whether rows of so many columns can be read chunk by chunk.
+    /// Whether rows of `columns` elements can be read chunk by chunk.
     pub(crate) fn rows_are_chunks(&self, columns: usize) -> bool {
         columns.is_multiple_of(CHUNK)
     }

@@ -18,7 +18,7 @@ pub(crate) struct FixedPoint {
     pub(crate) scales: Aligned<f32>,
 }
 
-/// What stands for a weight of 1, chosen such that all codes are near integers: within 5e-5 of their value for NF4 (the least over
+/// The integer for a weight of 1, chosen such that all codes are near integers: within 5e-5 of their value for NF4 (the least over
 /// all units of 16 bits is 2e-5, but with greater absolute errors), and exactly for FP4, whose codes are multiples of 1/192.
 pub(super) const fn unit(quant_type: QuantType) -> f32 {
     match quant_type {
@@ -46,7 +46,7 @@ pub(super) fn integers(x: &[f32; SHARED]) -> ([i16; SHARED], f32) {
     let bits = x.iter().fold(0, |bits, value| bits.max(value.to_bits() & 0x7fff_ffff));
     let magnitude = f32::from_bits(bits);
     if !magnitude.is_finite() {
-        // What is not finite must not turn into numbers: the scale carries it on.
+        // NaN and infinity must not become finite: the scale is NaN.
         return ([0; SHARED], f32::NAN);
     }
     if magnitude <= LEAST_MAGNITUDE {

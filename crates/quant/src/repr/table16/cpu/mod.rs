@@ -90,7 +90,7 @@ pub(super) fn dequantize<T: Element>(isa: Isa, quant_type: QuantType, scale: f32
         #[cfg(target_arch = "x86_64")]
         Set::Avx2 | Set::Avx512 => {
             let chunks = out.len() / CHUNK;
-            // SAFETY: the set is only made after its features were detected; both slices hold so many chunks.
+            // SAFETY: the set is only made after its features were detected; both slices hold that many chunks.
             unsafe { decode_chunks::<T>(quant_type, scale, packed.as_ptr(), chunks, out.as_mut_ptr()) };
             let (packed, out) = (&packed[chunks * CHUNK / 2..], &mut out[chunks * CHUNK..]);
             portable::dequantize(quant_type, scale, packed, out);

@@ -61,7 +61,7 @@ fn read_state<F: TensorFiles>(
     Ok(QuantState::parse(&tensor, quant_type, &json)?)
 }
 
-/// The header that the files have, if it is what the state asks for.
+/// The header in the files, if it is the one that the state requires.
 fn found<F: TensorFiles>(parameter: &str, expected: TensorHeader, files: &F) -> Result<TensorHeader, QuantError> {
     let Some((dtype, shape)) = files.header(&expected.name) else {
         return Err(QuantError::MissingTensor { parameter: parameter.to_owned(), tensor: expected.name });

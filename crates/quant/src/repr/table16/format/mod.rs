@@ -22,7 +22,7 @@ use crate::QuantError;
 pub use crate::files::{StoredTensor, TensorHeader};
 
 impl TensorHeader {
-    /// What keeps a tensor of this name from being the one that a quantisation state asks for; nothing if it is.
+    /// The error for a tensor of this name whose header is not the one that the quantisation state requires; `None` if it is.
     ///
     /// Codes may have any dtype of [`CODE_DTYPES`] that has room for them: `bnb_4bit_quant_storage` changes what their bytes are
     /// called, not what they are.
@@ -51,7 +51,7 @@ impl TensorHeader {
     }
 }
 
-/// What bytes of codes are called in files, by `bnb_4bit_quant_storage`, with their size.
+/// The dtypes of codes in files, by `bnb_4bit_quant_storage`, with their size in bytes.
 pub const CODE_DTYPES: [(Dtype, usize); 6] =
     [(Dtype::U8, 1), (Dtype::I8, 1), (Dtype::BF16, 2), (Dtype::F16, 2), (Dtype::F32, 4), (Dtype::F64, 8)];
 
@@ -61,7 +61,7 @@ fn codes_fit(wanted: &[usize], dtype: Dtype, shape: &[usize]) -> bool {
     CODE_DTYPES.iter().any(|(known, size)| *known == dtype && rows.checked_mul(*size) == Some(bytes))
 }
 
-/// What a tensor of a quantised parameter holds.
+/// The content of a tensor of a quantised parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Companion {
     /// `.absmax`: the scales.
@@ -86,7 +86,7 @@ impl Companion {
         Self::State(QuantType::Fp4),
     ];
 
-    /// What follows the parameter's name.
+    /// The suffix to the parameter's name.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Absmax => ".absmax",

@@ -7,7 +7,7 @@ use super::super::{Absmax, Blocksize, QuantType, Quantized4bit, Table16, element
 use super::{Companion, TensorHeader};
 use crate::{QuantError, WeightDtype};
 
-/// What the file says of a parameter, apart from its numbers.
+/// The description of a parameter in the file: all but codes and scales.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantState {
     /// The code table.
