@@ -104,7 +104,7 @@ impl FromPretrained {
         self
     }
 
-    /// Uses only what is in the cache, as the variable `HF_HUB_OFFLINE` asks for too.
+    /// Uses only the cache, as the variable `HF_HUB_OFFLINE` requests too.
     pub fn offline(mut self, offline: bool) -> Self {
         self.options.hub.offline = offline;
         self
@@ -275,7 +275,7 @@ impl FromPretrained {
     /// Resolves, plans, loads.
     ///
     /// # Errors
-    /// What any stage finds wrong: the checkpoint cannot be found, the config makes no sense or asks for something that is not
+    /// What any stage finds wrong: the checkpoint cannot be found, the config makes no sense or requests something that is not
     /// supported, the files do not fit the model or are damaged, the weights do not fit into memory.
     pub fn load(mut self) -> Result<AutoModel, AutoModelError> {
         let (checkpoint, prepared, files) = self.prepare(self.download(self.options.check_memory)?)?;
@@ -367,7 +367,7 @@ impl FromPretrained {
                     planner.refuse_what_cannot_fit(&plan)?;
                 }
             }
-            // A server that cannot be looked at may still hand out whole files.
+            // A server that gives no headers may still give whole files.
             Err(AutoModelError::Hub(InvalidResponse { .. } | InvalidHeader { .. } | CorruptDownload { .. })) => {}
             Err(error) => return Err(error),
         }

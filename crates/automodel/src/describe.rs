@@ -1,4 +1,4 @@
-//! Specifications in the words of papers and model cards.
+//! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
     Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, LayerSpec, Mixer, MlpSpec, MoeSpec,

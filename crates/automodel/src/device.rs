@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_device_that_is_not_there_is_an_error_with_advice() {
         assert_eq!(DeviceName::Cpu.open().unwrap(), Device::flex());
-        // Whatever the build and the machine: no machine has so many.
+        // On any build and machine: none has this many devices.
         let error = DeviceName::Cuda(1 << 20).open().unwrap_err().to_string();
         assert!(error.contains("cuda:1048576") && error.contains("cpu") | error.contains("choose"), "{error}");
     }

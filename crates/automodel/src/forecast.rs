@@ -18,11 +18,11 @@ const CONTEXT_POWERS: std::ops::RangeInclusive<u32> = 10..=17;
 /// More positions than any model has.
 const UNBOUNDED: usize = 1 << 40;
 
-/// What [`FromPretrained::forecast`](crate::FromPretrained::forecast) is asked.
+/// The request of [`FromPretrained::forecast`](crate::FromPretrained::forecast).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForecastOptions {
-    /// Numbers of positions to forecast; if empty a few powers of two, up to what the model was made for.
+    /// Context lengths to forecast; if empty a few powers of two, up to the model's limit.
     pub contexts: Vec<usize>,
     /// Sequences that run at once.
     pub batch_size: usize,
@@ -50,8 +50,8 @@ impl ForecastOptions {
 
 /// What a model needs of memory in several encodings, predicted from config and headers.
 ///
-/// Counted are weights, what loading them needs besides, and keys and values. Activations come on top while the model runs,
-/// and the buffers of keys and values have up to half as much room again where they grow as needed.
+/// Counts weights, the transient memory of loading, and the KV cache. Activations come on top while the model runs,
+/// and a growing KV cache has a capacity of up to half as much again.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MemoryForecast {
@@ -59,7 +59,7 @@ pub struct MemoryForecast {
     pub memory: Option<DeviceMemory>,
     /// Sequences that run at once.
     pub batch_size: usize,
-    /// Positions that the model was made for.
+    /// The model's limit on positions, `max_position_embeddings`.
     pub max_position_embeddings: Option<usize>,
     /// The ways to load it. A checkpoint that is quantised already has one.
     pub loads: Vec<LoadForecast>,
@@ -94,7 +94,7 @@ pub struct LoadForecast {
     pub loading: Fit,
     /// Whether running fits; empty if only a custom implementation knows what it caches.
     pub contexts: Vec<ContextForecast>,
-    /// The longest context that fits with all weights in memory, no longer than the model was made for. `None` if memory or
+    /// The longest context that fits with all weights in memory, no longer than the model's limit. `None` if memory or
     /// cache are not known, or if nothing bounds it.
     pub largest_context: Option<usize>,
     /// The longest context that fits if mapped weights may be evicted.
@@ -107,7 +107,7 @@ pub struct LoadForecast {
 pub struct ContextForecast {
     /// Positions of each sequence.
     pub positions: usize,
-    /// Bytes of keys and values of all sequences.
+    /// Bytes of the KV cache of all sequences.
     pub cache_bytes: u64,
     /// With the weights.
     pub total_bytes: u64,

@@ -10,7 +10,7 @@ use std::path::Path;
 /// No file that is read here is longer; the rest is not read.
 const MOST_BYTES_OF_FILE: u64 = 1 << 16;
 
-/// Deeper control groups are not looked at.
+/// Deeper control groups are not read.
 const MOST_GROUPS: usize = 32;
 
 /// Memory of a device.

@@ -39,10 +39,10 @@ pub struct Summary {
     pub mapped_bytes: u64,
     /// Predicted peak of host memory while loading, in bytes.
     pub peak_bytes: u64,
-    /// Bytes that keys and values take for each token of context beyond any window, in the dtype of the activations; 0 where every
+    /// Bytes of KV cache for each token of context beyond any window, in the dtype of the activations; 0 where every
     /// layer has a window.
     pub cache_bytes_per_token: Option<u64>,
-    /// The most bytes that keys and values of one sequence ever take, where every layer has a window.
+    /// The most bytes that the KV cache of one sequence ever takes, where every layer has a window.
     pub cache_bytes_at_most: Option<u64>,
     /// Why weights get another dtype than they are stored in.
     pub dtype_reasons: Vec<String>,
@@ -133,7 +133,7 @@ impl Summary {
 }
 
 impl Summary {
-    /// Bytes that keys and values of one sequence take at a context of `positions`, in the dtype of the activations: layers
+    /// Bytes of the KV cache of one sequence at a context of `positions`, in the dtype of the activations: layers
     /// with a window keep that and a little room. `None` where a custom implementation keeps its mathematics to itself.
     ///
     /// ```

@@ -50,7 +50,7 @@ pub(crate) struct Planner<'a> {
 type Wish = (DtypePolicy, Option<QuantizationConfig>);
 
 impl Planner<'_> {
-    /// Dense, NF4, NF4 with double quantisation and FP4, under otherwise equal options, and what the options ask for. A
+    /// Dense, NF4, NF4 with double quantisation and FP4, under otherwise equal options, and the request of the options. A
     /// checkpoint that is quantised already loads in one way.
     pub fn variants(self) -> Result<Vec<Variant>, LoadError> {
         let load = &self.options.load;

@@ -122,7 +122,7 @@ impl Backbone {
         self.facts.hidden_size
     }
 
-    /// Longest sequence that the model was made for, if it has one.
+    /// Longest sequence of the training, `max_position_embeddings`, if it has one.
     pub fn max_position_embeddings(&self) -> Option<usize> {
         self.facts.max_position_embeddings
     }

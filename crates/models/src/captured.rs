@@ -56,7 +56,7 @@ impl CapturedDecode {
     /// such steps. `tokens` is int32 `[batch]`: what each step reads from it, someone else has written to its memory.
     ///
     /// With `record` a step is recorded once, and again when the buffers grow. Meanwhile other work of the process on that device
-    /// fails: whoever asks for it has the device for itself. Without, each step is launched.
+    /// fails: a caller that captures must have the device for itself. Without, each step is launched.
     ///
     /// # Errors
     /// [`ModelError::Attention`] if a cache does not fit its layer.

@@ -10,7 +10,7 @@ pub trait CausalLm: Model {
     /// Number of logits per position; token ids are below it.
     fn vocab_size(&self) -> usize;
 
-    /// Longest sequence that the model was made for, if it has one.
+    /// Longest sequence of the training, `max_position_embeddings`, if it has one.
     fn max_position_embeddings(&self) -> Option<usize>;
 
     /// Length up to which cached keys hold: a sequence that grows beyond it is computed again from its start, because its

@@ -14,7 +14,7 @@ pub trait Encoder: Model {
     /// Width of the hidden states.
     fn hidden_size(&self) -> usize;
 
-    /// Longest sequence that the model was made for, if it has one.
+    /// Longest sequence of the training, `max_position_embeddings`, if it has one.
     fn max_position_embeddings(&self) -> Option<usize>;
 
     /// Hidden states `[batch, length, hidden_size]` after the final norm. Those of padded positions mean nothing.

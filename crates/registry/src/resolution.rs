@@ -22,7 +22,7 @@ pub struct Resolution {
     pub implementation: Implementation,
     /// Why, as a sentence.
     pub reason: String,
-    /// Every custom implementation that was looked at.
+    /// Every custom implementation that was considered.
     pub considered: Vec<Considered>,
 }
 
@@ -42,7 +42,7 @@ pub enum Implementation {
     },
 }
 
-/// A custom implementation that was looked at.
+/// A custom implementation that was considered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Considered {
     /// Its name.

@@ -273,7 +273,7 @@ mod tests {
         assert!(matches!(config.origin("logit_scale"), Some(Origin::Derived(_))));
         let (_, of_text) = spec(config.to_json(), &Overrides::new()).unwrap();
         assert_eq!(of_text, of_wrapper, "saved by itself, the text model is the same");
-        // A caller who says otherwise is heard.
+        // An override of the caller counts.
         let (_, overridden) = spec(wrapped, &Overrides::new().set("logit_scale", 0.5)).unwrap();
         assert_eq!(overridden.head().unwrap().logit_scale, Some(0.5));
     }

@@ -41,7 +41,7 @@ pub struct Backbone {
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Longest sequence that the model was made for; `None` when the mathematics sets no limit.
+    /// Longest sequence of the training, `max_position_embeddings`; `None` when the mathematics sets no limit.
     pub max_position_embeddings: Option<usize>,
     /// From token ids to the residual stream.
     pub embedding: EmbeddingSpec,

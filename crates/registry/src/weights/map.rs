@@ -55,7 +55,7 @@ pub struct ParameterSlot {
     pub shape: Vec<usize>,
     /// What the parameter is for.
     pub role: ParameterRole,
-    /// Stays float32 where the checkpoint stores it so, whatever dtype is asked for.
+    /// Stays float32 where the checkpoint stores it so, whatever dtype is requested.
     pub keep_float32: bool,
     /// Pieces that fill the parameter one after another in row-major order. One piece: a rename or a view; several: a
     /// concatenation along the first axis, or a stack.
@@ -69,7 +69,7 @@ pub struct Tie {
     pub parameter: String,
     /// The parameter it follows: `model.embed_tokens.weight`.
     pub to: String,
-    /// Whether the config asks for it. The architecture can, or there would be no `Tie`.
+    /// Whether the config requests it. The architecture supports it, or there would be no `Tie`.
     pub requested: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Qwen2 and Qwen2.5: biases on queries, keys and values; windows on the upper layers if asked for.
+//! Qwen2 and Qwen2.5: biases on queries, keys and values; windows on the upper layers if the config says so.
 
 use super::super::prelude::*;
 
