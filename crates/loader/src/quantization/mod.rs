@@ -6,7 +6,7 @@ mod select;
 mod skip_list;
 
 pub(crate) use pattern::SkipList;
-pub(crate) use select::{Chosen, Dense, Matrix, Selector, TIED, module_of};
+pub(crate) use select::{Chosen, Dense, EXPERT, Matrix, Selector, TIED, module_of};
 pub(crate) use skip_list::{Modules, declaration, may_be_linear, output_heads};
 
 use crate::CheckpointFiles;

@@ -22,7 +22,8 @@ const KEPT_FLOAT32: &str = "the model keeps it in float32";
 const SKIPPED: &str = "its module is skipped";
 const UNREAD: &str = "no parameter of the model reads it";
 const OTHER_PART: &str = "another part of it stays dense";
-const EXPERT: &str =
+/// Why an expert cannot be quantised in files.
+pub(crate) const EXPERT: &str =
     "an expert: transformers joins experts into one parameter of three axes, which bitsandbytes cannot hold";
 
 /// The destination of the quantised weights.

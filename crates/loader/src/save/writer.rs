@@ -14,6 +14,7 @@ use crate::{
     LoadError, Overflow, StoredDtype,
     dtype::{float_name, float_size},
     problems::nearest_names,
+    quantization::EXPERT,
     windows::{FromAnyFloat, NonFiniteCount, convert_bytes, with_float},
 };
 use automodel_quant::{QuantWeight, WeightDtype};
@@ -28,8 +29,6 @@ use std::{
 
 /// Bytes that are converted at a time; a multiple of every element size.
 const BLOCK_BYTES: usize = 1 << 20;
-
-const EXPERT: &str = "transformers joins experts into one parameter of three axes, which bitsandbytes cannot hold";
 
 /// Writes a checkpoint parameter by parameter. Until [`CheckpointWriter::finish`] nothing is visible under its name, and a
 /// writer that is dropped removes its files.
