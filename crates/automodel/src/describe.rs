@@ -177,20 +177,7 @@ mod tests {
     use automodel_registry::spec::{LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope};
 
     fn attention() -> AttentionSpec {
-        AttentionSpec {
-            num_attention_heads: 8,
-            num_key_value_heads: 2,
-            head_dim: 64,
-            bias: Default::default(),
-            qk_norm: None,
-            scale: 0.125,
-            softcap: None,
-            mask: AttentionMask::Full,
-            rope: None,
-            sinks: false,
-            clip_qkv: None,
-            query_temperature: None,
-        }
+        AttentionSpec::new(8, 2, 64)
     }
 
     #[test]

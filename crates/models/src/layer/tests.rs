@@ -121,20 +121,7 @@ fn parameters_have_the_names_of_branches_and_norms() {
 
 #[test]
 fn a_state_that_is_missing_is_an_error() {
-    let attention = automodel_registry::spec::AttentionSpec {
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 3,
-        bias: Default::default(),
-        qk_norm: None,
-        scale: 1.0,
-        softcap: None,
-        mask: automodel_registry::spec::AttentionMask::Full,
-        rope: None,
-        sinks: false,
-        clip_qkv: None,
-        query_temperature: None,
-    };
+    let attention = automodel_registry::spec::AttentionSpec::new(2, 1, 3);
     let spec = LayerSpec { branches: vec![Branch::mix(automodel_registry::spec::Mixer::Attention(attention))] };
     let layer = layer(&spec);
     let positions = automodel_attention::Positions { query_start: 0, key_start: 0, padding: vec![0, 0] };

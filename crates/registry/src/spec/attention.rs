@@ -33,6 +33,24 @@ pub struct AttentionSpec {
 }
 
 impl AttentionSpec {
+    /// Full attention with scores scaled by `head_dim^-0.5`: no biases, norms, positions or anything else that is optional.
+    pub fn new(num_attention_heads: usize, num_key_value_heads: usize, head_dim: usize) -> Self {
+        Self {
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            bias: AttentionBias::default(),
+            qk_norm: None,
+            scale: (head_dim as f64).powf(-0.5),
+            softcap: None,
+            mask: AttentionMask::Full,
+            rope: None,
+            sinks: false,
+            clip_qkv: None,
+            query_temperature: None,
+        }
+    }
+
     /// Declares projections, norms of queries and keys, and sinks.
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
