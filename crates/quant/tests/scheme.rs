@@ -1,5 +1,7 @@
 //! What a loader asks of schemes: sizes, cuts, joint quantisation, assembly, descriptions of files.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one run of elements is a list of one range")]
+
 use std::{cell::RefCell, collections::BTreeMap, convert::Infallible};
 
 use automodel_quant::{
