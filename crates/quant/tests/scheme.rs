@@ -1,6 +1,6 @@
 //! What a loader asks of schemes: sizes, cuts, joint quantisation, assembly, descriptions of files.
 
-#![allow(clippy::single_range_in_vec_init, reason = "a cut is a list of runs, often of one")]
+#![allow(clippy::single_range_in_vec_init, reason = "one run of elements is a list of one range")]
 
 use std::{cell::RefCell, collections::BTreeMap, convert::Infallible};
 
