@@ -16,6 +16,8 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 const LOCK: &str = "lock";
@@ -25,6 +27,10 @@ const STAGING: &str = "checkpoint";
 const OLD: &str = "old";
 /// A journal lists the names of all quantised tensors.
 const MAX_JOURNAL_BYTES: u64 = 100_000_000;
+
+/// A child process holds copies of all open files, and so their locks, from its creation until it executes its program: a lock that
+/// was just released may seem held for that long.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 const FOREIGN: &str =
     "holds files that automodel did not write: choose another output directory, or remove them yourself";
@@ -270,11 +276,15 @@ fn lock(root: &Path) -> Result<File, LoadError> {
         }
         created => created.map_err(failed)?,
     };
-    match lock.try_lock() {
-        // The one who held it a moment ago may have removed the directory since, and another one made it again.
-        Ok(()) if is_at(&lock, &path) => Ok(lock),
-        Ok(()) | Err(TryLockError::WouldBlock) => Err(LoadError::OutputBusy { directory: root.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    let start = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_TIMEOUT => thread::sleep(LOCK_TIMEOUT / 50),
+            // The one who held it a moment ago may have removed the directory since, and another one made it again.
+            Ok(()) if is_at(&lock, &path) => return Ok(lock),
+            Ok(()) | Err(TryLockError::WouldBlock) => return Err(LoadError::OutputBusy { directory: root.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
 }
 
