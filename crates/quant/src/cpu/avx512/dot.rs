@@ -53,7 +53,7 @@ pub(crate) unsafe fn dot<D: cpu::Decode>(decoder: D::Avx512, row: &Row<'_>, x: &
 unsafe fn rows<D: cpu::Decode, const ROWS: usize>(decoder: D::Avx512, row: &Row<'_>, x: &[f32], out: &mut [f32]) {
     let width = x.len() / ROWS;
     let mut totals = [_mm512_setzero_ps(); ROWS];
-    let mut groups = Groups::new::<D>(row);
+    let mut groups = Groups::<D>::new(row);
     let mut x = x.as_ptr();
     // SAFETY: each row of activations has 128 elements for each group, in vectors of 16.
     unsafe {

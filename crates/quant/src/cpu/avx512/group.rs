@@ -1,6 +1,6 @@
 //! The unit of a product's loop: 128 elements, eight vectors of sixteen.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, marker::PhantomData};
 
 use crate::cpu::{self, Aligned, CHUNK, Row};
 
@@ -15,47 +15,53 @@ const AHEAD: usize = 4096;
 
 /// The groups of a row of weights, each with a scale for each of its 16 lanes: lane `i` has elements `8 * i` to `8 * i + 7`, unless all
 /// elements of a group share a scale.
-pub(crate) struct Groups<'a> {
+pub(crate) struct Groups<'a, D> {
     row: &'a Row<'a>,
-    /// Bytes of the codes of a group.
-    bytes: usize,
     /// Whether each group has two blocks of 64, the usual size.
     pairs: bool,
     columns: usize,
     next: usize,
+    decoder: PhantomData<D>,
 }
 
-impl<'a> Groups<'a> {
+impl<'a, D: cpu::Decode> Groups<'a, D> {
+    /// Bytes of the codes of a group.
+    const BYTES: usize = CHUNKS * D::CHUNK_BYTES;
+
     #[inline]
-    pub fn new<D: cpu::Decode>(row: &'a Row<'a>) -> Self {
+    pub fn new(row: &'a Row<'a>) -> Self {
         let pairs = row.has_whole_blocks::<D>(GROUP / 2);
-        Self { row, bytes: CHUNKS * D::CHUNK_BYTES, pairs, columns: row.columns::<D>(), next: 0 }
+        Self { row, pairs, columns: row.columns::<D>(), next: 0, decoder: PhantomData }
     }
 
     /// The codes and the scales of the next group; of a part of a group, which the last may be, the activations of the
     /// missing codes are zero.
     ///
+    /// Without target features of its own, so that it is always compiled into a loop that has them: as a call it costs a tenth of a
+    /// product.
+    ///
     /// # Safety
     /// AVX-512 F.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[inline(always)]
     pub unsafe fn next(&mut self) -> Option<(&'a [u8], __m512)> {
         let start = self.next;
-        let codes = self.row.codes.get(start * self.bytes..)?;
+        let codes = self.row.codes.get(start * Self::BYTES..)?;
         if codes.is_empty() {
             return None;
         }
         self.next += 1;
-        _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().wrapping_add(AHEAD).cast());
-        let scales = if self.pairs && codes.len() >= self.bytes {
-            let scales = &self.row.scales[2 * start..2 * start + 2];
-            // SAFETY: there is a second scale.
-            let second = unsafe { _mm_load_ss(scales.as_ptr().add(1)) };
-            _mm512_mask_broadcastss_ps(_mm512_set1_ps(scales[0]), 0xff00, second)
-        } else {
-            self.scales(start * GROUP)
-        };
-        Some((codes, scales))
+        // SAFETY: a prefetch may go anywhere; the caller's promise; there is a second scale.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().wrapping_add(AHEAD).cast());
+            let scales = if self.pairs && codes.len() >= Self::BYTES {
+                let scales = &self.row.scales[2 * start..2 * start + 2];
+                let second = _mm_load_ss(scales.as_ptr().add(1));
+                _mm512_mask_broadcastss_ps(_mm512_set1_ps(scales[0]), 0xff00, second)
+            } else {
+                self.scales(start * GROUP)
+            };
+            Some((codes, scales))
+        }
     }
 
     /// The scale of each chunk of the group whose first code has that place in the row.

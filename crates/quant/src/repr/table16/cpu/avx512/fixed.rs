@@ -63,7 +63,7 @@ unsafe fn rows<const ROWS: usize>(quant_type: QuantType, row: &Row<'_>, x: &Fixe
     let table = words(quant_type);
     let width = x.values.len() / ROWS;
     let mut totals = [_mm512_setzero_ps(); ROWS];
-    let mut groups = Groups::new::<Table>(row);
+    let mut groups = Groups::<Table>::new(row);
     let (mut values, mut scales) = (x.values.as_ptr(), x.scales.as_ptr());
     // SAFETY: each row of activations has 128 integers and 16 scales for each group.
     unsafe {
