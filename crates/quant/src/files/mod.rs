@@ -151,7 +151,7 @@ pub struct PlannedTensor {
     pub spare: usize,
 }
 
-/// The tensors of which a weight `[out, in]` in `scheme` consists in files, codes first, before it is quantised. [`write`] returns them in
+/// The tensors of which a weight `[out, in]` in `scheme` consists in files, codes first, before it is quantised. [`write()`] returns them in
 /// this order.
 ///
 /// # Errors
