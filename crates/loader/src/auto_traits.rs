@@ -8,7 +8,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::Adapter>();
     is_send_and_sync::<crate::CheckpointFiles>();
     is_send_and_sync::<crate::CheckpointWriter>();
-    is_send_and_sync::<crate::DenseMatrix>();
+    is_send_and_sync::<crate::UnquantizedMatrix>();
     is_send_and_sync::<crate::DeviceBytes>();
     is_send_and_sync::<crate::DtypeBytes>();
     is_send_and_sync::<crate::DtypePolicy>();

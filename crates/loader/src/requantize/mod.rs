@@ -71,14 +71,14 @@ pub struct RequantizeReport {
     /// Tensors that were quantised.
     pub quantized: Vec<String>,
     /// Matrices that stayed dense.
-    pub dense: Vec<DenseMatrix>,
+    pub dense: Vec<UnquantizedMatrix>,
     /// Oddities that are not errors.
     pub warnings: Vec<String>,
 }
 
 /// A matrix of the source that stayed dense.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DenseMatrix {
+pub struct UnquantizedMatrix {
     /// Its name.
     pub tensor: String,
     /// Why it was not quantised.

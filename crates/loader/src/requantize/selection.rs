@@ -1,6 +1,6 @@
 //! Which tensors are quantised, and the modules that config.json must list.
 
-use super::DenseMatrix;
+use super::UnquantizedMatrix;
 use crate::{
     CheckpointFiles, LoadError, LoadOptions, LoadPlan, QuantizationConfig,
     plan::Resolved,
@@ -15,7 +15,7 @@ pub(super) struct Selection<'a> {
     /// Tensors that are quantised, and how.
     pub quantized: BTreeMap<&'a str, Matrix>,
     /// Matrices that are not.
-    pub dense: Vec<DenseMatrix>,
+    pub dense: Vec<UnquantizedMatrix>,
     /// All linear modules.
     pub modules: Modules,
     pub warnings: Vec<String>,
@@ -48,7 +48,7 @@ impl<'a> Selection<'a> {
                     modules.quantized.push(canonical(name));
                 }
                 Err(reason) if info.shape.len() == 2 && info.dtype.float().is_some() => {
-                    dense.push(DenseMatrix { tensor: name.clone(), reason });
+                    dense.push(UnquantizedMatrix { tensor: name.clone(), reason });
                     let linear = selector.readers(name).iter().all(|reader| may_be_linear(reader.slot.role));
                     if reason != TIED && linear && name.ends_with(".weight") {
                         modules.dense_linears.push(canonical(name));
