@@ -55,7 +55,7 @@ pub use plan::{DtypePolicy, LoadOptions, LoadPlan, PlanRow, PlanSource, PlannedT
 pub use problems::{MissingTensor, Problems, QuantizationFault, ShapeMismatch, UnusableDtype, WeightMapFault};
 pub use quantization::{Encoding, QuantizationConfig};
 pub use report::{DeviceBytes, DtypeBytes, EncodingBytes, LoadReport, NonFinite, Overflow, TieOutcome, TieReport};
-pub use requantize::{UnquantizedMatrix, RequantizeOptions, RequantizeProgress, RequantizeReport, quantize_checkpoint};
+pub use requantize::{RequantizeOptions, RequantizeProgress, RequantizeReport, UnquantizedMatrix, quantize_checkpoint};
 pub use save::{CheckpointWriter, SaveFiles, SaveOptions, SaveReport, check_output, save_pretrained};
 pub use windows::MappedFiles;
 
