@@ -83,7 +83,7 @@ pub struct DeviceQuantizer {
 impl DeviceQuantizer {
     /// Whether a device has kernels that quantise: GPUs do, in builds with their feature.
     pub fn supports(device: &Device, scheme: Scheme) -> bool {
-        scheme.table16().is_some_and(|scheme| table16::DeviceQuantizer::serves(device, scheme.blocksize))
+        scheme.table16().is_some_and(|scheme| table16::DeviceQuantizer::supports(device, scheme.blocksize))
     }
 
     /// Begins a weight.

@@ -123,7 +123,7 @@ impl KernelCheck {
 /// assert_eq!(failed, 0);
 /// ```
 pub fn run(device: &Device) -> Vec<KernelCheck> {
-    if !DeviceQuantizer::serves(device, Blocksize::default()) {
+    if !DeviceQuantizer::supports(device, Blocksize::default()) {
         return Vec::new();
     }
     let dtypes = [WeightDtype::Float32, WeightDtype::Float16, WeightDtype::BFloat16];

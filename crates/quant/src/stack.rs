@@ -1,4 +1,4 @@
-//! Weights of one shape and scheme, side by side in the memory of a GPU: the experts of a mixture, some of which the device routes to.
+//! Weights of one shape and scheme packed into one buffer of a GPU: the experts of a mixture, some of which the device routes to.
 
 use burn::backend::{
     Backend, Dispatch, DispatchDevice, DispatchTensor, backend_extension,
@@ -111,7 +111,7 @@ pub struct WeightStack {
 
 impl WeightStack {
     /// The weights of 4-bit layers, `parts` of them for each choice. `None`, and the layers as before, where they are not alike, where
-    /// their rows are no multiples of eight codes, and on devices without kernels.
+    /// their rows are not multiples of eight codes, and on devices without kernels.
     pub fn of_quantized(mut layers: Vec<&mut QuantLinear>, parts: usize) -> Option<Self> {
         let first = layers.first()?;
         let layout = first.layout();

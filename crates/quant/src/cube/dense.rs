@@ -16,7 +16,7 @@ const TOGETHER: usize = 4;
 
 impl DenseOps for CubeBackend {
     fn dense_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        if x.shape()[0] <= Crossover::current().dense && serves(&x, &weight) {
+        if x.shape()[0] <= Crossover::current().dense && supports(&x, &weight) {
             return product(into_contiguous(x), weight);
         }
         let dtype = x.dtype();
@@ -27,7 +27,7 @@ impl DenseOps for CubeBackend {
 
 /// Whether the kernel takes these: floats that it computes with, rows of the weight in one piece each (some come with gaps between
 /// them), no more elements than 32 bits count.
-fn serves(x: &CubeTensor, weight: &CubeTensor) -> bool {
+fn supports(x: &CubeTensor, weight: &CubeTensor) -> bool {
     let counts = |elements: usize| u32::try_from(elements).is_ok();
     let is_known = |dtype| matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
     let [rows, in_features, out_features] = [x.shape()[0], x.shape()[1], weight.shape()[0]];

@@ -13,11 +13,11 @@ use crate::table16::{Layout4bit, NESTED_BLOCKSIZE, Scales};
 const UNITS: usize = 128;
 /// Words of codes that a unit quantises, for one table of its cube: as many as leave the device enough cubes.
 const QUANTIZED_WORDS: [usize; 2] = [4, 32];
-/// Cubes that quantise at once on a large GPU.
+/// Cubes that a large GPU runs concurrently while it quantises.
 const QUANTIZING_CUBES: usize = 1024;
 /// Units of a plane where the device does not say.
 const USUAL_PLANE: usize = 32;
-/// Planes that a large GPU can have under way at once: fewer rows than that are each split among several planes.
+/// Planes that a large GPU runs concurrently: with fewer rows each is split among several planes.
 const PLANES_IN_FLIGHT: usize = 4096;
 /// Planes that share a row at most.
 const MAX_PLANES_PER_ROW: usize = 8;
@@ -175,7 +175,7 @@ impl Weight {
     }
 }
 
-/// As many units for each of `rows` rows of so many vectors as keep the device busy, but none without work.
+/// Units for each of `rows` rows of `vectors` vectors: enough to fill the device, but none without work.
 pub(super) fn row_units(client: &Client, rows: usize, vectors: usize) -> RowUnits {
     let plane = plane_size(client);
     let width = plane.unwrap_or(USUAL_PLANE);
@@ -189,7 +189,7 @@ pub(super) fn row_units(client: &Client, rows: usize, vectors: usize) -> RowUnit
     RowUnits { per_row, of_cube: per_row.max(UNITS.min(most) / per_row * per_row), plane }
 }
 
-/// Units of a plane, where all planes have as many and their units can exchange values.
+/// Units of a plane, if all planes have the same number and their units can exchange values.
 fn plane_size(client: &Client) -> Option<usize> {
     let hardware = &client.properties().hardware;
     let exchanges = client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
@@ -201,7 +201,7 @@ fn most_units(client: &Client) -> usize {
     (client.properties().hardware.max_units_per_cube as usize).max(TABLE_COPIES)
 }
 
-/// Elements that a unit loads at once: at most a word of codes stands for.
+/// Elements of one load of a unit: at most those of a word of codes.
 pub(super) fn vector_size(client: &Client, dtype: DType) -> usize {
     client.io_optimized_vector_sizes(dtype.size()).filter(|size| CODES.is_multiple_of(*size)).max().unwrap_or(1)
 }
@@ -215,7 +215,7 @@ pub(super) fn cube_count(cubes: usize) -> CubeCount {
     CubeCount::new_2d(AXIS as u32, cubes.div_ceil(AXIS) as u32)
 }
 
-/// A tensor with room for so many elements.
+/// An uninitialised tensor of `elements` elements.
 pub(super) fn empty(like: CubeTensor, shape: [usize; 2], elements: usize, dtype: DType) -> CubeTensor {
     let handle = like.client.empty(elements * dtype.size());
     CubeTensor::new_contiguous(like.client, like.device, Shape::from(shape), handle, dtype)

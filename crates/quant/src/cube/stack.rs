@@ -14,7 +14,7 @@ use crate::{
     table16::Table16,
 };
 
-/// Bytes that kernels read at once, at most.
+/// Largest load of the kernels, in bytes.
 const VECTOR: usize = 16;
 
 impl StackOps for CubeBackend {
@@ -76,7 +76,7 @@ fn copy(part: CubeTensor, stack: &CubeTensor, at: usize) {
         "{bytes} bytes to {at} of {room}"
     );
     let (words, dim) = (bytes / 4, CubeDim::new_1d(128));
-    // SAFETY: as the assertion says, there are so many words in the part, and room for them in the stack.
+    // SAFETY: the assertion checks the words of the part and their place in the stack.
     unsafe {
         kernels::copy_words::launch_unchecked(
             &client,

@@ -19,7 +19,7 @@ use crate::{Crossover, Precision};
 const UNITS: usize = 512;
 /// Processors where the device does not say.
 const USUAL_PROCESSORS: usize = 64;
-/// Planes that may share rows, the preferred first: the more, the more of a row is read at once.
+/// Planes that may share rows, the preferred first: more planes read more of a row concurrently.
 const SPLITS: [usize; 3] = [16, 8, 4];
 /// Places for codes of each plane, the preferred first.
 const STAGES: [usize; 2] = [3, 2];

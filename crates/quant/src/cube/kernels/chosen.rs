@@ -58,7 +58,7 @@ impl Place {
         choice as usize * plan.parts + self.part
     }
 
-    /// The choice that a unit is at when it has walked over so many vectors of this row's choices, counted over all rows.
+    /// The choice that a unit reads after this many vectors of the row's choices, counted over all rows.
     pub fn pair(&self, walked: usize, vectors: usize, #[comptime] plan: ChosenPlan) -> usize {
         self.target * comptime!(plan.slots()) + walked / vectors
     }

@@ -7,7 +7,7 @@ use crate::table16::{QuantType, cpu::LEAST_SCALE};
 
 /// Equal parts of the range -1 to 1, each with one bound between neighbouring values at most.
 const BINS: usize = 64;
-/// Units that look into a table together: those of half a plane, two words each, which are all that a memory of 32 banks serves.
+/// Units that look into a table together: half a plane with two words each, the width of shared memory with 32 banks.
 const COPIES: usize = 16;
 
 /// How a window of a weight is quantised.

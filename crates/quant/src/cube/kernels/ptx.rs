@@ -48,7 +48,7 @@ pub fn commit_copies() {
     gpu_asm!("cp.async.commit_group;");
 }
 
-/// Waits until no more than so many of the last groups are under way.
+/// Waits until at most this many of the last groups are in flight.
 #[cube]
 pub fn wait_for_copies(#[comptime] under_way: usize) {
     gpu_asm!("cp.async.wait_group {under_way};");

@@ -66,7 +66,7 @@ pub struct Device4bit {
 /// use burn::tensor::Device;
 ///
 /// // Processors quantise where the values are.
-/// assert!(!DeviceQuantizer::serves(&Device::flex(), Blocksize::default()));
+/// assert!(!DeviceQuantizer::supports(&Device::flex(), Blocksize::default()));
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeviceQuantizer {
@@ -81,7 +81,7 @@ pub struct DeviceQuantizer {
 
 impl DeviceQuantizer {
     /// Whether a device has kernels that quantise: GPUs do, in builds with their feature.
-    pub fn serves(device: &Device, blocksize: Blocksize) -> bool {
+    pub fn supports(device: &Device, blocksize: Blocksize) -> bool {
         match device.clone().inner().as_dispatch() {
             #[cfg(feature = "cube")]
             DispatchDevice::Cube(device) => crate::cube::quantizes(device, blocksize),
@@ -105,7 +105,7 @@ impl DeviceQuantizer {
         device: &Device,
     ) -> Result<Self, QuantError> {
         let elements = elements_of(shape)?;
-        if !Self::serves(device, blocksize) {
+        if !Self::supports(device, blocksize) {
             return Err(QuantError::NoDeviceKernels { device: format!("{device:?}") });
         }
         if !device.supports_dtype(dtype.float()) {

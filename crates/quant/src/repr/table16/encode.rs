@@ -232,7 +232,7 @@ fn non_finite<T: Element>(offset: usize, values: &[T]) -> QuantError {
     QuantError::NonFinite { index: offset + place, value }
 }
 
-/// Zeroes that the system hands out page by page as they are first written.
+/// Zeroes whose pages the system allocates when they are first written.
 fn zeros<T: Zero>(len: usize) -> Result<Vec<T>, QuantError> {
     let refused = || QuantError::Allocation { bytes: len.saturating_mul(size_of::<T>()) };
     let layout = std::alloc::Layout::array::<T>(len).map_err(|_| refused())?;

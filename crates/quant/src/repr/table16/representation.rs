@@ -52,7 +52,7 @@ impl Representation for Table16 {
         if self.double_quant { (self.blocksize.blocks(elements) as u64).saturating_mul(4) } else { 0 }
     }
 
-    /// Scales in float32 until all parts are there, once by part, once joined, once decoded.
+    /// Scales in float32 until all parts are complete: by part, joined, and decoded.
     fn joint_bytes(&self, elements: u64) -> u64 {
         elements.div_ceil(self.blocksize.get() as u64).saturating_mul(3 * 4)
     }

@@ -97,7 +97,7 @@ pub fn tiles<F: Float>(
 
         chunk += 1u32;
         step += comptime!(plan.splits * STEPS);
-        // The planes of a cube have as many chunks each, so that all are at the end of a tile.
+        // The planes of a cube have the same number of chunks, so that all reach the end of a tile.
         if chunk == ring.chunks {
             keep_sums(&mut sums, &mut totals, parity, plan);
             sync_cube();

@@ -107,7 +107,7 @@ impl TilePlan {
         self.units * self.column_tiles * 4
     }
 
-    /// Numbers that there is room for.
+    /// Capacity in numbers.
     pub fn all_sums(&self) -> usize {
         if self.alternates() { 2 * self.sums() } else { self.sums() }
     }
