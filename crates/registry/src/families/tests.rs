@@ -154,3 +154,23 @@ fn no_experts_make_dense_layers() {
     }
     assert!(lower("mixtral", json!({"num_local_experts": 0})).is_err());
 }
+
+/// [`lower`] for classes that have neither a number of key-value heads nor, most of them, `intermediate_size`.
+fn lower_plain(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
+    let mut all = json!({"num_key_value_heads": null, "intermediate_size": null});
+    let (Some(config), Some(changes)) = (all.as_object_mut(), changes.as_object()) else { panic!("objects") };
+    config.extend(changes.clone());
+    lower(model_type, all)
+}
+
+#[test]
+fn learned_positions_need_a_number_of_them() {
+    for model_type in ["gpt2"] {
+        let changes = json!({"max_position_embeddings": null, "attention_layers": ["global", "global", "global"]});
+        let refused = lower_plain(model_type, changes).unwrap_err();
+        assert!(
+            std::error::Error::source(&refused).unwrap().to_string().contains("max_position_embeddings"),
+            "{refused}"
+        );
+    }
+}

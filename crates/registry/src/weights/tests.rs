@@ -163,7 +163,8 @@ fn layouts_of_families_read_every_element_once() {
     for family in BUILTIN {
         let changes = json!({"model_type": family.model_type, "hidden_size": 32, "head_dim": 8, "n_inner": 6, "qk_layernorm": true,
             "num_local_experts": 3, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 4,
-            "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0, "use_qk_norm": true});
+            "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0, "use_qk_norm": true,
+            "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"]});
         let config = config(changes);
         let spec = (family.lower)(&FamilyConfig::new(&config)).unwrap_or_else(|error| panic!("{error}"));
         let map = family.layout.weight_map(&spec);
