@@ -38,6 +38,7 @@ pub static BUILTIN: &[&Family] = &[
     &glm4::FAMILY,
     &gpt::gpt2::FAMILY,
     &gpt::gpt_neox::FAMILY,
+    &gpt::gptj::FAMILY,
     &granite::FAMILY,
     &helium::FAMILY,
     &lfm2::FAMILY,

@@ -2,6 +2,7 @@
 
 pub mod gpt2;
 pub mod gpt_neox;
+pub mod gptj;
 
 use super::prelude::*;
 
@@ -35,6 +36,21 @@ fn read(config: &FamilyConfig<'_>, width_key: &str) -> Result<Template, Registry
         mlp.intermediate_size = width;
     }
     template.norm.kind = NormKind::LayerNorm { bias: true };
+    Ok(template)
+}
+
+/// GPT-J's mathematics: both branches off one norm, interleaved rotation of the first `rotary_dim` elements with a fixed base, no
+/// biases in attention, one in the head.
+fn gptj(config: &FamilyConfig<'_>) -> Result<Template, RegistryError> {
+    let mut template = read(config, "n_inner")?;
+    template.layer = LayerSpec::parallel_shared;
+    template.head.bias = true;
+    template.attention.rope = Some(RopeSpec {
+        theta: 10_000.0,
+        rotary_dim: config.usize("rotary_dim")?,
+        pairing: RopePairing::Interleaved,
+        scaling: RopeScaling::Default,
+    });
     Ok(template)
 }
 
