@@ -5,6 +5,7 @@ mod cohere;
 mod common;
 mod ernie4_5;
 mod exaone4;
+mod fairseq;
 mod gemma;
 mod glm4;
 mod gpt;
@@ -32,6 +33,7 @@ pub static BUILTIN: &[&Family] = &[
     &cohere::cohere2::FAMILY,
     &ernie4_5::FAMILY,
     &exaone4::FAMILY,
+    &fairseq::opt::FAMILY,
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,

@@ -165,7 +165,7 @@ fn lower_plain(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryEr
 
 #[test]
 fn learned_positions_need_a_number_of_them() {
-    for model_type in ["gpt2"] {
+    for model_type in ["gpt2", "opt"] {
         let changes = json!({"max_position_embeddings": null, "attention_layers": ["global", "global", "global"]});
         let refused = lower_plain(model_type, changes).unwrap_err();
         assert!(
@@ -173,4 +173,16 @@ fn learned_positions_need_a_number_of_them() {
             "{refused}"
         );
     }
+}
+
+#[test]
+fn opt_refuses_projections_around_its_layers() {
+    let positions = |spec: &ModelSpec| spec.backbone.embedding.learned_positions.clone().unwrap();
+    let spec = lower_plain("opt", json!({"word_embed_proj_dim": 32})).unwrap();
+    assert_eq!((positions(&spec).rows, positions(&spec).offset), (66, 2));
+    assert!(spec.backbone.final_norm.is_some());
+    let after = lower_plain("opt", json!({"do_layer_norm_before": false})).unwrap();
+    assert!(after.backbone.final_norm.is_none());
+    let refused = lower_plain("opt", json!({"word_embed_proj_dim": 16})).unwrap_err().to_string();
+    assert!(refused.contains("word_embed_proj_dim") && refused.contains("16"), "{refused}");
 }
