@@ -164,8 +164,35 @@ fn lower_plain(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryEr
 }
 
 #[test]
+fn gpt_neo_takes_the_list_of_layers_before_the_types() {
+    let masks = |changes: Value| {
+        let spec = lower_plain("gpt_neo", changes)?;
+        Ok((0..3).map(|layer| attention(&spec, layer).mask == AttentionMask::Full).collect::<Vec<_>>())
+    };
+    let of = |changes: Value| masks(changes).map_err(|error: RegistryError| error.to_string());
+    let types = json!([[["global", "local"], 1], [["local"], 1]]);
+    assert_eq!(of(json!({"attention_types": types})), Ok(vec![true, false, false]));
+    let layers = json!({"attention_types": types, "attention_layers": ["local", "local", "global"]});
+    assert_eq!(of(layers), Ok(vec![false, false, true]));
+    assert!(of(json!({"num_hidden_layers": 24})).is_ok());
+    for (changes, says) in [
+        (json!({}), "24 layers"),
+        (json!({"attention_types": [[["global"], 2]]}), "2 layers"),
+        (json!({"attention_types": [[["global", "local"], u64::MAX]]}), "4 layers"),
+        (json!({"attention_types": [[[], u64::MAX]]}), "0 layers"),
+        (json!({"attention_types": [[["global"], -1]]}), "list of pairs"),
+        (json!({"attention_types": ["global", "local", "local"]}), "list of pairs"),
+        (json!({"attention_types": [[["global", "banded"], 1], [["local"], 1]]}), "global and local"),
+        (json!({"attention_layers": ["global"]}), "1 layers"),
+    ] {
+        let said = of(changes.clone()).unwrap_err();
+        assert!(said.contains(says), "{changes}: {said}");
+    }
+}
+
+#[test]
 fn learned_positions_need_a_number_of_them() {
-    for model_type in ["gpt2", "opt"] {
+    for model_type in ["gpt2", "gpt_neo", "opt"] {
         let changes = json!({"max_position_embeddings": null, "attention_layers": ["global", "global", "global"]});
         let refused = lower_plain(model_type, changes).unwrap_err();
         assert!(
