@@ -39,6 +39,7 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma3_text::FAMILY,
     &glm4::FAMILY,
     &gpt::gpt2::FAMILY,
+    &gpt::gpt_bigcode::FAMILY,
     &gpt::gpt_neo::FAMILY,
     &gpt::gpt_neox::FAMILY,
     &gpt::gptj::FAMILY,

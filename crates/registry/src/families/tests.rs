@@ -191,6 +191,14 @@ fn gpt_neo_takes_the_list_of_layers_before_the_types() {
 }
 
 #[test]
+fn gpt_bigcode_has_one_key_value_head_or_all() {
+    let heads = |changes: Value| attention(&lower_plain("gpt_bigcode", changes).unwrap(), 0).num_key_value_heads;
+    assert_eq!(heads(json!({})), 1);
+    assert_eq!(heads(json!({"multi_query": false})), 4);
+    assert!(lower_plain("gpt_bigcode", json!({"add_cross_attention": true})).is_err());
+}
+
+#[test]
 fn learned_positions_need_a_number_of_them() {
     for model_type in ["gpt2", "gpt_neo", "opt"] {
         let changes = json!({"max_position_embeddings": null, "attention_layers": ["global", "global", "global"]});

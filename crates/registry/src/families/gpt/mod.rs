@@ -1,6 +1,7 @@
 //! GPT-2, and the decoders that its code was changed into: layer norms, plain MLPs, biases where the class says.
 
 pub mod gpt2;
+pub mod gpt_bigcode;
 pub mod gpt_neo;
 pub mod gpt_neox;
 pub mod gptj;
