@@ -38,6 +38,7 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
     &glm4::FAMILY,
+    &gpt::codegen::FAMILY,
     &gpt::gpt2::FAMILY,
     &gpt::gpt_bigcode::FAMILY,
     &gpt::gpt_neo::FAMILY,

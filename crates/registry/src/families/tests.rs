@@ -199,6 +199,16 @@ fn gpt_bigcode_has_one_key_value_head_or_all() {
 }
 
 #[test]
+fn codegen_needs_whole_heads_in_each_slice() {
+    let of = |heads: usize| {
+        let changes = json!({"num_attention_heads": heads, "rotary_dim": 4});
+        lower_plain("codegen", changes).map_err(|error| error.to_string())
+    };
+    assert!(of(4).is_ok());
+    assert!(of(2).unwrap_err().contains("slices"));
+}
+
+#[test]
 fn learned_positions_need_a_number_of_them() {
     for model_type in ["gpt2", "gpt_neo", "opt"] {
         let changes = json!({"max_position_embeddings": null, "attention_layers": ["global", "global", "global"]});

@@ -1,5 +1,6 @@
 //! GPT-2, and the decoders that its code was changed into: layer norms, plain MLPs, biases where the class says.
 
+pub mod codegen;
 pub mod gpt2;
 pub mod gpt_bigcode;
 pub mod gpt_neo;
