@@ -33,6 +33,7 @@ pub static BUILTIN: &[&Family] = &[
     &cohere::cohere2::FAMILY,
     &ernie4_5::FAMILY,
     &exaone4::FAMILY,
+    &fairseq::biogpt::FAMILY,
     &fairseq::opt::FAMILY,
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,

@@ -1,5 +1,6 @@
 //! Decoders trained with fairseq and metaseq: layer norms of PyTorch's epsilon, biases, learned positions from the third row on.
 
+pub mod biogpt;
 pub mod opt;
 
 use super::prelude::*;
