@@ -139,6 +139,7 @@ fn activation(name: &str) -> Activation {
         "silu" => Activation::Silu,
         "gelu" => Activation::Gelu,
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        "relu" => Activation::Relu,
         other => panic!("no fixture has activation {other}"),
     }
 }
@@ -154,7 +155,7 @@ fn expected_mask(expected: &Expected, layer: usize) -> AttentionMask {
 
 fn compare_positions(found: &mut Differences, expected: &Expected, index: usize, attention: &AttentionSpec) {
     let rotates = match expected.text("model_type") {
-        "gpt2" => false,
+        "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "opt" => false,
         // `no_rope_layer_interval` is 4 in both files.
         "smollm3" => !(index + 1).is_multiple_of(4),
         "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),

@@ -17,9 +17,9 @@ const GROUPS: &[Group] = &[
         reason: "dropout: the identity at inference",
         keys: &[
             "attention_dropout", "attn_dropout", "attn_pdrop", "classifier_dropout", "dropout", "embd_pdrop",
-            "embedding_dropout", "ffn_dropout", "hidden_dropout", "residual_dropout", "resid_pdrop",
+            "embed_dropout", "embedding_dropout", "ffn_dropout", "hidden_dropout", "residual_dropout", "resid_pdrop",
             "summary_first_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob", "activation_dropout",
-            "layerdrop",
+            "layerdrop", "resid_dropout",
         ],
     },
     Group {

@@ -66,6 +66,14 @@ impl Template {
     /// # Errors
     /// A value that is missing, of the wrong kind, absurd, or contradicts another.
     pub fn read(config: &FamilyConfig<'_>, keys: &Keys) -> Result<Self, RegistryError> {
+        Self::read_with_eps(config, keys, config.f64(keys.norm_eps)?)
+    }
+
+    /// [`read`](Self::read) for classes whose norms have a fixed epsilon: `keys.norm_eps` is not read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with_eps(config: &FamilyConfig<'_>, keys: &Keys, eps: f64) -> Result<Self, RegistryError> {
         let model_type = config.model_type().to_owned();
         let hidden_size = config.usize("hidden_size")?;
         let heads = config.usize("num_attention_heads")?;
@@ -96,7 +104,7 @@ impl Template {
                 logit_scale: None,
                 logit_softcap: None,
             },
-            norm: NormSpec { kind: NormKind::Rms, eps: config.f64(keys.norm_eps)? },
+            norm: NormSpec { kind: NormKind::Rms, eps },
             layer: LayerSpec::pre,
             attention: AttentionSpec::new(heads, key_value_heads, head_dim),
             mlp: FeedForward::Gated(mlp),

@@ -39,6 +39,17 @@ pub(super) fn softmax_moe(
 }
 
 impl Template {
+    /// A learned embedding of each of `max_position_embeddings` positions, after `offset` rows that no position has.
+    pub(super) fn with_learned_positions(
+        mut self,
+        config: &FamilyConfig<'_>,
+        offset: usize,
+    ) -> Result<Self, RegistryError> {
+        let rows = config.usize("max_position_embeddings")?.saturating_add(offset);
+        self.embedding.learned_positions = Some(LearnedPositions { rows, offset });
+        Ok(self)
+    }
+
     /// Biases of a dense MLP, by the flag `key`.
     pub(super) fn with_mlp_bias(mut self, config: &FamilyConfig<'_>, key: &str) -> Result<Self, RegistryError> {
         let bias = config.bool(key)?;

@@ -5,6 +5,7 @@ mod cohere;
 mod common;
 mod ernie4_5;
 mod exaone4;
+mod fairseq;
 mod gemma;
 mod glm4;
 mod gpt;
@@ -32,12 +33,18 @@ pub static BUILTIN: &[&Family] = &[
     &cohere::cohere2::FAMILY,
     &ernie4_5::FAMILY,
     &exaone4::FAMILY,
+    &fairseq::biogpt::FAMILY,
+    &fairseq::opt::FAMILY,
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
     &glm4::FAMILY,
+    &gpt::codegen::FAMILY,
     &gpt::gpt2::FAMILY,
+    &gpt::gpt_bigcode::FAMILY,
+    &gpt::gpt_neo::FAMILY,
     &gpt::gpt_neox::FAMILY,
+    &gpt::gptj::FAMILY,
     &granite::FAMILY,
     &helium::FAMILY,
     &lfm2::FAMILY,

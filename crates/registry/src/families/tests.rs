@@ -154,3 +154,80 @@ fn no_experts_make_dense_layers() {
     }
     assert!(lower("mixtral", json!({"num_local_experts": 0})).is_err());
 }
+
+/// [`lower`] for classes that have neither a number of key-value heads nor, most of them, `intermediate_size`.
+fn lower_plain(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
+    let mut all = json!({"num_key_value_heads": null, "intermediate_size": null});
+    let (Some(config), Some(changes)) = (all.as_object_mut(), changes.as_object()) else { panic!("objects") };
+    config.extend(changes.clone());
+    lower(model_type, all)
+}
+
+#[test]
+fn gpt_neo_takes_the_list_of_layers_before_the_types() {
+    let masks = |changes: Value| {
+        let spec = lower_plain("gpt_neo", changes)?;
+        Ok((0..3).map(|layer| attention(&spec, layer).mask == AttentionMask::Full).collect::<Vec<_>>())
+    };
+    let of = |changes: Value| masks(changes).map_err(|error: RegistryError| error.to_string());
+    let types = json!([[["global", "local"], 1], [["local"], 1]]);
+    assert_eq!(of(json!({"attention_types": types})), Ok(vec![true, false, false]));
+    let layers = json!({"attention_types": types, "attention_layers": ["local", "local", "global"]});
+    assert_eq!(of(layers), Ok(vec![false, false, true]));
+    assert!(of(json!({"num_hidden_layers": 24})).is_ok());
+    for (changes, says) in [
+        (json!({}), "24 layers"),
+        (json!({"attention_types": [[["global"], 2]]}), "2 layers"),
+        (json!({"attention_types": [[["global", "local"], u64::MAX]]}), "4 layers"),
+        (json!({"attention_types": [[[], u64::MAX]]}), "0 layers"),
+        (json!({"attention_types": [[["global"], -1]]}), "list of pairs"),
+        (json!({"attention_types": ["global", "local", "local"]}), "list of pairs"),
+        (json!({"attention_types": [[["global", "banded"], 1], [["local"], 1]]}), "global and local"),
+        (json!({"attention_layers": ["global"]}), "1 layers"),
+    ] {
+        let said = of(changes.clone()).unwrap_err();
+        assert!(said.contains(says), "{changes}: {said}");
+    }
+}
+
+#[test]
+fn gpt_bigcode_has_one_key_value_head_or_all() {
+    let heads = |changes: Value| attention(&lower_plain("gpt_bigcode", changes).unwrap(), 0).num_key_value_heads;
+    assert_eq!(heads(json!({})), 1);
+    assert_eq!(heads(json!({"multi_query": false})), 4);
+    assert!(lower_plain("gpt_bigcode", json!({"add_cross_attention": true})).is_err());
+}
+
+#[test]
+fn codegen_needs_whole_heads_in_each_slice() {
+    let of = |heads: usize| {
+        let changes = json!({"num_attention_heads": heads, "rotary_dim": 4});
+        lower_plain("codegen", changes).map_err(|error| error.to_string())
+    };
+    assert!(of(4).is_ok());
+    assert!(of(2).unwrap_err().contains("slices"));
+}
+
+#[test]
+fn learned_positions_need_a_number_of_them() {
+    for model_type in ["gpt2", "gpt_neo", "opt"] {
+        let changes = json!({"max_position_embeddings": null, "attention_layers": ["global", "global", "global"]});
+        let refused = lower_plain(model_type, changes).unwrap_err();
+        assert!(
+            std::error::Error::source(&refused).unwrap().to_string().contains("max_position_embeddings"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn opt_refuses_projections_around_its_layers() {
+    let positions = |spec: &ModelSpec| spec.backbone.embedding.learned_positions.clone().unwrap();
+    let spec = lower_plain("opt", json!({"word_embed_proj_dim": 32})).unwrap();
+    assert_eq!((positions(&spec).rows, positions(&spec).offset), (66, 2));
+    assert!(spec.backbone.final_norm.is_some());
+    let after = lower_plain("opt", json!({"do_layer_norm_before": false})).unwrap();
+    assert!(after.backbone.final_norm.is_none());
+    let refused = lower_plain("opt", json!({"word_embed_proj_dim": 16})).unwrap_err().to_string();
+    assert!(refused.contains("word_embed_proj_dim") && refused.contains("16"), "{refused}");
+}

@@ -47,6 +47,8 @@ pub enum PackOrder {
     /// For each key-value head, the rows of the queries that share it, then its keys and values:
     /// `[kv_heads, (heads / kv_heads + 2) * head_dim]` (Falcon).
     PerGroup,
+    /// In this number of slices, one after another, and in each of them the parts' rows of it (CodeGen).
+    Slices(usize),
     /// Rows take turns: the first of each part, then the second of each (gpt-oss).
     Interleaved,
 }
@@ -200,11 +202,8 @@ fn pack<'a>(located: Located<'a>, parts: &[&str], into: &str, order: PackOrder, 
             let heads = located.heads;
             vec![split(0, &[heads, rows.len(), total / heads / rows.len()]), ViewOp::Select { axis: 1, index }]
         }
-        PackOrder::PerGroup => {
-            let groups = sizes.iter().map(|(_, heads)| *heads).min().unwrap_or(1);
-            let of_group: Vec<usize> = rows.iter().map(|rows| rows / groups).collect();
-            vec![split(0, &[groups, total / groups]), narrow(1, &of_group, index)]
-        }
+        PackOrder::PerGroup => in_slices(sizes.iter().map(|(_, heads)| *heads).min().unwrap_or(1), &rows, index),
+        PackOrder::Slices(slices) => in_slices(slices, &rows, index),
         PackOrder::Interleaved => {
             vec![split(0, &[total / rows.len(), rows.len()]), ViewOp::Select { axis: 1, index }]
         }
@@ -238,6 +237,12 @@ fn split_heads<'a>(mut located: Located<'a>, module: &str, into: &str) -> Locate
     located.split = Some((0..located.heads).map(|head| format!("{before}.{into}.{head}.{field}")).collect());
     located.shape.remove(0);
     located
+}
+
+/// The rows of `part` in each of `slices` equal slices, which hold the parts one after another.
+fn in_slices(slices: usize, rows: &[usize], part: usize) -> Vec<ViewOp> {
+    let of_slice: Vec<usize> = rows.iter().map(|rows| rows / slices).collect();
+    vec![split(0, &[slices, of_slice.iter().sum()]), narrow(1, &of_slice, part)]
 }
 
 fn narrow(axis: usize, sizes: &[usize], part: usize) -> ViewOp {

@@ -117,6 +117,22 @@ fn heads_that_are_alike_are_packed_by_head() {
     check_bijection(&map);
 }
 
+#[test]
+fn slices_hold_the_parts_in_the_order_of_the_rule() {
+    const RULES: &[Rule] = &[Rule::Pack {
+        parts: &["self_attn.q_proj", "self_attn.v_proj", "self_attn.k_proj"],
+        into: "self_attn.qkv",
+        order: PackOrder::Slices(2),
+    }];
+    let map = map(RULES, None);
+    // Of each slice four rows of queries, two of values, two of keys.
+    let of = |part: &str| rows(&map, &format!("model.layers.1.self_attn.{part}_proj.weight")).1;
+    assert_eq!(of("q"), [0, 1, 2, 3, 8, 9, 10, 11]);
+    assert_eq!(of("v"), [4, 5, 12, 13]);
+    assert_eq!(of("k"), [6, 7, 14, 15]);
+    check_bijection(&map);
+}
+
 /// gpt-oss: gate and up take turns, matrices are transposed, and experts are stacked.
 #[test]
 fn experts_are_stacked_transposed_and_interleaved() {
@@ -163,7 +179,8 @@ fn layouts_of_families_read_every_element_once() {
     for family in BUILTIN {
         let changes = json!({"model_type": family.model_type, "hidden_size": 32, "head_dim": 8, "n_inner": 6, "qk_layernorm": true,
             "num_local_experts": 3, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 4,
-            "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0, "use_qk_norm": true});
+            "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0, "use_qk_norm": true,
+            "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"]});
         let config = config(changes);
         let spec = (family.lower)(&FamilyConfig::new(&config)).unwrap_or_else(|error| panic!("{error}"));
         let map = family.layout.weight_map(&spec);

@@ -28,12 +28,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
         ("add_cross_attention", Bool(false)),
         ("tie_word_embeddings", Bool(true)),
     ],
-    aliases: &[
-        ("n_embd", "hidden_size"),
-        ("n_head", "num_attention_heads"),
-        ("n_layer", "num_hidden_layers"),
-        ("n_positions", "max_position_embeddings"),
-    ],
+    aliases: super::ALIASES,
 };
 
 const LAYOUT: Layout = Layout {
@@ -52,39 +47,17 @@ const LAYOUT: Layout = Layout {
         Rule::Rename("post_attention_layernorm", "ln_2"),
     ],
     prefixes: &[("transformer.", "")],
-    ignored: &[
-        ("*h.*.attn.bias", "the causal mask, which is computed"),
-        ("*h.*.attn.masked_bias", "the mask's value, which is a constant"),
-    ],
+    ignored: super::BUFFERS,
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let hidden_size = config.usize("hidden_size")?;
-    let inner = config.usize_or_null("n_inner")?.unwrap_or(4 * hidden_size);
-    let keys = Keys {
-        norm_eps: "layer_norm_epsilon",
-        activation: Some("activation_function"),
-        intermediate_size: "hidden_size",
-        num_key_value_heads: None,
-        head_dim: None,
-    };
-    let mut template = Template::read(config, &keys)?.with_plain_mlp(true);
-    if let Some(mlp) = template.dense_mlp() {
-        mlp.intermediate_size = inner;
-    }
-    if config.bool("add_cross_attention")? {
-        return Err(config.unsupported("add_cross_attention", "a decoder alone has nothing to attend across to"));
-    }
+    let mut template = super::read(config, "n_inner")?.with_learned_positions(config, 0)?;
+    super::no_cross_attention(config)?;
     // Reordering the products and computing scores in float32 changes rounding in half precision alone.
     config.bool("reorder_and_upcast_attn")?;
-    template.norm.kind = NormKind::LayerNorm { bias: true };
     template.attention.bias = AttentionBias::qkv_o(true, true);
-    if !config.bool("scale_attn_weights")? {
-        template.attention.scale = 1.0;
-    }
+    super::scale_of_scores(config, &mut template)?;
     let by_depth = config.bool("scale_attn_by_inverse_layer_idx")?;
-    template.embedding.learned_positions =
-        template.max_position_embeddings.map(|rows| LearnedPositions { rows, offset: 0 });
     template.build(|index, layer| {
         if by_depth {
             layer.attention.scale /= (index + 1) as f64;

@@ -1,0 +1,28 @@
+//! Decoders trained with fairseq and metaseq: layer norms of PyTorch's epsilon, biases, learned positions from the third row on.
+
+pub mod biogpt;
+pub mod opt;
+
+use super::prelude::*;
+
+/// Epsilon of PyTorch's `LayerNorm`, to which the classes give no other.
+const EPSILON: f64 = 1e-5;
+
+/// Rows of the position embedding before that of position 0, from fairseq's padding index.
+const OFFSET: usize = 2;
+
+/// Sizes, activation and head; layer norms, a plain MLP and projections with biases, learned positions.
+fn read(config: &FamilyConfig<'_>, activation: &'static str, width: &'static str) -> Result<Template, RegistryError> {
+    let keys = Keys {
+        activation: Some(activation),
+        intermediate_size: width,
+        num_key_value_heads: None,
+        head_dim: None,
+        ..Keys::LLAMA
+    };
+    let mut template =
+        Template::read_with_eps(config, &keys, EPSILON)?.with_plain_mlp(true).with_learned_positions(config, OFFSET)?;
+    template.norm.kind = NormKind::LayerNorm { bias: true };
+    template.attention.bias = AttentionBias::qkv_o(true, true);
+    Ok(template)
+}
