@@ -92,7 +92,8 @@ fn numbers_outside_every_range_never_panic() {
                 outcome.map_err(|_| format!("panics where {place} is {value}"))?;
             }
         }
-        // Were none refused, or none run, nothing would have been tried.
-        if refused > 100 && built > 20 { Ok(()) } else { Err(format!("{refused} refused, {built} built")) }
+        // Were none refused, or none run, nothing would have been tried. Families with constants for epsilons and without rotary
+        // embeddings have few numbers.
+        if refused > 100 && built > 10 { Ok(()) } else { Err(format!("{refused} refused, {built} built")) }
     });
 }
