@@ -139,6 +139,7 @@ fn activation(name: &str) -> Activation {
         "silu" => Activation::Silu,
         "gelu" => Activation::Gelu,
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        "relu2" => Activation::Relu2,
         other => panic!("no fixture has activation {other}"),
     }
 }

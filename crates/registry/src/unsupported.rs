@@ -104,7 +104,7 @@ const MISSING: &[(&str, &[&str])] = &[
     // Decoders whose names a misspelling of supported ones could have.
     (
         "no implementation is registered for it",
-        &["falcon", "gpt_neo", "gptj", "olmo", "opt", "glm", "nemotron", "arcee", "apertus"],
+        &["falcon", "gpt_neo", "gptj", "olmo", "opt", "glm", "nemotron", "apertus"],
     ),
     (
         "it is a larger model, and its config has no `text_config` with the text model",

@@ -1,6 +1,7 @@
 //! The built-in families, one file for each model type; those that share code are a folder, a lineage. Adding one: write its
 //! file, list it in [`BUILTIN`], add a fixture.
 
+mod arcee;
 mod cohere;
 mod common;
 mod ernie4_5;
@@ -28,6 +29,7 @@ pub(crate) use mistral::effective_model_type;
 
 /// Every built-in family, by model type.
 pub static BUILTIN: &[&Family] = &[
+    &arcee::FAMILY,
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
     &ernie4_5::FAMILY,
