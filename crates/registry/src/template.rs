@@ -10,6 +10,8 @@ use automodel_config::RopeDefaults;
 pub struct Keys {
     /// Epsilon of the norms.
     pub norm_eps: &'static str,
+    /// Epsilon of the norms of a family that has no key for it, which is then not read.
+    pub fixed_norm_eps: Option<f64>,
     /// Activation of the MLP; without such a key it is SiLU.
     pub activation: Option<&'static str>,
     /// Width of the MLP.
@@ -24,6 +26,7 @@ impl Keys {
     /// Llama's names.
     pub const LLAMA: Self = Self {
         norm_eps: "rms_norm_eps",
+        fixed_norm_eps: None,
         activation: Some("hidden_act"),
         intermediate_size: "intermediate_size",
         num_key_value_heads: Some("num_key_value_heads"),
@@ -82,6 +85,7 @@ impl Template {
                 )));
             }
         };
+        let eps = keys.fixed_norm_eps.map_or_else(|| config.f64(keys.norm_eps), Ok)?;
         let activation = keys.activation.map_or(Ok(Activation::Silu), |key| activation(config, key))?;
         let mlp = MlpSpec { intermediate_size: config.usize(keys.intermediate_size)?, activation, bias: false };
         Ok(Self {
@@ -96,7 +100,7 @@ impl Template {
                 logit_scale: None,
                 logit_softcap: None,
             },
-            norm: NormSpec { kind: NormKind::Rms, eps: config.f64(keys.norm_eps)? },
+            norm: NormSpec { kind: NormKind::Rms, eps },
             layer: LayerSpec::pre,
             attention: AttentionSpec::new(heads, key_value_heads, head_dim),
             mlp: FeedForward::Gated(mlp),

@@ -47,6 +47,7 @@ pub static BUILTIN: &[&Family] = &[
     &mistral::ministral::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
+    &olmo::olmo::FAMILY,
     &olmo::olmo2::FAMILY,
     &olmo::olmo3::FAMILY,
     &olmo::olmoe::FAMILY,

@@ -63,6 +63,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let inner = config.usize_or_null("n_inner")?.unwrap_or(4 * hidden_size);
     let keys = Keys {
         norm_eps: "layer_norm_epsilon",
+        fixed_norm_eps: None,
         activation: Some("activation_function"),
         intermediate_size: "hidden_size",
         num_key_value_heads: None,
