@@ -7,7 +7,7 @@ mod common;
 mod ernie4_5;
 mod exaone4;
 mod gemma;
-mod glm4;
+mod glm;
 mod gpt;
 mod granite;
 mod helium;
@@ -37,7 +37,8 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
-    &glm4::FAMILY,
+    &glm::glm::FAMILY,
+    &glm::glm4::FAMILY,
     &gpt::gpt2::FAMILY,
     &gpt::gpt_neox::FAMILY,
     &granite::FAMILY,
