@@ -4,6 +4,7 @@
 mod arcee;
 mod cohere;
 mod common;
+mod cwm;
 mod ernie4_5;
 mod exaone4;
 mod gemma;
@@ -32,6 +33,7 @@ pub static BUILTIN: &[&Family] = &[
     &arcee::FAMILY,
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
+    &cwm::FAMILY,
     &ernie4_5::FAMILY,
     &exaone4::FAMILY,
     &gemma::gemma::FAMILY,

@@ -124,6 +124,24 @@ fn smollm3_masks_by_layer_type_and_cuts_long_lists() {
 }
 
 #[test]
+fn cwm_has_rope_parameters_of_its_own() {
+    let llama3 = |changes| match rope(&lower("cwm", changes).unwrap(), 0) {
+        RopeSpec { theta, scaling: RopeScaling::Llama3 { factor, .. }, .. } => (*theta, *factor),
+        other => panic!("{other:?}"),
+    };
+    let scaling = json!({
+        "rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    });
+    assert_eq!(llama3(json!({"head_dim": 8})), (1e6, 16.0));
+    assert_eq!(llama3(json!({"head_dim": 8, "rope_scaling": null})), (1e6, 16.0));
+    assert_eq!(llama3(json!({"head_dim": 8, "rope_scaling": scaling})), (1e6, 2.0));
+    assert_eq!(llama3(json!({"head_dim": 8, "rope_scaling": scaling, "rope_theta": 5e5})), (5e5, 2.0));
+    let empty = lower("cwm", json!({"head_dim": 8, "rope_parameters": {}})).unwrap();
+    assert_eq!(rope(&empty, 0).scaling, RopeScaling::Default);
+}
+
+#[test]
 fn cohere2_takes_the_head_dim_of_the_file() {
     assert_eq!(attention(&lower("cohere2", json!({"head_dim": 16})).unwrap(), 0).head_dim, 16);
     assert_eq!(attention(&lower("cohere2", json!({})).unwrap(), 0).head_dim, 8);
