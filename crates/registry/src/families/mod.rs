@@ -15,6 +15,7 @@ mod helium;
 mod lfm2;
 mod llama;
 mod mistral;
+mod nemotron;
 mod olmo;
 mod phi;
 mod qwen;
@@ -50,6 +51,7 @@ pub static BUILTIN: &[&Family] = &[
     &mistral::ministral::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
+    &nemotron::FAMILY,
     &olmo::olmo::FAMILY,
     &olmo::olmo2::FAMILY,
     &olmo::olmo3::FAMILY,

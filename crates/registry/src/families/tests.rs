@@ -142,6 +142,13 @@ fn cwm_has_rope_parameters_of_its_own() {
 }
 
 #[test]
+fn nemotron_refuses_another_width_of_heads_in_its_older_key() {
+    assert!(lower("nemotron", json!({"kv_channels": 8})).is_ok());
+    let error = lower("nemotron", json!({"kv_channels": 16})).unwrap_err();
+    assert!(error.to_string().contains("kv_channels"), "{error}");
+}
+
+#[test]
 fn cohere2_takes_the_head_dim_of_the_file() {
     assert_eq!(attention(&lower("cohere2", json!({"head_dim": 16})).unwrap(), 0).head_dim, 16);
     assert_eq!(attention(&lower("cohere2", json!({})).unwrap(), 0).head_dim, 8);
