@@ -12,6 +12,7 @@ mod glm;
 mod gpt;
 mod granite;
 mod helium;
+mod hunyuan_v1_dense;
 mod lfm2;
 mod llama;
 mod mistral;
@@ -46,6 +47,7 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gpt_neox::FAMILY,
     &granite::FAMILY,
     &helium::FAMILY,
+    &hunyuan_v1_dense::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,
     &mistral::ministral::FAMILY,
@@ -71,7 +73,7 @@ pub static BUILTIN: &[&Family] = &[
 /// What family files are written with.
 mod prelude {
     pub(super) use super::common::*;
-    pub(super) use crate::rope::{LayerTypeThetas, RopeByLayerType};
+    pub(super) use crate::rope::{FIXED_NTK_ALPHA, LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
     pub(super) use crate::template::{Keys, Template, layer_types, mask_of};
     pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};

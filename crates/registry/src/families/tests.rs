@@ -124,6 +124,28 @@ fn smollm3_masks_by_layer_type_and_cuts_long_lists() {
 }
 
 #[test]
+fn alpha_stretches_the_base_of_hunyuan_once_and_for_all() {
+    let of = |changes: Value| {
+        let mut scaling = json!({"type": "dynamic", "factor": 2.0});
+        scaling.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let spec = lower("hunyuan_v1_dense", json!({"rope_theta": 10000.0, "rope_scaling": scaling}));
+        spec.map(|spec| (rope(&spec, 0).theta, rope(&spec, 0).scaling.clone()))
+    };
+    let (theta, scaling) = of(json!({"alpha": 1000.0})).unwrap();
+    // Heads of 8.
+    assert!((theta / (1e4 * 1000f64.powf(8.0 / 6.0)) - 1.0).abs() < 1e-12);
+    assert_eq!(scaling, RopeScaling::Default);
+    for none in [json!({}), json!({"alpha": null}), json!({"alpha": 0})] {
+        let (theta, scaling) = of(none).unwrap();
+        assert_eq!(theta, 1e4);
+        assert!(matches!(scaling, RopeScaling::Dynamic { factor: 2.0, .. }));
+    }
+    for wrong in [json!(-1.0), json!(1e300), json!("1000"), json!(true)] {
+        assert!(of(json!({"alpha": wrong})).unwrap_err().to_string().contains("alpha"), "{wrong}");
+    }
+}
+
+#[test]
 fn cwm_has_rope_parameters_of_its_own() {
     let llama3 = |changes| match rope(&lower("cwm", changes).unwrap(), 0) {
         RopeSpec { theta, scaling: RopeScaling::Llama3 { factor, .. }, .. } => (*theta, *factor),
