@@ -13,6 +13,7 @@ mod gpt;
 mod granite;
 mod helium;
 mod hunyuan_v1_dense;
+mod hyperclovax;
 mod lfm2;
 mod llama;
 mod mistral;
@@ -48,6 +49,7 @@ pub static BUILTIN: &[&Family] = &[
     &granite::FAMILY,
     &helium::FAMILY,
     &hunyuan_v1_dense::FAMILY,
+    &hyperclovax::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,
     &mistral::ministral::FAMILY,
