@@ -144,6 +144,7 @@ fn norm(kind: NormKind) -> &'static str {
         NormKind::LayerNorm { bias: true } => "LayerNorm",
         NormKind::LayerNorm { bias: false } => "LayerNorm without bias",
         NormKind::LayerNormInFloat32 => "LayerNorm without bias (in float32)",
+        NormKind::LayerNormOneOffset => "LayerNorm (1 + weight)",
         NormKind::LayerNormWithoutParameters => "LayerNorm without parameters",
     }
 }

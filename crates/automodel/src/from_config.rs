@@ -5,7 +5,7 @@ use automodel_attention::SdpaMethod;
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_loader::{DtypePolicy, MappedFiles};
 use automodel_models::{ModelFactory, initialize_random};
-use automodel_registry::{Registry, spec::NormKind, weights::WeightMap};
+use automodel_registry::{Registry, weights::WeightMap};
 use burn::tensor::{DType, Device, FloatDType};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -114,7 +114,7 @@ impl FromConfig {
         let spec = prepared.lowered.spec.as_ref();
         // A norm that adds one to its weight is neutral at zero.
         let norm = spec.and_then(|spec| spec.backbone.norms().next());
-        let neutral = if norm.is_some_and(|norm| norm.kind == NormKind::RmsOneOffset) { 0.0 } else { 1.0 };
+        let neutral = if norm.is_some_and(|norm| norm.kind.adds_one()) { 0.0 } else { 1.0 };
         let std = prepared.config.peek("initializer_range").and_then(serde_json::Value::as_f64).unwrap_or(0.02);
         initialize_random(model.as_mut(), self.seed, std, dtype, neutral, &tied)?;
         model.pack_experts();

@@ -29,7 +29,7 @@ const SIZES: &[(usize, &[&str])] = &[
 #[rustfmt::skip]
 const NUMBERS: &[(f64, f64, &[&str])] = &[
     // Added to a variance.
-    (0.0, 1.0, &["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
+    (0.0, 1.0, &["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"]),
     // Parts of a whole.
     (0.0, 1.0, &["partial_rotary_factor", "rotary_pct"]),
     // Factors: any sign, and zero, can be computed with.

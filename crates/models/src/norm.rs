@@ -46,11 +46,8 @@ impl<const W: usize> Norm<W> {
                 Err(x) => x,
             }
         };
-        let pass = NormPass {
-            eps: self.spec.eps,
-            centred: is_centred(self.spec.kind),
-            one_offset: self.spec.kind == NormKind::RmsOneOffset,
-        };
+        let pass =
+            NormPass { eps: self.spec.eps, centred: is_centred(self.spec.kind), one_offset: self.spec.kind.adds_one() };
         let in_float32 = |parameter: &Option<Param<Tensor<W>>>| parameter.as_ref().map(|p| to_float32(p.val()));
         let (weight, bias) = (in_float32(&self.weight), in_float32(&self.bias));
         kernels::normalized(pass, x, weight.as_ref(), bias.as_ref()).unwrap_or_else(|x| self.forward_plainly(x))
@@ -73,8 +70,10 @@ impl<const W: usize> Norm<W> {
         let normalized = if self.spec.kind == NormKind::Rms { normalized.cast(dtype) } else { normalized };
         let scaled = match &self.weight {
             Some(weight) => {
-                let weight = weight.val().cast(normalized.dtype());
-                let weight = if self.spec.kind == NormKind::RmsOneOffset { weight + 1.0 } else { weight };
+                let rounded = if self.spec.kind.rounds_factors() { dtype } else { DType::F32 };
+                let weight = weight.val().cast(rounded);
+                let weight = if self.spec.kind.adds_one() { weight + 1.0 } else { weight };
+                let weight = if rounded == normalized.dtype() { weight } else { weight.cast(normalized.dtype()) };
                 normalized * broadcast(weight)
             }
             None => normalized,
@@ -94,7 +93,10 @@ impl<const W: usize> Norm<W> {
 fn is_centred(kind: NormKind) -> bool {
     match kind {
         NormKind::Rms | NormKind::RmsProductInFloat32 | NormKind::RmsOneOffset => false,
-        NormKind::LayerNorm { .. } | NormKind::LayerNormInFloat32 | NormKind::LayerNormWithoutParameters => true,
+        NormKind::LayerNorm { .. }
+        | NormKind::LayerNormInFloat32
+        | NormKind::LayerNormOneOffset
+        | NormKind::LayerNormWithoutParameters => true,
     }
 }
 
@@ -114,13 +116,14 @@ mod tests {
     use burn::module::ParamId;
     use burn::tensor::Distribution;
 
-    const KINDS: [NormKind; 7] = [
+    const KINDS: [NormKind; 8] = [
         NormKind::Rms,
         NormKind::RmsProductInFloat32,
         NormKind::RmsOneOffset,
         NormKind::LayerNorm { bias: false },
         NormKind::LayerNorm { bias: true },
         NormKind::LayerNormInFloat32,
+        NormKind::LayerNormOneOffset,
         NormKind::LayerNormWithoutParameters,
     ];
 
@@ -181,6 +184,22 @@ mod tests {
             let x = random([3, 48]).cast(DType::BF16);
             assert_eq!(norm.forward(x.clone()).into_data(), norm.forward_plainly(x).into_data());
         }
+    }
+
+    #[test]
+    fn the_sum_of_one_and_the_weight_is_rounded_in_half_precision() {
+        let with = |weight: f32, dtype| {
+            let mut norm = norm(NormKind::LayerNormOneOffset, [48], dtype);
+            let filled = |value: f32| {
+                Some(Param::initialized(ParamId::new(), Tensor::full([48], value, (&Device::flex(), dtype))))
+            };
+            (norm.weight, norm.bias) = (filled(weight), filled(0.0));
+            let x = Tensor::<2>::from_data([std::array::from_fn::<f32, 48, _>(|i| (i * i) as f32)], &Device::flex());
+            norm.forward(x.cast(dtype)).into_data()
+        };
+        // The numbers of bfloat16 next to 1 are 1/256 below and 1/128 above it: a quarter of that is lost, in float32 it is not.
+        assert_eq!(with(1.0 / 512.0, DType::BF16), with(0.0, DType::BF16));
+        assert_ne!(with(1.0 / 512.0, DType::F32), with(0.0, DType::F32));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use crate::{FamilyConfig, RegistryError};
 use automodel_config::{ModelRope, RopeDefaults, RopeLayer, RopeOptions, RopeParameters, RopeType};
 use std::collections::BTreeMap;
 
+/// Key of rope parameters that stretches the base once and for all where the type is `dynamic` (HunYuan).
+pub const FIXED_NTK_ALPHA: &str = "alpha";
+
 /// The rotary embeddings of a model, by layer type or one for all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeByLayerType {
@@ -57,6 +60,19 @@ impl RopeByLayerType {
         pairing: RopePairing,
     ) -> Result<Self, RegistryError> {
         Self::read_rotation(config, options, head_dim, pairing, Rotation::Partial)
+    }
+
+    /// [`read_with`](Self::read_with) for families that rotate whole heads.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_whole(
+        config: &FamilyConfig<'_>,
+        options: &RopeOptions,
+        head_dim: usize,
+        pairing: RopePairing,
+    ) -> Result<Self, RegistryError> {
+        Self::read_rotation(config, options, head_dim, pairing, Rotation::Whole)
     }
 
     fn read_rotation(
@@ -171,6 +187,11 @@ fn rope_spec(
             head_dim
         }
     };
+    if let RopeType::Dynamic { .. } = parameters.rope_type
+        && let Some(theta) = stretched_theta(config, parameters, head_dim)?
+    {
+        return Ok(RopeSpec { theta, rotary_dim, pairing, scaling: RopeScaling::Default });
+    }
     let attention_factor = parameters.rope_type.attention_factor();
     let scaling = match parameters.rope_type.clone() {
         RopeType::Default => RopeScaling::Default,
@@ -222,6 +243,29 @@ fn rope_spec(
         }
     };
     Ok(RopeSpec { theta: parameters.theta, rotary_dim, pairing, scaling })
+}
+
+/// The base of `dynamic` parameters with a fixed `alpha`, where a family reads that: it does not follow the length
+/// (`compute_ntk_alpha_rope_parameters` of transformers).
+fn stretched_theta(
+    config: &FamilyConfig<'_>,
+    parameters: &RopeParameters,
+    head_dim: usize,
+) -> Result<Option<f64>, RegistryError> {
+    let Some(alpha) = parameters.extra.get(FIXED_NTK_ALPHA) else { return Ok(None) };
+    // Falsy in Python: zero counts as not given.
+    if alpha.as_f64() == Some(0.0) {
+        return Ok(None);
+    }
+    let width = head_dim as f64;
+    let stretched = |alpha: f64| parameters.theta * alpha.powf(width / (width - 2.0));
+    match alpha.as_f64().filter(|_| width > 2.0).map(stretched).filter(|theta| (1e-6..=1e15).contains(theta)) {
+        Some(theta) => Ok(Some(theta)),
+        None => Err(config.inconsistent(format!(
+            "alpha of the rope parameters makes no base of frequencies from rope_theta {} and heads of {head_dim}: correct it",
+            parameters.theta
+        ))),
+    }
 }
 
 /// Scaled frequencies follow `partial_rotary_factor` in every family, so that transformers cannot run one that then rotates

@@ -24,6 +24,8 @@ pub(crate) struct NormPlan {
     rounds_first: bool,
     /// Whether the factors are `1 + weight`.
     one_offset: bool,
+    /// Whether the factors are rounded to the activations' dtype.
+    rounds_factors: bool,
     has_weight: bool,
     has_bias: bool,
     /// Units that share a row: a power of two. Set for a device and a width.
@@ -75,7 +77,8 @@ pub(super) fn normalized<const D: usize, const W: usize>(
         eps: (spec.eps as f32).to_bits(),
         centred: is_centred(spec.kind),
         rounds_first: spec.kind == NormKind::Rms,
-        one_offset: spec.kind == NormKind::RmsOneOffset,
+        one_offset: spec.kind.adds_one(),
+        rounds_factors: spec.kind.rounds_factors(),
         has_weight: weight.is_some(),
         has_bias: bias.is_some(),
         units: 0,
@@ -210,9 +213,11 @@ fn normalize<F: Float, P: Float, V: Size>(
                     if comptime!(plan.one_offset) {
                         scale += 1.0f32;
                     }
+                    if comptime!(plan.rounds_factors) {
+                        scale = f32::cast_from(F::cast_from(scale));
+                    }
                     if comptime!(plan.rounds_first) {
                         value = f32::cast_from(F::cast_from(value));
-                        scale = f32::cast_from(F::cast_from(scale));
                     }
                     value *= scale;
                 }

@@ -8,13 +8,14 @@ use automodel_test_support::first_gpu;
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-const KINDS: [NormKind; 7] = [
+const KINDS: [NormKind; 8] = [
     NormKind::Rms,
     NormKind::RmsProductInFloat32,
     NormKind::RmsOneOffset,
     NormKind::LayerNorm { bias: false },
     NormKind::LayerNorm { bias: true },
     NormKind::LayerNormInFloat32,
+    NormKind::LayerNormOneOffset,
     NormKind::LayerNormWithoutParameters,
 ];
 

@@ -1,19 +1,24 @@
 //! The built-in families, one file for each model type; those that share code are a folder, a lineage. Adding one: write its
 //! file, list it in [`BUILTIN`], add a fixture.
 
+mod arcee;
 mod cohere;
 mod common;
+mod cwm;
 mod ernie4_5;
 mod exaone4;
 mod fairseq;
 mod gemma;
-mod glm4;
+mod glm;
 mod gpt;
 mod granite;
 mod helium;
+mod hunyuan_v1_dense;
+mod hyperclovax;
 mod lfm2;
 mod llama;
 mod mistral;
+mod nemotron;
 mod olmo;
 mod phi;
 mod qwen;
@@ -29,8 +34,10 @@ pub(crate) use mistral::effective_model_type;
 
 /// Every built-in family, by model type.
 pub static BUILTIN: &[&Family] = &[
+    &arcee::FAMILY,
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
+    &cwm::FAMILY,
     &ernie4_5::FAMILY,
     &exaone4::FAMILY,
     &fairseq::biogpt::FAMILY,
@@ -38,7 +45,8 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
-    &glm4::FAMILY,
+    &glm::glm::FAMILY,
+    &glm::glm4::FAMILY,
     &gpt::codegen::FAMILY,
     &gpt::gpt2::FAMILY,
     &gpt::gpt_bigcode::FAMILY,
@@ -47,11 +55,15 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gptj::FAMILY,
     &granite::FAMILY,
     &helium::FAMILY,
+    &hunyuan_v1_dense::FAMILY,
+    &hyperclovax::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,
     &mistral::ministral::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
+    &nemotron::FAMILY,
+    &olmo::olmo::FAMILY,
     &olmo::olmo2::FAMILY,
     &olmo::olmo3::FAMILY,
     &olmo::olmoe::FAMILY,
@@ -70,7 +82,7 @@ pub static BUILTIN: &[&Family] = &[
 /// What family files are written with.
 mod prelude {
     pub(super) use super::common::*;
-    pub(super) use crate::rope::{LayerTypeThetas, RopeByLayerType};
+    pub(super) use crate::rope::{FIXED_NTK_ALPHA, LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
     pub(super) use crate::template::{Keys, Template, layer_types, mask_of};
     pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};

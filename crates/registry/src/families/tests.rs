@@ -124,6 +124,53 @@ fn smollm3_masks_by_layer_type_and_cuts_long_lists() {
 }
 
 #[test]
+fn alpha_stretches_the_base_of_hunyuan_once_and_for_all() {
+    let of = |changes: Value| {
+        let mut scaling = json!({"type": "dynamic", "factor": 2.0});
+        scaling.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let spec = lower("hunyuan_v1_dense", json!({"rope_theta": 10000.0, "rope_scaling": scaling}));
+        spec.map(|spec| (rope(&spec, 0).theta, rope(&spec, 0).scaling.clone()))
+    };
+    let (theta, scaling) = of(json!({"alpha": 1000.0})).unwrap();
+    // Heads of 8.
+    assert!((theta / (1e4 * 1000f64.powf(8.0 / 6.0)) - 1.0).abs() < 1e-12);
+    assert_eq!(scaling, RopeScaling::Default);
+    for none in [json!({}), json!({"alpha": null}), json!({"alpha": 0})] {
+        let (theta, scaling) = of(none).unwrap();
+        assert_eq!(theta, 1e4);
+        assert!(matches!(scaling, RopeScaling::Dynamic { factor: 2.0, .. }));
+    }
+    for wrong in [json!(-1.0), json!(1e300), json!("1000"), json!(true)] {
+        assert!(of(json!({"alpha": wrong})).unwrap_err().to_string().contains("alpha"), "{wrong}");
+    }
+}
+
+#[test]
+fn cwm_has_rope_parameters_of_its_own() {
+    let llama3 = |changes| match rope(&lower("cwm", changes).unwrap(), 0) {
+        RopeSpec { theta, scaling: RopeScaling::Llama3 { factor, .. }, .. } => (*theta, *factor),
+        other => panic!("{other:?}"),
+    };
+    let scaling = json!({
+        "rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    });
+    assert_eq!(llama3(json!({"head_dim": 8})), (1e6, 16.0));
+    assert_eq!(llama3(json!({"head_dim": 8, "rope_scaling": null})), (1e6, 16.0));
+    assert_eq!(llama3(json!({"head_dim": 8, "rope_scaling": scaling})), (1e6, 2.0));
+    assert_eq!(llama3(json!({"head_dim": 8, "rope_scaling": scaling, "rope_theta": 5e5})), (5e5, 2.0));
+    let empty = lower("cwm", json!({"head_dim": 8, "rope_parameters": {}})).unwrap();
+    assert_eq!(rope(&empty, 0).scaling, RopeScaling::Default);
+}
+
+#[test]
+fn nemotron_refuses_another_width_of_heads_in_its_older_key() {
+    assert!(lower("nemotron", json!({"kv_channels": 8})).is_ok());
+    let error = lower("nemotron", json!({"kv_channels": 16})).unwrap_err();
+    assert!(error.to_string().contains("kv_channels"), "{error}");
+}
+
+#[test]
 fn cohere2_takes_the_head_dim_of_the_file() {
     assert_eq!(attention(&lower("cohere2", json!({"head_dim": 16})).unwrap(), 0).head_dim, 16);
     assert_eq!(attention(&lower("cohere2", json!({})).unwrap(), 0).head_dim, 8);

@@ -29,6 +29,8 @@ pub enum NormKind {
     },
     /// LayerNorm with weight alone, computed in float32 (Cohere).
     LayerNormInFloat32,
+    /// LayerNorm with weight and bias that scales by `1 + weight`, a sum which half precision rounds (Nemotron).
+    LayerNormOneOffset,
     /// LayerNorm without parameters (OLMo).
     LayerNormWithoutParameters,
 }
@@ -41,7 +43,17 @@ impl NormKind {
 
     /// Whether the norm has a bias.
     pub fn has_bias(self) -> bool {
-        matches!(self, Self::LayerNorm { bias: true })
+        matches!(self, Self::LayerNorm { bias: true } | Self::LayerNormOneOffset)
+    }
+
+    /// Whether the factors are `1 + weight`, so that the norm is neutral at zero.
+    pub fn adds_one(self) -> bool {
+        matches!(self, Self::RmsOneOffset | Self::LayerNormOneOffset)
+    }
+
+    /// Whether the factors are rounded to the activations' dtype before the product.
+    pub fn rounds_factors(self) -> bool {
+        matches!(self, Self::Rms | Self::LayerNormOneOffset)
     }
 }
 

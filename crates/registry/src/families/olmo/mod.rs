@@ -1,5 +1,7 @@
-//! Ai2's OLMo models: norms over whole queries and keys.
+//! Ai2's OLMo models.
 
+#[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
+pub mod olmo;
 pub mod olmo2;
 pub mod olmo3;
 pub mod olmoe;
@@ -7,7 +9,7 @@ pub mod olmoe;
 use super::prelude::*;
 
 impl Template {
-    /// What OLMo 2 and 3 share; without positions.
+    /// What OLMo 2 and 3 share: norms after each branch and over whole queries and keys; without positions.
     pub(super) fn olmo2(config: &FamilyConfig<'_>) -> Result<Self, RegistryError> {
         let mut template = Self::read(config, &Keys::LLAMA)?;
         template.norm.kind = NormKind::RmsProductInFloat32;
