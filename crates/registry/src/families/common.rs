@@ -33,7 +33,7 @@ pub(super) fn softmax_moe(
         num_experts: config.count(experts_key)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,
         expert: MlpSpec { intermediate_size, activation, bias: false },
-        router: RouterSpec { score: RouterScore::Softmax, normalize, scale: None, bias: false },
+        router: RouterSpec { normalize: Normalize::by_sum(normalize), ..RouterSpec::new(RouterScore::Softmax) },
         shared_expert: None,
     })
 }

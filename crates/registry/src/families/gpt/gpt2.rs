@@ -56,6 +56,7 @@ const LAYOUT: Layout = Layout {
         ("*h.*.attn.bias", "the causal mask, which is computed"),
         ("*h.*.attn.masked_bias", "the mask's value, which is a constant"),
     ],
+    ..Layout::LLAMA
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
