@@ -1,6 +1,6 @@
 //! Granite: Llama with factors on embeddings, scores, branches and logits.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
     model_type: "granite",
@@ -34,11 +34,5 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let mut template = Template::llama(config)?;
-    template.attention.bias = attention_bias(config)?;
-    template.attention.scale = config.f64("attention_multiplier")?;
-    template.embedding.scale = Some(config.f64("embedding_multiplier")?);
-    template.residual_scale = Some(config.f64("residual_multiplier")?);
-    template.head.logit_scale = Some(1.0 / config.f64("logits_scaling")?);
-    template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
+    Template::llama(config)?.with_granite_factors(config)?.with_mlp_bias(config, "mlp_bias")?.build_uniform()
 }
