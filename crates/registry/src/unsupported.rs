@@ -70,7 +70,6 @@ const MISSING: &[(&str, &[&str])] = &[
             "ernie4_5_moe",
             "minimax_m2",
             "phimoe",
-            "granitemoeshared",
             "dbrx",
             "hunyuan_v1_moe",
             "cohere2_moe",

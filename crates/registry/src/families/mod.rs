@@ -40,6 +40,7 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gpt_neox::FAMILY,
     &granite::granite::FAMILY,
     &granite::granitemoe::FAMILY,
+    &granite::granitemoeshared::FAMILY,
     &helium::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,

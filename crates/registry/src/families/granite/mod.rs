@@ -3,6 +3,7 @@
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod granite;
 pub mod granitemoe;
+pub mod granitemoeshared;
 
 use super::prelude::*;
 
