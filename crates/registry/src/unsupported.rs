@@ -67,7 +67,6 @@ const MISSING: &[(&str, &[&str])] = &[
             "llama4_text",
             "glm4_moe",
             "dots1",
-            "ernie4_5_moe",
             "minimax_m2",
             "phimoe",
             "dbrx",

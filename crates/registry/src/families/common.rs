@@ -38,6 +38,17 @@ pub(super) fn softmax_moe(
     })
 }
 
+/// `count` shared experts without gate, which are one of `count` times the width of `expert`.
+pub(super) fn shared_experts(
+    config: &FamilyConfig<'_>,
+    expert: &MlpSpec,
+    count: usize,
+) -> Result<SharedExpert, RegistryError> {
+    let width = expert.intermediate_size.checked_mul(count);
+    let intermediate_size = width.ok_or_else(|| config.inconsistent("the shared experts are too wide".to_owned()))?;
+    Ok(SharedExpert { mlp: MlpSpec { intermediate_size, ..expert.clone() }, gate: false })
+}
+
 impl Template {
     /// Biases of a dense MLP, by the flag `key`.
     pub(super) fn with_mlp_bias(mut self, config: &FamilyConfig<'_>, key: &str) -> Result<Self, RegistryError> {

@@ -4,6 +4,7 @@
 mod cohere;
 mod common;
 mod ernie4_5;
+mod ernie4_5_moe;
 mod exaone4;
 mod gemma;
 mod glm4;
@@ -31,6 +32,7 @@ pub static BUILTIN: &[&Family] = &[
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
     &ernie4_5::FAMILY,
+    &ernie4_5_moe::FAMILY,
     &exaone4::FAMILY,
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
