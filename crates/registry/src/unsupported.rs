@@ -66,7 +66,6 @@ const MISSING: &[(&str, &[&str])] = &[
             "llama4",
             "llama4_text",
             "glm4_moe",
-            "dots1",
             "minimax_m2",
             "phimoe",
             "dbrx",

@@ -3,6 +3,7 @@
 
 mod cohere;
 mod common;
+mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone4;
@@ -31,6 +32,7 @@ pub(crate) use mistral::effective_model_type;
 pub static BUILTIN: &[&Family] = &[
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
+    &dots1::FAMILY,
     &ernie4_5::FAMILY,
     &ernie4_5_moe::FAMILY,
     &exaone4::FAMILY,
