@@ -65,7 +65,6 @@ const MISSING: &[(&str, &[&str])] = &[
             "gpt_oss",
             "llama4",
             "llama4_text",
-            "glm4_moe",
             "minimax_m2",
             "phimoe",
             "dbrx",

@@ -9,6 +9,7 @@ mod ernie4_5_moe;
 mod exaone4;
 mod gemma;
 mod glm4;
+mod glm4_moe;
 mod gpt;
 mod granite;
 mod helium;
@@ -40,6 +41,7 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
     &glm4::FAMILY,
+    &glm4_moe::FAMILY,
     &gpt::gpt2::FAMILY,
     &gpt::gpt_neox::FAMILY,
     &granite::granite::FAMILY,
