@@ -139,8 +139,10 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     // LFM2 has no key for its activation.
     let name = expected.0["activation"].as_str().unwrap_or("silu");
     found.compare("activation", activation(name), dense.activation);
-    // Qwen's experts have a width of their own, for which the reference has no column; LFM2's class changes it when the module is made.
-    if model_type != "lfm2" && (!model_type.starts_with("qwen") || matches!(mlp, FeedForward::Gated(_))) {
+    // Experts of these families have a width of their own, for which the reference has no column; LFM2's class changes it when the
+    // module is made.
+    let has_own_width = model_type.starts_with("qwen") || matches!(model_type, "ernie4_5_moe" | "glm4_moe");
+    if model_type != "lfm2" && !(has_own_width && mlp.moe().is_some()) {
         found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
     }
 }

@@ -2,7 +2,7 @@
 
 use automodel_registry::spec::{
     Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, LayerSpec, Mixer, MlpSpec, MoeSpec,
-    NormKind, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
 };
 
 /// Heads, mask, positions, and what is unusual.
@@ -116,7 +116,7 @@ fn experts(moe: &MoeSpec) -> String {
         format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
     });
     format!(
-        "mixture, {} of {} experts of {}, {}, {} router{}",
+        "mixture, {} of {} experts of {}, {}, {}{}",
         moe.num_experts_per_tok,
         moe.num_experts,
         moe.expert.intermediate_size,
@@ -126,14 +126,22 @@ fn experts(moe: &MoeSpec) -> String {
     )
 }
 
-fn router(router: &RouterSpec) -> &'static str {
-    match router.score {
-        RouterScore::Softmax if router.normalize => "normalised softmax",
+fn router(router: &RouterSpec) -> String {
+    let normalize = router.normalize != Normalize::No;
+    let score = match router.score {
+        RouterScore::Softmax if normalize => "normalised softmax",
         RouterScore::Softmax => "softmax",
         RouterScore::TopkSoftmax => "top-k softmax",
-        RouterScore::Sigmoid if router.normalize => "normalised sigmoid",
+        RouterScore::Sigmoid if normalize => "normalised sigmoid",
         RouterScore::Sigmoid => "sigmoid",
-    }
+    };
+    let parts = [
+        Some(format!("{score} router")),
+        router.correction_bias.then(|| "correction bias".to_owned()),
+        router.groups.map(|groups| format!("{} of {} groups", groups.chosen, groups.count)),
+        router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn norm(kind: NormKind) -> &'static str {
@@ -175,7 +183,9 @@ fn placement(layer: &LayerSpec) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use automodel_registry::spec::{LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope};
+    use automodel_registry::spec::{
+        ExpertGroups, LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope,
+    };
 
     fn attention() -> AttentionSpec {
         AttentionSpec::new(8, 2, 64)
@@ -217,12 +227,19 @@ mod tests {
             num_experts: 4,
             num_experts_per_tok: 2,
             expert: wide(Activation::Silu),
-            router: RouterSpec { score: RouterScore::Softmax, normalize: true, scale: None, bias: false },
+            router: RouterSpec { normalize: Normalize::Sum, ..RouterSpec::new(RouterScore::Softmax) },
             shared_expert: Some(SharedExpert { mlp: wide(Activation::Silu), gate: true }),
         };
         let told =
             "mixture, 2 of 4 experts of 256, SiLU, normalised softmax router, shared expert of 256 behind a gate";
         assert_eq!(feed_forward(&FeedForward::Moe(moe)), told);
+        let all = RouterSpec {
+            scale: Some(2.5),
+            correction_bias: true,
+            groups: Some(ExpertGroups { count: 4, chosen: 2 }),
+            ..RouterSpec::new(RouterScore::Sigmoid)
+        };
+        assert_eq!(router(&all), "sigmoid router, correction bias, 2 of 4 groups, weights scaled by 2.5");
     }
 
     #[test]

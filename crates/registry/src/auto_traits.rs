@@ -57,6 +57,8 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::RopeSpec>();
     is_send_and_sync::<crate::spec::RouterScore>();
     is_send_and_sync::<crate::spec::RouterSpec>();
+    is_send_and_sync::<crate::spec::Normalize>();
+    is_send_and_sync::<crate::spec::ExpertGroups>();
     is_send_and_sync::<crate::spec::SharedExpert>();
     is_send_and_sync::<crate::spec::ShortConvSpec>();
     is_send_and_sync::<crate::spec::Task>();

@@ -4,7 +4,7 @@ use super::{check, device, dtypes, values};
 use automodel_models::parameters::{ParameterTensor, assign};
 use automodel_models::{Linear, SparseMoe, Weight};
 use automodel_quant::{Precision, QuantLinear, Scheme};
-use automodel_registry::spec::{Activation, MlpSpec, MoeSpec, RouterScore, RouterSpec, SharedExpert};
+use automodel_registry::spec::{Activation, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -12,13 +12,7 @@ const HIDDEN: usize = 64;
 
 fn spec(score: RouterScore, num_experts: usize, num_experts_per_tok: usize) -> MoeSpec {
     let mlp = |intermediate_size| MlpSpec { intermediate_size, activation: Activation::Silu, bias: false };
-    MoeSpec {
-        num_experts,
-        num_experts_per_tok,
-        expert: mlp(96),
-        router: RouterSpec { score, normalize: false, scale: None, bias: false },
-        shared_expert: None,
-    }
+    MoeSpec { num_experts, num_experts_per_tok, expert: mlp(96), router: RouterSpec::new(score), shared_expert: None }
 }
 
 /// Values in [-1, 1] that repeat after a million or so.
@@ -75,7 +69,7 @@ fn the_device_chooses_as_the_host_does() {
             if num_experts == 60 {
                 let mlp = MlpSpec { intermediate_size: 32, ..spec.expert.clone() };
                 spec.shared_expert = Some(SharedExpert { mlp, gate: true });
-                spec.router.normalize = score != RouterScore::TopkSoftmax;
+                spec.router.normalize = Normalize::by_sum(score != RouterScore::TopkSoftmax);
                 spec.router.scale = Some(2.5);
                 spec.router.bias = true;
             }

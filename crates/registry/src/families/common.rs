@@ -2,6 +2,7 @@
 
 use crate::spec::*;
 use crate::template::Template;
+use crate::weights::{Layout, Rule};
 use crate::{FamilyConfig, RegistryError};
 
 /// One flag, `attention_bias`, for all four projections.
@@ -33,9 +34,51 @@ pub(super) fn softmax_moe(
         num_experts: config.count(experts_key)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,
         expert: MlpSpec { intermediate_size, activation, bias: false },
-        router: RouterSpec { score: RouterScore::Softmax, normalize, scale: None, bias: false },
+        router: RouterSpec { normalize: Normalize::by_sum(normalize), ..RouterSpec::new(RouterScore::Softmax) },
         shared_expert: None,
     })
+}
+
+/// DeepSeek-V3's mixture: experts scored by sigmoids, chosen with a correction bias and perhaps out of some groups alone; `n_shared_experts`
+/// shared ones, which are one of that many times the width.
+pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
+    let activation = crate::template::activation(config, "hidden_act")?;
+    let expert = MlpSpec { intermediate_size: config.usize("moe_intermediate_size")?, activation, bias: false };
+    let groups = ExpertGroups { count: config.usize("n_group")?, chosen: config.usize("topk_group")? };
+    let normalize = config.bool_or_null("norm_topk_prob")?.unwrap_or(false);
+    let router = RouterSpec {
+        normalize: if normalize { Normalize::SumPlus(1e-20) } else { Normalize::No },
+        scale: Some(config.f64("routed_scaling_factor")?),
+        correction_bias: true,
+        groups: Some(groups).filter(|groups| *groups != ExpertGroups { count: 1, chosen: 1 }),
+        logits_in_float32: true,
+        ..RouterSpec::new(RouterScore::Sigmoid)
+    };
+    Ok(MoeSpec {
+        num_experts: config.usize("n_routed_experts")?,
+        num_experts_per_tok: config.usize("num_experts_per_tok")?,
+        shared_expert: Some(shared_experts(config, &expert, config.usize("n_shared_experts")?)?),
+        expert,
+        router,
+    })
+}
+
+/// The names of DeepSeek-V3's mixture.
+pub(super) const DEEPSEEK_MOE_LAYOUT: Layout = Layout {
+    rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts.")],
+    keep_float32: &["mlp.gate.e_score_correction_bias"],
+    ..Layout::LLAMA
+};
+
+/// `count` shared experts without gate, which are one of `count` times the width of `expert`.
+pub(super) fn shared_experts(
+    config: &FamilyConfig<'_>,
+    expert: &MlpSpec,
+    count: usize,
+) -> Result<SharedExpert, RegistryError> {
+    let width = expert.intermediate_size.checked_mul(count);
+    let intermediate_size = width.ok_or_else(|| config.inconsistent("the shared experts are too wide".to_owned()))?;
+    Ok(SharedExpert { mlp: MlpSpec { intermediate_size, ..expert.clone() }, gate: false })
 }
 
 impl Template {

@@ -5,11 +5,14 @@ mod arcee;
 mod cohere;
 mod common;
 mod cwm;
+mod dots1;
 mod ernie4_5;
+mod ernie4_5_moe;
 mod exaone4;
 mod fairseq;
 mod gemma;
 mod glm;
+mod glm4_moe;
 mod gpt;
 mod granite;
 mod helium;
@@ -38,7 +41,9 @@ pub static BUILTIN: &[&Family] = &[
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
     &cwm::FAMILY,
+    &dots1::FAMILY,
     &ernie4_5::FAMILY,
+    &ernie4_5_moe::FAMILY,
     &exaone4::FAMILY,
     &fairseq::biogpt::FAMILY,
     &fairseq::opt::FAMILY,
@@ -47,13 +52,16 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma3_text::FAMILY,
     &glm::glm::FAMILY,
     &glm::glm4::FAMILY,
+    &glm4_moe::FAMILY,
     &gpt::codegen::FAMILY,
     &gpt::gpt2::FAMILY,
     &gpt::gpt_bigcode::FAMILY,
     &gpt::gpt_neo::FAMILY,
     &gpt::gpt_neox::FAMILY,
     &gpt::gptj::FAMILY,
-    &granite::FAMILY,
+    &granite::granite::FAMILY,
+    &granite::granitemoe::FAMILY,
+    &granite::granitemoeshared::FAMILY,
     &helium::FAMILY,
     &hunyuan_v1_dense::FAMILY,
     &hyperclovax::FAMILY,

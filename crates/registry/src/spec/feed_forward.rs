@@ -108,6 +108,9 @@ impl MoeSpec {
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         let router = ParameterRole::Router;
         to.projection("gate", [self.num_experts, hidden_size], self.router.bias, router);
+        if self.router.correction_bias {
+            to.inside("gate", |to| to.parameter("e_score_correction_bias", &[self.num_experts], router));
+        }
         to.repeat("experts", self.num_experts, |to| {
             self.expert.declare_gated(hidden_size, ParameterRole::ExpertProjection, to);
         });
@@ -131,24 +134,108 @@ impl MoeSpec {
         if self.num_experts > MOST_EXPERTS {
             return Err(format!("{} experts are more than any model's: correct the config", self.num_experts));
         }
-        if self.router.score == RouterScore::TopkSoftmax && self.router.normalize {
-            return Err("softmax over the chosen experts is normalised already".to_owned());
-        }
+        self.router.validate(self.num_experts, self.num_experts_per_tok)?;
         validate::check_elements("an expert", &[self.expert.intermediate_size, hidden_size])
     }
 }
 
-/// How experts are scored and weighted.
+/// How experts are scored, chosen and weighted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RouterSpec {
     /// From router logits to scores.
     pub score: RouterScore,
-    /// Divide the chosen scores by their sum.
-    pub normalize: bool,
+    /// Whether the chosen scores are divided by their sum.
+    pub normalize: Normalize,
     /// Factor on the weights.
     pub scale: Option<f64>,
     /// Whether the router's projection carries a bias.
     pub bias: bool,
+    /// Whether `e_score_correction_bias` is added to the scores that experts are chosen by; their weights are made from the scores
+    /// without it (DeepSeek-V3).
+    pub correction_bias: bool,
+    /// Groups of experts, of which some are chosen before the experts are.
+    pub groups: Option<ExpertGroups>,
+    /// Compute the logits in float32, whatever the dtype of the model.
+    pub logits_in_float32: bool,
+}
+
+impl RouterSpec {
+    /// Scores that are weights, without biases or groups.
+    pub fn new(score: RouterScore) -> Self {
+        Self {
+            score,
+            normalize: Normalize::No,
+            scale: None,
+            bias: false,
+            correction_bias: false,
+            groups: None,
+            logits_in_float32: false,
+        }
+    }
+
+    fn validate(&self, num_experts: usize, num_experts_per_tok: usize) -> Result<(), String> {
+        if self.score == RouterScore::TopkSoftmax && self.normalize != Normalize::No {
+            return Err("softmax over the chosen experts is normalised already".to_owned());
+        }
+        if self.score == RouterScore::TopkSoftmax && (self.correction_bias || self.groups.is_some()) {
+            return Err("softmax over the chosen experts has neither a correction bias nor groups".to_owned());
+        }
+        if let Normalize::SumPlus(guard) | Normalize::SumAtLeast(guard) = self.normalize
+            && !(guard >= 0.0 && guard.is_finite())
+        {
+            return Err(format!("the sum of the chosen scores is kept from zero by {guard}: it must not be negative"));
+        }
+        self.groups.map_or(Ok(()), |groups| groups.validate(num_experts, num_experts_per_tok))
+    }
+}
+
+/// Whether the scores of the chosen experts are divided by their sum.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Normalize {
+    /// They are not.
+    No,
+    /// By the sum.
+    Sum,
+    /// By the sum and a small number (DeepSeek-V3).
+    SumPlus(f64),
+    /// By the sum, or by this number if the sum is smaller (ERNIE 4.5).
+    SumAtLeast(f64),
+}
+
+impl Normalize {
+    /// The division by the sum, if `normalize` says so.
+    pub fn by_sum(normalize: bool) -> Self {
+        if normalize { Self::Sum } else { Self::No }
+    }
+}
+
+/// Groups of consecutive experts, as many in each. A group's score is the sum of its two best; experts of groups that are not
+/// chosen are not chosen either (DeepSeek-V3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ExpertGroups {
+    /// Number of groups.
+    pub count: usize,
+    /// Number of groups that experts are chosen from.
+    pub chosen: usize,
+}
+
+impl ExpertGroups {
+    fn validate(&self, num_experts: usize, num_experts_per_tok: usize) -> Result<(), String> {
+        let Self { count, chosen } = *self;
+        if count == 0 || !num_experts.is_multiple_of(count) || num_experts / count < 2 {
+            return Err(format!("{num_experts} experts are not {count} groups of equal size and at least two experts"));
+        }
+        if chosen == 0 || chosen > count {
+            return Err(format!("{chosen} of {count} groups of experts: it must be between 1 and their number"));
+        }
+        if num_experts_per_tok > chosen * (num_experts / count) {
+            return Err(format!(
+                "num_experts_per_tok is {num_experts_per_tok}, but the {chosen} chosen groups have {} experts",
+                chosen * (num_experts / count)
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// From router logits to the scores that choose and weight experts.
@@ -169,4 +256,47 @@ pub struct SharedExpert {
     pub mlp: MlpSpec,
     /// Whether its output is multiplied by `sigmoid(shared_expert_gate(x))` (Qwen2-MoE).
     pub gate: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(router: RouterSpec) -> Option<String> {
+        router.validate(8, 3).err()
+    }
+
+    #[test]
+    fn groups_are_equal_and_have_enough_experts() {
+        let grouped = |count, chosen| RouterSpec {
+            groups: Some(ExpertGroups { count, chosen }),
+            ..RouterSpec::new(RouterScore::Sigmoid)
+        };
+        assert_eq!(problem(grouped(1, 1)), None);
+        assert_eq!(problem(grouped(4, 2)), None);
+        for (count, chosen, said) in [
+            (0, 1, "8 experts are not 0 groups"),
+            (3, 1, "8 experts are not 3 groups"),
+            (8, 4, "at least two experts"),
+            (2, 3, "3 of 2 groups"),
+            (2, 0, "0 of 2 groups"),
+            (4, 1, "the 1 chosen groups have 2 experts"),
+        ] {
+            let found = problem(grouped(count, chosen)).unwrap();
+            assert!(found.contains(said), "{found}");
+        }
+    }
+
+    #[test]
+    fn routers_do_not_contradict_themselves() {
+        let top = || RouterSpec::new(RouterScore::TopkSoftmax);
+        let normalize = |normalize| RouterSpec { normalize, ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(problem(top()), None);
+        assert!(problem(RouterSpec { normalize: Normalize::Sum, ..top() }).unwrap().contains("normalised already"));
+        assert!(problem(RouterSpec { correction_bias: true, ..top() }).unwrap().contains("correction bias"));
+        assert_eq!(problem(normalize(Normalize::SumAtLeast(1e-12))), None);
+        for guard in [-1.0, f64::NAN, f64::INFINITY] {
+            assert!(problem(normalize(Normalize::SumPlus(guard))).unwrap().contains("kept from zero"));
+        }
+    }
 }

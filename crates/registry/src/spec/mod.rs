@@ -16,7 +16,9 @@ mod validate;
 
 pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
 pub use declare::{Declare, ParameterRole, ParameterSpec};
-pub use feed_forward::{Activation, FeedForward, MlpSpec, MoeSpec, RouterScore, RouterSpec, SharedExpert};
+pub use feed_forward::{
+    Activation, ExpertGroups, FeedForward, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert,
+};
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};
 pub use norm::{NormKind, NormSpec};

@@ -14,6 +14,8 @@ pub struct Layout {
     pub prefixes: &'static [(&'static str, &'static str)],
     /// `(pattern, reason)` of tensors that are left unread.
     pub ignored: &'static [(&'static str, &'static str)],
+    /// Ends of the paths of parameters that stay float32 where the checkpoint stores them so; see [`ParameterSlot::keep_float32`].
+    pub keep_float32: &'static [&'static str],
 }
 
 /// Parts of paths that are dropped or added freely between a base model and the model with a head, and around text models
@@ -31,7 +33,7 @@ const COMMON_IGNORED: &[(&str, &str)] =
 
 impl Layout {
     /// Every parameter under its own path.
-    pub const LLAMA: Self = Self { rules: &[], prefixes: &[], ignored: &[] };
+    pub const LLAMA: Self = Self { rules: &[], prefixes: &[], ignored: &[], keep_float32: &[] };
 
     /// The weight map of a model with this layout.
     pub fn weight_map(&self, spec: &ModelSpec) -> WeightMap {
@@ -82,7 +84,7 @@ impl Layout {
             path: parameter.path.to_owned(),
             shape: parameter.shape.to_vec(),
             role: parameter.role,
-            keep_float32: false,
+            keep_float32: self.keep_float32.iter().any(|end| parameter.path.ends_with(end)),
             pieces: located.pieces(),
         }
     }

@@ -35,6 +35,8 @@ pub enum Rule {
         /// What stands between the module's path and the number of the head.
         into: &'static str,
     },
+    /// Parameters whose name contains the text have an axis of size one more in front.
+    LeadingAxis(&'static str),
 }
 
 /// How the parts lie in a packed tensor.
@@ -163,6 +165,7 @@ impl Rule {
             Self::Pack { parts, into, order } => pack(located, parts, into, *order, shapes),
             Self::Stack { over, into } => stack(located, over, into, shapes),
             Self::SplitHeads { module, into } => split_heads(located, module, into),
+            Self::LeadingAxis(text) => leading_axis(located, text),
         }
     }
 }
@@ -243,6 +246,14 @@ fn split_heads<'a>(mut located: Located<'a>, module: &str, into: &str) -> Locate
 fn in_slices(slices: usize, rows: &[usize], part: usize) -> Vec<ViewOp> {
     let of_slice: Vec<usize> = rows.iter().map(|rows| rows / slices).collect();
     vec![split(0, &[slices, of_slice.iter().sum()]), narrow(1, &of_slice, part)]
+}
+
+fn leading_axis<'a>(located: Located<'a>, text: &str) -> Located<'a> {
+    if !located.name.contains(text) {
+        return located;
+    }
+    let (name, shape) = (located.name.clone(), [&[1][..], &located.shape].concat());
+    located.within(name, shape, vec![ViewOp::Select { axis: 0, index: 0 }])
 }
 
 fn narrow(axis: usize, sizes: &[usize], part: usize) -> ViewOp {

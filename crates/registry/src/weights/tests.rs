@@ -36,7 +36,7 @@ fn experts() -> FeedForward {
         num_experts: 3,
         num_experts_per_tok: 1,
         expert: MlpSpec { intermediate_size: 5, activation: Activation::Silu, bias: true },
-        router: RouterSpec { score: RouterScore::Softmax, normalize: false, scale: None, bias: false },
+        router: RouterSpec::new(RouterScore::Softmax),
         shared_expert: None,
     })
 }
@@ -155,6 +155,25 @@ fn experts_are_stacked_transposed_and_interleaved() {
     assert!(map.transposed_projections);
 }
 
+/// ERNIE 4.5: the correction is one row, stays float32, and has another place.
+#[test]
+fn a_vector_may_be_stored_as_one_row() {
+    let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
+    moe.router.correction_bias = true;
+    let layout = Layout {
+        rules: &[
+            Rule::Rename("mlp.gate.e_score_correction_bias", "mlp.statics.bias"),
+            Rule::LeadingAxis("mlp.statics.bias"),
+        ],
+        keep_float32: &["mlp.gate.e_score_correction_bias"],
+        ..Layout::LLAMA
+    };
+    let map = layout.weight_map(&spec(Some(FeedForward::Moe(moe))));
+    assert_eq!(check_bijection(&map)["model.layers.1.mlp.statics.bias"], [1, 3]);
+    let kept: Vec<_> = map.parameters.iter().filter(|slot| slot.keep_float32).map(|slot| slot.path.as_str()).collect();
+    assert_eq!(kept, [0, 1].map(|layer| format!("model.layers.{layer}.mlp.gate.e_score_correction_bias")));
+}
+
 #[test]
 fn layers_without_a_part_keep_the_others_under_their_names() {
     let mut spec = spec(None);
@@ -178,9 +197,9 @@ fn a_task_without_head_has_neither_head_nor_tie() {
 fn layouts_of_families_read_every_element_once() {
     for family in BUILTIN {
         let changes = json!({"model_type": family.model_type, "hidden_size": 32, "head_dim": 8, "n_inner": 6, "qk_layernorm": true,
-            "num_local_experts": 3, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 4,
-            "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0, "use_qk_norm": true,
-            "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"]});
+            "num_local_experts": 3, "num_experts": 3, "num_experts_per_tok": 2, "n_routed_experts": 3, "n_shared_experts": 1,
+            "moe_intermediate_size": 4, "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0,
+            "use_qk_norm": true, "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"]});
         let config = config(changes);
         let spec = (family.lower)(&FamilyConfig::new(&config)).unwrap_or_else(|error| panic!("{error}"));
         let map = family.layout.weight_map(&spec);

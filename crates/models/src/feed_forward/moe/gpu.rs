@@ -1,6 +1,6 @@
 //! The choice of experts on GPUs, in one launch: nothing is read back.
 
-use automodel_registry::spec::{RouterScore, RouterSpec};
+use automodel_registry::spec::{Normalize, RouterScore, RouterSpec};
 use burn::backend::{
     Backend, Dispatch, TensorMetadata, backend_extension,
     fusion::custom::TensorSpec,
@@ -31,9 +31,16 @@ pub(crate) struct RoutePlan {
 }
 
 impl RoutePlan {
-    /// `None` for more experts than the kernel takes.
+    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, and sums that are kept from zero.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
-        let normalize = spec.normalize || spec.score == RouterScore::TopkSoftmax;
+        if spec.correction_bias || spec.groups.is_some() {
+            return None;
+        }
+        let normalize = match spec.normalize {
+            Normalize::No => spec.score == RouterScore::TopkSoftmax,
+            Normalize::Sum => true,
+            Normalize::SumPlus(_) | Normalize::SumAtLeast(_) => return None,
+        };
         let scale = (spec.scale.unwrap_or(1.0) as f32).to_bits();
         let fits = experts <= MOST_EXPERTS && (1..=experts).contains(&choices);
         fits.then_some(Self { experts, choices, score: spec.score, normalize, scale, units: 0 })
@@ -178,4 +185,26 @@ fn weight_of(score: f32, largest: f32, #[comptime] plan: RoutePlan) -> f32 {
 fn ordered(score: f32) -> u32 {
     let bits = u32::reinterpret(score);
     select(bits >> 31u32 == 1u32, bits ^ 0xffff_ffffu32, bits ^ 0x8000_0000u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use automodel_registry::spec::ExpertGroups;
+
+    #[test]
+    fn routing_that_the_kernel_lacks_is_refused() {
+        let spec = || RouterSpec::new(RouterScore::Sigmoid);
+        let plan = |spec: RouterSpec| RoutePlan::new(&spec, 8, 2);
+        assert!(plan(spec()).is_some_and(|plan| !plan.normalize));
+        assert!(plan(RouterSpec { normalize: Normalize::Sum, ..spec() }).is_some_and(|plan| plan.normalize));
+        for lacking in [
+            RouterSpec { correction_bias: true, ..spec() },
+            RouterSpec { groups: Some(ExpertGroups { count: 4, chosen: 2 }), ..spec() },
+            RouterSpec { normalize: Normalize::SumPlus(1e-20), ..spec() },
+            RouterSpec { normalize: Normalize::SumAtLeast(1e-12), ..spec() },
+        ] {
+            assert_eq!(plan(lacking), None);
+        }
+    }
 }

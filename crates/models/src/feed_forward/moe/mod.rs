@@ -2,77 +2,18 @@
 
 #[cfg(feature = "cube")]
 mod gpu;
+mod router;
 #[cfg(feature = "cube")]
 mod stacks;
 
-use crate::linear::project;
 use crate::linears::Linears;
 use crate::skeleton::{self, Skeleton};
 use crate::{GatedMlp, Linear, ModelError};
-use automodel_registry::spec::{MoeSpec, RouterScore, RouterSpec};
+use automodel_registry::spec::MoeSpec;
 use burn::module::Module;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
-
-/// Scores experts and chooses some for each token.
-#[derive(Module, Debug)]
-pub struct Router {
-    /// The projection `[num_experts, hidden_size]`; its fields stand directly under the router's name.
-    pub weight: burn::module::Param<Tensor<2>>,
-    /// `[num_experts]`
-    pub bias: Option<burn::module::Param<Tensor<1>>>,
-    #[module(skip)]
-    spec: RouterSpec,
-    #[module(skip)]
-    num_experts_per_tok: usize,
-}
-
-/// The experts that one token is sent to, with their weights.
-type Choice = Vec<(usize, f32)>;
-
-impl Router {
-    fn of(spec: &MoeSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
-        Ok(Self {
-            weight: parameters.tensor("weight")?,
-            bias: parameters.optional("bias")?,
-            spec: spec.router.clone(),
-            num_experts_per_tok: spec.num_experts_per_tok,
-        })
-    }
-
-    /// For each row of `x` `[tokens, hidden_size]` the chosen experts, best first.
-    ///
-    /// The scores are read back to the host, where the choice is made.
-    fn choose(&self, x: Tensor<2>) -> Vec<Choice> {
-        let logits = project(x, self.weight.val(), self.bias.as_ref()).cast(DType::F32);
-        let [_, num_experts] = logits.dims();
-        let scores = match self.spec.score {
-            RouterScore::Softmax => activation::softmax(logits, 1),
-            RouterScore::Sigmoid => activation::sigmoid(logits),
-            RouterScore::TopkSoftmax => logits,
-        };
-        let scores = scores.into_data().try_into_vec::<f32>().expect("scores were cast to float32");
-        scores.chunks_exact(num_experts).map(|row| self.choose_for(row)).collect()
-    }
-
-    fn choose_for(&self, scores: &[f32]) -> Choice {
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-        order.truncate(self.num_experts_per_tok);
-        let mut weights: Vec<f32> = order.iter().map(|&expert| scores[expert]).collect();
-        if self.spec.score == RouterScore::TopkSoftmax {
-            let largest = weights.first().copied().unwrap_or(0.0);
-            weights.iter_mut().for_each(|weight| *weight = (*weight - largest).exp());
-        }
-        if self.spec.normalize || self.spec.score == RouterScore::TopkSoftmax {
-            let sum: f32 = weights.iter().sum();
-            weights.iter_mut().for_each(|weight| *weight /= sum);
-        }
-        if let Some(scale) = self.spec.scale {
-            weights.iter_mut().for_each(|weight| *weight *= scale as f32);
-        }
-        order.into_iter().zip(weights).collect()
-    }
-}
+use router::Choice;
+pub use router::Router;
 
 /// Experts, their router and a shared expert.
 #[derive(Module, Debug)]

@@ -3,12 +3,11 @@
 use super::SparseMoe;
 use super::gpu::{RoutePlan, route};
 use crate::feed_forward::mlp::activate_times;
-use crate::linear::project;
 use crate::{GatedMlp, Linear, Weight};
 use automodel_quant::{QuantLinear, WeightStack};
 use burn::backend::DispatchDevice;
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 /// Stacks of the experts' weights, if there are any. Their parts are the experts' own parameters: whatever may replace these drops the
 /// stacks.
@@ -53,9 +52,8 @@ impl Stacks {
         if !matches!(x.device().as_dispatch(), DispatchDevice::Cube(_)) {
             return None;
         }
-        let router = &moe.gate;
         let plan = route_plan(moe)?;
-        let logits = project(x.clone(), router.weight.val(), router.bias.as_ref()).cast(DType::F32);
+        let logits = moe.gate.logits(x.clone());
         let (factors, chosen) = route(logits, plan);
         let both = stacks.gate_up.products(x.clone(), &chosen);
         let [rows, width] = both.dims();
@@ -65,7 +63,7 @@ impl Stacks {
     }
 }
 
-/// How the experts are chosen, if there are no more than the kernel takes.
+/// How the experts are chosen, if the kernel computes it.
 fn route_plan(moe: &SparseMoe) -> Option<RoutePlan> {
     RoutePlan::new(&moe.gate.spec, moe.experts.len(), moe.gate.num_experts_per_tok)
 }

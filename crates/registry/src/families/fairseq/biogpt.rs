@@ -40,6 +40,7 @@ const LAYOUT: Layout = Layout {
     ],
     prefixes: &[("biogpt.", "")],
     ignored: &[],
+    ..Layout::LLAMA
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {

@@ -50,6 +50,7 @@ const LAYOUT: Layout = Layout {
         ("*h.*.attn.causal_mask", "the causal mask, which is computed"),
         ("*h.*.attn.masked_bias", "the mask's value, which is a constant"),
     ],
+    ..Layout::LLAMA
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {

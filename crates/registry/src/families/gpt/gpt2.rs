@@ -48,6 +48,7 @@ const LAYOUT: Layout = Layout {
     ],
     prefixes: &[("transformer.", "")],
     ignored: super::BUFFERS,
+    ..Layout::LLAMA
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {

@@ -47,6 +47,7 @@ const LAYOUT: Layout = Layout {
         ("*h.*.attn.attention.bias", "the mask, which is computed"),
         ("*h.*.attn.attention.masked_bias", "the mask's value, which is a constant"),
     ],
+    ..Layout::LLAMA
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {

@@ -45,6 +45,7 @@ const LAYOUT: Layout = Layout {
         ("*.attention.bias", "the causal mask, which is computed"),
         ("*.attention.masked_bias", "the mask's value, which is a constant"),
     ],
+    ..Layout::LLAMA
 };
 
 const ROPE: RopeOptions = RopeOptions {

@@ -1,14 +1,14 @@
-//! Granite: Llama with factors on embeddings, scores, branches and logits.
+//! Granite's mixtures of experts with a shared expert for every token.
 
-use super::prelude::*;
+use super::super::prelude::*;
 
 pub static FAMILY: Family = Family {
-    model_type: "granite",
-    architectures: &["GraniteForCausalLM"],
+    model_type: "granitemoeshared",
+    architectures: &["GraniteMoeSharedForCausalLM"],
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: Layout::LLAMA,
+    layout: super::MOE_LAYOUT,
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -24,21 +24,25 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
         ("rms_norm_eps", Float(1e-06)),
         ("tie_word_embeddings", Bool(false)),
         ("attention_bias", Bool(false)),
-        ("mlp_bias", Bool(false)),
         ("embedding_multiplier", Float(1.0)),
         ("logits_scaling", Float(1.0)),
         ("residual_multiplier", Float(1.0)),
         ("attention_multiplier", Float(1.0)),
+        ("num_local_experts", Int(8)),
+        ("num_experts_per_tok", Int(2)),
+        ("shared_intermediate_size", Int(0)),
     ],
     aliases: &[],
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let mut template = Template::llama(config)?;
-    template.attention.bias = attention_bias(config)?;
-    template.attention.scale = config.f64("attention_multiplier")?;
-    template.embedding.scale = Some(config.f64("embedding_multiplier")?);
-    template.residual_scale = Some(config.f64("residual_multiplier")?);
-    template.head.logit_scale = Some(1.0 / config.f64("logits_scaling")?);
-    template.with_mlp_bias(config, "mlp_bias")?.build_uniform()
+    let mut template = Template::llama(config)?.with_granite_factors(config)?;
+    let mut moe = super::granite_moe(config)?;
+    let intermediate_size = config.count("shared_intermediate_size")?;
+    if intermediate_size > 0 {
+        let mlp = MlpSpec { intermediate_size, ..moe.expert.clone() };
+        moe.shared_expert = Some(SharedExpert { mlp, gate: false });
+    }
+    template.mlp = FeedForward::Moe(moe);
+    template.build_uniform()
 }
