@@ -53,12 +53,17 @@ impl Router {
             RouterScore::Sigmoid => activation::sigmoid(logits),
             RouterScore::TopkSoftmax => logits,
         };
-        let corrected = self.e_score_correction_bias.as_ref().map(|bias| {
-            let bias = bias.val().cast(DType::F32).unsqueeze::<2>();
-            read(scores.clone() + bias)
+        // Read back together: each reading waits for the device.
+        let elements = scores.shape().num_elements();
+        let both = read(match &self.e_score_correction_bias {
+            Some(bias) => {
+                let corrected = scores.clone() + bias.val().cast(DType::F32).unsqueeze::<2>();
+                Tensor::cat(vec![scores, corrected], 0)
+            }
+            None => scores,
         });
-        let scores = read(scores);
-        let corrected = corrected.as_deref().unwrap_or(&scores).chunks_exact(num_experts);
+        let (scores, corrected) = both.split_at(elements);
+        let corrected = if corrected.is_empty() { scores } else { corrected }.chunks_exact(num_experts);
         let choose = |(scores, corrected)| choose_for_one(&self.spec, self.num_experts_per_tok, scores, corrected);
         scores.chunks_exact(num_experts).zip(corrected).map(choose).collect()
     }
