@@ -1,14 +1,15 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, LayerSpec, Mixer, MlpSpec, MoeSpec,
-    NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GroupScore, LayerSpec, Mixer, MlaSpec,
+    MlpSpec, MoeSpec, NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
 };
 
 /// Heads, mask, positions, and what is unusual.
 pub(crate) fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attention(attention) => attention_words(attention),
+        Mixer::Mla(mla) => mla_words(mla),
         Mixer::ShortConv(conv) => format!("gated convolution over {} positions", conv.kernel_size),
     }
 }
@@ -21,6 +22,20 @@ fn attention_words(attention: &AttentionSpec) -> String {
     let positions = attention.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, attention.head_dim));
     let parts = [heads, mask(attention.mask), positions].into_iter().chain(unusual(attention));
     parts.collect::<Vec<_>>().join(", ")
+}
+
+fn mla_words(mla: &MlaSpec) -> String {
+    let heads = format!(
+        "latent attention {} heads of {} + {} and {}",
+        mla.num_attention_heads, mla.qk_nope_head_dim, mla.qk_rope_head_dim, mla.v_head_dim
+    );
+    let latents = match mla.q_lora_rank {
+        Some(rank) => format!("latents of {} and {rank} for queries", mla.kv_lora_rank),
+        None => format!("latents of {}", mla.kv_lora_rank),
+    };
+    let positions = mla.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, mla.qk_rope_head_dim));
+    let scaled = mla.latent_scale.map(|scale| format!("latents scaled by {scale}"));
+    [heads, latents, mask(mla.mask), positions].into_iter().chain(scaled).collect::<Vec<_>>().join(", ")
 }
 
 /// Kind, width and activation.
@@ -138,7 +153,14 @@ fn router(router: &RouterSpec) -> String {
     let parts = [
         Some(format!("{score} router")),
         router.correction_bias.then(|| "correction bias".to_owned()),
-        router.groups.map(|groups| format!("{} of {} groups", groups.chosen, groups.count)),
+        router.groups.map(|groups| {
+            let by = match groups.score {
+                GroupScore::BestTwo => "",
+                GroupScore::Best => " by their best expert",
+            };
+            format!("{} of {} groups{by}", groups.chosen, groups.count)
+        }),
+        (router.zero_experts > 0).then(|| format!("{} choices that return their input", router.zero_experts)),
         router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -219,6 +241,33 @@ mod tests {
     }
 
     #[test]
+    fn latents_are_told_with_their_widths() {
+        let all = MlaSpec {
+            num_attention_heads: 16,
+            q_lora_rank: Some(96),
+            kv_lora_rank: 64,
+            qk_nope_head_dim: 32,
+            qk_rope_head_dim: 16,
+            v_head_dim: 24,
+            norm: NormSpec { kind: NormKind::Rms, eps: 1e-6 },
+            bias: false,
+            scale: 0.1,
+            latent_scale: Some(2.0),
+            mask: AttentionMask::Full,
+            rope: None,
+        };
+        assert_eq!(
+            mixer(&Mixer::Mla(all.clone())),
+            "latent attention 16 heads of 32 + 16 and 24, latents of 64 and 96 for queries, full, no rope, latents scaled by 2"
+        );
+        let plain = MlaSpec { q_lora_rank: None, latent_scale: None, ..all };
+        assert_eq!(
+            mixer(&Mixer::Mla(plain)),
+            "latent attention 16 heads of 32 + 16 and 24, latents of 64, full, no rope"
+        );
+    }
+
+    #[test]
     fn mlps_are_told_with_their_activation() {
         let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
@@ -236,10 +285,15 @@ mod tests {
         let all = RouterSpec {
             scale: Some(2.5),
             correction_bias: true,
-            groups: Some(ExpertGroups { count: 4, chosen: 2 }),
+            groups: Some(ExpertGroups { count: 4, chosen: 2, score: GroupScore::BestTwo }),
             ..RouterSpec::new(RouterScore::Sigmoid)
         };
         assert_eq!(router(&all), "sigmoid router, correction bias, 2 of 4 groups, weights scaled by 2.5");
+        let groups = ExpertGroups { count: 8, chosen: 3, score: GroupScore::Best };
+        let best = RouterSpec { groups: Some(groups), ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(router(&best), "softmax router, 3 of 8 groups by their best expert");
+        let some = RouterSpec { zero_experts: 4, ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(router(&some), "softmax router, 4 choices that return their input");
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::LearnedPositions>();
     is_send_and_sync::<crate::spec::LongRope>();
     is_send_and_sync::<crate::spec::Mixer>();
+    is_send_and_sync::<crate::spec::MlaSpec>();
     is_send_and_sync::<crate::spec::MlpSpec>();
     is_send_and_sync::<crate::spec::ModelSpec>();
     is_send_and_sync::<crate::spec::MoeSpec>();
@@ -59,6 +60,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::RouterSpec>();
     is_send_and_sync::<crate::spec::Normalize>();
     is_send_and_sync::<crate::spec::ExpertGroups>();
+    is_send_and_sync::<crate::spec::GroupScore>();
     is_send_and_sync::<crate::spec::SharedExpert>();
     is_send_and_sync::<crate::spec::ShortConvSpec>();
     is_send_and_sync::<crate::spec::Task>();

@@ -1,6 +1,6 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
-use super::{Ropes, convert};
+use super::{Ropes, convert, new_kv_cache};
 use crate::linears::{Linears, linears};
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
@@ -8,7 +8,7 @@ use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
 use automodel_attention::{AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention};
-use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
+use automodel_registry::spec::{AttentionSpec, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
@@ -80,17 +80,9 @@ impl Attention {
         })
     }
 
-    /// An empty KV cache: rolling where a window bounds it, keeping nothing where sequences come in one pass.
+    /// An empty KV cache.
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
-        MixerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
-            (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
-                KvCache::preallocated(capacity)
-            }
-            (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
-            (AttentionMask::Bidirectional, _) => KvCache::none(),
-            (_, Some(capacity)) => KvCache::preallocated(capacity),
-            (_, None) => KvCache::growing(),
-        }))
+        MixerState::Attention(Box::new(new_kv_cache(self.spec.mask, options)))
     }
 
     /// `[batch, length, hidden_size]` to the same; appends to the KV cache.

@@ -44,13 +44,14 @@ pub(super) fn softmax_moe(
 pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, "hidden_act")?;
     let expert = MlpSpec { intermediate_size: config.usize("moe_intermediate_size")?, activation, bias: false };
-    let groups = ExpertGroups { count: config.usize("n_group")?, chosen: config.usize("topk_group")? };
+    let (count, chosen) = (config.usize("n_group")?, config.usize("topk_group")?);
+    let groups = ExpertGroups { count, chosen, score: GroupScore::BestTwo };
     let normalize = config.bool_or_null("norm_topk_prob")?.unwrap_or(false);
     let router = RouterSpec {
         normalize: if normalize { Normalize::SumPlus(1e-20) } else { Normalize::No },
         scale: Some(config.f64("routed_scaling_factor")?),
         correction_bias: true,
-        groups: Some(groups).filter(|groups| *groups != ExpertGroups { count: 1, chosen: 1 }),
+        groups: Some(groups).filter(|groups| (groups.count, groups.chosen) != (1, 1)),
         logits_in_float32: true,
         ..RouterSpec::new(RouterScore::Sigmoid)
     };
@@ -61,6 +62,24 @@ pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, Registr
         expert,
         router,
     })
+}
+
+/// `mlp_layer_types`, `dense` or `sparse` for each layer, or what `otherwise` says of each.
+pub(super) fn mlp_layer_types(
+    config: &FamilyConfig<'_>,
+    layers: usize,
+    otherwise: impl FnMut(usize) -> &'static str,
+) -> Result<Vec<String>, RegistryError> {
+    let Some(types) = config.list_str_or_null("mlp_layer_types")? else {
+        return Ok((0..layers).map(otherwise).map(str::to_owned).collect());
+    };
+    if types.len() < layers {
+        return Err(config.inconsistent(format!("mlp_layer_types has {} entries for {layers} layers", types.len())));
+    }
+    if types.iter().any(|name| !matches!(name.as_str(), "dense" | "sparse")) {
+        return Err(config.unsupported("mlp_layer_types", "layers are dense or sparse"));
+    }
+    Ok(types)
 }
 
 /// The names of DeepSeek-V3's mixture.

@@ -2,9 +2,11 @@
 //! file, list it in [`BUILTIN`], add a fixture.
 
 mod arcee;
+mod axk1;
 mod cohere;
 mod common;
 mod cwm;
+mod deepseek;
 mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
@@ -20,6 +22,8 @@ mod hunyuan_v1_dense;
 mod hyperclovax;
 mod lfm2;
 mod llama;
+mod longcat_flash;
+mod minicpm3;
 mod mistral;
 mod nemotron;
 mod olmo;
@@ -31,16 +35,30 @@ mod stablelm;
 mod starcoder2;
 #[cfg(test)]
 mod tests;
+mod youtu;
 
 use crate::Family;
-pub(crate) use mistral::effective_model_type;
+use serde_json::Value;
+
+/// Model types that transformers does not have, of configs that are those of a family, key by key, and the family. The code that comes
+/// with their checkpoints was not consulted.
+const ALIASES: &[(&str, &str)] = &[("kimi_k2", "deepseek_v3")];
+
+/// The model type of the family that a config describes.
+pub(crate) fn effective_model_type<'a>(model_type: &'a str, layer_types: Option<&Value>) -> &'a str {
+    let known = ALIASES.iter().find(|(alias, _)| *alias == model_type);
+    known.map_or_else(|| mistral::effective_model_type(model_type, layer_types), |(_, family)| family)
+}
 
 /// Every built-in family, by model type.
 pub static BUILTIN: &[&Family] = &[
     &arcee::FAMILY,
+    &axk1::FAMILY,
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
     &cwm::FAMILY,
+    &deepseek::deepseek_v2::FAMILY,
+    &deepseek::deepseek_v3::FAMILY,
     &dots1::FAMILY,
     &ernie4_5::FAMILY,
     &ernie4_5_moe::FAMILY,
@@ -52,6 +70,7 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma3_text::FAMILY,
     &glm::glm::FAMILY,
     &glm::glm4::FAMILY,
+    &glm::glm4_moe_lite::FAMILY,
     &glm4_moe::FAMILY,
     &gpt::codegen::FAMILY,
     &gpt::gpt2::FAMILY,
@@ -67,6 +86,8 @@ pub static BUILTIN: &[&Family] = &[
     &hyperclovax::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,
+    &longcat_flash::FAMILY,
+    &minicpm3::FAMILY,
     &mistral::ministral::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
@@ -85,6 +106,7 @@ pub static BUILTIN: &[&Family] = &[
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
+    &youtu::FAMILY,
 ];
 
 /// What family files are written with.

@@ -104,12 +104,17 @@ pub struct MoeSpec {
 }
 
 impl MoeSpec {
+    /// What the router chooses from: the experts, and choices that return their input.
+    pub fn choices(&self) -> usize {
+        self.num_experts.saturating_add(self.router.zero_experts)
+    }
+
     /// Declares the router `gate`, `experts.0` and so on, and the shared expert with its gate.
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
-        let router = ParameterRole::Router;
-        to.projection("gate", [self.num_experts, hidden_size], self.router.bias, router);
+        let (router, choices) = (ParameterRole::Router, self.choices());
+        to.projection("gate", [choices, hidden_size], self.router.bias, router);
         if self.router.correction_bias {
-            to.inside("gate", |to| to.parameter("e_score_correction_bias", &[self.num_experts], router));
+            to.inside("gate", |to| to.parameter("e_score_correction_bias", &[choices], router));
         }
         to.repeat("experts", self.num_experts, |to| {
             self.expert.declare_gated(hidden_size, ParameterRole::ExpertProjection, to);
@@ -125,16 +130,17 @@ impl MoeSpec {
 
 impl MoeSpec {
     fn validate(&self, hidden_size: usize) -> Result<(), String> {
-        if self.num_experts_per_tok == 0 || self.num_experts_per_tok > self.num_experts {
+        let choices = self.choices();
+        if self.num_experts_per_tok == 0 || self.num_experts_per_tok > choices {
             return Err(format!(
-                "num_experts_per_tok is {}, but there are {} experts: it must be between 1 and their number",
-                self.num_experts_per_tok, self.num_experts
+                "num_experts_per_tok is {}, but there are {choices} experts: it must be between 1 and their number",
+                self.num_experts_per_tok
             ));
         }
-        if self.num_experts > MOST_EXPERTS {
-            return Err(format!("{} experts are more than any model's: correct the config", self.num_experts));
+        if choices > MOST_EXPERTS {
+            return Err(format!("{choices} experts are more than any model's: correct the config"));
         }
-        self.router.validate(self.num_experts, self.num_experts_per_tok)?;
+        self.router.validate(choices, self.num_experts_per_tok)?;
         validate::check_elements("an expert", &[self.expert.intermediate_size, hidden_size])
     }
 }
@@ -157,6 +163,14 @@ pub struct RouterSpec {
     pub groups: Option<ExpertGroups>,
     /// Compute the logits in float32, whatever the dtype of the model.
     pub logits_in_float32: bool,
+    /// Choices after those of the experts, that return their input (LongCat-Flash).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub zero_experts: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl RouterSpec {
@@ -170,6 +184,7 @@ impl RouterSpec {
             correction_bias: false,
             groups: None,
             logits_in_float32: false,
+            zero_experts: 0,
         }
     }
 
@@ -209,21 +224,49 @@ impl Normalize {
     }
 }
 
-/// Groups of consecutive experts, as many in each. A group's score is the sum of its two best; experts of groups that are not
-/// chosen are not chosen either (DeepSeek-V3).
+/// Groups of consecutive experts, as many in each; experts of groups that are not chosen are not chosen either (DeepSeek-V2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ExpertGroups {
     /// Number of groups.
     pub count: usize,
     /// Number of groups that experts are chosen from.
     pub chosen: usize,
+    /// By which they are chosen.
+    #[serde(skip_serializing_if = "GroupScore::is_best_two")]
+    pub score: GroupScore,
+}
+
+/// From the scores of the experts of a group to that of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum GroupScore {
+    /// The sum of the two best (DeepSeek-V3).
+    BestTwo,
+    /// The best (DeepSeek-V2).
+    Best,
+}
+
+impl GroupScore {
+    /// Experts of a group whose scores are added.
+    pub fn experts(self) -> usize {
+        match self {
+            Self::BestTwo => 2,
+            Self::Best => 1,
+        }
+    }
+
+    fn is_best_two(&self) -> bool {
+        *self == Self::BestTwo
+    }
 }
 
 impl ExpertGroups {
     fn validate(&self, num_experts: usize, num_experts_per_tok: usize) -> Result<(), String> {
-        let Self { count, chosen } = *self;
-        if count == 0 || !num_experts.is_multiple_of(count) || num_experts / count < 2 {
-            return Err(format!("{num_experts} experts are not {count} groups of equal size and at least two experts"));
+        let Self { count, chosen, score } = *self;
+        if count == 0 || !num_experts.is_multiple_of(count) || num_experts / count < score.experts() {
+            return Err(format!(
+                "{num_experts} experts are not {count} groups of equal size and at least {} experts",
+                score.experts()
+            ));
         }
         if chosen == 0 || chosen > count {
             return Err(format!("{chosen} of {count} groups of experts: it must be between 1 and their number"));
@@ -269,7 +312,7 @@ mod tests {
     #[test]
     fn groups_are_equal_and_have_enough_experts() {
         let grouped = |count, chosen| RouterSpec {
-            groups: Some(ExpertGroups { count, chosen }),
+            groups: Some(ExpertGroups { count, chosen, score: GroupScore::BestTwo }),
             ..RouterSpec::new(RouterScore::Sigmoid)
         };
         assert_eq!(problem(grouped(1, 1)), None);
@@ -277,7 +320,7 @@ mod tests {
         for (count, chosen, said) in [
             (0, 1, "8 experts are not 0 groups"),
             (3, 1, "8 experts are not 3 groups"),
-            (8, 4, "at least two experts"),
+            (8, 4, "at least 2 experts"),
             (2, 3, "3 of 2 groups"),
             (2, 0, "0 of 2 groups"),
             (4, 1, "the 1 chosen groups have 2 experts"),
@@ -285,6 +328,9 @@ mod tests {
             let found = problem(grouped(count, chosen)).unwrap();
             assert!(found.contains(said), "{found}");
         }
+        let groups = ExpertGroups { count: 8, chosen: 4, score: GroupScore::Best };
+        let single = RouterSpec { groups: Some(groups), ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(problem(single), None);
     }
 
     #[test]

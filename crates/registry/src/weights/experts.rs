@@ -1,7 +1,7 @@
 //! Experts that lie side by side in two tensors.
 
 use super::{SourcePiece, ViewOp};
-use crate::spec::{ModelSpec, Operation};
+use crate::spec::{ModelSpec, MoeSpec, Operation};
 use serde::Serialize;
 
 /// A mixture whose gated experts checkpoints may have in two tensors: `experts.gate_up_proj`
@@ -26,7 +26,8 @@ impl StackedExperts {
         for (index, layer) in spec.backbone.layers.iter().enumerate() {
             for branch in &layer.branches {
                 let Operation::Feed(feed) = &branch.operation else { continue };
-                if let Some(moe) = feed.moe().filter(|moe| !moe.expert.bias) {
+                let stacks = |moe: &&MoeSpec| !moe.expert.bias && moe.router.zero_experts == 0;
+                if let Some(moe) = feed.moe().filter(stacks) {
                     found.push(Self {
                         module: format!("model.layers.{index}.{}", branch.name),
                         num_experts: moe.num_experts,

@@ -16,6 +16,9 @@ pub struct WeightMap {
     pub prefixes: Vec<(String, String)>,
     /// Checkpoint tensors that are left unread on purpose.
     pub ignored: Vec<IgnoredTensors>,
+    /// Ends of the paths of parameters that are zero where the checkpoint has no tensor for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub zeros: Vec<String>,
     /// Mixtures whose experts checkpoints may have in two tensors instead of where the parameters' pieces say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stacked_experts: Vec<StackedExperts>,

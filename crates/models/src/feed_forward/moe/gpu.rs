@@ -31,9 +31,10 @@ pub(crate) struct RoutePlan {
 }
 
 impl RoutePlan {
-    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, and sums that are kept from zero.
+    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, choices that are no expert, and sums
+    /// that are kept from zero.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
-        if spec.correction_bias || spec.groups.is_some() {
+        if spec.correction_bias || spec.groups.is_some() || spec.zero_experts > 0 {
             return None;
         }
         let normalize = match spec.normalize {
@@ -190,7 +191,7 @@ fn ordered(score: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use automodel_registry::spec::ExpertGroups;
+    use automodel_registry::spec::{ExpertGroups, GroupScore};
 
     #[test]
     fn routing_that_the_kernel_lacks_is_refused() {
@@ -200,8 +201,9 @@ mod tests {
         assert!(plan(RouterSpec { normalize: Normalize::Sum, ..spec() }).is_some_and(|plan| plan.normalize));
         for lacking in [
             RouterSpec { correction_bias: true, ..spec() },
-            RouterSpec { groups: Some(ExpertGroups { count: 4, chosen: 2 }), ..spec() },
+            RouterSpec { groups: Some(ExpertGroups { count: 4, chosen: 2, score: GroupScore::BestTwo }), ..spec() },
             RouterSpec { normalize: Normalize::SumPlus(1e-20), ..spec() },
+            RouterSpec { zero_experts: 2, ..spec() },
             RouterSpec { normalize: Normalize::SumAtLeast(1e-12), ..spec() },
         ] {
             assert_eq!(plan(lacking), None);

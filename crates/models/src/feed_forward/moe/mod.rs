@@ -136,14 +136,16 @@ impl SparseMoe {
     }
 
     fn for_one_token(&self, x: Tensor<2>, choice: &Choice) -> Tensor<2> {
-        let weighted = choice.iter().map(|&(expert, weight)| self.experts[expert].forward(x.clone()) * weight);
+        let of = |expert: usize| self.experts.get(expert).map_or_else(|| x.clone(), |mlp| mlp.forward(x.clone()));
+        let weighted = choice.iter().map(|&(expert, weight)| of(expert) * weight);
         weighted.reduce(|sum, y| sum + y).unwrap_or_else(|| x.zeros_like())
     }
 
     /// Each expert runs once over the tokens that were sent to it.
     fn for_tokens(&self, x: Tensor<2>, choices: &[Choice]) -> Tensor<2> {
         let device = x.device();
-        let mut tokens_of = vec![(Vec::new(), Vec::new()); self.experts.len()];
+        // Choices after the experts return their input.
+        let mut tokens_of = vec![(Vec::new(), Vec::new()); self.experts.len() + self.gate.spec.zero_experts];
         for (token, choice) in choices.iter().enumerate() {
             for &(expert, weight) in choice {
                 tokens_of[expert].0.push(token as i64);
@@ -151,14 +153,18 @@ impl SparseMoe {
             }
         }
         let mut sum = x.zeros_like();
-        for (expert, (tokens, weights)) in self.experts.iter().zip(tokens_of) {
+        for (expert, (tokens, weights)) in tokens_of.into_iter().enumerate() {
             let count = tokens.len();
             if count == 0 {
                 continue;
             }
             let rows = Tensor::<1, Int>::from_data(TensorData::new(tokens, [count]), &device);
             let weights = Tensor::<2>::from_data(TensorData::new(weights, [count, 1]), (&device, DType::F32));
-            let y = expert.forward(x.clone().select(0, rows.clone()));
+            let own = x.clone().select(0, rows.clone());
+            let y = match self.experts.get(expert) {
+                Some(expert) => expert.forward(own),
+                None => own,
+            };
             let weighted = y.clone() * weights.cast(y.dtype());
             sum = sum.select_assign(0, rows, weighted, IndexingUpdateOp::Add);
         }

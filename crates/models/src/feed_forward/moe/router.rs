@@ -95,13 +95,13 @@ fn choose_for_one(spec: &RouterSpec, num_experts_per_tok: usize, scores: &[f32],
     order.into_iter().zip(weights).collect()
 }
 
-/// The experts of the groups whose two best have the largest sums, in their own order.
+/// The experts of the groups with the largest scores, in their own order.
 fn experts_of_best_groups(groups: ExpertGroups, corrected: &[f32]) -> Vec<usize> {
     let size = corrected.len() / groups.count;
     let score = |group: usize| {
         let mut best = corrected[group * size..][..size].to_vec();
         best.sort_by(|a, b| b.total_cmp(a));
-        best.iter().take(2).sum::<f32>()
+        best.iter().take(groups.score.experts()).sum::<f32>()
     };
     let scores: Vec<f32> = (0..groups.count).map(score).collect();
     let mut order: Vec<usize> = (0..groups.count).collect();
@@ -125,6 +125,7 @@ fn divisor(spec: &RouterSpec, weights: &[f32]) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use automodel_registry::spec::GroupScore;
 
     fn sigmoid() -> RouterSpec {
         RouterSpec::new(RouterScore::Sigmoid)
@@ -141,12 +142,14 @@ mod tests {
 
     #[test]
     fn experts_are_those_of_the_groups_with_the_best_two() {
-        let grouped = |count, chosen| RouterSpec { groups: Some(ExpertGroups { count, chosen }), ..sigmoid() };
+        let of = |count, chosen, score| RouterSpec { groups: Some(ExpertGroups { count, chosen, score }), ..sigmoid() };
+        let grouped = |count, chosen| of(count, chosen, GroupScore::BestTwo);
         // The first group has the best expert, the last one the best two, of which the third expert is no part.
         let scores = [0.875, 0.0, 0.0, 0.25, 0.25, 0.125, 0.5, 0.0, 0.5];
         let chosen = |spec| choose_for_one(&spec, 2, &scores, &scores);
         assert_eq!(chosen(grouped(3, 1)), [(6, 0.5), (8, 0.5)]);
         assert_eq!(chosen(grouped(3, 2)), [(0, 0.875), (6, 0.5)]);
+        assert_eq!(chosen(of(3, 1, GroupScore::Best)), [(0, 0.875), (1, 0.0)]);
         assert_eq!(chosen(grouped(3, 3)), chosen(sigmoid()));
         // Experts outside the chosen groups are never chosen, however small the others are.
         let corrected = scores.map(|score| score - 2.0);

@@ -3,6 +3,7 @@
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod glm;
 pub mod glm4;
+pub mod glm4_moe_lite;
 
 use super::prelude::*;
 
