@@ -111,7 +111,9 @@ fn compare_sizes(found: &mut Differences, expected: &Expected, config: &Resolved
         expected.0["tie_word_embeddings"].as_bool().unwrap(),
         spec.head().unwrap().tied,
     );
-    found.compare("norm_eps", expected.norm_eps(), spec.backbone.final_norm.unwrap().eps);
+    if let Some(norm) = spec.backbone.final_norm {
+        found.compare("norm_eps", expected.norm_eps(), norm.eps);
+    }
 }
 
 fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, layer: &LayerSpec) {
@@ -165,6 +167,7 @@ fn activation(name: &str) -> Activation {
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
         "relu" => Activation::Relu,
         "relu2" => Activation::Relu2,
+        "xielu" => Activation::Xielu,
         other => panic!("no fixture has activation {other}"),
     }
 }
@@ -180,7 +183,7 @@ fn expected_mask(expected: &Expected, layer: usize) -> AttentionMask {
 
 fn compare_positions(found: &mut Differences, expected: &Expected, index: usize, rope: Option<&RopeSpec>) {
     let rotates = match expected.text("model_type") {
-        "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "opt" => false,
+        "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "openai-gpt" | "opt" | "xglm" => false,
         // `no_rope_layer_interval` is 4 in both files.
         "smollm3" => !(index + 1).is_multiple_of(4),
         "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
@@ -220,6 +223,8 @@ fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value
             found.compare("beta_fast", number("beta_fast"), yarn.beta_fast);
             found.compare("beta_slow", number("beta_slow"), yarn.beta_slow);
             found.compare("original length", length(), yarn.original_max_position_embeddings);
+            // Both scales of the fixtures are 1.
+            found.compare("attention_factor", number("mscale") / number("mscale_all_dim"), yarn.attention_factor);
         }
         ("longrope", RopeScaling::LongRope(longrope)) => {
             found.compare("short_factor", factors("short_factor"), longrope.short_factor.clone());

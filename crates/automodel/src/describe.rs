@@ -106,12 +106,14 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
         attention.sinks.then(|| "attention sinks".to_owned()),
         attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
         attention.query_temperature.map(|_| "query temperature".to_owned()),
+        attention.sub_norm.map(|_| "norm before the output projection".to_owned()),
     ];
     parts.into_iter().flatten()
 }
 
 fn width(mlp: &MlpSpec) -> String {
-    format!("MLP of {}, {}", mlp.intermediate_size, activation(mlp.activation))
+    let norm = mlp.sub_norm.map_or("", |_| ", norm before the last projection");
+    format!("MLP of {}, {}{norm}", mlp.intermediate_size, activation(mlp.activation))
 }
 
 fn activation(activation: Activation) -> &'static str {
@@ -122,6 +124,7 @@ fn activation(activation: Activation) -> &'static str {
         Activation::QuickGelu => "quick GELU",
         Activation::Relu => "ReLU",
         Activation::Relu2 => "squared ReLU",
+        Activation::Xielu => "xIELU",
     }
 }
 
@@ -229,14 +232,15 @@ mod tests {
             }),
             sinks: true,
             clip_qkv: Some(3.0),
-            query_temperature: Some(QueryTemperature { scale: 0.1, floor_scale: 8192.0 }),
+            sub_norm: Some(norm),
+            query_temperature: Some(QueryTemperature { first: 1, scale: 0.1, floor_scale: 8192.0 }),
             ..attention()
         };
         assert_eq!(
             mixer(&Mixer::Attention(all)),
             "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
              QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
-             query temperature"
+             query temperature, norm before the output projection"
         );
     }
 
@@ -269,7 +273,7 @@ mod tests {
 
     #[test]
     fn mlps_are_told_with_their_activation() {
-        let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
+        let wide = |activation| MlpSpec::new(256, activation);
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
         assert_eq!(feed_forward(&FeedForward::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
         let moe = MoeSpec {
@@ -299,7 +303,7 @@ mod tests {
     #[test]
     fn places_of_norms_are_told() {
         let spec = NormSpec { kind: NormKind::Rms, eps: 1e-6 };
-        let wide = MlpSpec { intermediate_size: 256, activation: Activation::Silu, bias: false };
+        let wide = MlpSpec::new(256, Activation::Silu);
         let told = |layer: fn(Mixer, FeedForward, NormSpec) -> LayerSpec| {
             norms(&layer(Mixer::Attention(attention()), FeedForward::Gated(wide.clone()), spec))
         };

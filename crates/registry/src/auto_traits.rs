@@ -37,6 +37,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::EmbeddingSpec>();
     is_send_and_sync::<crate::spec::FeedForward>();
     is_send_and_sync::<crate::spec::HeadSpec>();
+    is_send_and_sync::<crate::spec::HeadTransform>();
     is_send_and_sync::<crate::spec::LayerSpec>();
     is_send_and_sync::<crate::spec::LearnedPositions>();
     is_send_and_sync::<crate::spec::LongRope>();
@@ -63,6 +64,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::GroupScore>();
     is_send_and_sync::<crate::spec::SharedExpert>();
     is_send_and_sync::<crate::spec::ShortConvSpec>();
+    is_send_and_sync::<crate::spec::Sinusoids>();
     is_send_and_sync::<crate::spec::Task>();
     is_send_and_sync::<crate::spec::YarnRope>();
     is_send_and_sync::<crate::template::Keys>();

@@ -75,6 +75,24 @@ impl RopeByLayerType {
         Self::read_rotation(config, options, head_dim, pairing, Rotation::Whole)
     }
 
+    /// [`read_whole`](Self::read_whole) of the one rotary embedding of all layers, with the values of `options.extra_keys`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and parameters that differ by layer type.
+    pub fn read_whole_with_extra(
+        config: &FamilyConfig<'_>,
+        options: &RopeOptions,
+        head_dim: usize,
+        pairing: RopePairing,
+    ) -> Result<(RopeSpec, BTreeMap<String, serde_json::Value>), RegistryError> {
+        let rope = Self::read_whole(config, options, head_dim, pairing)?.uniform()?.clone();
+        let extra = match config.rope_parameters_with(options)? {
+            ModelRope::Uniform(parameters) => parameters.extra,
+            ModelRope::PerLayerType(_) => BTreeMap::new(),
+        };
+        Ok((rope, extra))
+    }
+
     fn read_rotation(
         config: &FamilyConfig<'_>,
         options: &RopeOptions,
@@ -113,7 +131,15 @@ impl RopeByLayerType {
             layer("full_attention", thetas.full, Some("rope_theta"), true),
             layer("sliding_attention", thetas.sliding, thetas.sliding_key, false),
         ];
-        let by_type = config.rope_parameters_by_layer_type(&layers, &RopeOptions::default())?;
+        Self::by_layers(config, &layers, head_dim)
+    }
+
+    /// Reads the rope parameters of families with separate ones for each of `layers`.
+    ///
+    /// # Errors
+    /// Parameters that are missing or make no sense.
+    pub fn by_layers(config: &FamilyConfig<'_>, layers: &[RopeLayer], head_dim: usize) -> Result<Self, RegistryError> {
+        let by_type = config.rope_parameters_by_layer_type(layers, &RopeOptions::default())?;
         let ropes = by_type
             .into_iter()
             .map(|(layer_type, parameters)| {

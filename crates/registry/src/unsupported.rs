@@ -82,7 +82,7 @@ const MISSING: &[(&str, &[&str])] = &[
         ],
     ),
     // Decoders whose names a misspelling of supported ones could have.
-    ("no implementation is registered for it", &["falcon", "apertus"]),
+    ("no implementation is registered for it", &["falcon"]),
     (
         "it is a larger model, and its config has no `text_config` with the text model",
         &["llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mllama", "paligemma", "chameleon"],

@@ -29,6 +29,8 @@ pub struct Attention {
     pub k_norm: Option<HeadNorm>,
     /// `[num_attention_heads]`: one logit per head that joins the softmax.
     pub sinks: Option<Param<Tensor<1>>>,
+    /// Norm on the result of all heads.
+    pub attn_sub_norm: Option<Norm>,
     /// The rotary embedding among those of the model.
     #[module(skip)]
     rope: Option<usize>,
@@ -36,7 +38,7 @@ pub struct Attention {
     spec: AttentionSpec,
 }
 
-linears!(Attention { q_proj, k_proj, v_proj, o_proj; q_norm, k_norm, sinks, rope, spec });
+linears!(Attention { q_proj, k_proj, v_proj, o_proj; q_norm, k_norm, sinks, attn_sub_norm, rope, spec });
 
 /// A norm over heads, with one weight for all or one for each.
 #[derive(Module, Debug)]
@@ -75,6 +77,7 @@ impl Attention {
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
             sinks: parameters.optional("sinks")?,
+            attn_sub_norm: spec.sub_norm.map(|norm| parameters.norm("attn_sub_norm", norm)).transpose()?,
             rope: spec.rope.as_ref().map(|rope| ropes.index_of(spec.head_dim, rope)),
             spec: spec.clone(),
         })
@@ -125,9 +128,17 @@ impl Attention {
         let y = attention(backend, q, cached.k, cached.v, sinks, &self.params(), &positions)?;
         let width = self.spec.num_attention_heads * self.spec.head_dim;
         let y = y.swap_dims(1, 2).reshape([batch * length, width]);
-        let y = self.o_proj.forward(y);
+        let y = self.project_result(y);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, length, hidden_size]))
+    }
+
+    /// The result of all heads, `[rows, num_attention_heads * head_dim]`, to `[rows, hidden_size]`.
+    fn project_result(&self, y: Tensor<2>) -> Tensor<2> {
+        self.o_proj.forward(match &self.attn_sub_norm {
+            Some(norm) => norm.forward(y),
+            None => y,
+        })
     }
 
     fn params(&self) -> AttentionParams {
@@ -192,7 +203,8 @@ impl Attention {
         let [batch, _, length, _] = q.dims();
         let factor = |row: usize, index: usize| {
             let position = (positions.query_start + index).saturating_sub(positions.row_padding(row));
-            (1.0 + temperature.scale * ((position + 1) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
+            (1.0 + temperature.scale
+                * ((position + temperature.first) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
         };
         let factors: Vec<f32> = (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
         let factors = burn::tensor::TensorData::new(factors, [batch, 1, length, 1]);
@@ -231,7 +243,7 @@ impl Attention {
             projected.reshape([batch, heads * head_dim])
         });
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
-        let y = self.o_proj.forward(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
+        let y = self.project_result(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, 1, hidden_size]))
     }

@@ -22,6 +22,14 @@ pub(super) fn sliding_window_pattern(config: &FamilyConfig<'_>, default: usize) 
     Ok(config.usize_or_null("sliding_window_pattern")?.unwrap_or(default))
 }
 
+/// Whether the config gives rope parameters, to a class that has its own for configs without any: `rope_theta` then has no effect, and
+/// stays unread, so that it is named. An empty `rope_scaling` counts as none, an empty `rope_parameters` as given.
+pub(super) fn gives_rope_parameters(config: &FamilyConfig<'_>) -> bool {
+    let given = |key| config.resolved().peek(key).filter(|value| !value.is_null());
+    let is_scaled = given("rope_scaling").is_some_and(|scaling| *scaling != serde_json::json!({}));
+    is_scaled || given("rope_parameters").is_some()
+}
+
 /// Experts chosen by a softmax over all.
 pub(super) fn softmax_moe(
     config: &FamilyConfig<'_>,
@@ -33,7 +41,7 @@ pub(super) fn softmax_moe(
     Ok(MoeSpec {
         num_experts: config.count(experts_key)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,
-        expert: MlpSpec { intermediate_size, activation, bias: false },
+        expert: MlpSpec::new(intermediate_size, activation),
         router: RouterSpec { normalize: Normalize::by_sum(normalize), ..RouterSpec::new(RouterScore::Softmax) },
         shared_expert: None,
     })
@@ -43,7 +51,7 @@ pub(super) fn softmax_moe(
 /// shared ones, which are one of that many times the width.
 pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, "hidden_act")?;
-    let expert = MlpSpec { intermediate_size: config.usize("moe_intermediate_size")?, activation, bias: false };
+    let expert = MlpSpec::new(config.usize("moe_intermediate_size")?, activation);
     let (count, chosen) = (config.usize("n_group")?, config.usize("topk_group")?);
     let groups = ExpertGroups { count, chosen, score: GroupScore::BestTwo };
     let normalize = config.bool_or_null("norm_topk_prob")?.unwrap_or(false);

@@ -67,7 +67,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
 /// Experts without biases; `bias` is for the shared ones.
 fn moe(config: &FamilyConfig<'_>, bias: bool) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, "hidden_act")?;
-    let expert = MlpSpec { intermediate_size: config.usize("moe_intermediate_size")?, activation, bias: false };
+    let expert = MlpSpec::new(config.usize("moe_intermediate_size")?, activation);
     let shared = config.count("moe_num_shared_experts")?;
     let biased = MlpSpec { bias, ..expert.clone() };
     Ok(MoeSpec {

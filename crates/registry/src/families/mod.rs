@@ -1,8 +1,10 @@
 //! The built-in families, one file for each model type; those that share code are a folder, a lineage. Adding one: write its
 //! file, list it in [`BUILTIN`], add a fixture.
 
+mod apertus;
 mod arcee;
 mod axk1;
+mod bitnet;
 mod cohere;
 mod common;
 mod cwm;
@@ -20,11 +22,15 @@ mod granite;
 mod helium;
 mod hunyuan_v1_dense;
 mod hyperclovax;
+mod internlm3;
+mod iquestcoder;
+mod jais2;
 mod lfm2;
 mod llama;
 mod longcat_flash;
 mod minicpm3;
 mod mistral;
+mod modernbert_decoder;
 mod nemotron;
 mod olmo;
 mod phi;
@@ -52,8 +58,10 @@ pub(crate) fn effective_model_type<'a>(model_type: &'a str, layer_types: Option<
 
 /// Every built-in family, by model type.
 pub static BUILTIN: &[&Family] = &[
+    &apertus::FAMILY,
     &arcee::FAMILY,
     &axk1::FAMILY,
+    &bitnet::FAMILY,
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
     &cwm::FAMILY,
@@ -65,9 +73,11 @@ pub static BUILTIN: &[&Family] = &[
     &exaone4::FAMILY,
     &fairseq::biogpt::FAMILY,
     &fairseq::opt::FAMILY,
+    &fairseq::xglm::FAMILY,
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
+    &gemma::vaultgemma::FAMILY,
     &glm::glm::FAMILY,
     &glm::glm4::FAMILY,
     &glm::glm4_moe_lite::FAMILY,
@@ -77,20 +87,28 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gpt_bigcode::FAMILY,
     &gpt::gpt_neo::FAMILY,
     &gpt::gpt_neox::FAMILY,
+    &gpt::gpt_neox_japanese::FAMILY,
+    &gpt::gpt_sw3::FAMILY,
     &gpt::gptj::FAMILY,
+    &gpt::openai_gpt::FAMILY,
     &granite::granite::FAMILY,
     &granite::granitemoe::FAMILY,
     &granite::granitemoeshared::FAMILY,
     &helium::FAMILY,
     &hunyuan_v1_dense::FAMILY,
     &hyperclovax::FAMILY,
+    &internlm3::FAMILY,
+    &iquestcoder::FAMILY,
+    &jais2::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,
     &longcat_flash::FAMILY,
     &minicpm3::FAMILY,
     &mistral::ministral::FAMILY,
+    &mistral::ministral3::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
+    &modernbert_decoder::FAMILY,
     &nemotron::FAMILY,
     &olmo::olmo::FAMILY,
     &olmo::olmo2::FAMILY,
@@ -118,5 +136,5 @@ mod prelude {
     pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};
     pub(super) use crate::{Family, FamilyConfig, RegistryError};
     pub(super) use automodel_config::DefaultValue::*;
-    pub(super) use automodel_config::{ClassDefaults, RopeDefaults, RopeOptions};
+    pub(super) use automodel_config::{ClassDefaults, RopeDefaults, RopeLayer, RopeOptions};
 }

@@ -30,6 +30,9 @@ pub struct AttentionSpec {
     pub clip_qkv: Option<f64>,
     /// Position-dependent factor on the queries.
     pub query_temperature: Option<QueryTemperature>,
+    /// Norm on the result of all heads, before the output projection (BitNet).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_norm: Option<NormSpec>,
 }
 
 impl AttentionSpec {
@@ -48,10 +51,11 @@ impl AttentionSpec {
             sinks: false,
             clip_qkv: None,
             query_temperature: None,
+            sub_norm: None,
         }
     }
 
-    /// Declares projections, norms of queries and keys, and sinks.
+    /// Declares projections, norms of queries and keys, sinks, and the norm on the result of the heads.
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         let width = |heads: usize| heads.saturating_mul(self.head_dim);
@@ -65,6 +69,9 @@ impl AttentionSpec {
         }
         if self.sinks {
             to.parameter("sinks", &[heads], ParameterRole::Other);
+        }
+        if let Some(norm) = &self.sub_norm {
+            norm.declare("attn_sub_norm", &[width(heads)], to);
         }
     }
 }
@@ -165,9 +172,11 @@ pub enum AttentionMask {
     Bidirectional,
 }
 
-/// `1 + scale * ln(1 + floor((position + 1) / floor_scale))` on the queries (Llama 4, Ministral 3).
+/// `1 + scale * ln(1 + floor((position + first) / floor_scale))` on the queries (Llama 4, Ministral 3).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct QueryTemperature {
+    /// Number of the first position: 1 in Llama 4, 0 in Ministral 3.
+    pub first: usize,
     /// Factor on the logarithm.
     pub scale: f64,
     /// Positions per step.

@@ -1,11 +1,13 @@
 //! What is computed at each position: dense MLPs and mixtures of experts.
 
-use super::{Declare, ParameterRole, validate};
+use super::{Declare, NormSpec, ParameterRole, validate};
 use serde::Serialize;
 
 /// More experts in a layer than this are a mistake, not a model; the table of ranges in `config` has the same bound for the
 /// keys that it knows.
 const MOST_EXPERTS: usize = 1 << 13;
+
+const NO_GATE: &str = "an activation with parameters is for MLPs without a gate";
 
 /// What a layer computes at each position.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +31,7 @@ impl FeedForward {
 
     pub(super) fn validate(&self, hidden_size: usize) -> Result<(), String> {
         match self {
+            Self::Gated(mlp) if mlp.activation.has_parameters() => Err(NO_GATE.to_owned()),
             Self::Gated(mlp) | Self::Plain(mlp) => {
                 validate::check_elements("the MLP", &[mlp.intermediate_size, hidden_size])
             }
@@ -46,7 +49,7 @@ impl FeedForward {
     }
 }
 
-/// Width, activation and bias of a dense MLP.
+/// Width, activation, bias and norm of a dense MLP.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MlpSpec {
     /// Width between the projections.
@@ -55,19 +58,31 @@ pub struct MlpSpec {
     pub activation: Activation,
     /// Whether the projections carry biases.
     pub bias: bool,
+    /// Norm on what `down_proj` projects (BitNet).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_norm: Option<NormSpec>,
 }
 
 impl MlpSpec {
+    /// Without biases and norm.
+    pub const fn new(intermediate_size: usize, activation: Activation) -> Self {
+        Self { intermediate_size, activation, bias: false, sub_norm: None }
+    }
+
     /// Declares `gate_proj`, `up_proj` and `down_proj`.
     pub fn declare_gated(&self, hidden_size: usize, role: ParameterRole, to: &mut Declare<'_>) {
         to.projection("gate_proj", [self.intermediate_size, hidden_size], self.bias, role);
         self.declare_plain(hidden_size, role, to);
     }
 
-    /// Declares `up_proj` and `down_proj`.
+    /// Declares `up_proj` and `down_proj`, the parameters of the activation `act_fn`, and the norm.
     pub fn declare_plain(&self, hidden_size: usize, role: ParameterRole, to: &mut Declare<'_>) {
         to.projection("up_proj", [self.intermediate_size, hidden_size], self.bias, role);
         to.projection("down_proj", [hidden_size, self.intermediate_size], self.bias, role);
+        to.inside("act_fn", |to| self.activation.declare(to));
+        if let Some(norm) = &self.sub_norm {
+            norm.declare("ffn_sub_norm", &[self.intermediate_size], to);
+        }
     }
 }
 
@@ -86,6 +101,29 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)^2`
     Relu2,
+    /// xIELU: `softplus(alpha_p) x^2 + beta x` above zero, `(exp(min(x, eps)) - 1 - x) (beta + softplus(alpha_n)) + beta x` elsewhere,
+    /// with numbers of the checkpoint (Apertus).
+    Xielu,
+}
+
+impl Activation {
+    /// Names of its parameters, which are one number each.
+    pub const fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Silu | Self::Gelu | Self::GeluTanh | Self::QuickGelu | Self::Relu | Self::Relu2 => &[],
+            Self::Xielu => &["alpha_p", "alpha_n", "beta", "eps"],
+        }
+    }
+
+    /// Whether it has parameters.
+    pub const fn has_parameters(self) -> bool {
+        !self.parameters().is_empty()
+    }
+
+    /// Declares its parameters.
+    pub fn declare(self, to: &mut Declare<'_>) {
+        self.parameters().iter().for_each(|name| to.parameter(name, &[1], ParameterRole::Other));
+    }
 }
 
 /// A mixture of gated experts.
@@ -141,6 +179,13 @@ impl MoeSpec {
             return Err(format!("{choices} experts are more than any model's: correct the config"));
         }
         self.router.validate(choices, self.num_experts_per_tok)?;
+        let shared = self.shared_expert.as_ref().map(|shared| &shared.mlp);
+        if shared.into_iter().chain([&self.expert]).any(|mlp| mlp.activation.has_parameters()) {
+            return Err(NO_GATE.to_owned());
+        }
+        if self.expert.sub_norm.is_some() {
+            return Err("experts with a norm inside are not computed".to_owned());
+        }
         validate::check_elements("an expert", &[self.expert.intermediate_size, hidden_size])
     }
 }

@@ -37,6 +37,8 @@ pub enum Rule {
     },
     /// Parameters whose name contains the text have an axis of size one more in front.
     LeadingAxis(&'static str),
+    /// Parameters of one element whose name contains the text have no axes.
+    Scalar(&'static str),
 }
 
 /// How the parts lie in a packed tensor.
@@ -166,6 +168,7 @@ impl Rule {
             Self::Stack { over, into } => stack(located, over, into, shapes),
             Self::SplitHeads { module, into } => split_heads(located, module, into),
             Self::LeadingAxis(text) => leading_axis(located, text),
+            Self::Scalar(text) => scalar(located, text),
         }
     }
 }
@@ -254,6 +257,13 @@ fn leading_axis<'a>(located: Located<'a>, text: &str) -> Located<'a> {
     }
     let (name, shape) = (located.name.clone(), [&[1][..], &located.shape].concat());
     located.within(name, shape, vec![ViewOp::Select { axis: 0, index: 0 }])
+}
+
+fn scalar<'a>(mut located: Located<'a>, text: &str) -> Located<'a> {
+    if located.name.contains(text) && located.shape == [1] && located.ops.is_empty() {
+        located.shape.clear();
+    }
+    located
 }
 
 fn narrow(axis: usize, sizes: &[usize], part: usize) -> ViewOp {
