@@ -141,7 +141,8 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     found.compare("activation", activation(name), dense.activation);
     // Experts of these families have a width of their own, for which the reference has no column; LFM2's class changes it when the
     // module is made.
-    let has_own_width = model_type.starts_with("qwen") || model_type == "ernie4_5_moe";
+    let has_own_width =
+        model_type.starts_with("qwen") || ["ernie4_5_moe", "exaone_moe", "hy_v3", "mellum"].contains(&model_type);
     if model_type != "lfm2" && !(has_own_width && mlp.moe().is_some()) {
         found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
     }
@@ -172,7 +173,9 @@ fn compare_positions(found: &mut Differences, expected: &Expected, index: usize,
         "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "opt" => false,
         // `no_rope_layer_interval` is 4 in both files.
         "smollm3" => !(index + 1).is_multiple_of(4),
-        "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
+        "cohere2" | "cohere2_moe" | "exaone4" | "exaone_moe" | "kolibri1" => {
+            expected.layer_type(index) == Some("sliding_attention")
+        }
         _ => true,
     };
     found.compare(&format!("rotation of layer {index}"), rotates, attention.rope.is_some());

@@ -1,8 +1,8 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, LayerSpec, Mixer, MlpSpec, MoeSpec,
-    NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, Gating, LayerSpec, Mixer, MlpSpec,
+    MoeSpec, NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
 };
 
 /// Heads, mask, positions, and what is unusual.
@@ -96,7 +96,13 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
 }
 
 fn width(mlp: &MlpSpec) -> String {
-    format!("MLP of {}, {}", mlp.intermediate_size, activation(mlp.activation))
+    format!("MLP of {}, {}{}", mlp.intermediate_size, activation(mlp.activation), gating(&mlp.gating))
+}
+
+fn gating(gating: &Gating) -> String {
+    let limit = gating.limit.map(|limit| format!(", clamped to {limit}"));
+    let offset = Some(gating.up_offset).filter(|&offset| offset != 0.0).map(|offset| format!(", up + {offset}"));
+    limit.into_iter().chain(offset).collect()
 }
 
 fn activation(activation: Activation) -> &'static str {
@@ -116,11 +122,12 @@ fn experts(moe: &MoeSpec) -> String {
         format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
     });
     format!(
-        "mixture, {} of {} experts of {}, {}, {}{}",
+        "mixture, {} of {} experts of {}, {}{}, {}{}",
         moe.num_experts_per_tok,
         moe.num_experts,
         moe.expert.intermediate_size,
         activation(moe.expert.activation),
+        gating(&moe.expert.gating),
         router(&moe.router),
         shared.unwrap_or_default()
     )
@@ -134,6 +141,9 @@ fn router(router: &RouterSpec) -> String {
         RouterScore::TopkSoftmax => "top-k softmax",
         RouterScore::Sigmoid if normalize => "normalised sigmoid",
         RouterScore::Sigmoid => "sigmoid",
+        RouterScore::TopkSigmoid if normalize => "normalised top-k sigmoid",
+        RouterScore::TopkSigmoid => "top-k sigmoid",
+        RouterScore::SoftmaxNearBest { .. } => "SparseMixer",
     };
     let parts = [
         Some(format!("{score} router")),
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn mlps_are_told_with_their_activation() {
-        let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
+        let wide = |activation| MlpSpec::new(256, activation);
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
         assert_eq!(feed_forward(&FeedForward::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
         let moe = MoeSpec {
@@ -245,7 +255,7 @@ mod tests {
     #[test]
     fn places_of_norms_are_told() {
         let spec = NormSpec { kind: NormKind::Rms, eps: 1e-6 };
-        let wide = MlpSpec { intermediate_size: 256, activation: Activation::Silu, bias: false };
+        let wide = MlpSpec::new(256, Activation::Silu);
         let told = |layer: fn(Mixer, FeedForward, NormSpec) -> LayerSpec| {
             norms(&layer(Mixer::Attention(attention()), FeedForward::Gated(wide.clone()), spec))
         };

@@ -91,7 +91,7 @@ impl Template {
             }
         };
         let activation = keys.activation.map_or(Ok(Activation::Silu), |key| activation(config, key))?;
-        let mlp = MlpSpec { intermediate_size: config.usize(keys.intermediate_size)?, activation, bias: false };
+        let mlp = MlpSpec::new(config.usize(keys.intermediate_size)?, activation);
         Ok(Self {
             num_hidden_layers: config.usize("num_hidden_layers")?,
             vocab_size: config.usize("vocab_size")?,

@@ -3,7 +3,7 @@
 use crate::linears::{Linears, linears};
 use crate::skeleton::Skeleton;
 use crate::{Linear, ModelError, kernels};
-use automodel_registry::spec::{Activation, MlpSpec};
+use automodel_registry::spec::{Activation, Gating, MlpSpec};
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 
@@ -18,9 +18,11 @@ pub struct GatedMlp {
     pub down_proj: Linear,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    gating: Gating,
 }
 
-linears!(GatedMlp { gate_proj, up_proj, down_proj; activation });
+linears!(GatedMlp { gate_proj, up_proj, down_proj; activation, gating });
 
 impl GatedMlp {
     pub(crate) fn of(spec: &MlpSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
@@ -29,19 +31,25 @@ impl GatedMlp {
             up_proj: parameters.linear("up_proj")?,
             down_proj: parameters.linear("down_proj")?,
             activation: spec.activation,
+            gating: spec.gating,
         })
     }
 
-    /// What the gate goes through.
-    #[cfg(feature = "cube")]
-    pub(crate) fn activation(&self) -> Activation {
-        self.activation
+    /// What goes into the last projection: the activated gate times the other projection, within the bounds on both.
+    pub(crate) fn combine(&self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+        let Gating { limit, up_offset } = self.gating;
+        let (gate, up) = match limit {
+            Some(limit) => (gate.clamp_max(limit), up.clamp(-limit, limit)),
+            None => (gate, up),
+        };
+        let up = if up_offset == 0.0 { up } else { up + up_offset };
+        activate_times(self.activation, gate, up)
     }
 
     /// `[rows, hidden_size]` to the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let gate = self.gate_proj.forward(x.clone());
-        self.down_proj.forward(activate_times(self.activation, gate, self.up_proj.forward(x)))
+        self.down_proj.forward(self.combine(gate, self.up_proj.forward(x)))
     }
 }
 
@@ -74,7 +82,7 @@ impl PlainMlp {
 }
 
 /// `activation(gate) * up`
-pub(crate) fn activate_times(kind: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+fn activate_times(kind: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     kernels::gated(kind, gate, &up).unwrap_or_else(|gate| activate_plainly(kind, gate) * up)
 }
 

@@ -17,7 +17,7 @@ mod validate;
 pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
-    Activation, ExpertGroups, FeedForward, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert,
+    Activation, ExpertGroups, FeedForward, Gating, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};
