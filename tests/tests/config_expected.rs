@@ -155,6 +155,8 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     // module is made.
     let latent = ["deepseek_v2", "deepseek_v3", "glm4_moe_lite"];
     let has_own_width = model_type.starts_with("qwen") || model_type == "ernie4_5_moe" || latent.contains(&model_type);
+    let has_own_width =
+        model_type.starts_with("qwen") || ["ernie4_5_moe", "exaone_moe", "hy_v3", "mellum"].contains(&model_type);
     if model_type != "lfm2" && !(has_own_width && mlp.moe().is_some()) {
         found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
     }
@@ -186,7 +188,9 @@ fn compare_positions(found: &mut Differences, expected: &Expected, index: usize,
         "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "openai-gpt" | "opt" | "xglm" => false,
         // `no_rope_layer_interval` is 4 in both files.
         "smollm3" => !(index + 1).is_multiple_of(4),
-        "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
+        "cohere2" | "cohere2_moe" | "exaone4" | "exaone_moe" | "kolibri1" => {
+            expected.layer_type(index) == Some("sliding_attention")
+        }
         _ => true,
     };
     found.compare(&format!("rotation of layer {index}"), rotates, rope.is_some());

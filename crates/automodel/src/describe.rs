@@ -1,7 +1,7 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GroupScore, LayerSpec, Mixer, MlaSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, Gating, GroupScore, LayerSpec, Mixer, MlaSpec,
     MlpSpec, MoeSpec, NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
 };
 
@@ -113,7 +113,13 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
 
 fn width(mlp: &MlpSpec) -> String {
     let norm = mlp.sub_norm.map_or("", |_| ", norm before the last projection");
-    format!("MLP of {}, {}{norm}", mlp.intermediate_size, activation(mlp.activation))
+    format!("MLP of {}, {}{}{norm}", mlp.intermediate_size, activation(mlp.activation), gating(&mlp.gating))
+}
+
+fn gating(gating: &Gating) -> String {
+    let limit = gating.limit.map(|limit| format!(", clamped to {limit}"));
+    let offset = Some(gating.up_offset).filter(|&offset| offset != 0.0).map(|offset| format!(", up + {offset}"));
+    limit.into_iter().chain(offset).collect()
 }
 
 fn activation(activation: Activation) -> &'static str {
@@ -134,11 +140,12 @@ fn experts(moe: &MoeSpec) -> String {
         format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
     });
     format!(
-        "mixture, {} of {} experts of {}, {}, {}{}",
+        "mixture, {} of {} experts of {}, {}{}, {}{}",
         moe.num_experts_per_tok,
         moe.num_experts,
         moe.expert.intermediate_size,
         activation(moe.expert.activation),
+        gating(&moe.expert.gating),
         router(&moe.router),
         shared.unwrap_or_default()
     )
@@ -152,6 +159,9 @@ fn router(router: &RouterSpec) -> String {
         RouterScore::TopkSoftmax => "top-k softmax",
         RouterScore::Sigmoid if normalize => "normalised sigmoid",
         RouterScore::Sigmoid => "sigmoid",
+        RouterScore::TopkSigmoid if normalize => "normalised top-k sigmoid",
+        RouterScore::TopkSigmoid => "top-k sigmoid",
+        RouterScore::SoftmaxNearBest { .. } => "SparseMixer",
     };
     let parts = [
         Some(format!("{score} router")),

@@ -36,6 +36,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::CacheSpec>();
     is_send_and_sync::<crate::spec::EmbeddingSpec>();
     is_send_and_sync::<crate::spec::FeedForward>();
+    is_send_and_sync::<crate::spec::Gating>();
     is_send_and_sync::<crate::spec::HeadSpec>();
     is_send_and_sync::<crate::spec::HeadTransform>();
     is_send_and_sync::<crate::spec::LayerSpec>();
@@ -77,7 +78,6 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::weights::ParameterSlot>();
     is_send_and_sync::<crate::weights::Rule>();
     is_send_and_sync::<crate::weights::SourcePiece>();
-    is_send_and_sync::<crate::weights::StackedExperts>();
     is_send_and_sync::<crate::weights::StridedView>();
     is_send_and_sync::<crate::weights::Tie>();
     is_send_and_sync::<crate::weights::ViewError>();

@@ -50,6 +50,15 @@ pub(super) fn softmax_moe(
 /// DeepSeek-V3's mixture: experts scored by sigmoids, chosen with a correction bias and perhaps out of some groups alone; `n_shared_experts`
 /// shared ones, which are one of that many times the width.
 pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
+    deepseek_moe_with(config, "n_routed_experts", "n_shared_experts")
+}
+
+/// [`deepseek_moe`] with the keys `routed` and `shared` of the numbers of experts.
+pub(super) fn deepseek_moe_with(
+    config: &FamilyConfig<'_>,
+    routed: &str,
+    shared: &str,
+) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, "hidden_act")?;
     let expert = MlpSpec::new(config.usize("moe_intermediate_size")?, activation);
     let (count, chosen) = (config.usize("n_group")?, config.usize("topk_group")?);
@@ -64,9 +73,9 @@ pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, Registr
         ..RouterSpec::new(RouterScore::Sigmoid)
     };
     Ok(MoeSpec {
-        num_experts: config.usize("n_routed_experts")?,
+        num_experts: config.usize(routed)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,
-        shared_expert: Some(shared_experts(config, &expert, config.usize("n_shared_experts")?)?),
+        shared_expert: Some(shared_experts(config, &expert, config.usize(shared)?)?),
         expert,
         router,
     })
@@ -96,6 +105,27 @@ pub(super) const DEEPSEEK_MOE_LAYOUT: Layout = Layout {
     keep_float32: &["mlp.gate.e_score_correction_bias"],
     ..Layout::LLAMA
 };
+
+/// Which of the layers are mixtures of experts: those that `mlp_layer_types` calls `sparse`, or that `otherwise` says.
+pub(super) fn sparse_layers(
+    config: &FamilyConfig<'_>,
+    layers: usize,
+    otherwise: impl FnMut(usize) -> bool,
+) -> Result<Vec<bool>, RegistryError> {
+    let Some(types) = config.list_str_or_null("mlp_layer_types")? else {
+        return Ok((0..layers).map(otherwise).collect());
+    };
+    if types.len() < layers {
+        let problem = format!("mlp_layer_types has {} entries for {layers} layers: give one for each", types.len());
+        return Err(config.inconsistent(problem));
+    }
+    let is_sparse = |kind: &String| match kind.as_str() {
+        "sparse" => Ok(true),
+        "dense" => Ok(false),
+        _ => Err(config.unsupported("mlp_layer_types", "layers are dense or sparse")),
+    };
+    types.iter().map(is_sparse).collect()
+}
 
 /// `count` shared experts without gate, which are one of `count` times the width of `expert`.
 pub(super) fn shared_experts(

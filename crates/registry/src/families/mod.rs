@@ -3,6 +3,7 @@
 
 mod apertus;
 mod arcee;
+mod aria_text;
 mod axk1;
 mod bitnet;
 mod cohere;
@@ -12,7 +13,7 @@ mod deepseek;
 mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
-mod exaone4;
+mod exaone;
 mod fairseq;
 mod gemma;
 mod glm;
@@ -20,15 +21,19 @@ mod glm4_moe;
 mod gpt;
 mod granite;
 mod helium;
-mod hunyuan_v1_dense;
+mod hunyuan;
+mod hy_v3;
 mod hyperclovax;
 mod internlm3;
 mod iquestcoder;
 mod jais2;
+mod kolibri1;
 mod lfm2;
 mod llama;
 mod longcat_flash;
+mod mellum;
 mod minicpm3;
+mod minimax_m2;
 mod mistral;
 mod modernbert_decoder;
 mod nemotron;
@@ -37,11 +42,12 @@ mod phi;
 mod qwen;
 mod seed_oss;
 mod smollm3;
+mod solar_open;
 mod stablelm;
 mod starcoder2;
+mod youtu;
 #[cfg(test)]
 mod tests;
-mod youtu;
 
 use crate::Family;
 use serde_json::Value;
@@ -60,28 +66,31 @@ pub(crate) fn effective_model_type<'a>(model_type: &'a str, layer_types: Option<
 pub static BUILTIN: &[&Family] = &[
     &apertus::FAMILY,
     &arcee::FAMILY,
+    &aria_text::FAMILY,
     &axk1::FAMILY,
     &bitnet::FAMILY,
-    &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
+    &cohere::cohere2_moe::FAMILY,
+    &cohere::cohere::FAMILY,
     &cwm::FAMILY,
     &deepseek::deepseek_v2::FAMILY,
     &deepseek::deepseek_v3::FAMILY,
     &dots1::FAMILY,
     &ernie4_5::FAMILY,
     &ernie4_5_moe::FAMILY,
-    &exaone4::FAMILY,
+    &exaone::exaone4::FAMILY,
+    &exaone::exaone_moe::FAMILY,
     &fairseq::biogpt::FAMILY,
     &fairseq::opt::FAMILY,
     &fairseq::xglm::FAMILY,
-    &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
+    &gemma::gemma::FAMILY,
     &gemma::vaultgemma::FAMILY,
-    &glm::glm::FAMILY,
+    &glm4_moe::FAMILY,
     &glm::glm4::FAMILY,
     &glm::glm4_moe_lite::FAMILY,
-    &glm4_moe::FAMILY,
+    &glm::glm::FAMILY,
     &gpt::codegen::FAMILY,
     &gpt::gpt2::FAMILY,
     &gpt::gpt_bigcode::FAMILY,
@@ -95,33 +104,40 @@ pub static BUILTIN: &[&Family] = &[
     &granite::granitemoe::FAMILY,
     &granite::granitemoeshared::FAMILY,
     &helium::FAMILY,
-    &hunyuan_v1_dense::FAMILY,
+    &hunyuan::hunyuan_v1_dense::FAMILY,
+    &hunyuan::hunyuan_v1_moe::FAMILY,
+    &hy_v3::FAMILY,
     &hyperclovax::FAMILY,
     &internlm3::FAMILY,
     &iquestcoder::FAMILY,
     &jais2::FAMILY,
+    &kolibri1::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,
     &longcat_flash::FAMILY,
+    &mellum::FAMILY,
     &minicpm3::FAMILY,
-    &mistral::ministral::FAMILY,
+    &minimax_m2::FAMILY,
     &mistral::ministral3::FAMILY,
+    &mistral::ministral::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
     &modernbert_decoder::FAMILY,
     &nemotron::FAMILY,
-    &olmo::olmo::FAMILY,
+    &olmo::flex_olmo::FAMILY,
     &olmo::olmo2::FAMILY,
     &olmo::olmo3::FAMILY,
+    &olmo::olmo::FAMILY,
     &olmo::olmoe::FAMILY,
-    &phi::phi::FAMILY,
     &phi::phi3::FAMILY,
+    &phi::phi::FAMILY,
     &qwen::qwen2::FAMILY,
     &qwen::qwen2_moe::FAMILY,
     &qwen::qwen3::FAMILY,
     &qwen::qwen3_moe::FAMILY,
     &seed_oss::FAMILY,
     &smollm3::FAMILY,
+    &solar_open::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
     &youtu::FAMILY,
@@ -133,7 +149,9 @@ mod prelude {
     pub(super) use crate::rope::{FIXED_NTK_ALPHA, LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
     pub(super) use crate::template::{Keys, Template, layer_types, mask_of};
-    pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};
+    pub(super) use crate::weights::{
+        Layout, PACKED_EXPERTS, PACKED_GATE_UP, PackOrder, Rule, STACKED_EXPERTS, packed_qkv,
+    };
     pub(super) use crate::{Family, FamilyConfig, RegistryError};
     pub(super) use automodel_config::DefaultValue::*;
     pub(super) use automodel_config::{ClassDefaults, RopeDefaults, RopeLayer, RopeOptions};

@@ -32,7 +32,14 @@ impl FeedForward {
     pub(super) fn validate(&self, hidden_size: usize) -> Result<(), String> {
         match self {
             Self::Gated(mlp) if mlp.activation.has_parameters() => Err(NO_GATE.to_owned()),
-            Self::Gated(mlp) | Self::Plain(mlp) => {
+            Self::Gated(mlp) => {
+                mlp.gating.validate()?;
+                validate::check_elements("the MLP", &[mlp.intermediate_size, hidden_size])
+            }
+            Self::Plain(mlp) => {
+                if mlp.gating != Gating::default() {
+                    return Err("an MLP without a gate has no bounds on one".to_owned());
+                }
                 validate::check_elements("the MLP", &[mlp.intermediate_size, hidden_size])
             }
             Self::Moe(moe) => moe.validate(hidden_size),
@@ -61,12 +68,41 @@ pub struct MlpSpec {
     /// Norm on what `down_proj` projects (BitNet).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_norm: Option<NormSpec>,
+    /// What is done to the gate and to what it multiplies.
+    #[serde(skip_serializing_if = "Gating::is_product")]
+    pub gating: Gating,
+}
+
+/// `activation(min(gate, limit)) * (clamp(up, -limit, limit) + up_offset)` (gpt-oss); by default the product alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Gating {
+    /// Bound on the gate from above, and on the other projection from both sides.
+    pub limit: Option<f64>,
+    /// Added to the other projection.
+    pub up_offset: f64,
+}
+
+impl Gating {
+    /// `activation(gate) * up`
+    pub fn is_product(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        match self.limit {
+            Some(limit) if !(limit > 0.0 && limit.is_finite()) => {
+                Err(format!("the gate of an MLP is limited to {limit}: it must be positive"))
+            }
+            _ if !self.up_offset.is_finite() => Err("the offset of a gated MLP must be finite".to_owned()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl MlpSpec {
-    /// Without biases and norm.
-    pub const fn new(intermediate_size: usize, activation: Activation) -> Self {
-        Self { intermediate_size, activation, bias: false, sub_norm: None }
+    /// Without biases and norm; a gate is multiplied as it is.
+    pub fn new(intermediate_size: usize, activation: Activation) -> Self {
+        Self { intermediate_size, activation, bias: false, sub_norm: None, gating: Gating::default() }
     }
 
     /// Declares `gate_proj`, `up_proj` and `down_proj`.
@@ -186,6 +222,7 @@ impl MoeSpec {
         if self.expert.sub_norm.is_some() {
             return Err("experts with a norm inside are not computed".to_owned());
         }
+        self.expert.gating.validate()?;
         validate::check_elements("an expert", &[self.expert.intermediate_size, hidden_size])
     }
 }
@@ -239,6 +276,17 @@ impl RouterSpec {
         }
         if self.score == RouterScore::TopkSoftmax && (self.correction_bias || self.groups.is_some()) {
             return Err("softmax over the chosen experts has neither a correction bias nor groups".to_owned());
+        }
+        if self.score == RouterScore::TopkSigmoid && self.groups.is_some() {
+            return Err("experts that are chosen by their logits are in no groups".to_owned());
+        }
+        if let RouterScore::SoftmaxNearBest { distance } = self.score {
+            if !(distance >= 0.0 && distance.is_finite()) {
+                return Err(format!("logits within {distance} of the best one are compared: it must not be negative"));
+            }
+            if self.correction_bias || self.groups.is_some() {
+                return Err("softmax over the best experts has neither a correction bias nor groups".to_owned());
+            }
         }
         if let Normalize::SumPlus(guard) | Normalize::SumAtLeast(guard) = self.normalize
             && !(guard >= 0.0 && guard.is_finite())
@@ -326,8 +374,9 @@ impl ExpertGroups {
     }
 }
 
-/// From router logits to the scores that choose and weight experts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+/// From router logits to the scores that choose and weight experts. A correction is added to what experts are chosen by: the scores where
+/// all experts have one, otherwise the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum RouterScore {
     /// Softmax over all experts, then the best are kept.
     Softmax,
@@ -335,6 +384,14 @@ pub enum RouterScore {
     TopkSoftmax,
     /// Sigmoid of each logit.
     Sigmoid,
+    /// The best logits are kept, then the sigmoid of each (Kolibri).
+    TopkSigmoid,
+    /// The best logits are kept; each weighs what a softmax gives it over those that are not better, and worse by at most a part of their
+    /// size: `(best - logit) / max(|logit|, best) <= distance` (SparseMixer).
+    SoftmaxNearBest {
+        /// The part.
+        distance: f64,
+    },
 }
 
 /// An expert that sees every token.
@@ -349,6 +406,19 @@ pub struct SharedExpert {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_of_a_gate_are_positive() {
+        let gated = |limit, up_offset| {
+            let gating = Gating { limit: Some(limit), up_offset };
+            MlpSpec { gating, ..MlpSpec::new(6, Activation::QuickGelu) }
+        };
+        assert_eq!(FeedForward::Gated(gated(7.0, 1.0)).validate(4), Ok(()));
+        for wrong in [gated(0.0, 1.0), gated(f64::NAN, 1.0), gated(7.0, f64::INFINITY)] {
+            assert!(FeedForward::Gated(wrong).validate(4).is_err());
+        }
+        assert!(FeedForward::Plain(gated(7.0, 1.0)).validate(4).unwrap_err().contains("without a gate"));
+    }
 
     fn problem(router: RouterSpec) -> Option<String> {
         router.validate(8, 3).err()
@@ -386,6 +456,14 @@ mod tests {
         assert!(problem(RouterSpec { normalize: Normalize::Sum, ..top() }).unwrap().contains("normalised already"));
         assert!(problem(RouterSpec { correction_bias: true, ..top() }).unwrap().contains("correction bias"));
         assert_eq!(problem(normalize(Normalize::SumAtLeast(1e-12))), None);
+        let near = |distance| RouterSpec::new(RouterScore::SoftmaxNearBest { distance });
+        assert_eq!(problem(near(0.02)), None);
+        assert!(problem(near(f64::NAN)).unwrap().contains("must not be negative"));
+        assert!(problem(RouterSpec { correction_bias: true, ..near(0.02) }).unwrap().contains("correction bias"));
+        let sigmoid = RouterSpec { correction_bias: true, ..RouterSpec::new(RouterScore::TopkSigmoid) };
+        assert_eq!(problem(sigmoid.clone()), None);
+        let groups = Some(ExpertGroups { count: 2, chosen: 1, score: GroupScore::BestTwo });
+        assert!(problem(RouterSpec { groups, ..sigmoid }).unwrap().contains("no groups"));
         for guard in [-1.0, f64::NAN, f64::INFINITY] {
             assert!(problem(normalize(Normalize::SumPlus(guard))).unwrap().contains("kept from zero"));
         }

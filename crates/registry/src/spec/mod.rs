@@ -18,7 +18,7 @@ mod validate;
 pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
-    Activation, ExpertGroups, FeedForward, GroupScore, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec,
+    Activation, ExpertGroups, FeedForward, Gating, GroupScore, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec,
     SharedExpert,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};

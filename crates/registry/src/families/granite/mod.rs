@@ -31,6 +31,11 @@ const MOE_LAYOUT: Layout = Layout {
         Rule::Rename("block_sparse_moe.input_linear", "block_sparse_moe.input_linear.weight"),
         Rule::Rename("block_sparse_moe.output_linear", "block_sparse_moe.output_linear.weight"),
     ],
+    module_rules: &[
+        PACKED_EXPERTS,
+        Rule::Stack { over: "mlp.experts", into: "block_sparse_moe.experts" },
+        Rule::Rename("mlp.gate.", "block_sparse_moe.router."),
+    ],
     ..Layout::LLAMA
 };
 
