@@ -41,6 +41,6 @@ pub use feed_forward::{FeedForwardModule, GatedMlp, PlainMlp, Router, SparseMoe}
 pub use init::initialize_random;
 pub use layer::{BranchModule, Layer, OperationModule};
 pub use linear::{Linear, Weight};
-pub use mixer::{Attention, ConvState, DepthwiseConv, LatentAttention, MixerModule, ShortConv};
+pub use mixer::{Attention, ConvState, DepthwiseConv, Indexer, LatentAttention, MixerModule, ShortConv};
 pub use model::Model;
 pub use norm::Norm;
