@@ -68,7 +68,8 @@ fn latents_have_keys_of_all_heads() {
     for family in ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "minicpm3"] {
         let error = latent(family, json!({"num_key_value_heads": 2})).unwrap_err();
         assert!(error.contains("num_key_value_heads is 2"), "{family}: {error}");
-        assert!(latent(family, json!({"head_dim": 8})).is_err(), "{family}");
+        // GLM's class has one value under both names.
+        assert!(family == "glm4_moe_lite" || latent(family, json!({"head_dim": 8})).is_err(), "{family}");
         assert!(latent(family, json!({"qk_rope_head_dim": 3})).is_err(), "{family}");
     }
     let written = json!({"head_dim": 4, "qk_head_dim": 10, "num_key_value_heads": null});
