@@ -153,7 +153,7 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     found.compare("activation", activation(name), dense.activation);
     // Experts of these families have a width of their own, for which the reference has no column; LFM2's class changes it when the
     // module is made.
-    let latent = ["deepseek_v2", "deepseek_v3", "glm4_moe_lite"];
+    let latent = ["axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa"];
     let has_own_width = model_type.starts_with("qwen") || model_type == "ernie4_5_moe" || latent.contains(&model_type);
     let has_own_width =
         model_type.starts_with("qwen") || ["ernie4_5_moe", "exaone_moe", "hy_v3", "mellum"].contains(&model_type);
@@ -178,7 +178,7 @@ fn activation(name: &str) -> Activation {
 fn expected_mask(expected: &Expected, layer: usize) -> AttentionMask {
     match (expected.layer_type(layer), expected.window()) {
         (None | Some("sliding_attention"), Some(window)) => AttentionMask::Sliding { window },
-        (None, None) | (Some("full_attention"), _) => AttentionMask::Full,
+        (None, None) | (Some("full_attention" | "indexed_attention"), _) => AttentionMask::Full,
         (layer_type, window) => panic!("no fixture has {layer_type:?} with window {window:?}"),
     }
 }

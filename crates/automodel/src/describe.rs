@@ -35,7 +35,12 @@ fn mla_words(mla: &MlaSpec) -> String {
     };
     let positions = mla.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, mla.qk_rope_head_dim));
     let scaled = mla.latent_scale.map(|scale| format!("latents scaled by {scale}"));
-    [heads, latents, mask(mla.mask), positions].into_iter().chain(scaled).collect::<Vec<_>>().join(", ")
+    let indexed = mla
+        .indexer
+        .as_ref()
+        .map(|indexer| format!("best {} keys by {} heads of {}", indexer.top_k, indexer.num_heads, indexer.head_dim));
+    let parts = [heads, latents, mask(mla.mask), positions].into_iter().chain(scaled).chain(indexed);
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Kind, width and activation.
@@ -269,6 +274,7 @@ mod tests {
             latent_scale: Some(2.0),
             mask: AttentionMask::Full,
             rope: None,
+            indexer: None,
         };
         assert_eq!(
             mixer(&Mixer::Mla(all.clone())),

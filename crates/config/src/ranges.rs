@@ -17,6 +17,7 @@ const SIZES: &[(usize, &[&str])] = &[
     (1 << 13, &["num_experts", "num_local_experts", "n_routed_experts", "zero_expert_num", "num_experts_per_tok", "moe_topk"]),
     (1 << 16, &[
         "num_attention_heads", "num_key_value_heads", "head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim",
+        "index_head_dim", "index_n_heads",
     ]),
     (1 << 20, &["hidden_size", "kv_lora_rank", "q_lora_rank"]),
     (1 << 24, &["intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "n_inner", "ffn_hidden_size", "expert_ffn_hidden_size"]),

@@ -39,6 +39,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::Gating>();
     is_send_and_sync::<crate::spec::HeadSpec>();
     is_send_and_sync::<crate::spec::HeadTransform>();
+    is_send_and_sync::<crate::spec::IndexerSpec>();
     is_send_and_sync::<crate::spec::LayerSpec>();
     is_send_and_sync::<crate::spec::LearnedPositions>();
     is_send_and_sync::<crate::spec::LongRope>();

@@ -8,9 +8,11 @@ use serde_json::{Map, Value};
 use std::error::Error;
 
 /// Keys that a class does not have and that are read all the same: `(family, key)`, any family where that is empty.
-const READ: [(&str, &str); 10] = [
+const READ: &[(&str, &str)] = &[
     // As configs of transformers 4 have them; the class takes them where the newer ones are absent.
     ("", "partial_rotary_factor"),
+    ("axk1", "first_k_dense_replace"),
+    ("axk1", "moe_layer_freq"),
     ("gemma3_text", "rope_local_base_freq"),
     ("gemma3_text", "sliding_window_pattern"),
     ("gpt_neox", "rotary_emb_base"),
@@ -20,7 +22,10 @@ const READ: [(&str, &str); 10] = [
     // A Mistral with layer types is a Ministral (configuration_auto.py), which has them.
     ("mistral", "layer_types"),
     // They say again what another key says, and must agree with it.
+    ("axk1", "head_dim"),
+    ("deepseek_v3", "head_dim"),
     ("phi", "rotary_dim"),
+    ("youtu", "head_dim"),
     ("stablelm", "num_heads"),
 ];
 

@@ -7,7 +7,7 @@ mod ropes;
 mod short_conv;
 
 pub use attention::Attention;
-pub use mla::LatentAttention;
+pub use mla::{Indexer, LatentAttention};
 pub(crate) use ropes::Ropes;
 pub use short_conv::{ConvState, DepthwiseConv, ShortConv};
 

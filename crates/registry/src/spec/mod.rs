@@ -23,7 +23,7 @@ pub use feed_forward::{
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};
-pub use mla::MlaSpec;
+pub use mla::{IndexerSpec, MlaSpec};
 pub use norm::{NormKind, NormSpec};
 pub use rope::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
 pub use short_conv::ShortConvSpec;

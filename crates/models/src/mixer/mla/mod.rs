@@ -6,8 +6,11 @@
 //! all heads attend to the latents. The one with fewer multiplications is used: the first for prompts, the second for single
 //! tokens after some.
 
+mod indexer;
 #[cfg(test)]
 mod tests;
+
+pub use indexer::Indexer;
 
 use super::{Ropes, convert, new_kv_cache};
 use crate::linears::Linears;
@@ -19,7 +22,8 @@ use automodel_attention::{
 };
 use automodel_registry::spec::MlaSpec;
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor, activation};
+use indexer::IndexQueries;
 
 /// Multi-head latent attention with its projections.
 #[derive(Module, Debug)]
@@ -40,6 +44,8 @@ pub struct LatentAttention {
     pub kv_b_proj: Linear,
     /// `[hidden_size, heads * v_head_dim]`
     pub o_proj: Linear,
+    /// Chooses the keys that queries attend to.
+    pub indexer: Option<Indexer>,
     /// The rotary embedding among those of the model.
     #[module(skip)]
     rope: Option<usize>,
@@ -50,13 +56,59 @@ pub struct LatentAttention {
 impl Linears for LatentAttention {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
         let Self { q_proj, q_a_proj, q_a_layernorm: _, q_b_proj, kv_a_proj_with_mqa, kv_a_layernorm: _, .. } = self;
-        let Self { kv_b_proj, o_proj, rope: _, spec: _, .. } = self;
+        let Self { kv_b_proj, o_proj, indexer, rope: _, spec: _, .. } = self;
         let optional = [("q_proj", q_proj), ("q_a_proj", q_a_proj), ("q_b_proj", q_b_proj)];
         let optional = optional.into_iter().filter_map(|(name, linear)| Some((name, linear.as_mut()?)));
         let all = [("kv_a_proj_with_mqa", kv_a_proj_with_mqa), ("kv_b_proj", kv_b_proj), ("o_proj", o_proj)];
         for (name, linear) in optional.chain(all) {
             visit(&[path, ".", name].concat(), linear);
         }
+        if let Some(indexer) = indexer {
+            indexer.for_each_linear(&[path, ".indexer"].concat(), visit);
+        }
+    }
+}
+
+/// How the keys of a call are attended to.
+struct Scoring<'a> {
+    positions: &'a Positions,
+    backend: SdpaBackend,
+    /// What chooses among them, with its queries and keys.
+    chosen: Option<(&'a Indexer, IndexQueries, Tensor<4>)>,
+}
+
+/// Most scores of a block of queries that attend to chosen keys.
+const BLOCK_SCORES: usize = 1 << 24;
+
+impl Scoring<'_> {
+    /// [`attention()`](automodel_attention::attention()) of all keys that the mask shows, or of those that are chosen of them.
+    fn attend(
+        &self,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        params: &AttentionParams,
+    ) -> Result<Tensor<4>, AttentionError> {
+        let Some((indexer, index_queries, index_keys)) = &self.chosen else {
+            return attention(self.backend, q, k, v, None, params, self.positions);
+        };
+        let dtype = q.dtype();
+        let ([batch, heads, length, width], [_, kv_heads, keys, _]) = (q.dims(), k.dims());
+        let value_dim = v.dims()[3];
+        let (q, k, v) = (q.cast(DType::F32) * params.scale, k.cast(DType::F32).swap_dims(2, 3), v.cast(DType::F32));
+        let of_query = batch * keys * heads.max(indexer.spec.num_heads);
+        let block = (BLOCK_SCORES / of_query.max(1)).clamp(1, length);
+        let mut all = Vec::new();
+        for start in (0..length).step_by(block) {
+            let height = block.min(length - start);
+            let q = q.clone().narrow(2, start, height).reshape([batch, kv_heads, heads / kv_heads * height, width]);
+            let scores = q.matmul(k.clone()).reshape([batch, heads, height, keys]);
+            let bias = indexer.bias(index_queries, start..start + height, index_keys, self.positions);
+            let weights = activation::softmax(scores + bias, 3);
+            let weights = weights.reshape([batch, kv_heads, heads / kv_heads * height, keys]);
+            all.push(weights.matmul(v.clone()).reshape([batch, heads, height, value_dim]));
+        }
+        Ok(Tensor::cat(all, 2).cast(dtype))
     }
 }
 
@@ -80,12 +132,17 @@ impl LatentAttention {
             kv_a_layernorm: parameters.norm("kv_a_layernorm", spec.norm)?,
             kv_b_proj: parameters.linear("kv_b_proj")?,
             o_proj: parameters.linear("o_proj")?,
+            indexer: spec
+                .indexer
+                .as_ref()
+                .map(|indexer| Indexer::new(indexer, &parameters.at("indexer"), ropes))
+                .transpose()?,
             rope: spec.rope.as_ref().map(|rope| ropes.index_of(spec.qk_rope_head_dim, rope)),
             spec: spec.clone(),
         })
     }
 
-    /// An empty cache of latents, the keys, and of shared keys, the values.
+    /// An empty cache of latents, the keys, and of shared keys and those of the indexer, the values.
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
         MixerState::Attention(Box::new(new_kv_cache(self.spec.mask, options)))
     }
@@ -101,29 +158,46 @@ impl LatentAttention {
         let (Pass::Tokens { positions, ropes, backend }, MixerState::Attention(cache)) = (pass, state) else {
             return Err(ModelError::ForeignCache { layer });
         };
-        let rope = self.rope.and_then(|index| ropes.get(index));
-        self.attend(x, rope, cache, positions, *backend)
+        self.attend(x, ropes, cache, positions, *backend)
             .map_err(|source| ModelError::Attention { layer, source: Box::new(source) })
     }
 
     fn attend(
         &self,
         x: Tensor<3>,
-        rope: Option<&RopeTables>,
+        ropes: &[RopeTables],
         cache: &mut KvCache,
         positions: &Positions,
         backend: SdpaBackend,
     ) -> Result<Tensor<3>, AttentionError> {
         let [batch, length, hidden_size] = x.dims();
         let rows = x.reshape([batch * length, hidden_size]);
+        let rope = self.rope.and_then(|index| ropes.get(index));
         let (latents, keys) = self.latents(rows.clone(), batch, rope);
-        let queries = self.queries(rows, batch, rope);
-        let cached = cache.append(latents, keys)?;
+        let narrow = self.narrow_queries(rows.clone());
+        let queries = self.queries(narrow.clone(), batch, rope);
+        // The index keys are kept behind the rotated ones.
+        let keys = match &self.indexer {
+            Some(indexer) => Tensor::cat(vec![keys, indexer.keys(rows.clone(), batch, ropes)], 3),
+            None => keys,
+        };
+        let mut cached = cache.append(latents, keys)?;
         let positions = Positions { key_start: cached.key_start, ..positions.clone() };
-        let y = if self.absorbs(batch, length, cached.k.dims()[2]) {
-            self.absorbed(queries, cached, &positions, backend)?
+        let count = cached.k.dims()[2];
+        let mut by = Scoring { positions: &positions, backend, chosen: None };
+        if let Some(indexer) = &self.indexer {
+            let width = self.spec.qk_rope_head_dim;
+            let index_keys = cached.v.clone().narrow(3, width, indexer.spec.head_dim);
+            cached.v = cached.v.narrow(3, 0, width);
+            // All keys are chosen where there are no more.
+            if count > indexer.spec.top_k {
+                by.chosen = Some((indexer, indexer.queries(rows, narrow, batch, ropes), index_keys));
+            }
+        }
+        let y = if self.absorbs(batch, length, count) {
+            self.absorbed(queries, cached, &by)?
         } else {
-            self.expanded(queries, cached, &positions, backend)?
+            self.expanded(queries, cached, &by)?
         };
         let y = y.reshape([batch * length, self.spec.num_attention_heads * self.spec.v_head_dim]);
         Ok(self.o_proj.forward(y).reshape([batch, length, hidden_size]))
@@ -143,13 +217,17 @@ impl LatentAttention {
         (latents.reshape([batch, 1, length, kv_lora_rank]), rotated(keys, rope))
     }
 
+    /// The narrow vectors of queries, or the hidden states where there are none.
+    fn narrow_queries(&self, x: Tensor<2>) -> Tensor<2> {
+        match self.q_a_proj.as_ref().zip(self.q_a_layernorm.as_ref()) {
+            Some((narrow, norm)) => norm.forward(narrow.forward(x)),
+            None => x,
+        }
+    }
+
     fn queries(&self, x: Tensor<2>, batch: usize, rope: Option<&RopeTables>) -> Queries {
         let MlaSpec { num_attention_heads: heads, qk_nope_head_dim: nope, qk_rope_head_dim: turned, .. } = self.spec;
         let length = x.dims()[0] / batch;
-        let x = match self.q_a_proj.as_ref().zip(self.q_a_layernorm.as_ref()) {
-            Some((narrow, norm)) => norm.forward(narrow.forward(x)),
-            None => x,
-        };
         let q = match self.q_b_proj.as_ref().or(self.q_proj.as_ref()) {
             Some(wide) => wide.forward(x),
             None => x,
@@ -172,13 +250,7 @@ impl LatentAttention {
     }
 
     /// `[batch, length, heads, v_head_dim]` by the keys and values of every head.
-    fn expanded(
-        &self,
-        queries: Queries,
-        cached: KeysAndValues,
-        positions: &Positions,
-        backend: SdpaBackend,
-    ) -> Result<Tensor<4>, AttentionError> {
+    fn expanded(&self, queries: Queries, cached: KeysAndValues, by: &Scoring<'_>) -> Result<Tensor<4>, AttentionError> {
         let MlaSpec { num_attention_heads: heads, qk_nope_head_dim: nope, v_head_dim, .. } = self.spec;
         let KeysAndValues { k: latents, v: shared, .. } = cached;
         let [batch, _, keys, rank] = latents.dims();
@@ -188,17 +260,11 @@ impl LatentAttention {
         let k = Tensor::cat(vec![both.clone().narrow(3, 0, nope), shared], 3);
         let v = both.narrow(3, nope, v_head_dim);
         let q = Tensor::cat(vec![queries.nope, queries.rotated], 3);
-        Ok(attention(backend, q, k, v, None, &self.params(), positions)?.swap_dims(1, 2))
+        Ok(by.attend(q, k, v, &self.params())?.swap_dims(1, 2))
     }
 
     /// `[batch, length, heads, v_head_dim]` by queries against latents: `q (W c) = (q W) c`, and `W' sum(p c)` for `sum(p W' c)`.
-    fn absorbed(
-        &self,
-        queries: Queries,
-        cached: KeysAndValues,
-        positions: &Positions,
-        backend: SdpaBackend,
-    ) -> Result<Tensor<4>, AttentionError> {
+    fn absorbed(&self, queries: Queries, cached: KeysAndValues, by: &Scoring<'_>) -> Result<Tensor<4>, AttentionError> {
         let MlaSpec { num_attention_heads: heads, qk_nope_head_dim: nope, kv_lora_rank, v_head_dim, .. } = self.spec;
         let [batch, _, length, _] = queries.nope.dims();
         let weight = self.kv_b_proj.floats(queries.nope.dtype());
@@ -209,7 +275,7 @@ impl LatentAttention {
         let q = q.reshape([heads, batch, length, kv_lora_rank]).swap_dims(0, 1);
         let q = Tensor::cat(vec![q, queries.rotated], 3);
         let k = Tensor::cat(vec![cached.k.clone(), cached.v], 3);
-        let y = attention(backend, q, k, cached.k, None, &self.params(), positions)?;
+        let y = by.attend(q, k, cached.k, &self.params())?;
 
         let y = y.swap_dims(0, 1).reshape([heads, batch * length, kv_lora_rank]);
         // The weight is not transposed, which is slow on the CPU, but the few rows.

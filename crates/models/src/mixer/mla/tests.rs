@@ -4,7 +4,7 @@ use super::*;
 use crate::parameters::{self, ParameterTensor};
 use crate::skeleton;
 use automodel_quant::{Precision, QuantLinear, Scheme};
-use automodel_registry::spec::{AttentionMask, NormKind, NormSpec, RopePairing, RopeScaling, RopeSpec};
+use automodel_registry::spec::{AttentionMask, IndexerSpec, NormKind, NormSpec, RopePairing, RopeScaling, RopeSpec};
 use burn::tensor::{DType, Device, TensorData};
 
 const WIDTH: usize = 12;
@@ -28,6 +28,7 @@ fn spec(q_lora_rank: Option<usize>) -> MlaSpec {
             pairing: RopePairing::Interleaved,
             scaling: RopeScaling::Default,
         }),
+        indexer: None,
     }
 }
 
@@ -86,12 +87,13 @@ impl Made {
             all.push(self.attention.forward(part, 0, &mut state, &pass).unwrap());
             start += length;
         }
-        let MlaSpec { kv_lora_rank, qk_rope_head_dim, .. } = self.attention.spec;
+        let MlaSpec { kv_lora_rank, qk_rope_head_dim, ref indexer, .. } = self.attention.spec;
+        let indexed = indexer.as_ref().map_or(0, |indexer| indexer.head_dim);
         let MixerState::Attention(cache) = &state else { panic!("a KV cache") };
         let (latents, keys) = cache.kept().unwrap();
         assert_eq!(
             (latents.dims(), keys.dims()),
-            ([x.dims()[0], 1, start, kv_lora_rank], [x.dims()[0], 1, start, qk_rope_head_dim])
+            ([x.dims()[0], 1, start, kv_lora_rank], [x.dims()[0], 1, start, qk_rope_head_dim + indexed])
         );
         Tensor::cat(all, 1)
     }
@@ -110,11 +112,11 @@ impl Made {
         let positions = positions(length - queries);
         let ropes = self.tables(&positions, queries);
         let last = rows(x.clone().narrow(1, length - queries, queries));
-        let of = || self.attention.queries(last.clone(), batch, ropes.first());
-        let backend = SdpaBackend::Math;
+        let of = || self.attention.queries(self.attention.narrow_queries(last.clone()), batch, ropes.first());
+        let by = Scoring { positions: &positions, backend: SdpaBackend::Math, chosen: None };
         [
-            self.attention.expanded(of(), cached.clone(), &positions, backend).unwrap(),
-            self.attention.absorbed(of(), cached, &positions, backend).unwrap(),
+            self.attention.expanded(of(), cached.clone(), &by).unwrap(),
+            self.attention.absorbed(of(), cached, &by).unwrap(),
         ]
     }
 }
@@ -162,9 +164,34 @@ fn parts_of_a_sequence_give_what_the_whole_gives() {
     }
 }
 
+fn indexed(top_k: usize) -> MlaSpec {
+    let rope = spec(None).rope.map(|rope| RopeSpec { pairing: RopePairing::HalfSplit, ..rope });
+    let norm = NormSpec { kind: NormKind::LayerNorm { bias: true }, eps: 1e-6 };
+    MlaSpec { indexer: Some(IndexerSpec { num_heads: 2, head_dim: 6, top_k, norm, rope }), ..spec(Some(6)) }
+}
+
+#[test]
+fn chosen_keys_are_those_of_one_pass() {
+    let x = input(2, 30);
+    let all = make(&indexed(30)).run(&x, &[30], Vec::new());
+    let some = make(&indexed(7));
+    let whole = some.run(&x, &[30], Vec::new());
+    // Seven positions see no more than they choose.
+    assert!(apart(whole.clone().narrow(1, 0, 7), all.clone().narrow(1, 0, 7)) < 1e-5);
+    assert!(apart(whole.clone().narrow(1, 7, 23), all.narrow(1, 7, 23)) > 1e-2);
+    for parts in [vec![5, 25], [&[12, 7][..], &[1; 11]].concat(), vec![1; 30]] {
+        assert!(apart(some.run(&x, &parts, Vec::new()), whole.clone()) < 1e-5, "{parts:?}");
+    }
+}
+
 #[test]
 fn rows_with_padding_are_as_by_themselves() {
-    let made = make(&spec(None));
+    for spec in [spec(None), indexed(3)] {
+        check_padding(&make(&spec));
+    }
+}
+
+fn check_padding(made: &Made) {
     let (x, padded) = (input(2, 9), 4);
     let parts = [6, 1, 1, 1];
     let both = made.run(&x, &parts, vec![0, padded]);

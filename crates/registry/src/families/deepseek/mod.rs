@@ -2,6 +2,7 @@
 
 pub mod deepseek_v2;
 pub mod deepseek_v3;
+pub mod deepseek_v32;
 #[cfg(test)]
 mod tests;
 
@@ -62,10 +63,33 @@ pub(super) fn latent_attention_with(
         latent_scale: None,
         mask: AttentionMask::Full,
         rope: Some(rope),
+        indexer: None,
     };
     config.must_agree("qk_head_dim", spec.qk_head_dim(), "qk_nope_head_dim and qk_rope_head_dim")?;
     spec.scale = (spec.qk_head_dim() as f64).powf(-0.5) * yarn_scale(config)?;
     Ok(spec)
+}
+
+/// DeepSeek-V3.2's attention: latents, and an indexer in every layer, whose elements pair as `pairing` says.
+pub(super) fn indexed_attention(
+    config: &FamilyConfig<'_>,
+    layers: usize,
+    pairing: RopePairing,
+) -> Result<MlaSpec, RegistryError> {
+    config.usize("q_lora_rank")?;
+    let mut attention = latent_attention(config, RopePairing::Interleaved, config.usize("v_head_dim")?)?;
+    let types = layer_types(config, layers, |_| "indexed_attention")?;
+    if types.iter().any(|name| name != "indexed_attention") {
+        return Err(config.unsupported("layer_types", "all layers of this family are indexed_attention"));
+    }
+    attention.indexer = Some(IndexerSpec {
+        num_heads: config.usize("index_n_heads")?,
+        head_dim: config.usize("index_head_dim")?,
+        top_k: config.usize("index_topk")?,
+        norm: NormSpec { kind: NormKind::LayerNorm { bias: true }, eps: 1e-6 },
+        rope: attention.rope.clone().map(|rope| RopeSpec { pairing, ..rope }),
+    });
+    Ok(attention)
 }
 
 /// `mscale^2` of `yarn_apply_mscale`: rope parameters of any type but the default one, with `mscale_all_dim`, scale the scores.

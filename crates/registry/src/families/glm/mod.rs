@@ -4,6 +4,7 @@
 pub mod glm;
 pub mod glm4;
 pub mod glm4_moe_lite;
+pub mod glm_moe_dsa;
 
 use super::prelude::*;
 
