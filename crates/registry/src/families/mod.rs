@@ -31,6 +31,7 @@ mod nemotron;
 mod olmo;
 mod phi;
 mod qwen;
+pub(crate) mod remote;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
@@ -41,7 +42,7 @@ mod tests;
 use crate::Family;
 pub(crate) use mistral::effective_model_type;
 
-/// Every built-in family, by model type.
+/// Every built-in family of a class in transformers, by model type; the others are in [`remote`].
 pub static BUILTIN: &[&Family] = &[
     &apertus::FAMILY,
     &arcee::FAMILY,
