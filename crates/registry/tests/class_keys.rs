@@ -62,7 +62,9 @@ fn said(error: &dyn Error) -> String {
 fn all_families_are_tried() {
     let fixture = fixture();
     let tried: Vec<&str> = object(&fixture["families"]).keys().map(String::as_str).collect();
-    let mut known: Vec<String> = Registry::builtin().families().map(|family| family.model_type.to_owned()).collect();
+    let registry = Registry::builtin();
+    let of_transformers = registry.families().filter(|family| registry.remark(family.model_type).is_none());
+    let mut known: Vec<String> = of_transformers.map(|family| family.model_type.to_owned()).collect();
     known.sort();
     assert_eq!(tried, known);
 }

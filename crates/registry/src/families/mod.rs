@@ -40,6 +40,7 @@ mod nemotron;
 mod olmo;
 mod phi;
 mod qwen;
+pub(crate) mod remote;
 mod seed_oss;
 mod smollm3;
 mod solar_open;
@@ -62,7 +63,7 @@ pub(crate) fn effective_model_type<'a>(model_type: &'a str, layer_types: Option<
     known.map_or_else(|| mistral::effective_model_type(model_type, layer_types), |(_, family)| family)
 }
 
-/// Every built-in family, by model type.
+/// Every built-in family of a class in transformers, by model type; the others are in [`remote`].
 pub static BUILTIN: &[&Family] = &[
     &apertus::FAMILY,
     &arcee::FAMILY,
