@@ -157,6 +157,28 @@ pub struct RouterSpec {
     pub groups: Option<ExpertGroups>,
     /// Compute the logits in float32, whatever the dtype of the model.
     pub logits_in_float32: bool,
+    /// `cap * tanh(logits / cap)` (Laguna).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_softcap: Option<f64>,
+    /// What the weights of the chosen experts multiply.
+    #[serde(skip_serializing_if = "Weighted::is_default")]
+    pub weighted: Weighted,
+}
+
+/// What the weights of the chosen experts multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum Weighted {
+    /// What the experts give.
+    #[default]
+    Outputs,
+    /// What they are given (Llama 4).
+    Inputs,
+}
+
+impl Weighted {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl RouterSpec {
@@ -170,6 +192,8 @@ impl RouterSpec {
             correction_bias: false,
             groups: None,
             logits_in_float32: false,
+            logit_softcap: None,
+            weighted: Weighted::Outputs,
         }
     }
 
@@ -184,6 +208,9 @@ impl RouterSpec {
             && !(guard >= 0.0 && guard.is_finite())
         {
             return Err(format!("the sum of the chosen scores is kept from zero by {guard}: it must not be negative"));
+        }
+        if self.logit_softcap.is_some_and(|cap| !(cap > 0.0 && cap.is_finite())) {
+            return Err("the soft-cap of the router's logits must be positive".to_owned());
         }
         self.groups.map_or(Ok(()), |groups| groups.validate(num_experts, num_experts_per_tok))
     }

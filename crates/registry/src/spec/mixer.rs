@@ -62,7 +62,7 @@ impl Mixer {
             // The whole sequence is in the pass: there is no later query to keep keys for.
             Self::Attention(attention) if attention.mask == AttentionMask::Bidirectional => CacheSpec::default(),
             Self::Attention(attention) => CacheSpec {
-                per_position: attention.num_key_value_heads.saturating_mul(attention.head_dim).saturating_mul(2),
+                per_position: attention.cached_elements(),
                 window: match attention.mask {
                     AttentionMask::Sliding { window } => Some(window),
                     AttentionMask::Full | AttentionMask::Chunked { .. } | AttentionMask::Bidirectional => None,

@@ -1,6 +1,6 @@
 //! The choice of experts on GPUs, in one launch: nothing is read back.
 
-use automodel_registry::spec::{Normalize, RouterScore, RouterSpec};
+use automodel_registry::spec::{Normalize, RouterScore, RouterSpec, Weighted};
 use burn::backend::{
     Backend, Dispatch, TensorMetadata, backend_extension,
     fusion::custom::TensorSpec,
@@ -31,9 +31,9 @@ pub(crate) struct RoutePlan {
 }
 
 impl RoutePlan {
-    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, and sums that are kept from zero.
+    /// `None` for more experts than the kernel takes, weights on the experts' inputs, a correction of the scores, groups of experts, and sums that are kept from zero.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
-        if spec.correction_bias || spec.groups.is_some() {
+        if spec.correction_bias || spec.groups.is_some() || spec.weighted == Weighted::Inputs {
             return None;
         }
         let normalize = match spec.normalize {

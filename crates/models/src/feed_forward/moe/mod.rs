@@ -9,7 +9,7 @@ mod stacks;
 use crate::linears::Linears;
 use crate::skeleton::{self, Skeleton};
 use crate::{GatedMlp, Linear, ModelError};
-use automodel_registry::spec::MoeSpec;
+use automodel_registry::spec::{MoeSpec, Weighted};
 use burn::module::Module;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use router::Choice;
@@ -136,8 +136,11 @@ impl SparseMoe {
     }
 
     fn for_one_token(&self, x: Tensor<2>, choice: &Choice) -> Tensor<2> {
-        let weighted = choice.iter().map(|&(expert, weight)| self.experts[expert].forward(x.clone()) * weight);
-        weighted.reduce(|sum, y| sum + y).unwrap_or_else(|| x.zeros_like())
+        let of_expert = |&(expert, weight): &(usize, f32)| match self.gate.spec.weighted {
+            Weighted::Outputs => self.experts[expert].forward(x.clone()) * weight,
+            Weighted::Inputs => self.experts[expert].forward(x.clone() * weight),
+        };
+        choice.iter().map(of_expert).reduce(|sum, y| sum + y).unwrap_or_else(|| x.zeros_like())
     }
 
     /// Each expert runs once over the tokens that were sent to it.
@@ -158,9 +161,13 @@ impl SparseMoe {
             }
             let rows = Tensor::<1, Int>::from_data(TensorData::new(tokens, [count]), &device);
             let weights = Tensor::<2>::from_data(TensorData::new(weights, [count, 1]), (&device, DType::F32));
-            let y = expert.forward(x.clone().select(0, rows.clone()));
-            let weighted = y.clone() * weights.cast(y.dtype());
-            sum = sum.select_assign(0, rows, weighted, IndexingUpdateOp::Add);
+            let input = x.clone().select(0, rows.clone());
+            let weights = weights.cast(input.dtype());
+            let y = match self.gate.spec.weighted {
+                Weighted::Outputs => expert.forward(input) * weights,
+                Weighted::Inputs => expert.forward(input * weights),
+            };
+            sum = sum.select_assign(0, rows, y, IndexingUpdateOp::Add);
         }
         sum
     }
