@@ -104,7 +104,7 @@ fn compare_sizes(found: &mut Differences, expected: &Expected, config: &Resolved
     found.compare("hidden_size", expected.size("hidden_size"), spec.backbone.hidden_size);
     found.compare("vocab_size", expected.size("vocab_size"), spec.backbone.vocab_size);
     found.compare("num_hidden_layers", expected.size("num_hidden_layers"), spec.backbone.layers.len());
-    let positions = Some(expected.size("max_position_embeddings"));
+    let positions = expected.0["max_position_embeddings"].as_u64().map(|positions| positions as usize);
     found.compare("max_position_embeddings", positions, spec.backbone.max_position_embeddings);
     found.compare(
         "tie_word_embeddings",
@@ -120,7 +120,10 @@ fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, lay
         return;
     };
     found.compare("heads", expected.size("num_attention_heads"), attention.num_attention_heads);
-    found.compare("key-value heads", expected.key_value_heads(), attention.num_key_value_heads);
+    // Windowed layers of this family have twice as many.
+    let is_doubled = expected.text("model_type") == "mimo_v2_flash" && attention.mask != AttentionMask::Full;
+    let key_value_heads = expected.key_value_heads() * if is_doubled { 2 } else { 1 };
+    found.compare("key-value heads", key_value_heads, attention.num_key_value_heads);
     found.compare("head_dim", expected.size("head_dim"), attention.head_dim);
     for named in layer.norms() {
         found.compare("norm_eps of layers", expected.norm_eps(), named.norm.eps);
@@ -141,7 +144,8 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     found.compare("activation", activation(name), dense.activation);
     // Experts of these families have a width of their own, for which the reference has no column; LFM2's class changes it when the
     // module is made.
-    let has_own_width = model_type.starts_with("qwen") || model_type == "ernie4_5_moe";
+    let has_own_width = model_type.starts_with("qwen")
+        || ["afmoe", "ernie4_5_moe", "flint", "laguna", "mimo_v2_flash"].contains(&model_type);
     if model_type != "lfm2" && !(has_own_width && mlp.moe().is_some()) {
         found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
     }
@@ -163,16 +167,19 @@ fn expected_mask(expected: &Expected, layer: usize) -> AttentionMask {
     match (expected.layer_type(layer), expected.window()) {
         (None | Some("sliding_attention"), Some(window)) => AttentionMask::Sliding { window },
         (None, None) | (Some("full_attention"), _) => AttentionMask::Full,
+        // `attention_chunk_size` of the class.
+        (Some("chunked_attention"), None) => AttentionMask::Chunked { size: 8192 },
         (layer_type, window) => panic!("no fixture has {layer_type:?} with window {window:?}"),
     }
 }
 
 fn compare_positions(found: &mut Differences, expected: &Expected, index: usize, attention: &AttentionSpec) {
     let rotates = match expected.text("model_type") {
-        "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "opt" => false,
+        "biogpt" | "bloom" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "mpt" | "opt" => false,
         // `no_rope_layer_interval` is 4 in both files.
         "smollm3" => !(index + 1).is_multiple_of(4),
-        "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
+        "afmoe" | "cohere2" | "exaone4" | "flint" => expected.layer_type(index) == Some("sliding_attention"),
+        "llama4_text" => expected.layer_type(index) == Some("chunked_attention"),
         _ => true,
     };
     found.compare(&format!("rotation of layer {index}"), rotates, attention.rope.is_some());

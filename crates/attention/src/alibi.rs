@@ -45,7 +45,13 @@ impl Alibi {
     }
 
     /// Adds the biases of `keys` to their scores `[batch, kv_heads, group * queries, keys]`.
-    pub(crate) fn add_to(&self, scores: Tensor<4>, mask: &CallMask<'_>, keys: &Range<usize>, sizes: &Sizes) -> Tensor<4> {
+    pub(crate) fn add_to(
+        &self,
+        scores: Tensor<4>,
+        mask: &CallMask<'_>,
+        keys: &Range<usize>,
+        sizes: &Sizes,
+    ) -> Tensor<4> {
         let [batch, kv_heads, rows, width] = scores.dims();
         let group = sizes.group();
         let biases = self.biases(mask, keys, sizes, &scores.device()).cast(scores.dtype());
@@ -81,7 +87,17 @@ mod tests {
     #[test]
     fn twelve_heads_take_the_odd_powers_of_sixteen() {
         let expected = [
-            0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625, 0.70710677, 0.35355338, 0.17677669,
+            0.5,
+            0.25,
+            0.125,
+            0.0625,
+            0.03125,
+            0.015625,
+            0.0078125,
+            0.00390625,
+            0.70710677,
+            0.35355338,
+            0.17677669,
             0.088388346,
         ];
         for (slope, expected) in Alibi::slopes(12).into_iter().zip(expected) {

@@ -155,7 +155,8 @@ fn steps_are_the_attention_of_the_cpu() {
 #[test]
 fn compiles_the_kernels_of_steps() {
     let Some(device) = device() else { return };
-    let params = AttentionParams { scale: 0.25, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 9 }, alibi: None };
+    let params =
+        AttentionParams { scale: 0.25, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 9 }, alibi: None };
     for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
         for pairing in [RopePairing::HalfSplit, RopePairing::Interleaved] {
             let case = Case { kv_heads: 2, rotary_dim: 8, pairing, params, sinks: true, padding: [0; BATCH] };

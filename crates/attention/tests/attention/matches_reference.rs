@@ -164,7 +164,8 @@ fn gradients_of_all_backends_agree() {
     };
     let gradient = |backend, keys: &Device| {
         let q = tensor(4, &tracked).require_grad();
-        let params = AttentionParams { scale: 0.5, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 3 }, alibi: None };
+        let params =
+            AttentionParams { scale: 0.5, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 3 }, alibi: None };
         let (k, v) = (tensor(2, keys), tensor(2, keys));
         let output = attention(backend, q.clone(), k, v, None, &params, &Positions::default());
         let gradients = output.expect("valid shapes").powi_scalar(2).sum().backward();

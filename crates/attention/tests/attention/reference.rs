@@ -1,7 +1,7 @@
 //! Attention in plain loops and float64, and the cases that are computed both ways.
 
 use automodel_attention::{Alibi, AttentionError, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
-use burn::tensor::{bf16, DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 
 /// One call of attention.
 #[derive(Clone, Debug)]
@@ -126,7 +126,8 @@ impl Case {
                             let slope = f64::from(Alibi::slopes(self.heads())[head]);
                             score += if alibi.in_bfloat16 {
                                 // Whole numbers below 256 and slopes of few bits: the product alone is rounded.
-                                alibi.factor * f64::from(bf16::from_f64(f64::from(bf16::from_f64(slope)) * position as f64))
+                                alibi.factor
+                                    * f64::from(bf16::from_f64(f64::from(bf16::from_f64(slope)) * position as f64))
                             } else {
                                 alibi.factor * slope * position as f64
                             };

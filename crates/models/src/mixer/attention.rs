@@ -7,7 +7,9 @@ use crate::skeleton::Skeleton;
 use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
-use automodel_attention::{Alibi, AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention};
+use automodel_attention::{
+    Alibi, AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention,
+};
 use automodel_registry::spec::{AttentionMask, AttentionSpec, GateActivation, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, activation};

@@ -1,6 +1,8 @@
 //! The built-in families, one file for each model type; those that share code are a folder, a lineage. Adding one: write its
 //! file, list it in [`BUILTIN`], add a fixture.
 
+mod afmoe;
+mod alibi;
 mod arcee;
 mod cohere;
 mod common;
@@ -10,6 +12,7 @@ mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone4;
 mod fairseq;
+mod flint;
 mod gemma;
 mod glm;
 mod glm4_moe;
@@ -18,11 +21,16 @@ mod granite;
 mod helium;
 mod hunyuan_v1_dense;
 mod hyperclovax;
+mod laguna;
 mod lfm2;
 mod llama;
+mod llama4;
+mod mimo_v2_flash;
 mod mistral;
+mod nanochat;
 mod nemotron;
 mod olmo;
+mod persimmon;
 mod phi;
 mod qwen;
 mod seed_oss;
@@ -37,6 +45,10 @@ pub(crate) use mistral::effective_model_type;
 
 /// Every built-in family, by model type.
 pub static BUILTIN: &[&Family] = &[
+    &afmoe::FAMILY,
+    &alibi::bloom::FAMILY,
+    &alibi::falcon::FAMILY,
+    &alibi::mpt::FAMILY,
     &arcee::FAMILY,
     &cohere::cohere::FAMILY,
     &cohere::cohere2::FAMILY,
@@ -47,6 +59,7 @@ pub static BUILTIN: &[&Family] = &[
     &exaone4::FAMILY,
     &fairseq::biogpt::FAMILY,
     &fairseq::opt::FAMILY,
+    &flint::FAMILY,
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
@@ -60,21 +73,28 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gpt_neox::FAMILY,
     &gpt::gptj::FAMILY,
     &granite::granite::FAMILY,
+    &granite::granite_swa::FAMILY,
     &granite::granitemoe::FAMILY,
+    &granite::granitemoe_swa::FAMILY,
     &granite::granitemoeshared::FAMILY,
     &helium::FAMILY,
     &hunyuan_v1_dense::FAMILY,
     &hyperclovax::FAMILY,
+    &laguna::FAMILY,
     &lfm2::FAMILY,
     &llama::FAMILY,
+    &llama4::FAMILY,
+    &mimo_v2_flash::FAMILY,
     &mistral::ministral::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
+    &nanochat::FAMILY,
     &nemotron::FAMILY,
     &olmo::olmo::FAMILY,
     &olmo::olmo2::FAMILY,
     &olmo::olmo3::FAMILY,
     &olmo::olmoe::FAMILY,
+    &persimmon::FAMILY,
     &phi::phi::FAMILY,
     &phi::phi3::FAMILY,
     &qwen::qwen2::FAMILY,
@@ -92,9 +112,9 @@ mod prelude {
     pub(super) use super::common::*;
     pub(super) use crate::rope::{FIXED_NTK_ALPHA, LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
-    pub(super) use crate::template::{Keys, Template, layer_types, mask_of};
+    pub(super) use crate::template::{Keys, MOST_LAYERS, Template, layer_types, mask_of};
     pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};
     pub(super) use crate::{Family, FamilyConfig, RegistryError};
     pub(super) use automodel_config::DefaultValue::*;
-    pub(super) use automodel_config::{ClassDefaults, RopeDefaults, RopeOptions};
+    pub(super) use automodel_config::{ClassDefaults, RopeDefaults, RopeLayer, RopeOptions};
 }

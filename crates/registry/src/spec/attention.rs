@@ -114,7 +114,8 @@ impl AttentionSpec {
         validate::check_elements("a projection", &[heads, self.head_dim, hidden_size])?;
         validate::check_elements("a projection", &[heads, self.value_dim(), hidden_size])?;
         if self.alibi.is_some() && (self.softcap.is_some() || self.mask == AttentionMask::Bidirectional) {
-            return Err("linear biases on the scores (ALiBi) go with neither a soft-cap nor a mask that is not causal".to_owned());
+            return Err("linear biases on the scores (ALiBi) go with neither a soft-cap nor a mask that is not causal"
+                .to_owned());
         }
         if let Some(rope) = &self.rope
             && (rope.rotary_dim == 0 || rope.rotary_dim % 2 == 1 || rope.rotary_dim > self.head_dim)

@@ -20,8 +20,7 @@ pub use attention::{
 };
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
-    Activation, ExpertGroups, FeedForward, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert,
-    Weighted,
+    Activation, ExpertGroups, FeedForward, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert, Weighted,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};

@@ -37,6 +37,13 @@ pub enum Rule {
     },
     /// Parameters whose name contains the text have an axis of size one more in front.
     LeadingAxis(&'static str),
+    /// A rule for parameters whose path contains a text, and for no others.
+    Only {
+        /// A part of the path.
+        within: &'static str,
+        /// The rule.
+        rule: &'static Rule,
+    },
 }
 
 /// How the parts lie in a packed tensor.
@@ -147,6 +154,7 @@ impl Rule {
     fn parts(&self) -> &'static [&'static str] {
         match self {
             Self::Pack { parts, .. } => parts,
+            Self::Only { rule, .. } => rule.parts(),
             _ => &[],
         }
     }
@@ -154,6 +162,7 @@ impl Rule {
     fn stacked_over(&self) -> Option<&'static str> {
         match self {
             Self::Stack { over, .. } => Some(over),
+            Self::Only { rule, .. } => rule.stacked_over(),
             _ => None,
         }
     }
@@ -166,6 +175,8 @@ impl Rule {
             Self::Stack { over, into } => stack(located, over, into, shapes),
             Self::SplitHeads { module, into } => split_heads(located, module, into),
             Self::LeadingAxis(text) => leading_axis(located, text),
+            Self::Only { within, rule } if located.path.contains(within) => rule.apply(located, shapes),
+            Self::Only { .. } => located,
         }
     }
 }
