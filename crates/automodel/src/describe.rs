@@ -1,8 +1,9 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, Gating, GroupScore, LayerSpec, Mixer, MlaSpec,
-    MlpSpec, MoeSpec, NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GateActivation, GateExtent, Gating,
+    GroupScore, LayerSpec, Mixer, MlaSpec, MlpSpec, MoeSpec, NormKind, Normalize, OutputGate, QkNormExtent,
+    RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec, Weighted,
 };
 
 /// Heads, mask, positions, and what is unusual.
@@ -19,7 +20,11 @@ fn attention_words(attention: &AttentionSpec) -> String {
         "attention {}/{} heads of {}",
         attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
     );
-    let positions = attention.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, attention.head_dim));
+    let positions = match (&attention.rope, attention.alibi) {
+        (Some(spec), _) => rope(spec, attention.head_dim),
+        (None, Some(_)) => "ALiBi".to_owned(),
+        (None, None) => "no rope".to_owned(),
+    };
     let parts = [heads, mask(attention.mask), positions].into_iter().chain(unusual(attention));
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -79,6 +84,7 @@ fn rope(rope: &RopeSpec, head_dim: usize) -> String {
         if rope.rotary_dim < head_dim { format!(" on {} of {head_dim}", rope.rotary_dim) } else { String::new() };
     let pairing = match rope.pairing {
         RopePairing::HalfSplit => "",
+        RopePairing::HalfSplitSwapped => "backward ",
         RopePairing::Interleaved => "interleaved ",
     };
     format!("{pairing}rope{part}, theta {}{}", rope.theta, scaling(&rope.scaling))
@@ -112,8 +118,22 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
         attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
         attention.query_temperature.map(|_| "query temperature".to_owned()),
         attention.sub_norm.map(|_| "norm before the output projection".to_owned()),
+        attention.value_head_dim.map(|width| format!("values of {width}")),
+        attention.output_gate.map(output_gate),
     ];
     parts.into_iter().flatten()
+}
+
+fn output_gate(gate: OutputGate) -> String {
+    let extent = match gate.extent {
+        GateExtent::Element => "each element",
+        GateExtent::Head => "each head",
+    };
+    let activation = match gate.activation {
+        GateActivation::Sigmoid => "sigmoid",
+        GateActivation::Softplus => "softplus",
+    };
+    format!("{activation} gate on {extent} of the output")
 }
 
 fn width(mlp: &MlpSpec) -> String {
@@ -179,6 +199,8 @@ fn router(router: &RouterSpec) -> String {
             format!("{} of {} groups{by}", groups.chosen, groups.count)
         }),
         (router.zero_experts > 0).then(|| format!("{} choices that return their input", router.zero_experts)),
+        router.logit_softcap.map(|cap| format!("logits capped at {cap}")),
+        (router.weighted == Weighted::Inputs).then(|| "weights on the inputs".to_owned()),
         router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -189,6 +211,7 @@ fn norm(kind: NormKind) -> &'static str {
         NormKind::Rms => "RMSNorm",
         NormKind::RmsProductInFloat32 => "RMSNorm (weighted in float32)",
         NormKind::RmsOneOffset => "RMSNorm (1 + weight)",
+        NormKind::RmsWithoutWeight => "RMSNorm without weight",
         NormKind::LayerNorm { bias: true } => "LayerNorm",
         NormKind::LayerNorm { bias: false } => "LayerNorm without bias",
         NormKind::LayerNormInFloat32 => "LayerNorm without bias (in float32)",

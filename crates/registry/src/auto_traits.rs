@@ -27,6 +27,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::rope::LayerTypeThetas>();
     is_send_and_sync::<crate::rope::RopeByLayerType>();
     is_send_and_sync::<crate::spec::Activation>();
+    is_send_and_sync::<crate::spec::Alibi>();
     is_send_and_sync::<crate::spec::AttentionBias>();
     is_send_and_sync::<crate::spec::AttentionMask>();
     is_send_and_sync::<crate::spec::AttentionSpec>();
@@ -37,6 +38,8 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::EmbeddingSpec>();
     is_send_and_sync::<crate::spec::FeedForward>();
     is_send_and_sync::<crate::spec::Gating>();
+    is_send_and_sync::<crate::spec::GateActivation>();
+    is_send_and_sync::<crate::spec::GateExtent>();
     is_send_and_sync::<crate::spec::HeadSpec>();
     is_send_and_sync::<crate::spec::HeadTransform>();
     is_send_and_sync::<crate::spec::IndexerSpec>();
@@ -52,6 +55,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::NormKind>();
     is_send_and_sync::<crate::spec::NormSpec>();
     is_send_and_sync::<crate::spec::Operation>();
+    is_send_and_sync::<crate::spec::OutputGate>();
     is_send_and_sync::<crate::spec::ParameterSpec<'static>>();
     is_send_and_sync::<crate::spec::QkNorm>();
     is_send_and_sync::<crate::spec::QkNormExtent>();
@@ -68,6 +72,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::ShortConvSpec>();
     is_send_and_sync::<crate::spec::Sinusoids>();
     is_send_and_sync::<crate::spec::Task>();
+    is_send_and_sync::<crate::spec::Weighted>();
     is_send_and_sync::<crate::spec::YarnRope>();
     is_send_and_sync::<crate::template::Keys>();
     is_send_and_sync::<crate::template::LayerParts>();

@@ -244,7 +244,7 @@ pub struct LayerParts {
 
 /// More layers than this are a mistake, not a model; the table of ranges in `config` has the same bound for
 /// `num_hidden_layers`.
-const MOST_LAYERS: usize = 1 << 10;
+pub(crate) const MOST_LAYERS: usize = 1 << 10;
 
 fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryError> {
     if layers <= MOST_LAYERS {

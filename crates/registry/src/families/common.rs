@@ -1,8 +1,8 @@
 //! What several families share.
 
 use crate::spec::*;
-use crate::template::Template;
-use crate::weights::{Layout, Rule};
+use crate::template::{MOST_LAYERS, Template};
+use crate::weights::{Layout, PackOrder, Rule};
 use crate::{FamilyConfig, RegistryError};
 
 /// One flag, `attention_bias`, for all four projections.
@@ -47,8 +47,8 @@ pub(super) fn softmax_moe(
     })
 }
 
-/// DeepSeek-V3's mixture: experts scored by sigmoids, chosen with a correction bias and perhaps out of some groups alone; `n_shared_experts`
-/// shared ones, which are one of that many times the width.
+/// DeepSeek-V3's mixture: its [experts](deepseek_experts), and `n_shared_experts` shared ones, which are one of that many times the
+/// width.
 pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
     deepseek_moe_with(config, "n_routed_experts", "n_shared_experts")
 }
@@ -59,6 +59,13 @@ pub(super) fn deepseek_moe_with(
     routed: &str,
     shared: &str,
 ) -> Result<MoeSpec, RegistryError> {
+    let mut moe = deepseek_experts(config, routed)?;
+    moe.shared_expert = Some(shared_experts(config, &moe.expert, config.usize(shared)?)?);
+    Ok(moe)
+}
+
+/// Experts scored by sigmoids, chosen with a correction bias and perhaps out of some groups alone; `routed` is the key of their number.
+pub(super) fn deepseek_experts(config: &FamilyConfig<'_>, routed: &str) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, "hidden_act")?;
     let expert = MlpSpec::new(config.usize("moe_intermediate_size")?, activation);
     let (count, chosen) = (config.usize("n_group")?, config.usize("topk_group")?);
@@ -66,7 +73,7 @@ pub(super) fn deepseek_moe_with(
     let normalize = config.bool_or_null("norm_topk_prob")?.unwrap_or(false);
     let router = RouterSpec {
         normalize: if normalize { Normalize::SumPlus(1e-20) } else { Normalize::No },
-        scale: Some(config.f64("routed_scaling_factor")?),
+        scale: config.f64_or_null("routed_scaling_factor")?,
         correction_bias: true,
         groups: Some(groups).filter(|groups| (groups.count, groups.chosen) != (1, 1)),
         logits_in_float32: true,
@@ -75,28 +82,10 @@ pub(super) fn deepseek_moe_with(
     Ok(MoeSpec {
         num_experts: config.usize(routed)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,
-        shared_expert: Some(shared_experts(config, &expert, config.usize(shared)?)?),
+        shared_expert: None,
         expert,
         router,
     })
-}
-
-/// `mlp_layer_types`, `dense` or `sparse` for each layer, or what `otherwise` says of each.
-pub(super) fn mlp_layer_types(
-    config: &FamilyConfig<'_>,
-    layers: usize,
-    otherwise: impl FnMut(usize) -> &'static str,
-) -> Result<Vec<String>, RegistryError> {
-    let Some(types) = config.list_str_or_null("mlp_layer_types")? else {
-        return Ok((0..layers).map(otherwise).map(str::to_owned).collect());
-    };
-    if types.len() < layers {
-        return Err(config.inconsistent(format!("mlp_layer_types has {} entries for {layers} layers", types.len())));
-    }
-    if types.iter().any(|name| !matches!(name.as_str(), "dense" | "sparse")) {
-        return Err(config.unsupported("mlp_layer_types", "layers are dense or sparse"));
-    }
-    Ok(types)
 }
 
 /// The names of DeepSeek-V3's mixture.
@@ -113,7 +102,7 @@ pub(super) fn sparse_layers(
     otherwise: impl FnMut(usize) -> bool,
 ) -> Result<Vec<bool>, RegistryError> {
     let Some(types) = config.list_str_or_null("mlp_layer_types")? else {
-        return Ok((0..layers).map(otherwise).collect());
+        return Ok((0..layers.min(MOST_LAYERS)).map(otherwise).collect());
     };
     if types.len() < layers {
         let problem = format!("mlp_layer_types has {} entries for {layers} layers: give one for each", types.len());
@@ -126,6 +115,10 @@ pub(super) fn sparse_layers(
     };
     types.iter().map(is_sparse).collect()
 }
+
+/// Gate and up projection of an expert in `gate_up_proj`.
+pub(super) const PACKED_EXPERT: Rule =
+    Rule::Pack { parts: &["gate_proj", "up_proj"], into: "gate_up_proj", order: PackOrder::Rows };
 
 /// `count` shared experts without gate, which are one of `count` times the width of `expert`.
 pub(super) fn shared_experts(

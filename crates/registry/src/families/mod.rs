@@ -1,6 +1,8 @@
 //! The built-in families, one file for each model type; those that share code are a folder, a lineage. Adding one: write its
 //! file, list it in [`BUILTIN`], add a fixture.
 
+mod afmoe;
+mod alibi;
 mod apertus;
 mod arcee;
 mod aria_text;
@@ -15,6 +17,7 @@ mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone;
 mod fairseq;
+mod flint;
 mod gemma;
 mod glm;
 mod glm4_moe;
@@ -28,16 +31,21 @@ mod internlm3;
 mod iquestcoder;
 mod jais2;
 mod kolibri1;
+mod laguna;
 mod lfm2;
 mod llama;
+mod llama4;
 mod longcat_flash;
 mod mellum;
+mod mimo_v2_flash;
 mod minicpm3;
 mod minimax_m2;
 mod mistral;
 mod modernbert_decoder;
+mod nanochat;
 mod nemotron;
 mod olmo;
+mod persimmon;
 mod phi;
 mod qwen;
 pub(crate) mod remote;
@@ -46,9 +54,9 @@ mod smollm3;
 mod solar_open;
 mod stablelm;
 mod starcoder2;
-mod youtu;
 #[cfg(test)]
 mod tests;
+mod youtu;
 
 use crate::Family;
 use serde_json::Value;
@@ -65,6 +73,10 @@ pub(crate) fn effective_model_type<'a>(model_type: &'a str, layer_types: Option<
 
 /// Every built-in family of a class in transformers, by model type; the others are in [`remote`].
 pub static BUILTIN: &[&Family] = &[
+    &afmoe::FAMILY,
+    &alibi::bloom::FAMILY,
+    &alibi::falcon::FAMILY,
+    &alibi::mpt::FAMILY,
     &apertus::FAMILY,
     &arcee::FAMILY,
     &aria_text::FAMILY,
@@ -85,6 +97,7 @@ pub static BUILTIN: &[&Family] = &[
     &fairseq::biogpt::FAMILY,
     &fairseq::opt::FAMILY,
     &fairseq::xglm::FAMILY,
+    &flint::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
     &gemma::gemma::FAMILY,
@@ -104,7 +117,9 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gptj::FAMILY,
     &gpt::openai_gpt::FAMILY,
     &granite::granite::FAMILY,
+    &granite::granite_swa::FAMILY,
     &granite::granitemoe::FAMILY,
+    &granite::granitemoe_swa::FAMILY,
     &granite::granitemoeshared::FAMILY,
     &helium::FAMILY,
     &hunyuan::hunyuan_v1_dense::FAMILY,
@@ -115,10 +130,13 @@ pub static BUILTIN: &[&Family] = &[
     &iquestcoder::FAMILY,
     &jais2::FAMILY,
     &kolibri1::FAMILY,
+    &laguna::FAMILY,
     &lfm2::FAMILY,
+    &llama4::FAMILY,
     &llama::FAMILY,
     &longcat_flash::FAMILY,
     &mellum::FAMILY,
+    &mimo_v2_flash::FAMILY,
     &minicpm3::FAMILY,
     &minimax_m2::FAMILY,
     &mistral::ministral3::FAMILY,
@@ -126,12 +144,14 @@ pub static BUILTIN: &[&Family] = &[
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
     &modernbert_decoder::FAMILY,
+    &nanochat::FAMILY,
     &nemotron::FAMILY,
     &olmo::flex_olmo::FAMILY,
     &olmo::olmo2::FAMILY,
     &olmo::olmo3::FAMILY,
     &olmo::olmo::FAMILY,
     &olmo::olmoe::FAMILY,
+    &persimmon::FAMILY,
     &phi::phi3::FAMILY,
     &phi::phi::FAMILY,
     &qwen::qwen2::FAMILY,
@@ -151,7 +171,7 @@ mod prelude {
     pub(super) use super::common::*;
     pub(super) use crate::rope::{FIXED_NTK_ALPHA, LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
-    pub(super) use crate::template::{Keys, Template, layer_types, mask_of};
+    pub(super) use crate::template::{Keys, MOST_LAYERS, Template, layer_types, mask_of};
     pub(super) use crate::weights::{
         Layout, PACKED_EXPERTS, PACKED_GATE_UP, PackOrder, Rule, STACKED_EXPERTS, packed_qkv,
     };

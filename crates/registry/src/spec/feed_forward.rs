@@ -248,11 +248,33 @@ pub struct RouterSpec {
     /// Choices after those of the experts, that return their input (LongCat-Flash).
     #[serde(skip_serializing_if = "is_zero")]
     pub zero_experts: usize,
+    /// `cap * tanh(logits / cap)` (Laguna).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_softcap: Option<f64>,
+    /// What the weights of the chosen experts multiply.
+    #[serde(skip_serializing_if = "Weighted::is_default")]
+    pub weighted: Weighted,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
+}
+
+/// What the weights of the chosen experts multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum Weighted {
+    /// What the experts give.
+    #[default]
+    Outputs,
+    /// What they are given (Llama 4).
+    Inputs,
+}
+
+impl Weighted {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl RouterSpec {
@@ -267,6 +289,8 @@ impl RouterSpec {
             groups: None,
             logits_in_float32: false,
             zero_experts: 0,
+            logit_softcap: None,
+            weighted: Weighted::Outputs,
         }
     }
 
@@ -292,6 +316,9 @@ impl RouterSpec {
             && !(guard >= 0.0 && guard.is_finite())
         {
             return Err(format!("the sum of the chosen scores is kept from zero by {guard}: it must not be negative"));
+        }
+        if self.logit_softcap.is_some_and(|cap| !(cap > 0.0 && cap.is_finite())) {
+            return Err("the soft-cap of the router's logits must be positive".to_owned());
         }
         self.groups.map_or(Ok(()), |groups| groups.validate(num_experts, num_experts_per_tok))
     }

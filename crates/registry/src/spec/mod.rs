@@ -15,11 +15,14 @@ mod rope;
 mod short_conv;
 mod validate;
 
-pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
+pub use attention::{
+    Alibi, AttentionBias, AttentionMask, AttentionSpec, GateActivation, GateExtent, OutputGate, QkNorm, QkNormExtent,
+    QueryTemperature,
+};
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
     Activation, ExpertGroups, FeedForward, Gating, GroupScore, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec,
-    SharedExpert,
+    SharedExpert, Weighted,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};

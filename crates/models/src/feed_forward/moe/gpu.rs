@@ -1,6 +1,6 @@
 //! The choice of experts on GPUs, in one launch: nothing is read back.
 
-use automodel_registry::spec::{Normalize, RouterScore, RouterSpec};
+use automodel_registry::spec::{Normalize, RouterScore, RouterSpec, Weighted};
 use burn::backend::{
     Backend, Dispatch, TensorMetadata, backend_extension,
     fusion::custom::TensorSpec,
@@ -39,10 +39,11 @@ enum Kind {
 }
 
 impl RoutePlan {
-    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, choices that are no expert, sums that
-    /// are kept from zero, and scores that it does not compute.
+    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, choices that are no expert, weights on
+    /// the experts' inputs, sums that are kept from zero, and scores that it does not compute.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
-        if spec.correction_bias || spec.groups.is_some() || spec.zero_experts > 0 {
+        let weights_outputs = spec.weighted == Weighted::Outputs && spec.logit_softcap.is_none();
+        if spec.correction_bias || spec.groups.is_some() || spec.zero_experts > 0 || !weights_outputs {
             return None;
         }
         let kind = match spec.score {

@@ -39,7 +39,11 @@ impl Router {
     /// Float32 logits `[tokens, num_experts]` for `x` `[tokens, hidden_size]`.
     pub(super) fn logits(&self, x: Tensor<2>) -> Tensor<2> {
         let x = if self.spec.logits_in_float32 { x.cast(DType::F32) } else { x };
-        project(x, self.weight.val(), self.bias.as_ref()).cast(DType::F32)
+        let logits = project(x, self.weight.val(), self.bias.as_ref()).cast(DType::F32);
+        match self.spec.logit_softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
     }
 
     /// For each row of `x` `[tokens, hidden_size]` the chosen experts, best first.
