@@ -27,7 +27,7 @@ fn of_library(error: &AutoModelError) -> Option<String> {
         AutoModelError::Registry(RegistryError::Config { source, .. }) => of_config(source),
         AutoModelError::Config(error) => of_config(error),
         AutoModelError::Registry(RegistryError::UnsupportedArchitecture { similar, .. }) if !similar.is_empty() => {
-            let hint = "--assume FAMILY computes it as one of these, a guess: tensors do not show every difference of mathematics";
+            let hint = "`automodel architectures NAME` says what a family computes; --assume NAME computes it as that family, a guess";
             Some(hint.to_owned())
         }
         AutoModelError::Registry(

@@ -253,7 +253,7 @@ fn an_assumed_model_type_is_marked_in_each_report() {
     let name = model.to_str().unwrap();
     let ran = automodel(&["inspect", name]);
     assert!(
-        ran.code == 1 && ran.stderr.contains("hint: --assume FAMILY") && ran.stderr.contains("`llama` (all"),
+        ran.code == 1 && ran.stderr.contains("--assume NAME computes") && ran.stderr.contains("`llama` (all"),
         "{ran:?}"
     );
     for command in ["inspect", "plan"] {
