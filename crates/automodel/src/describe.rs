@@ -206,7 +206,8 @@ fn router(router: &RouterSpec) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn norm(kind: NormKind) -> &'static str {
+/// The kind of a norm.
+pub(crate) fn norm(kind: NormKind) -> &'static str {
     match kind {
         NormKind::Rms => "RMSNorm",
         NormKind::RmsProductInFloat32 => "RMSNorm (weighted in float32)",

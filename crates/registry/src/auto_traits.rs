@@ -22,6 +22,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::RegistryError>();
     is_send_and_sync::<crate::Resolution>();
     is_send_and_sync::<crate::ResolveOptions>();
+    is_send_and_sync::<crate::SimilarFamily>();
     is_send_and_sync::<crate::SplitOptions>();
     is_send_and_sync::<crate::SupportsConfig>();
     is_send_and_sync::<crate::rope::LayerTypeThetas>();
