@@ -283,6 +283,7 @@ mod tests {
             long_factor: vec![1.0],
             original_max_position_embeddings: 1,
             attention_factor: 1.0,
+            long_attention_factor: None,
             cache_valid_to: None,
         };
         let scalings = [RopeScaling::Default, RopeScaling::Yarn(yarn), RopeScaling::LongRope(long)];

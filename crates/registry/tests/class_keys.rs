@@ -8,16 +8,19 @@ use serde_json::{Map, Value};
 use std::error::Error;
 
 /// Keys that a class does not have and that are read all the same: `(family, key)`, any family where that is empty.
-const READ: [(&str, &str); 8] = [
+const READ: [(&str, &str); 11] = [
     // As configs of transformers 4 have them; the class takes them where the newer ones are absent.
     ("", "partial_rotary_factor"),
+    ("cohere2_moe", "first_k_dense_replace"),
     ("gemma3_text", "rope_local_base_freq"),
     ("gemma3_text", "sliding_window_pattern"),
     ("gpt_neox", "rotary_emb_base"),
     ("gpt_neox", "rotary_pct"),
+    ("minimax_m2", "rotary_dim"),
     // A Mistral with layer types is a Ministral (configuration_auto.py), which has them.
     ("mistral", "layer_types"),
     // They say again what another key says, and must agree with it.
+    ("hy_v3", "first_k_dense_replace"),
     ("phi", "rotary_dim"),
     ("stablelm", "num_heads"),
 ];

@@ -6,6 +6,7 @@ mod aria_text;
 mod cohere;
 mod common;
 mod cwm;
+mod dbrx;
 mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
@@ -15,6 +16,7 @@ mod gemma;
 mod glm;
 mod glm4_moe;
 mod gpt;
+mod gpt_oss;
 mod granite;
 mod helium;
 mod hunyuan;
@@ -49,6 +51,7 @@ pub static BUILTIN: &[&Family] = &[
     &cohere::cohere2::FAMILY,
     &cohere::cohere2_moe::FAMILY,
     &cwm::FAMILY,
+    &dbrx::FAMILY,
     &dots1::FAMILY,
     &ernie4_5::FAMILY,
     &ernie4_5_moe::FAMILY,
@@ -68,6 +71,7 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gpt_neo::FAMILY,
     &gpt::gpt_neox::FAMILY,
     &gpt::gptj::FAMILY,
+    &gpt_oss::FAMILY,
     &granite::granite::FAMILY,
     &granite::granitemoe::FAMILY,
     &granite::granitemoeshared::FAMILY,
@@ -92,6 +96,7 @@ pub static BUILTIN: &[&Family] = &[
     &olmo::olmoe::FAMILY,
     &phi::phi::FAMILY,
     &phi::phi3::FAMILY,
+    &phi::phimoe::FAMILY,
     &qwen::qwen2::FAMILY,
     &qwen::qwen2_moe::FAMILY,
     &qwen::qwen3::FAMILY,
