@@ -2,7 +2,7 @@
 
 use crate::spec::*;
 use crate::template::Template;
-use crate::weights::{Layout, Rule};
+use crate::weights::{Layout, PACKED_EXPERTS, Rule, STACKED_EXPERTS};
 use crate::{FamilyConfig, RegistryError};
 
 /// One flag, `attention_bias`, for all four projections.
@@ -75,6 +75,7 @@ pub(super) fn deepseek_moe_with(
 /// The names of DeepSeek-V3's mixture.
 pub(super) const DEEPSEEK_MOE_LAYOUT: Layout = Layout {
     rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts.")],
+    module_rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."), PACKED_EXPERTS, STACKED_EXPERTS],
     keep_float32: &["mlp.gate.e_score_correction_bias"],
     ..Layout::LLAMA
 };

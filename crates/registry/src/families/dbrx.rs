@@ -73,7 +73,9 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     template.norm.kind = NormKind::LayerNorm { bias: false };
     // `rope_theta` there has no effect: the class takes that of the model's rope parameters.
     let attention = Part::read(config, "attn_config", &["attn_pdrop", "clip_qkv", "kv_n_heads", "rope_theta"])?;
-    template.attention.num_key_value_heads = attention.size("kv_n_heads", 1)?;
+    let key_value_heads = attention.size("kv_n_heads", 1)?;
+    config.must_agree("num_key_value_heads", key_value_heads, "kv_n_heads of attn_config")?;
+    template.attention.num_key_value_heads = key_value_heads;
     template.attention.clip_qkv = attention.number_or_null("clip_qkv")?;
     template.mlp = FeedForward::Moe(moe(config)?);
     template.build_uniform()

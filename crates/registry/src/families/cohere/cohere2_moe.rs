@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: Layout { rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts.")], ..Layout::LLAMA },
+    layout: Layout { keep_float32: &[], ..DEEPSEEK_MOE_LAYOUT },
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
