@@ -60,6 +60,8 @@ const MISSING: &[(&str, &[&str])] = &[
         &["gemma3n", "gemma3n_text", "gemma4", "gemma4_text"],
     ),
     ("its mixture of experts is not implemented", &["llama4", "llama4_text"]),
+    ("its mixtures of attention heads are not implemented", &["jetmoe"]),
+    ("its factors on the residual stream, and biases of the gates of its attention, are not implemented", &["beam"]),
     (
         "it is an encoder, or has one, and no decoder by itself",
         &[

@@ -9,8 +9,8 @@ pub static FAMILY: Family = Family {
     architectures: &["DbrxForCausalLM"],
     defaults: &DEFAULTS,
     lower,
-    // Dropout.
-    ignored_keys: &["emb_pdrop", "resid_pdrop"],
+    // Dropout, and a number that the class takes from `attn_config`.
+    ignored_keys: &["emb_pdrop", "num_key_value_heads", "resid_pdrop"],
     layout: LAYOUT,
 };
 
@@ -31,27 +31,24 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
 };
 
-const LAYOUT: Layout = Layout {
-    rules: &[
-        packed_qkv("norm_attn_norm.attn.Wqkv", PackOrder::Rows),
-        Rule::Rename("self_attn.o_proj", "norm_attn_norm.attn.out_proj"),
-        Rule::Rename("input_layernorm", "norm_attn_norm.norm_1"),
-        Rule::Rename("post_attention_layernorm", "norm_attn_norm.norm_2"),
-        Rule::Transpose(".down_proj."),
-        Rule::Stack { over: "mlp.experts", into: "ffn.experts.mlp" },
-        Rule::JoinedAxes("ffn.experts.mlp."),
-        Rule::Rename("ffn.experts.mlp.gate_proj", "ffn.experts.mlp.w1"),
-        Rule::Rename("ffn.experts.mlp.up_proj", "ffn.experts.mlp.v1"),
-        Rule::Rename("ffn.experts.mlp.down_proj", "ffn.experts.mlp.w2"),
-        Rule::Rename("mlp.gate.", "ffn.router.layer."),
-        Rule::Rename("model.embed_tokens", "transformer.wte"),
-        Rule::Rename("model.layers.", "transformer.blocks."),
-        Rule::Rename("model.norm.", "transformer.norm_f."),
-    ],
-    module_rules: &[],
-    prefixes: &[("transformer.", "")],
-    ..Layout::LLAMA
-};
+const RULES: &[Rule] = &[
+    packed_qkv("norm_attn_norm.attn.Wqkv", PackOrder::Rows),
+    Rule::Rename("self_attn.o_proj", "norm_attn_norm.attn.out_proj"),
+    Rule::Rename("input_layernorm", "norm_attn_norm.norm_1"),
+    Rule::Rename("post_attention_layernorm", "norm_attn_norm.norm_2"),
+    Rule::Transpose(".down_proj."),
+    Rule::Stack { over: "mlp.experts", into: "ffn.experts.mlp" },
+    Rule::JoinedAxes("ffn.experts.mlp."),
+    Rule::Rename("ffn.experts.mlp.gate_proj", "ffn.experts.mlp.w1"),
+    Rule::Rename("ffn.experts.mlp.up_proj", "ffn.experts.mlp.v1"),
+    Rule::Rename("ffn.experts.mlp.down_proj", "ffn.experts.mlp.w2"),
+    Rule::Rename("mlp.gate.", "ffn.router.layer."),
+    Rule::Rename("model.embed_tokens", "transformer.wte"),
+    Rule::Rename("model.layers.", "transformer.blocks."),
+    Rule::Rename("model.norm.", "transformer.norm_f."),
+];
+
+const LAYOUT: Layout = Layout { rules: RULES, module_rules: RULES, prefixes: &[("transformer.", "")], ..Layout::LLAMA };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let keys = Keys {
@@ -73,9 +70,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     template.norm.kind = NormKind::LayerNorm { bias: false };
     // `rope_theta` there has no effect: the class takes that of the model's rope parameters.
     let attention = Part::read(config, "attn_config", &["attn_pdrop", "clip_qkv", "kv_n_heads", "rope_theta"])?;
-    let key_value_heads = attention.size("kv_n_heads", 1)?;
-    config.must_agree("num_key_value_heads", key_value_heads, "kv_n_heads of attn_config")?;
-    template.attention.num_key_value_heads = key_value_heads;
+    template.attention.num_key_value_heads = attention.size("kv_n_heads", 1)?;
     template.attention.clip_qkv = attention.number_or_null("clip_qkv")?;
     template.mlp = FeedForward::Moe(moe(config)?);
     template.build_uniform()

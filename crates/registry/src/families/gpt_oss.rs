@@ -35,20 +35,18 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     aliases: &[("num_experts", "num_local_experts")],
 };
 
-const LAYOUT: Layout = Layout {
-    rules: &[
-        Rule::Pack {
-            parts: &["mlp.experts.*.gate_proj", "mlp.experts.*.up_proj"],
-            into: "mlp.experts.*.gate_up_proj",
-            order: PackOrder::Interleaved,
-        },
-        Rule::Transpose(".experts."),
-        STACKED_EXPERTS,
-        Rule::Rename("mlp.gate.", "mlp.router."),
-    ],
-    module_rules: &[],
-    ..Layout::LLAMA
-};
+const RULES: &[Rule] = &[
+    Rule::Pack {
+        parts: &["mlp.experts.*.gate_proj", "mlp.experts.*.up_proj"],
+        into: "mlp.experts.*.gate_up_proj",
+        order: PackOrder::Interleaved,
+    },
+    Rule::Transpose(".experts."),
+    STACKED_EXPERTS,
+    Rule::Rename("mlp.gate.", "mlp.router."),
+];
+
+const LAYOUT: Layout = Layout { rules: RULES, module_rules: RULES, ..Layout::LLAMA };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::read(config, &Keys { activation: None, ..Keys::LLAMA })?;
