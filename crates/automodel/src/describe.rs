@@ -316,6 +316,10 @@ mod tests {
         let wide = |activation| MlpSpec::new(256, activation);
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
         assert_eq!(feed_forward(&FeedForward::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
+        let gating = Gating { limit: Some(7.0), up_offset: 1.0 };
+        let bounded = MlpSpec { gating, ..wide(Activation::QuickGelu) };
+        let told = "gated MLP of 256, quick GELU, clamped to 7, up + 1";
+        assert_eq!(feed_forward(&FeedForward::Gated(bounded)), told);
         let moe = MoeSpec {
             num_experts: 4,
             num_experts_per_tok: 2,
@@ -371,6 +375,7 @@ mod tests {
             long_factor: vec![1.0],
             original_max_position_embeddings: 1,
             attention_factor: 1.0,
+            long_attention_factor: None,
             cache_valid_to: None,
         };
         let scalings = [RopeScaling::Default, RopeScaling::Yarn(yarn), RopeScaling::LongRope(long)];

@@ -273,6 +273,7 @@ fn rope_spec(
                 long_factor,
                 original_max_position_embeddings,
                 attention_factor,
+                long_attention_factor: None,
                 cache_valid_to: None,
             })
         }

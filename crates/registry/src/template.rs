@@ -259,18 +259,20 @@ fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryErro
 /// # Errors
 /// A name that is not supported.
 pub fn activation(config: &FamilyConfig<'_>, key: &str) -> Result<Activation, RegistryError> {
-    let name = config.str(key)?;
-    Ok(match name {
+    let reason = "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu and relu2";
+    activation_named(config.str(key)?).ok_or_else(|| config.unsupported(key, reason))
+}
+
+/// The activation that transformers calls `name`.
+pub fn activation_named(name: &str) -> Option<Activation> {
+    Some(match name {
         "silu" | "swish" => Activation::Silu,
         "gelu" | "gelu_python" => Activation::Gelu,
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" | "gelu_accurate" => Activation::GeluTanh,
         "quick_gelu" => Activation::QuickGelu,
         "relu" => Activation::Relu,
         "relu2" => Activation::Relu2,
-        _ => {
-            let reason = "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu and relu2";
-            return Err(config.unsupported(key, reason));
-        }
+        _ => return None,
     })
 }
 

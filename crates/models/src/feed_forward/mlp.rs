@@ -177,6 +177,8 @@ fn activate_plainly(kind: Activation, x: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::skeleton;
+    use automodel_registry::spec::ParameterRole;
     use burn::module::ParamId;
     use burn::tensor::{Device, Distribution};
 
@@ -199,6 +201,27 @@ mod tests {
                 (f64::from(found) - expected).abs() <= 2e-6 * (1.0 + expected.abs()),
                 "{x}: {found}, not {expected}"
             );
+        }
+    }
+
+    #[test]
+    fn gates_stay_within_their_bounds() {
+        let gating = Gating { limit: Some(2.0), up_offset: 1.0 };
+        let spec = MlpSpec { gating, ..MlpSpec::new(4, Activation::QuickGelu) };
+        let device = Device::flex();
+        let mlp = skeleton::build(
+            |to| spec.declare_gated(4, ParameterRole::Projection, to),
+            &device,
+            |parameters| GatedMlp::of(&spec, parameters),
+        );
+        let row = |values: [f32; 4]| Tensor::<2>::from_data([values], &device);
+        let found = mlp.unwrap().combine(row([3.0, -3.0, 1.0, 2.0]), row([0.5, 3.0, -3.0, -1.0]));
+        let quick_gelu = |x: f32| x / (1.0 + (-1.702 * x).exp());
+        // The gate is bounded from above alone, the other projection on both sides.
+        let expected = [quick_gelu(2.0) * 1.5, quick_gelu(-3.0) * 3.0, -quick_gelu(1.0), 0.0];
+        let found = found.into_data().try_into_vec::<f32>().unwrap();
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
         }
     }
 

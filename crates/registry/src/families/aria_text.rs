@@ -43,7 +43,13 @@ const LAYOUT: Layout = Layout {
         Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."),
         Rule::Rename("mlp.gate.", "mlp.router."),
     ],
-    module_rules: &[PACKED_EXPERTS, Rule::Transpose(".experts."), STACKED_EXPERTS],
+    module_rules: &[
+        PACKED_EXPERTS,
+        Rule::Transpose(".experts."),
+        STACKED_EXPERTS,
+        Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."),
+        Rule::Rename("mlp.gate.", "mlp.router."),
+    ],
     ..Layout::LLAMA
 };
 

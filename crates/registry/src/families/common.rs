@@ -2,7 +2,7 @@
 
 use crate::spec::*;
 use crate::template::{MOST_LAYERS, Template};
-use crate::weights::{Layout, PackOrder, Rule};
+use crate::weights::{Layout, PACKED_EXPERTS, PackOrder, Rule, STACKED_EXPERTS};
 use crate::{FamilyConfig, RegistryError};
 
 /// One flag, `attention_bias`, for all four projections.
@@ -91,6 +91,7 @@ pub(super) fn deepseek_experts(config: &FamilyConfig<'_>, routed: &str) -> Resul
 /// The names of DeepSeek-V3's mixture.
 pub(super) const DEEPSEEK_MOE_LAYOUT: Layout = Layout {
     rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts.")],
+    module_rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."), PACKED_EXPERTS, STACKED_EXPERTS],
     keep_float32: &["mlp.gate.e_score_correction_bias"],
     ..Layout::LLAMA
 };

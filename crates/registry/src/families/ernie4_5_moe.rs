@@ -44,6 +44,7 @@ const LAYOUT: Layout = Layout {
         Rule::LeadingAxis("mlp.moe_statics.e_score_correction_bias"),
     ],
     module_rules: &[
+        Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."),
         Rule::Rename("mlp.gate.e_score_correction_bias", "mlp.gate.moe_statics.e_score_correction_bias"),
         Rule::LeadingAxis("mlp.gate.moe_statics.e_score_correction_bias"),
         PACKED_EXPERTS,

@@ -44,6 +44,7 @@ const LAYOUT: Layout = Layout {
         Rule::Rename("post_feedforward_layernorm", "post_ffn_norm"),
     ],
     module_rules: &[
+        Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."),
         PACKED_EXPERTS,
         STACKED_EXPERTS,
         Rule::Rename("post_attention_layernorm", "post_self_attn_layernorm"),

@@ -11,6 +11,7 @@ mod bitnet;
 mod cohere;
 mod common;
 mod cwm;
+mod dbrx;
 mod deepseek;
 mod dots1;
 mod ernie4_5;
@@ -22,6 +23,7 @@ mod gemma;
 mod glm;
 mod glm4_moe;
 mod gpt;
+mod gpt_oss;
 mod granite;
 mod helium;
 mod hunyuan;
@@ -86,6 +88,7 @@ pub static BUILTIN: &[&Family] = &[
     &cohere::cohere2_moe::FAMILY,
     &cohere::cohere::FAMILY,
     &cwm::FAMILY,
+    &dbrx::FAMILY,
     &deepseek::deepseek_v2::FAMILY,
     &deepseek::deepseek_v32::FAMILY,
     &deepseek::deepseek_v3::FAMILY,
@@ -116,6 +119,7 @@ pub static BUILTIN: &[&Family] = &[
     &gpt::gpt_sw3::FAMILY,
     &gpt::gptj::FAMILY,
     &gpt::openai_gpt::FAMILY,
+    &gpt_oss::FAMILY,
     &granite::granite::FAMILY,
     &granite::granite_swa::FAMILY,
     &granite::granitemoe::FAMILY,
@@ -154,6 +158,7 @@ pub static BUILTIN: &[&Family] = &[
     &persimmon::FAMILY,
     &phi::phi3::FAMILY,
     &phi::phi::FAMILY,
+    &phi::phimoe::FAMILY,
     &qwen::qwen2::FAMILY,
     &qwen::qwen2_moe::FAMILY,
     &qwen::qwen3::FAMILY,

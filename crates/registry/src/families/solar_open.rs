@@ -39,8 +39,16 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let keys = Keys { intermediate_size: "moe_intermediate_size", ..Keys::LLAMA };
-    let defaults = RopeDefaults { theta: 1_000_000.0, ..RopeDefaults::default() };
-    let mut template = Template::read(config, &keys)?.with_rope(config, defaults, RopePairing::HalfSplit)?;
+    let mut template = Template::read(config, &keys)?;
+    let head_dim = template.attention.head_dim;
+    let options = RopeOptions::from(RopeDefaults { theta: 1_000_000.0, ..RopeDefaults::default() });
+    let rope = RopeByLayerType::read_with(config, &options, head_dim, RopePairing::HalfSplit)?.uniform()?.clone();
+    if rope.rotary_dim != head_dim {
+        return Err(
+            config.unsupported("partial_rotary_factor", "the class has frequencies for it and rotates whole heads")
+        );
+    }
+    template.attention.rope = Some(rope);
     template.attention.bias = AttentionBias::qkv_o(config.bool("attention_bias")?, false);
     template.mlp = FeedForward::Moe(deepseek_moe(config)?);
     template.build_uniform()

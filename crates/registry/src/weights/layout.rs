@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 pub struct Layout {
     /// From the module's parameters to the checkpoint's tensors, applied in this order.
     pub rules: &'static [Rule],
-    /// The same for checkpoints that have the names of transformers' modules, which differ from those of published ones where
-    /// `conversion_mapping.py` says: transformers 5 writes them with `save_original_format=False`. Of these rules only what they make of
-    /// parameters that a checkpoint lacks under the names of `rules` counts.
+    /// The same for checkpoints under the names of transformers' modules, which differ from those of published ones where
+    /// `conversion_mapping.py` says: transformers 5 writes them with `save_original_format=False`. They are for parameters that a checkpoint
+    /// lacks under the names of `rules`.
     pub module_rules: &'static [Rule],
     /// Whole-checkpoint renamings besides those of every family; see [`WeightMap::prefixes`].
     pub prefixes: &'static [(&'static str, &'static str)],

@@ -155,6 +155,54 @@ fn experts_are_stacked_transposed_and_interleaved() {
     assert!(map.transposed_projections);
 }
 
+/// Dense MLPs and shared experts have projections of the same names.
+#[test]
+fn projections_of_experts_alone_are_packed() {
+    let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
+    moe.shared_expert = Some(SharedExpert { mlp: moe.expert.clone(), gate: false });
+    let mut spec = spec(Some(FeedForward::Moe(moe)));
+    let dense = FeedForward::Gated(MlpSpec::new(6, Activation::Silu));
+    spec.backbone.layers[0].branches[1].operation = Operation::Feed(dense);
+    let layout = Layout { rules: &[PACKED_EXPERTS, STACKED_EXPERTS], ..Layout::LLAMA };
+    let map = layout.weight_map(&spec);
+    let tensors = check_bijection(&map);
+    let names = |layer: &str| -> Vec<&str> {
+        tensors
+            .keys()
+            .filter_map(|name| name.strip_prefix(layer)?.strip_suffix(".weight").or(name.strip_prefix(layer)))
+            .collect()
+    };
+    assert_eq!(names("model.layers.0.mlp."), ["down_proj", "gate_proj", "up_proj"]);
+    assert!(names("model.layers.1.mlp.experts.").starts_with(&["down_proj", "down_proj_bias", "gate_up_proj"]));
+    assert!(tensors.contains_key("model.layers.1.mlp.shared_expert.gate_proj.weight"));
+    // What the layout itself says is no alternative.
+    assert!(map.alternatives.is_empty());
+    let apart = Layout::LLAMA.weight_map(&spec);
+    let paths: Vec<&String> = apart.alternatives.keys().collect();
+    assert_eq!(paths.len(), 3 * 3 * 2, "{paths:?}");
+    for slot in &map.parameters {
+        let alternative = apart.alternatives.get(&slot.path);
+        assert_eq!(slot.path.contains(".experts."), alternative.is_some(), "{}", slot.path);
+        assert!(alternative.is_none_or(|pieces| *pieces == slot.pieces), "{}", slot.path);
+    }
+}
+
+/// DBRX: the rows of all experts are one matrix, for the last projection transposed.
+#[test]
+fn rows_of_all_experts_may_be_one_matrix() {
+    const RULES: &[Rule] = &[Rule::Transpose(".down_proj."), STACKED_EXPERTS, Rule::JoinedAxes("mlp.experts.")];
+    let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
+    moe.expert.bias = false;
+    let map = map(RULES, Some(FeedForward::Moe(moe)));
+    let tensors = check_bijection(&map);
+    for name in ["gate_proj", "up_proj", "down_proj"] {
+        assert_eq!(tensors[&format!("model.layers.1.mlp.experts.{name}")], [15, 8], "{name}");
+    }
+    let down =
+        map.parameters.iter().find(|parameter| parameter.path == "model.layers.1.mlp.experts.2.down_proj.weight");
+    assert_eq!(places(&down.unwrap().pieces[0])[..6], [80, 88, 96, 104, 112, 81]);
+}
+
 /// ERNIE 4.5: the correction is one row, stays float32, and has another place.
 #[test]
 fn a_vector_may_be_stored_as_one_row() {

@@ -8,7 +8,7 @@ pub static FAMILY: Family = Family {
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: Layout { rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts.")], ..Layout::LLAMA },
+    layout: Layout { keep_float32: &[], ..DEEPSEEK_MOE_LAYOUT },
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -93,14 +93,15 @@ fn moe(config: &FamilyConfig<'_>) -> Result<(MoeSpec, Option<f64>), RegistryErro
         }
         _ => return Err(config.unsupported("expert_selection_fn", "supported are softmax and sigmoid")),
     };
+    let averages = match config.str("shared_expert_combination_strategy")? {
+        "average" => true,
+        "sum" => false,
+        _ => return Err(config.unsupported("shared_expert_combination_strategy", "supported are average and sum")),
+    };
     let shared = config.count("num_shared_experts")?;
-    if shared == 0 {
-        return Ok((moe, None));
+    if shared > 0 {
+        moe.shared_expert = Some(shared_experts(config, &moe.expert, shared)?);
     }
-    moe.shared_expert = Some(shared_experts(config, &moe.expert, shared)?);
-    match config.str("shared_expert_combination_strategy")? {
-        "average" => Ok((moe, Some(0.5))),
-        "sum" => Ok((moe, None)),
-        _ => Err(config.unsupported("shared_expert_combination_strategy", "supported are average and sum")),
-    }
+    let scale = (averages && moe.shared_expert.is_some()).then_some(0.5);
+    Ok((moe, scale))
 }

@@ -34,6 +34,12 @@ const MOE_LAYOUT: Layout = Layout {
         Rule::Rename("block_sparse_moe.output_linear", "block_sparse_moe.output_linear.weight"),
     ],
     module_rules: &[
+        Rule::Pack {
+            parts: &["mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj"],
+            into: "shared_mlp.input_linear",
+            order: PackOrder::Rows,
+        },
+        Rule::Rename("mlp.shared_expert.down_proj", "shared_mlp.output_linear"),
         PACKED_EXPERTS,
         Rule::Stack { over: "mlp.experts", into: "block_sparse_moe.experts" },
         Rule::Rename("mlp.gate.", "block_sparse_moe.router."),

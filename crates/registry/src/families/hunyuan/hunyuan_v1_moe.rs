@@ -80,6 +80,14 @@ const LAYOUT: Layout = Layout {
         Rule::Rename("mlp.gate.", "mlp.gate.wg."),
         Rule::Rename("mlp.shared_expert.", "mlp.shared_mlp."),
     ],
+    module_rules: &[
+        Rule::Rename("self_attn.q_norm", "self_attn.query_layernorm"),
+        Rule::Rename("self_attn.k_norm", "self_attn.key_layernorm"),
+        Rule::Rename("mlp.gate.", "mlp.gate.wg."),
+        Rule::Rename("mlp.shared_expert.", "mlp.shared_mlp."),
+        PACKED_EXPERTS,
+        STACKED_EXPERTS,
+    ],
     ..Layout::LLAMA
 };
 
