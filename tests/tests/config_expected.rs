@@ -104,14 +104,16 @@ fn compare_sizes(found: &mut Differences, expected: &Expected, config: &Resolved
     found.compare("hidden_size", expected.size("hidden_size"), spec.backbone.hidden_size);
     found.compare("vocab_size", expected.size("vocab_size"), spec.backbone.vocab_size);
     found.compare("num_hidden_layers", expected.size("num_hidden_layers"), spec.backbone.layers.len());
-    let positions = Some(expected.size("max_position_embeddings"));
+    let positions = expected.0["max_position_embeddings"].as_u64().map(|positions| positions as usize);
     found.compare("max_position_embeddings", positions, spec.backbone.max_position_embeddings);
     found.compare(
         "tie_word_embeddings",
         expected.0["tie_word_embeddings"].as_bool().unwrap(),
         spec.head().unwrap().tied,
     );
-    found.compare("norm_eps", expected.norm_eps(), spec.backbone.final_norm.unwrap().eps);
+    if let Some(norm) = spec.backbone.final_norm {
+        found.compare("norm_eps", expected.norm_eps(), norm.eps);
+    }
 }
 
 fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, layer: &LayerSpec) {
@@ -130,7 +132,11 @@ fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, lay
         }
     };
     found.compare("heads", expected.size("num_attention_heads"), *heads);
-    found.compare("key-value heads", expected.key_value_heads(), *key_value_heads);
+    // Windowed layers of this family have twice as many.
+    let is_windowed = mixer.attention().is_some_and(|attention| attention.mask != AttentionMask::Full);
+    let is_doubled = expected.text("model_type") == "mimo_v2_flash" && is_windowed;
+    let expected_key_value_heads = expected.key_value_heads() * if is_doubled { 2 } else { 1 };
+    found.compare("key-value heads", expected_key_value_heads, *key_value_heads);
     found.compare("head_dim", expected.size("head_dim"), *head_dim);
     for named in layer.norms() {
         found.compare("norm_eps of layers", expected.norm_eps(), named.norm.eps);
@@ -151,8 +157,23 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     found.compare("activation", activation(name), dense.activation);
     // Experts of these families have a width of their own, for which the reference has no column; LFM2's class changes it when the
     // module is made.
-    let latent = ["axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa"];
-    let has_own_width = model_type.starts_with("qwen") || model_type == "ernie4_5_moe" || latent.contains(&model_type);
+    let others = [
+        "afmoe",
+        "axk1",
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "ernie4_5_moe",
+        "exaone_moe",
+        "flint",
+        "glm4_moe_lite",
+        "glm_moe_dsa",
+        "hy_v3",
+        "laguna",
+        "mellum",
+        "mimo_v2_flash",
+    ];
+    let has_own_width = model_type.starts_with("qwen") || others.contains(&model_type);
     if model_type != "lfm2" && !(has_own_width && mlp.moe().is_some()) {
         found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
     }
@@ -165,6 +186,7 @@ fn activation(name: &str) -> Activation {
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
         "relu" => Activation::Relu,
         "relu2" => Activation::Relu2,
+        "xielu" => Activation::Xielu,
         other => panic!("no fixture has activation {other}"),
     }
 }
@@ -174,16 +196,21 @@ fn expected_mask(expected: &Expected, layer: usize) -> AttentionMask {
     match (expected.layer_type(layer), expected.window()) {
         (None | Some("sliding_attention"), Some(window)) => AttentionMask::Sliding { window },
         (None, None) | (Some("full_attention" | "indexed_attention"), _) => AttentionMask::Full,
+        // `attention_chunk_size` of the class.
+        (Some("chunked_attention"), None) => AttentionMask::Chunked { size: 8192 },
         (layer_type, window) => panic!("no fixture has {layer_type:?} with window {window:?}"),
     }
 }
 
 fn compare_positions(found: &mut Differences, expected: &Expected, index: usize, rope: Option<&RopeSpec>) {
     let rotates = match expected.text("model_type") {
-        "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "opt" => false,
+        "biogpt" | "bloom" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "mpt" | "openai-gpt" | "opt" | "xglm" => false,
         // `no_rope_layer_interval` is 4 in both files.
         "smollm3" => !(index + 1).is_multiple_of(4),
-        "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
+        "afmoe" | "cohere2" | "cohere2_moe" | "exaone4" | "exaone_moe" | "flint" | "kolibri1" => {
+            expected.layer_type(index) == Some("sliding_attention")
+        }
+        "llama4_text" => expected.layer_type(index) == Some("chunked_attention"),
         _ => true,
     };
     found.compare(&format!("rotation of layer {index}"), rotates, rope.is_some());
@@ -220,6 +247,8 @@ fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value
             found.compare("beta_fast", number("beta_fast"), yarn.beta_fast);
             found.compare("beta_slow", number("beta_slow"), yarn.beta_slow);
             found.compare("original length", length(), yarn.original_max_position_embeddings);
+            // Both scales of the fixtures are 1.
+            found.compare("attention_factor", number("mscale") / number("mscale_all_dim"), yarn.attention_factor);
         }
         ("longrope", RopeScaling::LongRope(longrope)) => {
             found.compare("short_factor", factors("short_factor"), longrope.short_factor.clone());

@@ -1,8 +1,9 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GroupScore, LayerSpec, Mixer, MlaSpec,
-    MlpSpec, MoeSpec, NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GateActivation, GateExtent, Gating,
+    GroupScore, LayerSpec, Mixer, MlaSpec, MlpSpec, MoeSpec, NormKind, Normalize, OutputGate, QkNormExtent,
+    RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec, Weighted,
 };
 
 /// Heads, mask, positions, and what is unusual.
@@ -19,7 +20,11 @@ fn attention_words(attention: &AttentionSpec) -> String {
         "attention {}/{} heads of {}",
         attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
     );
-    let positions = attention.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, attention.head_dim));
+    let positions = match (&attention.rope, attention.alibi) {
+        (Some(spec), _) => rope(spec, attention.head_dim),
+        (None, Some(_)) => "ALiBi".to_owned(),
+        (None, None) => "no rope".to_owned(),
+    };
     let parts = [heads, mask(attention.mask), positions].into_iter().chain(unusual(attention));
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -79,6 +84,7 @@ fn rope(rope: &RopeSpec, head_dim: usize) -> String {
         if rope.rotary_dim < head_dim { format!(" on {} of {head_dim}", rope.rotary_dim) } else { String::new() };
     let pairing = match rope.pairing {
         RopePairing::HalfSplit => "",
+        RopePairing::HalfSplitSwapped => "backward ",
         RopePairing::Interleaved => "interleaved ",
     };
     format!("{pairing}rope{part}, theta {}{}", rope.theta, scaling(&rope.scaling))
@@ -111,12 +117,34 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
         attention.sinks.then(|| "attention sinks".to_owned()),
         attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
         attention.query_temperature.map(|_| "query temperature".to_owned()),
+        attention.sub_norm.map(|_| "norm before the output projection".to_owned()),
+        attention.value_head_dim.map(|width| format!("values of {width}")),
+        attention.output_gate.map(output_gate),
     ];
     parts.into_iter().flatten()
 }
 
+fn output_gate(gate: OutputGate) -> String {
+    let extent = match gate.extent {
+        GateExtent::Element => "each element",
+        GateExtent::Head => "each head",
+    };
+    let activation = match gate.activation {
+        GateActivation::Sigmoid => "sigmoid",
+        GateActivation::Softplus => "softplus",
+    };
+    format!("{activation} gate on {extent} of the output")
+}
+
 fn width(mlp: &MlpSpec) -> String {
-    format!("MLP of {}, {}", mlp.intermediate_size, activation(mlp.activation))
+    let norm = mlp.sub_norm.map_or("", |_| ", norm before the last projection");
+    format!("MLP of {}, {}{}{norm}", mlp.intermediate_size, activation(mlp.activation), gating(&mlp.gating))
+}
+
+fn gating(gating: &Gating) -> String {
+    let limit = gating.limit.map(|limit| format!(", clamped to {limit}"));
+    let offset = Some(gating.up_offset).filter(|&offset| offset != 0.0).map(|offset| format!(", up + {offset}"));
+    limit.into_iter().chain(offset).collect()
 }
 
 fn activation(activation: Activation) -> &'static str {
@@ -127,6 +155,7 @@ fn activation(activation: Activation) -> &'static str {
         Activation::QuickGelu => "quick GELU",
         Activation::Relu => "ReLU",
         Activation::Relu2 => "squared ReLU",
+        Activation::Xielu => "xIELU",
     }
 }
 
@@ -136,11 +165,12 @@ fn experts(moe: &MoeSpec) -> String {
         format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
     });
     format!(
-        "mixture, {} of {} experts of {}, {}, {}{}",
+        "mixture, {} of {} experts of {}, {}{}, {}{}",
         moe.num_experts_per_tok,
         moe.num_experts,
         moe.expert.intermediate_size,
         activation(moe.expert.activation),
+        gating(&moe.expert.gating),
         router(&moe.router),
         shared.unwrap_or_default()
     )
@@ -154,6 +184,9 @@ fn router(router: &RouterSpec) -> String {
         RouterScore::TopkSoftmax => "top-k softmax",
         RouterScore::Sigmoid if normalize => "normalised sigmoid",
         RouterScore::Sigmoid => "sigmoid",
+        RouterScore::TopkSigmoid if normalize => "normalised top-k sigmoid",
+        RouterScore::TopkSigmoid => "top-k sigmoid",
+        RouterScore::SoftmaxNearBest { .. } => "SparseMixer",
     };
     let parts = [
         Some(format!("{score} router")),
@@ -166,16 +199,20 @@ fn router(router: &RouterSpec) -> String {
             format!("{} of {} groups{by}", groups.chosen, groups.count)
         }),
         (router.zero_experts > 0).then(|| format!("{} choices that return their input", router.zero_experts)),
+        router.logit_softcap.map(|cap| format!("logits capped at {cap}")),
+        (router.weighted == Weighted::Inputs).then(|| "weights on the inputs".to_owned()),
         router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn norm(kind: NormKind) -> &'static str {
+/// The kind of a norm.
+pub(crate) fn norm(kind: NormKind) -> &'static str {
     match kind {
         NormKind::Rms => "RMSNorm",
         NormKind::RmsProductInFloat32 => "RMSNorm (weighted in float32)",
         NormKind::RmsOneOffset => "RMSNorm (1 + weight)",
+        NormKind::RmsWithoutWeight => "RMSNorm without weight",
         NormKind::LayerNorm { bias: true } => "LayerNorm",
         NormKind::LayerNorm { bias: false } => "LayerNorm without bias",
         NormKind::LayerNormInFloat32 => "LayerNorm without bias (in float32)",
@@ -234,14 +271,15 @@ mod tests {
             }),
             sinks: true,
             clip_qkv: Some(3.0),
-            query_temperature: Some(QueryTemperature { scale: 0.1, floor_scale: 8192.0 }),
+            sub_norm: Some(norm),
+            query_temperature: Some(QueryTemperature { first: 1, scale: 0.1, floor_scale: 8192.0 }),
             ..attention()
         };
         assert_eq!(
             mixer(&Mixer::Attention(all)),
             "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
              QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
-             query temperature"
+             query temperature, norm before the output projection"
         );
     }
 
@@ -275,7 +313,7 @@ mod tests {
 
     #[test]
     fn mlps_are_told_with_their_activation() {
-        let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
+        let wide = |activation| MlpSpec::new(256, activation);
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
         assert_eq!(feed_forward(&FeedForward::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
         let moe = MoeSpec {
@@ -305,7 +343,7 @@ mod tests {
     #[test]
     fn places_of_norms_are_told() {
         let spec = NormSpec { kind: NormKind::Rms, eps: 1e-6 };
-        let wide = MlpSpec { intermediate_size: 256, activation: Activation::Silu, bias: false };
+        let wide = MlpSpec::new(256, Activation::Silu);
         let told = |layer: fn(Mixer, FeedForward, NormSpec) -> LayerSpec| {
             norms(&layer(Mixer::Attention(attention()), FeedForward::Gated(wide.clone()), spec))
         };

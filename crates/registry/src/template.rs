@@ -94,14 +94,15 @@ impl Template {
             }
         };
         let activation = keys.activation.map_or(Ok(Activation::Silu), |key| activation(config, key))?;
-        let mlp = MlpSpec { intermediate_size: config.usize(keys.intermediate_size)?, activation, bias: false };
+        let mlp = MlpSpec::new(config.usize(keys.intermediate_size)?, activation);
         Ok(Self {
             num_hidden_layers: config.usize(keys.num_hidden_layers)?,
             vocab_size: config.usize("vocab_size")?,
             hidden_size,
             max_position_embeddings: config.usize_or_null("max_position_embeddings")?,
-            embedding: EmbeddingSpec { scale: None, learned_positions: None, norm: None },
+            embedding: EmbeddingSpec::default(),
             head: HeadSpec {
+                transform: None,
                 tied: config.bool("tie_word_embeddings")?,
                 bias: false,
                 logit_scale: None,
@@ -243,7 +244,7 @@ pub struct LayerParts {
 
 /// More layers than this are a mistake, not a model; the table of ranges in `config` has the same bound for
 /// `num_hidden_layers`.
-const MOST_LAYERS: usize = 1 << 10;
+pub(crate) const MOST_LAYERS: usize = 1 << 10;
 
 fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryError> {
     if layers <= MOST_LAYERS {

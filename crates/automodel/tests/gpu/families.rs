@@ -5,7 +5,7 @@ use super::device;
 use super::steps::{PROMPTS, take_steps};
 use automodel::models::{CacheOptions, LogitsFor, TokenBatch};
 use automodel::{AutoModel, AutoModelForCausalLM, Device, Dtype};
-use automodel_test_support::fixtures::{checkpoint, checkpoints};
+use automodel_test_support::fixtures::{WITHOUT_CAPTURED_STEPS, checkpoint, checkpoints};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -62,27 +62,13 @@ fn every_family_computes_the_same_on_the_gpu() {
             without_steps.push(name);
         }
     }
-    // Latent attention, routers that correct the choice of experts, norms after the rotation and short convolutions have no kernel for one
-    // token yet.
-    let without = [
-        "axk1",
-        "deepseek_v2",
-        "deepseek_v3",
-        "deepseek_v32",
-        "dots1",
-        "ernie4_5_moe",
-        "glm4_moe",
-        "glm4_moe_lite",
-        "glm_moe_dsa",
-        "hunyuan_v1_dense",
-        "lfm2",
-        "longcat_flash",
-        "minicpm3",
-        "youtu",
-    ];
-    let is_without = |name: &&String| without.contains(&name.split('-').next().unwrap_or_default());
+    let is_without = |name: &&String| WITHOUT_CAPTURED_STEPS.contains(&name.split('-').next().unwrap_or_default());
     let unexpected: Vec<&String> = without_steps.iter().filter(|name| !is_without(name)).collect();
     assert_eq!(unexpected, [""; 0]);
     let families: BTreeSet<&str> = without_steps.iter().filter_map(|name| name.split('-').next()).collect();
-    assert_eq!(families, BTreeSet::from(without), "these take steps now: say so");
+    assert_eq!(
+        families,
+        WITHOUT_CAPTURED_STEPS.iter().copied().collect::<BTreeSet<_>>(),
+        "these take steps now: say so"
+    );
 }

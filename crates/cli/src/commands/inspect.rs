@@ -3,7 +3,7 @@
 use crate::{error::CliError, escape, model_args::ModelArgs, output, units};
 use automodel::config::{Origin, ResolvedConfig};
 use automodel::registry::Implementation;
-use automodel::{DEMO, Device, Summary};
+use automodel::{DEMO, Device, LayerSummary, Summary};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,6 +159,9 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         let vocabulary = units::grouped(backbone.vocab_size as u64);
         rows.insert(6, ("limits", format!("{positions} positions, vocabulary of {vocabulary}")));
     }
+    if let Some(remark) = &resolution.remark {
+        rows.insert(5, ("note", remark.clone()));
+    }
     rows.extend(summary.dtype_reasons.iter().map(|reason| ("dtype", reason.clone())));
     if let Some(commit) = &summary.commit {
         rows.insert(2, ("commit", commit.clone()));
@@ -228,11 +231,16 @@ fn layer_table(summary: &Summary) -> String {
     if summary.layers.is_empty() {
         return "known to the custom implementation alone\n".to_owned();
     }
-    let rows = summary.layers.iter().map(|run| {
+    output::table(&layer_rows(&summary.layers), &[])
+}
+
+/// A row for each run of equal layers: which, mixer, feed-forward, norms.
+pub fn layer_rows(layers: &[LayerSummary]) -> Vec<Vec<String>> {
+    let row = |run: &LayerSummary| {
         let range = if run.first == run.last { run.first.to_string() } else { format!("{}-{}", run.first, run.last) };
         vec![range, run.mixer.clone(), run.mlp.clone(), run.norms.clone()]
-    });
-    output::table(&rows.collect::<Vec<_>>(), &[])
+    };
+    layers.iter().map(row).collect()
 }
 
 fn config_table(config: &ResolvedConfig) -> String {

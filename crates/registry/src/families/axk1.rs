@@ -61,10 +61,10 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let moe = deepseek_moe(config)?;
     let dense = config.count_or_null("first_k_dense_replace")?.unwrap_or(1);
     let step = config.usize_or_null("moe_layer_freq")?.unwrap_or(1);
-    let by_default = |index: usize| if index >= dense && index.is_multiple_of(step) { "sparse" } else { "dense" };
-    let types = mlp_layer_types(config, template.num_hidden_layers, by_default)?;
+    let is_sparse =
+        sparse_layers(config, template.num_hidden_layers, |index| index >= dense && index.is_multiple_of(step))?;
     template.build_layers(|index, template| {
-        let is_dense = types[index] == "dense";
+        let is_dense = !is_sparse[index];
         let feed = if is_dense { template.mlp.clone() } else { FeedForward::Moe(moe.clone()) };
         let mut layer = template.layer(Mixer::Mla(attention.clone()), feed);
         if let Some(branch) = layer.branches.last_mut().filter(|_| !is_dense) {

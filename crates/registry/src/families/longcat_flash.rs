@@ -107,7 +107,7 @@ fn moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
     Ok(MoeSpec {
         num_experts: config.usize("n_routed_experts")?,
         num_experts_per_tok: config.usize("moe_topk")?,
-        expert: MlpSpec { intermediate_size, activation, bias: false },
+        expert: MlpSpec::new(intermediate_size, activation),
         router: RouterSpec {
             scale: Some(config.f64("routed_scaling_factor")?),
             correction_bias: true,

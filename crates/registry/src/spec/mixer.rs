@@ -72,10 +72,7 @@ impl Mixer {
     /// What it keeps of a sequence.
     pub fn cache(&self, hidden_size: usize) -> CacheSpec {
         match self {
-            Self::Attention(attention) => CacheSpec::of_positions(
-                attention.num_key_value_heads.saturating_mul(attention.head_dim).saturating_mul(2),
-                attention.mask,
-            ),
+            Self::Attention(attention) => CacheSpec::of_positions(attention.cached_elements(), attention.mask),
             // Not the keys and values, but what they are made of.
             Self::Mla(mla) => CacheSpec::of_positions(mla.kept_elements(), mla.mask),
             Self::ShortConv(conv) => CacheSpec { fixed: conv.state_elements(hidden_size), ..CacheSpec::default() },

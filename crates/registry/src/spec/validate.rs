@@ -13,6 +13,20 @@ impl ModelSpec {
             return Err("there are no layers: num_hidden_layers must be at least 1".to_owned());
         }
         check_elements("the embedding", &[self.backbone.vocab_size, hidden_size])?;
+        if let Some(width) = self.backbone.embedding.projected_from {
+            check_elements("the embedding", &[self.backbone.vocab_size, width])?;
+            check_elements("the projection of the embedding", &[hidden_size, width])?;
+        }
+        if self.backbone.embedding.sinusoids.is_some() && hidden_size < 4 {
+            return Err(format!("hidden_size {hidden_size} is too small for sines and cosines of positions"));
+        }
+        if let Some(transform) = self.head().and_then(|head| head.transform.as_ref()) {
+            check_elements("the projection before the output head", &[transform.width, hidden_size])?;
+            check_elements("the output head", &[self.backbone.vocab_size, transform.width])?;
+            if transform.activation.is_some_and(|activation| activation.has_parameters()) {
+                return Err("the activation before the output head has parameters, which are not declared".to_owned());
+            }
+        }
         for (index, layer) in self.backbone.layers.iter().enumerate() {
             layer.validate(hidden_size).map_err(|problem| format!("layer {index}: {problem}"))?;
         }

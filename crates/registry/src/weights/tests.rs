@@ -35,7 +35,7 @@ fn experts() -> FeedForward {
     FeedForward::Moe(MoeSpec {
         num_experts: 3,
         num_experts_per_tok: 1,
-        expert: MlpSpec { intermediate_size: 5, activation: Activation::Silu, bias: true },
+        expert: MlpSpec { bias: true, ..MlpSpec::new(5, Activation::Silu) },
         router: RouterSpec::new(RouterScore::Softmax),
         shared_expert: None,
     })

@@ -287,7 +287,7 @@ impl LatentAttention {
     }
 
     fn params(&self) -> AttentionParams {
-        AttentionParams { scale: self.spec.scale, softcap: None, mask: convert::mask(self.spec.mask) }
+        AttentionParams { scale: self.spec.scale, softcap: None, mask: convert::mask(self.spec.mask), alibi: None }
     }
 }
 

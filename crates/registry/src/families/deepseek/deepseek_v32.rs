@@ -59,7 +59,6 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let template = Template::read(config, &LATENT_KEYS)?;
     let attention = indexed_attention(config, template.num_hidden_layers, RopePairing::HalfSplit)?;
     let dense = config.count("first_k_dense_replace")?;
-    let by_default = |index: usize| if index < dense { "dense" } else { "sparse" };
-    let types = mlp_layer_types(config, template.num_hidden_layers, by_default)?;
-    build_latent(template, &attention, &deepseek_moe(config)?, |index| types[index] == "dense")
+    let is_sparse = sparse_layers(config, template.num_hidden_layers, |index| index >= dense)?;
+    build_latent(template, &attention, &deepseek_moe(config)?, |index| !is_sparse[index])
 }

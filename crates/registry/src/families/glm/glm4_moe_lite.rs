@@ -53,7 +53,6 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let width = template.attention.head_dim;
     let rope = RopeByLayerType::read_with(config, &LATENT_ROPE, width, pairing(config)?)?.uniform()?.clone();
     let attention = latent_attention_with(config, rope, config.usize("v_head_dim")?)?;
-    let types =
-        mlp_layer_types(config, template.num_hidden_layers, |index| if index == 0 { "dense" } else { "sparse" })?;
-    build_latent(template, &attention, &deepseek_moe(config)?, |index| types[index] == "dense")
+    let is_sparse = sparse_layers(config, template.num_hidden_layers, |index| index > 0)?;
+    build_latent(template, &attention, &deepseek_moe(config)?, |index| !is_sparse[index])
 }

@@ -5,7 +5,10 @@ pub mod gpt2;
 pub mod gpt_bigcode;
 pub mod gpt_neo;
 pub mod gpt_neox;
+pub mod gpt_neox_japanese;
+pub mod gpt_sw3;
 pub mod gptj;
+pub mod openai_gpt;
 
 use super::prelude::*;
 

@@ -1,6 +1,7 @@
 //! Mistral AI's models: windows, and mixtures of experts.
 
 pub mod ministral;
+pub mod ministral3;
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod mistral;
 pub mod mixtral;
