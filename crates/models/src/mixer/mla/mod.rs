@@ -22,7 +22,7 @@ use automodel_attention::{
 };
 use automodel_registry::spec::MlaSpec;
 use burn::module::Module;
-use burn::tensor::{DType, Tensor, activation};
+use burn::tensor::{DType, Device, Tensor, activation};
 use indexer::IndexQueries;
 
 /// Multi-head latent attention with its projections.
@@ -275,7 +275,10 @@ impl LatentAttention {
         let q = q.reshape([heads, batch, length, kv_lora_rank]).swap_dims(0, 1);
         let q = Tensor::cat(vec![q, queries.rotated], 3);
         let k = Tensor::cat(vec![cached.k.clone(), cached.v], 3);
-        let y = by.attend(q, k, cached.k, &self.params())?;
+        let [_, _, keys, width] = k.dims();
+        let parts = if by.chosen.is_some() { 1 } else { parts(heads, batch, &q.device()) };
+        let v = cached.k.expand([batch, parts, keys, kv_lora_rank]);
+        let y = by.attend(q, k.expand([batch, parts, keys, width]), v, &self.params())?;
 
         let y = y.swap_dims(0, 1).reshape([heads, batch * length, kv_lora_rank]);
         // The weight is not transposed, which is slow on the CPU, but the few rows.
@@ -293,4 +296,13 @@ fn rotated(x: Tensor<4>, rope: Option<&RopeTables>) -> Tensor<4> {
         Some(tables) => tables.apply(x),
         None => x,
     }
+}
+
+/// In how many parts heads attend to the key that they share: the CPU computes each key-value head on one core.
+fn parts(heads: usize, batch: usize, device: &Device) -> usize {
+    if *device != Device::flex() {
+        return 1;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (1..=heads.min(cores / batch.max(1))).rev().find(|parts| heads.is_multiple_of(*parts)).unwrap_or(1)
 }
