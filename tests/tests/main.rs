@@ -10,6 +10,7 @@ mod mapped;
 mod parity;
 mod quantized;
 mod render;
+mod results;
 mod save;
 mod save_quantized;
 mod snapshots;

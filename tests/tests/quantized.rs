@@ -26,7 +26,7 @@ fn load(name: &str, quantization: Option<QuantizationConfig>) -> AutoModel {
 }
 
 /// The dense model with every projection quantised and dequantised.
-fn decoded(dense: &AutoModel, scheme: Scheme) -> Decoder {
+pub(crate) fn decoded(dense: &AutoModel, scheme: Scheme) -> Decoder {
     let lowered = &dense.prepared().lowered;
     let options = ModelOptions::new(SdpaBackend::Math);
     let mut decoder = Decoder::new(lowered.spec.as_ref().unwrap(), options, &Device::flex()).unwrap();

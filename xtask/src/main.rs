@@ -6,7 +6,9 @@ mod fixtures;
 mod fuzz;
 mod gpu;
 mod hub_check;
+mod new_family;
 mod nvrtc_check;
+mod supported_models;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +42,10 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Make the test fixtures again with transformers, or say how.
     Fixtures(fixtures::Arguments),
+    /// Begin a family as a copy of another: its file, its place in the lists, a row for its fixture.
+    NewFamily(new_family::Arguments),
+    /// Write docs/supported-models.md, and the count in the README, from the results of the tests.
+    SupportedModels,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,8 @@ fn main() -> ExitCode {
         Task::NvrtcCheck(arguments) => nvrtc_check::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
+        Task::NewFamily(arguments) => new_family::run(&arguments),
+        Task::SupportedModels => supported_models::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,15 +4,15 @@ use crate::forecast::packed_experts_bytes;
 use crate::variants::Planner;
 use crate::{
     AutoModel, AutoModelError, DeviceMemory, Dtype, ForecastOptions, FromConfig, MemoryForecast, Prepared, Summary,
-    assign, demo, options::Options,
+    assign, demo, options::Options, refusal,
 };
 use automodel_attention::{SdpaConstraints, SdpaMethod};
 use automodel_config::{GenerationConfig, Overrides, RawConfig};
 use automodel_generation::{GenerationError, TextTokenizer};
 use automodel_hub::{Checkpoint, HubError, HubOptions};
 use automodel_loader::{
-    Adapter, CheckpointFiles, DtypePolicy, LoadError, LoadPlan, PlanRow, Progress, QuantizationConfig,
-    RequantizeOptions, RequantizeReport, SaveFiles, execute,
+    CheckpointFiles, DtypePolicy, LoadPlan, PlanRow, Progress, QuantizationConfig, RequantizeOptions, RequantizeReport,
+    SaveFiles, execute,
 };
 use automodel_models::ModelFactory;
 use automodel_quant::Precision;
@@ -173,6 +173,14 @@ impl FromPretrained {
         self
     }
 
+    /// Computes the model as this model type, whatever the config says: a guess, for model types that are not supported and whose
+    /// mathematics may be that of a supported family. The config's keys are read, or refused, as for that family, its tensors
+    /// must be those of that family, and every report has a warning.
+    pub fn assume_model_type(mut self, model_type: impl Into<String>) -> Self {
+        self.options.resolve.assume_model_type = Some(model_type.into());
+        self
+    }
+
     /// Families and implementations to choose from, instead of the built-in ones.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.options.registry = registry;
@@ -245,7 +253,7 @@ impl FromPretrained {
     /// As [`load`](Self::load), but for what only the weights themselves can show.
     pub fn inspect(&self) -> Result<Summary, AutoModelError> {
         let (checkpoint, prepared, files) = self.prepare(self.resolve_headers()?)?;
-        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
+        let plan = self.plan(&prepared, &files)?;
         Ok(Summary::new(&checkpoint, prepared, &files, plan))
     }
 
@@ -285,7 +293,7 @@ impl FromPretrained {
             move || tokenizer(&checkpoint)
         });
         // Before the module: sizes of the config that the files contradict cost nothing.
-        let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
+        let plan = self.plan(&prepared, &files)?;
         Planner { files: &files, prepared: &prepared, options: &self.options }.refuse_what_cannot_fit(&plan)?;
         let mut model = prepared.skeleton(&self.options)?;
         let implementation = prepared.implementation();
@@ -312,6 +320,13 @@ impl FromPretrained {
             report: Some(report),
             mapped,
         })
+    }
+
+    /// The plan, with a warning of what the caller assumes.
+    fn plan(&self, prepared: &Prepared, files: &CheckpointFiles) -> Result<LoadPlan, AutoModelError> {
+        let mut plan = LoadPlan::new(files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
+        plan.warnings.splice(0..0, prepared.resolution.assumption());
+        Ok(plan)
     }
 
     /// Whether the device has memory for the experts of a layer twice while they are packed.
@@ -351,7 +366,10 @@ impl FromPretrained {
             copies: checkpoint.auxiliary_files()?,
         };
         let map = &prepared.lowered.weights;
-        Ok(automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?)
+        let mut report =
+            automodel_loader::quantize_checkpoint(&files, map, config, out, options, &beside, &mut |_| {})?;
+        report.warnings.splice(0..0, prepared.resolution.assumption());
+        Ok(report)
     }
 
     /// All files. What config and headers show to be impossible is refused before any weight is downloaded.
@@ -361,7 +379,7 @@ impl FromPretrained {
             Ok(checkpoint) if !checkpoint.headers_only => return Ok(checkpoint),
             Ok(checkpoint) => {
                 let (_, prepared, files) = self.prepare(checkpoint)?;
-                let plan = LoadPlan::new(&files, &prepared.lowered.weights, &prepared.load_options(&self.options))?;
+                let plan = self.plan(&prepared, &files)?;
                 if check_memory {
                     let planner = Planner { files: &files, prepared: &prepared, options: &self.options };
                     planner.refuse_what_cannot_fit(&plan)?;
@@ -410,6 +428,13 @@ impl FromPretrained {
                 let prepared = prepare(files.tensors().len())?;
                 Ok((checkpoint, prepared, files))
             }
+            Err(AutoModelError::Registry(error @ RegistryError::UnsupportedArchitecture { .. })) => {
+                let raw = match config {
+                    Some(config) => config.clone(),
+                    None => RawConfig::from_file(&checkpoint.config_file())?,
+                };
+                Err(refusal::with_similar(error, &raw, files.ok().as_ref(), options).into())
+            }
             prepared => Ok((checkpoint, prepared?, files?)),
         }
     }
@@ -430,20 +455,6 @@ fn widened(plan: &LoadPlan) -> HashMap<String, DType> {
         |row: &&PlanRow| plan.dtype == DtypePolicy::Auto && row.encoding().is_none() && row.stored().bits() == 16;
     let rows = plan.rows.iter().filter(of_files).filter(|row| row.target() == FloatDType::F32);
     rows.filter_map(|row| Some((row.parameter().to_owned(), row.stored().float()?.into()))).collect()
-}
-
-/// A checkpoint without a config may be an adapter.
-pub(crate) fn adapter_or(error: HubError) -> AutoModelError {
-    let adapter = match &error {
-        HubError::MissingConfig { directory, .. } => Adapter::beside(directory)
-            .map(|Adapter { base }| LoadError::AdapterAlone { directory: directory.clone(), base }),
-        HubError::MissingRemoteFile { repo, file, nearest, .. } if file.ends_with("config.json") => {
-            let is_adapter = |name: &String| name.ends_with("adapter_config.json");
-            nearest.iter().any(is_adapter).then(|| LoadError::AdapterAlone { directory: repo.into(), base: None })
-        }
-        _ => None,
-    };
-    adapter.map_or_else(|| error.into(), AutoModelError::from)
 }
 
 /// The tokenizer, if the checkpoint has one that can be read.

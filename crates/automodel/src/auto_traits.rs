@@ -13,6 +13,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::DeviceMemory>();
     is_send_and_sync::<crate::DeviceName>();
     is_send_and_sync::<crate::Dtype>();
+    is_send_and_sync::<crate::FamilySummary>();
     is_send_and_sync::<crate::Fit>();
     is_send_and_sync::<crate::ForecastOptions>();
     is_send_and_sync::<crate::FromConfig>();

@@ -1,6 +1,6 @@
 //! The checkpoint that is part of this crate.
 
-use crate::{AutoModelError, auto::adapter_or};
+use crate::{AutoModelError, refusal::adapter_or};
 use automodel_hub::{Checkpoint, HubError, HubOptions};
 use std::{fs, io};
 use tempfile::TempDir;

@@ -134,15 +134,17 @@ impl AutoModelError {
                 architectures,
                 missing,
                 nearest,
+                similar,
                 ..
             }) => {
-                let checkpoint = Some(name.to_owned());
+                let checkpoint = Some(name.into());
                 Self::Registry(RegistryError::UnsupportedArchitecture {
                     model_type,
                     architectures,
                     checkpoint,
                     missing,
                     nearest,
+                    similar,
                 })
             }
             other => other,

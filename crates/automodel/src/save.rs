@@ -66,6 +66,7 @@ impl AutoModel {
         let files = SaveFiles { config: Some(config), generation_config: None, copies: copies.unwrap_or_default() };
         // Whoever changed a file meanwhile may have had a mixture of old and new weights written.
         let mut report = writer.finish_if(&files, || self.mapped.check())?;
+        report.warnings.splice(0..0, self.prepared.resolution.assumption());
         let encodings = self.report.iter().flat_map(|report| &report.encodings);
         if decoded && encodings.into_iter().any(|bytes| bytes.encoding.scheme.is_joint()) {
             report.warnings.push(FLOAT32_SCALES.to_owned());

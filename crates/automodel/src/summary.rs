@@ -156,7 +156,8 @@ fn describe_changes(counts: BTreeMap<(StoredDtype, FloatDType, &str), usize>) ->
     by_text.into_iter().map(|(change, count)| format!("{count} parameters, {change}")).collect()
 }
 
-fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
+/// The layers in words; runs of equal layers are one row.
+pub(crate) fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
     let mut rows: Vec<LayerSummary> = Vec::new();
     for (index, layer) in spec.backbone.layers.iter().enumerate() {
         let row = LayerSummary {

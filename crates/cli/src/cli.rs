@@ -1,6 +1,8 @@
 //! The arguments of the command.
 
-use crate::commands::{bench, cache, chat, doctor, generate, inspect, logits, plan, pull, quantize, save};
+use crate::commands::{
+    architectures, bench, cache, chat, doctor, generate, inspect, logits, plan, pull, quantize, save,
+};
 use clap::{ArgAction, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
@@ -45,9 +47,8 @@ pub enum Command {
     Pull(pull::Args),
     /// List, verify or prune the cache
     Cache(cache::Args),
-    /// List the supported architectures
-    #[command(after_help = "Example: automodel architectures --json")]
-    Architectures,
+    /// List the supported architectures, or show what one computes
+    Architectures(architectures::Args),
     /// Measure loading, prefill and decode
     Bench(bench::Args),
     /// Write a checkpoint that transformers reads back

@@ -26,9 +26,13 @@ fn of_library(error: &AutoModelError) -> Option<String> {
         AutoModelError::Hub(error) => of_hub(error),
         AutoModelError::Registry(RegistryError::Config { source, .. }) => of_config(source),
         AutoModelError::Config(error) => of_config(error),
-        AutoModelError::Registry(RegistryError::UnsupportedArchitecture { .. }) => {
-            Some("`automodel architectures` lists the model types that this program supports".to_owned())
+        AutoModelError::Registry(RegistryError::UnsupportedArchitecture { similar, .. }) if !similar.is_empty() => {
+            let hint = "`automodel architectures NAME` says what a family computes; --assume NAME computes it as that family, a guess";
+            Some(hint.to_owned())
         }
+        AutoModelError::Registry(
+            RegistryError::UnsupportedArchitecture { .. } | RegistryError::UnknownAssumption { .. },
+        ) => Some("`automodel architectures` lists the model types that this program supports".to_owned()),
         AutoModelError::Quant(QuantError::UnsupportedMethod { .. }) => {
             Some("--quantize nf4 quantises a 16-bit checkpoint while it is loaded".to_owned())
         }

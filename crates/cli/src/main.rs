@@ -49,7 +49,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Chat(args) => commands::chat::run(args, cli.json),
         Command::Inspect(args) => commands::inspect::run(args, cli.json),
         Command::Plan(args) => commands::plan::run(args, cli.json),
-        Command::Architectures => commands::architectures::run(cli.json),
+        Command::Architectures(args) => commands::architectures::run(args, cli.json),
         Command::Bench(args) => commands::bench::run(args, cli.json),
         Command::Save(args) => commands::save::run(args, cli.json),
         Command::Pull(args) => commands::pull::run(args, cli.json),

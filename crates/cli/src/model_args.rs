@@ -31,6 +31,9 @@ pub struct ModelArgs {
     /// Use the generic decoder even where a custom one fits
     #[arg(long, help_heading = "Model")]
     pub force_generic: bool,
+    /// Compute the model as this model type, a guess that every report marks
+    #[arg(long, value_name = "MODEL_TYPE", help_heading = "Model")]
+    pub assume: Option<String>,
     /// Allow an unread key of the config; may be repeated
     #[arg(long, value_name = "KEY", help_heading = "Model")]
     pub allow_unread_key: Vec<String>,
@@ -84,6 +87,9 @@ impl ModelArgs {
             .check_memory(!self.ignore_memory);
         if !self.attention.is_empty() {
             builder = builder.attention(self.attention.iter().copied());
+        }
+        if let Some(model_type) = &self.assume {
+            builder = builder.assume_model_type(model_type);
         }
         if let Some(bytes) = self.memory {
             builder = builder.assume_memory(bytes);

@@ -44,6 +44,6 @@ pub use head::HeadTransform;
 pub use init::initialize_random;
 pub use layer::{BranchModule, Layer, OperationModule};
 pub use linear::{Linear, Weight};
-pub use mixer::{Attention, ConvState, DepthwiseConv, MixerModule, ShortConv};
+pub use mixer::{Attention, ConvState, DepthwiseConv, Indexer, LatentAttention, MixerModule, ShortConv};
 pub use model::Model;
 pub use norm::Norm;

@@ -1,5 +1,6 @@
 //! What can go wrong between a config and a specification.
 
+use crate::SimilarFamily;
 use automodel_config::ConfigError;
 use thiserror::Error;
 
@@ -9,11 +10,12 @@ use thiserror::Error;
 pub enum RegistryError {
     /// A config that no family and no custom implementation supports.
     #[error(
-        "model type `{model_type}`{}{} is not supported: {}{}",
+        "model type `{model_type}`{}{} is not supported: {}{}{}",
         with_architectures(.architectures),
         of_checkpoint(.checkpoint),
         .missing.unwrap_or("no implementation is registered for it"),
-        misspelt(.nearest)
+        misspelt(.nearest),
+        similar_to(.similar)
     )]
     UnsupportedArchitecture {
         /// `model_type` of the config.
@@ -21,9 +23,19 @@ pub enum RegistryError {
         /// `architectures` of the config.
         architectures: Vec<String>,
         /// The checkpoint, if known.
-        checkpoint: Option<String>,
+        checkpoint: Option<Box<str>>,
         /// What it computes that no implementation does, where that is known.
         missing: Option<&'static str>,
+        /// Supported model types of which the name may be a misspelling.
+        nearest: Box<[String]>,
+        /// Supported families whose mathematics comes nearest to the checkpoint's, nearest first.
+        similar: Box<[SimilarFamily]>,
+    },
+    /// A model type that the caller assumes and that no family has.
+    #[error("model type `{model_type}` cannot be assumed: no family has that name{}", misspelt(.nearest))]
+    UnknownAssumption {
+        /// What was assumed.
+        model_type: String,
         /// Supported model types of which the name may be a misspelling.
         nearest: Vec<String>,
     },
@@ -111,12 +123,17 @@ fn with_architectures(architectures: &[String]) -> String {
     if architectures.is_empty() { String::new() } else { format!(" (architectures: {})", architectures.join(", ")) }
 }
 
-fn of_checkpoint(checkpoint: &Option<String>) -> String {
+fn of_checkpoint(checkpoint: &Option<Box<str>>) -> String {
     checkpoint.as_ref().map(|checkpoint| format!(" of `{checkpoint}`")).unwrap_or_default()
 }
 
 fn misspelt(nearest: &[String]) -> String {
     if nearest.is_empty() { String::new() } else { format!(" (is it a misspelling of {}?)", nearest.join(" or ")) }
+}
+
+fn similar_to(similar: &[SimilarFamily]) -> String {
+    let each: Vec<String> = similar.iter().map(ToString::to_string).collect();
+    if each.is_empty() { String::new() } else { format!("; nearest by tensors and config keys: {}", each.join(", ")) }
 }
 
 fn unknown_options(options: &[(String, Vec<String>)]) -> String {

@@ -6,6 +6,7 @@ use crate::{
     Composite, Family, FamilyConfig, RegistryError, families, spec::ModelSpec, unsupported, weights::WeightMap, wrapper,
 };
 use automodel_config::{ClassDefaults, Overrides, RawConfig, ResolvedConfig};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Families, custom implementations and compatibility rules.
@@ -160,6 +161,8 @@ impl Registry {
     /// by the config as its own class defaults complete it, so that one that is not chosen changes nothing. Of a model around a
     /// text model, the text model's config is resolved ([`unwrap_text_model`](crate::unwrap_text_model)).
     ///
+    /// A model type that `options` assume is taken in place of the config's own, and no custom implementation is then considered.
+    ///
     /// A custom implementation must be registered for `architectures[0]`, pass its compatibility rule and not decline. Its
     /// class defaults count where its `model_type` is the config's; elsewhere those of the family do.
     ///
@@ -173,11 +176,18 @@ impl Registry {
     ) -> Result<(ResolvedConfig, Resolution), RegistryError> {
         let raw = &wrapper::unwrap_text_model(raw.clone().with_class_overrides(overrides));
         let model_type = model_type_of(raw)?.to_owned();
+        let assumed = options.assume_model_type.as_deref().filter(|assumed| *assumed != model_type);
         let resolve = |defaults: &ClassDefaults| {
             raw.clone()
                 .resolve(defaults, overrides)
                 .map_err(|source| RegistryError::Config { model_type: model_type.clone(), source: Box::new(source) })
         };
+        if let Some(assumed) = assumed {
+            let family = self.assumed_family(assumed, raw.get("layer_types"))?;
+            let config = resolve(family.defaults)?;
+            let resolution = Resolution::assumed(family.model_type, &model_type, &config);
+            return Ok((config, resolution));
+        }
         let family = self.families.get(&model_type);
         let of_family = family.map(|family| resolve(family.defaults));
         let own_defaults = |known: &CustomImplementation| known.model_type == model_type;
@@ -246,6 +256,10 @@ impl Registry {
     /// [`RegistryError::UnsupportedArchitecture`] if neither supports it.
     pub fn resolve(&self, config: &ResolvedConfig, options: &ResolveOptions) -> Result<Resolution, RegistryError> {
         let model_type = families::effective_model_type(config.model_type(), config.peek("layer_types"));
+        if let Some(assumed) = options.assume_model_type.as_deref().filter(|assumed| *assumed != model_type) {
+            let family = self.assumed_family(assumed, config.peek("layer_types"))?;
+            return Ok(Resolution::assumed(family.model_type, model_type, config));
+        }
         let mut considered = Vec::new();
         for candidate in self.custom_implementations().filter(|known| is_registered_for(known, config)) {
             match self.judge(candidate, config, options) {
@@ -309,6 +323,16 @@ impl Registry {
             model_type: model_type.to_owned(),
             remark: self.remark(family.model_type).map(str::to_owned),
             considered,
+            assumed: None,
+        })
+    }
+
+    /// The family that a caller assumes.
+    fn assumed_family(&self, assumed: &str, layer_types: Option<&Value>) -> Result<&Family, RegistryError> {
+        let name = families::effective_model_type(assumed, layer_types);
+        self.families.get(name).ok_or_else(|| RegistryError::UnknownAssumption {
+            model_type: assumed.to_owned(),
+            nearest: unsupported::misspelt(assumed, self.families.keys().map(String::as_str)),
         })
     }
 
@@ -378,10 +402,11 @@ impl Registry {
         let known = self.families.keys().map(String::as_str).chain(self.custom_implementations().map(|c| c.model_type));
         RegistryError::UnsupportedArchitecture {
             missing: unsupported::missing(model_type),
-            nearest: unsupported::misspelt(model_type, known),
+            nearest: unsupported::misspelt(model_type, known).into(),
             model_type: model_type.to_owned(),
             architectures,
             checkpoint: None,
+            similar: Box::default(),
         }
     }
 }

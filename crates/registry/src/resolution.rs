@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct ResolveOptions {
     /// Use the generic implementation even where a custom one is compatible.
     pub force_generic: bool,
+    /// Computes the config as this model type, whatever its own is, with the generic implementation: a guess that nothing verifies.
+    pub assume_model_type: Option<String>,
 }
 
 /// Which implementation supports a config, and why.
@@ -27,6 +29,9 @@ pub struct Resolution {
     pub remark: Option<String>,
     /// Every custom implementation that was considered.
     pub considered: Vec<Considered>,
+    /// The model type that the caller assumes in place of the config's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<String>,
 }
 
 /// The implementation that supports a config.
@@ -78,6 +83,31 @@ impl Resolution {
             implementation: Implementation::Custom { name: chosen.name.to_owned() },
             remark: None,
             considered,
+            assumed: None,
         }
     }
+
+    /// A config of model type `own` computed as `family`, because the caller assumes that.
+    pub(crate) fn assumed(family: &str, own: &str, config: &ResolvedConfig) -> Self {
+        Self {
+            architecture: config.architectures().first().cloned(),
+            model_type: own.to_owned(),
+            reason: assumption(own, family),
+            implementation: Implementation::Generic { family: family.to_owned() },
+            remark: None,
+            considered: Vec::new(),
+            assumed: Some(family.to_owned()),
+        }
+    }
+
+    /// A warning for every report about a model that is computed as another model type.
+    pub fn assumption(&self) -> Option<String> {
+        self.assumed.as_ref().map(|family| assumption(&self.model_type, family))
+    }
+}
+
+fn assumption(own: &str, family: &str) -> String {
+    format!(
+        "ASSUMED: model type `{own}` is computed as `{family}` because that was requested; whether its mathematics is the same is unknown"
+    )
 }

@@ -194,7 +194,7 @@ fn a_registration_changes_nothing_for_the_generic_decoder() {
 
     // With more of them absent, what the custom class says would be visible in every shape.
     let bare = RawConfig::from_str(r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#).unwrap();
-    let options = ResolveOptions { force_generic: true };
+    let options = ResolveOptions { force_generic: true, ..ResolveOptions::default() };
     let registry = with(own, false);
     let (config, _) = registry.resolve_config(&bare, &Overrides::new(), &options).unwrap();
     assert_eq!((config.usize("hidden_size").unwrap(), config.f64("rms_norm_eps").unwrap()), (4096, 1e-6));

@@ -1,5 +1,6 @@
 //! Behaviours that people who come from NeMo AutoModel rely on, and that no crate can show alone.
 
+mod assumed;
 mod choice;
 mod config;
 mod registry;

@@ -113,7 +113,9 @@ fn without_architectures_nothing_custom_is_chosen() {
 #[test]
 fn the_generic_implementation_can_be_forced() {
     let registry = with(LLAMA);
-    let resolution = registry.resolve(&resolved(&registry, llama()), &ResolveOptions { force_generic: true }).unwrap();
+    let resolution = registry
+        .resolve(&resolved(&registry, llama()), &ResolveOptions { force_generic: true, ..ResolveOptions::default() })
+        .unwrap();
     assert_eq!(resolution.implementation, generic("llama"));
     assert!(resolution.reason.contains("forced"), "{}", resolution.reason);
 }

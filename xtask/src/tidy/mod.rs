@@ -10,7 +10,7 @@ mod workspace;
 
 use std::fs;
 
-use crate::{Result, workspace_root};
+use crate::{Result, supported_models, workspace_root};
 use workspace::Workspace;
 
 /// The public description of the crates, below the root of the workspace.
@@ -26,6 +26,7 @@ pub fn run() -> Result<()> {
     findings.extend(files::check_workspace_lints(&manifest));
     findings.extend(architecture::check(&workspace, &architecture));
     findings.extend(promises::check(&root)?);
+    findings.extend(supported_models::check(&root)?);
     for member in workspace.published() {
         findings.extend(files::check_crate(member)?);
         findings.extend(auto_traits::check(&member.name, &member.directory)?);

@@ -5,7 +5,7 @@ use super::device;
 use super::steps::{PROMPTS, take_steps};
 use automodel::models::{CacheOptions, LogitsFor, TokenBatch};
 use automodel::{AutoModel, AutoModelForCausalLM, Device, Dtype};
-use automodel_test_support::fixtures::{checkpoint, checkpoints};
+use automodel_test_support::fixtures::{WITHOUT_CAPTURED_STEPS, checkpoint, checkpoints};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -62,12 +62,13 @@ fn every_family_computes_the_same_on_the_gpu() {
             without_steps.push(name);
         }
     }
-    // Routers that correct the choice of experts, norms after the rotation, short convolutions, queries that grow with the position and
-    // sinusoidal positions have no kernel for one token yet.
-    let without = ["dots1", "ernie4_5_moe", "glm4_moe", "hunyuan_v1_dense", "lfm2", "ministral3", "xglm"];
-    let is_without = |name: &&String| without.contains(&name.split('-').next().unwrap_or_default());
+    let is_without = |name: &&String| WITHOUT_CAPTURED_STEPS.contains(&name.split('-').next().unwrap_or_default());
     let unexpected: Vec<&String> = without_steps.iter().filter(|name| !is_without(name)).collect();
     assert_eq!(unexpected, [""; 0]);
     let families: BTreeSet<&str> = without_steps.iter().filter_map(|name| name.split('-').next()).collect();
-    assert_eq!(families, BTreeSet::from(without), "these take steps now: say so");
+    assert_eq!(
+        families,
+        WITHOUT_CAPTURED_STEPS.iter().copied().collect::<BTreeSet<_>>(),
+        "these take steps now: say so"
+    );
 }

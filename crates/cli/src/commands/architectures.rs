@@ -1,14 +1,47 @@
 //! `automodel architectures`: the supported architectures.
 
+use crate::commands::inspect::layer_rows;
 use crate::{error::CliError, output};
+use automodel::FamilySummary;
 use automodel::config::{ClassDefaults, DefaultValue};
 use automodel::registry::{BUILTIN_RULES, CompatibilityRule, CustomImplementation, Family, Registry};
 use serde_json::{Map, Value, json};
 
+/// List the supported architectures, or show what one computes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: automodel architectures gemma2")]
+pub struct Args {
+    /// Model type or architecture: what it computes, with the defaults of its configuration class
+    name: Option<String>,
+}
+
 /// Runs the command.
-pub fn run(json: bool) -> Result<(), CliError> {
+pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     let registry = Registry::builtin();
+    if let Some(name) = &args.name {
+        let summary = FamilySummary::of(&registry, name)?;
+        return if json { output::print_json(&summary) } else { output::print(&one_as_text(&summary)) };
+    }
     if json { output::print_json(&as_json(&registry)) } else { output::print(&as_text(&registry)) }
+}
+
+fn one_as_text(summary: &FamilySummary) -> String {
+    let sizes = match summary.added.as_slice() {
+        [] => "defaults of its configuration class".to_owned(),
+        added => format!("defaults of its configuration class, which leave open: {}", added.join(", ")),
+    };
+    let rows = [
+        ("model type", &summary.model_type),
+        ("architectures", &summary.architectures.join(", ")),
+        ("sizes", &sizes),
+        ("embedding", &summary.embedding),
+        ("final norm", &summary.final_norm),
+        ("head", &summary.head),
+    ];
+    let mut text = output::table(&rows.map(|(name, value)| vec![name.to_owned(), value.clone()]), &[]);
+    text.push_str("\nLayers\n");
+    text.push_str(&output::table(&layer_rows(&summary.layers), &[]));
+    text
 }
 
 fn as_json(registry: &Registry) -> Value {

@@ -33,7 +33,8 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
     let builder = args.model.builder(json)?;
-    let mut plan = builder.inspect()?.plan;
+    let summary = builder.inspect()?;
+    let (assumed, mut plan) = (summary.resolution.assumption(), summary.plan);
     let request = ForecastOptions::default().with_contexts(args.context.iter().copied()).with_batch_size(args.batch);
     let forecast = builder.forecast(&request)?;
     if json {
@@ -46,7 +47,8 @@ pub fn run(args: &Args, json: bool) -> Result<(), CliError> {
         return output::print_json(&value);
     }
     escape_names(&mut plan);
-    let mut text = forecast_table(&device_label(args.model.device), &forecast);
+    let assumption = assumed.map(|warning| format!("{}\n\n", escape::line(&warning))).unwrap_or_default();
+    let mut text = assumption + &forecast_table(&device_label(args.model.device), &forecast);
     text.push('\n');
     text.push_str(&first_rows(&plan, args.rows.unwrap_or(0)));
     if args.rows.is_none() {

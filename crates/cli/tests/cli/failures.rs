@@ -76,7 +76,7 @@ fn configs_that_do_not_fit() {
     );
     check(generate("hidden_size=-4"), ERROR, &["hidden_size", "\nhint: --override hidden_size=VALUE"]);
     check(generate("hidden_act=magic"), ERROR, &["hidden_act", "magic", "silu"]);
-    check(generate("model_type=lama"), ERROR, &["lama", "llama", "\nhint: `automodel architectures`"]);
+    check(generate("model_type=lama"), ERROR, &["lama", "llama", "\nhint: `automodel architectures NAME`"]);
     check(generate("intermediate_size=300"), ERROR, &["does not fit the model", "[256, 128]", "[300, 128]"]);
     check(generate("num_hidden_layers=4"), ERROR, &["model.layers.3.", "missing"]);
 }

@@ -1,6 +1,6 @@
 //! `automodel inspect`, `plan`, `architectures` and `bench`, help and version.
 
-use crate::run::{automodel, fixture};
+use crate::run::{automodel, copy_of_demo, fixture};
 use serde_json::{Value, json};
 
 #[test]
@@ -229,6 +229,41 @@ fn architectures_lists_families_and_rules() {
         "gpt2 is the one"
     );
     assert!(text.contains("NemotronHForCausalLM"), "{text}");
+}
+
+#[test]
+fn architectures_shows_what_one_computes() {
+    let text = automodel(&["architectures", "Gemma2ForCausalLM"]).stdout();
+    for part in ["gemma2", "scaled by 48", "before and after each block", "softcap 50", "soft-capped at 30", "25"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let report = automodel(&["architectures", "llama", "--json"]).json();
+    assert_eq!(report["layers"][0]["mlp"], "gated MLP of 11008, SiLU");
+    let ran = automodel(&["architectures", "lama"]);
+    assert!(ran.code == 1 && ran.stderr.contains("misspelling of llama"), "{ran:?}");
+}
+
+#[test]
+fn an_assumed_model_type_is_marked_in_each_report() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = copy_of_demo(&directory.path().join("model"));
+    let config = model.join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"llama\"", "\"novel\"")).unwrap();
+    let name = model.to_str().unwrap();
+    let ran = automodel(&["inspect", name]);
+    assert!(
+        ran.code == 1 && ran.stderr.contains("--assume NAME computes") && ran.stderr.contains("`llama` (all"),
+        "{ran:?}"
+    );
+    for command in ["inspect", "plan"] {
+        let text = automodel(&[command, name, "--assume", "llama"]).stdout();
+        assert!(text.contains("ASSUMED: model type `novel`"), "{command}: {text}");
+    }
+    for arguments in [&["generate", name, "--prompt", "27+48="][..], &["logits", name, "--tokens", "1,2"]] {
+        let ran = automodel(&[arguments, &["--assume", "llama"]].concat());
+        assert!(ran.code == 0 && ran.stderr.contains("warning: ASSUMED: model type `novel`"), "{ran:?}");
+    }
 }
 
 /// Bytes of weights for each token, and the rows of the plan that it must come from.

@@ -3,7 +3,7 @@
 use crate::linears::{Linears, linears};
 use crate::skeleton::Skeleton;
 use crate::{Linear, ModelError, Norm, kernels};
-use automodel_registry::spec::{Activation, MlpSpec};
+use automodel_registry::spec::{Activation, Gating, MlpSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
 
@@ -20,9 +20,11 @@ pub struct GatedMlp {
     pub ffn_sub_norm: Option<Norm>,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    gating: Gating,
 }
 
-linears!(GatedMlp { gate_proj, up_proj, down_proj; ffn_sub_norm, activation });
+linears!(GatedMlp { gate_proj, up_proj, down_proj; ffn_sub_norm, activation, gating });
 
 impl GatedMlp {
     pub(crate) fn of(spec: &MlpSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
@@ -32,19 +34,25 @@ impl GatedMlp {
             down_proj: parameters.linear("down_proj")?,
             ffn_sub_norm: spec.sub_norm.map(|norm| parameters.norm("ffn_sub_norm", norm)).transpose()?,
             activation: spec.activation,
+            gating: spec.gating,
         })
     }
 
-    /// What the gate goes through.
-    #[cfg(feature = "cube")]
-    pub(crate) fn activation(&self) -> Activation {
-        self.activation
+    /// What goes into the last projection: the activated gate times the other projection, within the bounds on both.
+    pub(crate) fn combine(&self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+        let Gating { limit, up_offset } = self.gating;
+        let (gate, up) = match limit {
+            Some(limit) => (gate.clamp_max(limit), up.clamp(-limit, limit)),
+            None => (gate, up),
+        };
+        let up = if up_offset == 0.0 { up } else { up + up_offset };
+        activate_times(self.activation, gate, up)
     }
 
     /// `[rows, hidden_size]` to the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let gate = self.gate_proj.forward(x.clone());
-        let inner = activate_times(self.activation, gate, self.up_proj.forward(x));
+        let inner = self.combine(gate, self.up_proj.forward(x));
         self.down_proj.forward(normed(inner, self.ffn_sub_norm.as_ref()))
     }
 }
@@ -143,7 +151,7 @@ impl Xielu {
 }
 
 /// `activation(gate) * up`
-pub(crate) fn activate_times(kind: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+fn activate_times(kind: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     kernels::gated(kind, gate, &up).unwrap_or_else(|gate| activate_plainly(kind, gate) * up)
 }
 

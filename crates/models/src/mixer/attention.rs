@@ -1,16 +1,18 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
-use super::{Ropes, convert};
+use super::{Ropes, convert, new_kv_cache};
 use crate::linears::{Linears, linears};
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
-use automodel_attention::{AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention};
-use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
+use automodel_attention::{
+    Alibi, AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention,
+};
+use automodel_registry::spec::{AttentionSpec, GateActivation, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor, activation};
 
 /// Multi-head attention with its projections.
 #[derive(Module, Debug)]
@@ -19,10 +21,12 @@ pub struct Attention {
     pub q_proj: Linear,
     /// `[num_key_value_heads * head_dim, hidden_size]`
     pub k_proj: Linear,
-    /// `[num_key_value_heads * head_dim, hidden_size]`
+    /// `[num_key_value_heads * value_dim, hidden_size]`
     pub v_proj: Linear,
-    /// `[hidden_size, num_attention_heads * head_dim]`
+    /// `[hidden_size, num_attention_heads * value_dim]`
     pub o_proj: Linear,
+    /// `[num_attention_heads * value_dim, hidden_size]`, or `[num_attention_heads, hidden_size]`: gates on the output.
+    pub gate_proj: Option<Linear>,
     /// Norm on queries.
     pub q_norm: Option<HeadNorm>,
     /// Norm on keys.
@@ -38,7 +42,7 @@ pub struct Attention {
     spec: AttentionSpec,
 }
 
-linears!(Attention { q_proj, k_proj, v_proj, o_proj; q_norm, k_norm, sinks, attn_sub_norm, rope, spec });
+linears!(Attention { q_proj, k_proj, v_proj, o_proj [gate_proj]; q_norm, k_norm, sinks, attn_sub_norm, rope, spec });
 
 /// A norm over heads, with one weight for all or one for each.
 #[derive(Module, Debug)]
@@ -74,6 +78,7 @@ impl Attention {
             k_proj: parameters.linear("k_proj")?,
             v_proj: parameters.linear("v_proj")?,
             o_proj: parameters.linear("o_proj")?,
+            gate_proj: spec.output_gate.map(|_| parameters.linear("gate_proj")).transpose()?,
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
             sinks: parameters.optional("sinks")?,
@@ -83,17 +88,9 @@ impl Attention {
         })
     }
 
-    /// An empty KV cache: rolling where a window bounds it, keeping nothing where sequences come in one pass.
+    /// An empty KV cache.
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
-        MixerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
-            (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
-                KvCache::preallocated(capacity)
-            }
-            (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
-            (AttentionMask::Bidirectional, _) => KvCache::none(),
-            (_, Some(capacity)) => KvCache::preallocated(capacity),
-            (_, None) => KvCache::growing(),
-        }))
+        MixerState::Attention(Box::new(new_kv_cache(self.spec.mask, options)))
     }
 
     /// `[batch, length, hidden_size]` to the same; appends to the KV cache.
@@ -127,6 +124,7 @@ impl Attention {
         backend: SdpaBackend,
     ) -> Result<Tensor<3>, AttentionError> {
         let [batch, length, _] = x.dims();
+        let gate = self.gate(&x);
         let (q, k, v) = self.project(x);
         let (q, k) = self.rotate(q, k, rope);
         let q = self.temper(q, positions);
@@ -134,8 +132,12 @@ impl Attention {
         let positions = Positions { key_start: cached.key_start, ..positions.clone() };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
         let y = attention(backend, q, cached.k, cached.v, sinks, &self.params(), &positions)?;
-        let width = self.spec.num_attention_heads * self.spec.head_dim;
-        let y = y.swap_dims(1, 2).reshape([batch * length, width]);
+        let (heads, value_dim) = (self.spec.num_attention_heads, self.spec.value_dim());
+        let y = y.swap_dims(1, 2).reshape([batch * length, heads * value_dim]);
+        let y = match gate {
+            Some(factors) => gated(y, factors, heads),
+            None => y,
+        };
         let y = self.project_result(y);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, length, hidden_size]))
@@ -150,7 +152,28 @@ impl Attention {
     }
 
     fn params(&self) -> AttentionParams {
-        AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) }
+        let spec = &self.spec;
+        let alibi = spec.alibi.map(|alibi| Alibi {
+            factor: if alibi.before_scale { spec.scale } else { 1.0 },
+            in_bfloat16: alibi.in_bfloat16,
+        });
+        AttentionParams { scale: spec.scale, softcap: spec.softcap, mask: convert::mask(spec.mask), alibi }
+    }
+
+    /// Factors on the output `[batch * length, gates]`, where it is gated.
+    fn gate(&self, x: &Tensor<3>) -> Option<Tensor<2>> {
+        let (gate, linear) = self.spec.output_gate.zip(self.gate_proj.as_ref())?;
+        let [batch, length, hidden_size] = x.dims();
+        let y = linear.forward(x.clone().reshape([batch * length, hidden_size]));
+        Some(match gate.activation {
+            GateActivation::Sigmoid => activation::sigmoid(y),
+            GateActivation::Softplus => {
+                let dtype = y.dtype();
+                let y = y.cast(DType::F32);
+                // `ln(1 + exp(y))`, without overflow.
+                ((-y.clone().abs()).exp().log1p() + activation::relu(y)).cast(dtype)
+            }
+        })
     }
 
     /// Queries, keys and values `[batch, heads, length, head_dim]`.
@@ -164,7 +187,7 @@ impl Attention {
         let [batch, length, hidden_size] = x.dims();
         let rows = x.reshape([batch * length, hidden_size]);
         let whole = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.extent == QkNormExtent::Projection);
-        let project = |linear: &Linear, norm: Option<&HeadNorm>, heads: usize| {
+        let project = |linear: &Linear, norm: Option<&HeadNorm>, heads: usize, head_dim: usize| {
             let y = linear.forward(rows.clone());
             let y = match norm.filter(|_| whole) {
                 Some(norm) => norm.forward(y),
@@ -174,7 +197,7 @@ impl Attention {
                 Some(bound) => y.clamp(-bound, bound),
                 None => y,
             };
-            let y = y.reshape([batch, length, heads, self.spec.head_dim]);
+            let y = y.reshape([batch, length, heads, head_dim]);
             let before = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| !qk_norm.after_rope);
             match norm.filter(|_| !whole && before) {
                 Some(norm) => norm.forward(y),
@@ -182,10 +205,14 @@ impl Attention {
             }
         };
         let (heads, kv_heads) = (self.spec.num_attention_heads, self.spec.num_key_value_heads);
+        let v = project(&self.v_proj, None, kv_heads, self.spec.value_dim());
         [
-            project(&self.q_proj, self.q_norm.as_ref(), heads),
-            project(&self.k_proj, self.k_norm.as_ref(), kv_heads),
-            project(&self.v_proj, None, kv_heads),
+            project(&self.q_proj, self.q_norm.as_ref(), heads, self.spec.head_dim),
+            project(&self.k_proj, self.k_norm.as_ref(), kv_heads, self.spec.head_dim),
+            match self.spec.value_scale {
+                Some(scale) => v * scale,
+                None => v,
+            },
         ]
     }
 
@@ -222,6 +249,16 @@ impl Attention {
     }
 }
 
+/// `[rows, width]` times factors `[rows, width]`, or `[rows, heads]`.
+fn gated(y: Tensor<2>, factors: Tensor<2>, heads: usize) -> Tensor<2> {
+    let [rows, width] = y.dims();
+    if factors.dims() == [rows, width] {
+        return y * factors;
+    }
+    let y = y.reshape([rows, heads, width / heads]) * factors.reshape([rows, heads, 1]);
+    y.reshape([rows, width])
+}
+
 #[cfg(feature = "cube")]
 impl Attention {
     /// Whether the device has kernels for [`Pass::Step`].
@@ -234,6 +271,9 @@ impl Attention {
         let rotates_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
         rotates_last
             && self.spec.query_temperature.is_none()
+            && self.spec.alibi.is_none()
+            && self.spec.output_gate.is_none()
+            && self.spec.value_dim() == self.spec.head_dim
             && step::supports(device, heads, &convert::mask(self.spec.mask))
     }
 

@@ -43,6 +43,12 @@ const LAYOUT: Layout = Layout {
         Rule::Rename("mlp.gate.e_score_correction_bias", "mlp.moe_statics.e_score_correction_bias"),
         Rule::LeadingAxis("mlp.moe_statics.e_score_correction_bias"),
     ],
+    module_rules: &[
+        Rule::Rename("mlp.gate.e_score_correction_bias", "mlp.gate.moe_statics.e_score_correction_bias"),
+        Rule::LeadingAxis("mlp.gate.moe_statics.e_score_correction_bias"),
+        PACKED_EXPERTS,
+        STACKED_EXPERTS,
+    ],
     ignored: &[("*mtp*", "layers that predict several tokens ahead")],
     keep_float32: &["mlp.gate.weight", "mlp.gate.e_score_correction_bias"],
     ..Layout::LLAMA

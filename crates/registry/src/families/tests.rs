@@ -6,7 +6,7 @@ use automodel_config::{Overrides, RawConfig};
 use serde_json::{Value, json};
 
 /// The specification of a small model with `changes` to its config.
-fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
+pub(super) fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
     let mut config = json!({
         "model_type": model_type, "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,

@@ -9,18 +9,24 @@ mod declare;
 mod feed_forward;
 mod layer;
 mod mixer;
+mod mla;
 mod norm;
 mod rope;
 mod short_conv;
 mod validate;
 
-pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
+pub use attention::{
+    Alibi, AttentionBias, AttentionMask, AttentionSpec, GateActivation, GateExtent, OutputGate, QkNorm, QkNormExtent,
+    QueryTemperature,
+};
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
-    Activation, ExpertGroups, FeedForward, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert,
+    Activation, ExpertGroups, FeedForward, Gating, GroupScore, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec,
+    SharedExpert, Weighted,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};
+pub use mla::{IndexerSpec, MlaSpec};
 pub use norm::{NormKind, NormSpec};
 pub use rope::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
 pub use short_conv::ShortConvSpec;
@@ -119,7 +125,7 @@ impl Backbone {
         self.embedding.norm.iter().chain(of_layers).chain(&self.final_norm)
     }
 
-    /// Every attention, with the index of its layer.
+    /// Every attention over keys and values of heads, with the index of its layer.
     pub fn attentions(&self) -> impl Iterator<Item = (usize, &AttentionSpec)> {
         self.layers
             .iter()

@@ -36,8 +36,9 @@ impl ModelSpec {
             layer.validate(hidden_size).map_err(|problem| format!("layer {index}: {problem}"))?;
         }
         let sees_ahead =
-            self.backbone.attentions().find(|(_, attention)| attention.mask == AttentionMask::Bidirectional);
-        if let (Task::CausalLm(_), Some((index, _))) = (&self.task, sees_ahead) {
+            |layer: &LayerSpec| layer.mixers().any(|mixer| mixer.mask() == Some(AttentionMask::Bidirectional));
+        let first = self.backbone.layers.iter().position(sees_ahead);
+        if let (Task::CausalLm(_), Some(index)) = (&self.task, first) {
             return Err(format!("layer {index}: it sees later positions, but the model's task is to predict them"));
         }
         if self.total_elements().is_none() {

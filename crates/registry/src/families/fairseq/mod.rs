@@ -15,6 +15,7 @@ const OFFSET: usize = 2;
 /// Sizes, activation and head; layer norms, a plain MLP and projections with biases.
 fn read(config: &FamilyConfig<'_>, activation: &'static str, width: &'static str) -> Result<Template, RegistryError> {
     let keys = Keys {
+        num_hidden_layers: Keys::LLAMA.num_hidden_layers,
         activation: Some(activation),
         intermediate_size: width,
         num_key_value_heads: None,

@@ -30,6 +30,7 @@ const BUFFERS: &[(&str, &str)] = &[
 /// as wide as the residual stream unless `width_key` says another width.
 fn read(config: &FamilyConfig<'_>, width_key: &str) -> Result<Template, RegistryError> {
     let keys = Keys {
+        num_hidden_layers: Keys::LLAMA.num_hidden_layers,
         norm_eps: "layer_norm_epsilon",
         activation: Some("activation_function"),
         intermediate_size: "hidden_size",

@@ -56,6 +56,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
         intermediate_size: "hidden_size",
         num_key_value_heads: None,
         head_dim: None,
+        ..Keys::LLAMA
     };
     let mut template = Template::read(config, &keys)?.with_plain_mlp(true).with_learned_positions(config, 0)?;
     // Its names of activations are its own: `gelu` is the approximation (`ACT_FNS` of modeling_openai.py).
