@@ -56,6 +56,9 @@ impl Decoder {
             None => hidden,
         };
         let mut logits = self.lm_head.forward_sequence(hidden).cast(DType::F32);
+        if self.head.unit_rows {
+            logits = logits / self.lm_head.row_lengths().unsqueeze::<3>();
+        }
         if let Some(scale) = self.head.logit_scale {
             logits = logits * scale;
         }

@@ -58,6 +58,21 @@ impl Linear {
         Ok(())
     }
 
+    /// `[out_features]`: the Euclidean length of each row of the weight, at least 1e-12, in float32. Reads the weight some rows at a time.
+    pub fn row_lengths(&self) -> Tensor<1> {
+        const ROWS: usize = 4096;
+        let weight = match &self.weight {
+            Weight::Dense(weight) => weight.val(),
+            Weight::Quantized(weight) => weight.dequantize(DType::F32.into()),
+        };
+        let rows = weight.dims()[0];
+        let of_part = |start: usize| {
+            let part = weight.clone().slice_dim(0, start..(start + ROWS).min(rows)).cast(DType::F32);
+            part.square().sum_dim(1).sqrt().clamp_min(1e-12).flatten(0, 1)
+        };
+        Tensor::cat((0..rows).step_by(ROWS).map(of_part).collect(), 0)
+    }
+
     /// The weight in `dtype`, decoded where it is quantised.
     pub(crate) fn floats(&self, dtype: DType) -> Tensor<2> {
         match &self.weight {

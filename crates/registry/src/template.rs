@@ -103,6 +103,7 @@ impl Template {
             embedding: EmbeddingSpec::default(),
             head: HeadSpec {
                 transform: None,
+                unit_rows: false,
                 tied: config.bool("tie_word_embeddings")?,
                 bias: false,
                 logit_scale: None,

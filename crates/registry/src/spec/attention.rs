@@ -105,7 +105,7 @@ impl AttentionSpec {
             to.parameter("sinks", &[heads], ParameterRole::Other);
         }
         if let Some(norm) = &self.sub_norm {
-            norm.declare("attn_sub_norm", &[width(heads)], to);
+            norm.declare("attn_sub_norm", &[value_width(heads)], to);
         }
     }
 }

@@ -211,6 +211,9 @@ pub struct HeadSpec {
     pub tied: bool,
     /// Whether the head has a bias.
     pub bias: bool,
+    /// Whether the rows of the head's weight are divided by their lengths (Baichuan 2).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unit_rows: bool,
     /// Factor on the logits (`logit_scale` in Cohere, `1 / logits_scaling` in Granite).
     pub logit_scale: Option<f64>,
     /// `cap * tanh(logits / cap)` (Gemma 2).

@@ -20,6 +20,11 @@ impl ModelSpec {
         if self.backbone.embedding.sinusoids.is_some() && hidden_size < 4 {
             return Err(format!("hidden_size {hidden_size} is too small for sines and cosines of positions"));
         }
+        if self.head().is_some_and(|head| head.unit_rows && head.bias) {
+            return Err(
+                "the output head has a bias, and rows of length one: which comes first is not defined".to_owned()
+            );
+        }
         if let Some(transform) = self.head().and_then(|head| head.transform.as_ref()) {
             check_elements("the projection before the output head", &[transform.width, hidden_size])?;
             check_elements("the output head", &[self.backbone.vocab_size, transform.width])?;
