@@ -248,7 +248,7 @@ fn placement(layer: &LayerSpec) -> &'static str {
 mod tests {
     use super::*;
     use automodel_registry::spec::{
-        ExpertGroups, LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope,
+        Alibi, ExpertGroups, LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope,
     };
 
     fn attention() -> AttentionSpec {
@@ -309,6 +309,27 @@ mod tests {
             mixer(&Mixer::Mla(plain)),
             "latent attention 16 heads of 32 + 16 and 24, latents of 64, full, no rope"
         );
+    }
+
+    #[test]
+    fn biases_gates_and_widths_are_told() {
+        let gate = OutputGate { extent: GateExtent::Head, activation: GateActivation::Softplus };
+        let biased = AttentionSpec {
+            alibi: Some(Alibi { before_scale: false, in_bfloat16: false }),
+            value_head_dim: Some(32),
+            output_gate: Some(gate),
+            ..attention()
+        };
+        assert_eq!(
+            mixer(&Mixer::Attention(biased)),
+            "attention 8/2 heads of 64, full, ALiBi, values of 32, softplus gate on each head of the output"
+        );
+        let router = RouterSpec {
+            logit_softcap: Some(5.0),
+            weighted: Weighted::Inputs,
+            ..RouterSpec::new(RouterScore::Sigmoid)
+        };
+        assert_eq!(super::router(&router), "sigmoid router, logits capped at 5, weights on the inputs");
     }
 
     #[test]

@@ -42,6 +42,8 @@ const MISSING: &[(&str, &[&str])] = &[
         "its embeddings for each layer, and keys and values that layers share, are not implemented",
         &["gemma3n", "gemma3n_text", "gemma4", "gemma4_text"],
     ),
+    ("the difference of two attentions is not implemented", &["diffllama"]),
+    ("its masks that depend on the values are not implemented", &["doge"]),
     ("its mixtures of attention heads are not implemented", &["jetmoe"]),
     ("its factors on the residual stream, and biases of the gates of its attention, are not implemented", &["beam"]),
     (
@@ -67,10 +69,9 @@ const MISSING: &[(&str, &[&str])] = &[
         ],
     ),
     // Decoders whose names a misspelling of supported ones could have.
-    ("no implementation is registered for it", &["doge"]),
     (
         "it is a larger model, and its config has no `text_config` with the text model",
-        &["llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mllama", "paligemma", "chameleon"],
+        &["llama4", "llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mllama", "paligemma", "chameleon"],
     ),
 ];
 

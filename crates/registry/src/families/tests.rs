@@ -405,3 +405,64 @@ fn published_layouts_are_remarked_and_refuse_what_is_not_known() {
     let head = |changes: Value| base("baichuan", changes).unwrap().head().unwrap().unit_rows;
     assert!(head(json!({"z_loss_weight": 0})) && !head(json!({})));
 }
+
+#[test]
+fn falcons_layers_are_those_that_transformers_can_run() {
+    let falcon = |changes: Value| {
+        let mut config = json!({"num_attention_heads": 4, "num_kv_heads": 2});
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        // Its class has no such keys.
+        config["num_key_value_heads"] = Value::Null;
+        config["intermediate_size"] = Value::Null;
+        lower("falcon", config)
+    };
+    let norms = |spec: &ModelSpec| -> Vec<&str> { spec.backbone.layers[0].norms().map(|norm| norm.name).collect() };
+    let new = falcon(json!({"new_decoder_architecture": true})).unwrap();
+    assert_eq!((norms(&new), attention(&new, 0).num_key_value_heads), (vec!["ln_attn", "ln_mlp"], 2));
+    let old = falcon(json!({})).unwrap();
+    assert_eq!((norms(&old), attention(&old, 0).num_key_value_heads), (vec!["input_layernorm"], 1));
+    let one = json!({"new_decoder_architecture": true, "num_ln_in_parallel_attn": 1});
+    assert_eq!(norms(&falcon(one).unwrap()), ["input_layernorm"]);
+    for refused in [
+        json!({"new_decoder_architecture": true, "parallel_attn": false}),
+        json!({"new_decoder_architecture": true, "num_ln_in_parallel_attn": 0}),
+        json!({"num_ln_in_parallel_attn": 2}),
+        json!({"multi_query": false}),
+    ] {
+        assert!(falcon(refused.clone()).is_err(), "{refused}");
+    }
+    let biased = falcon(json!({"alibi": true})).unwrap();
+    assert_eq!(attention(&biased, 0).alibi, Some(Alibi { before_scale: true, in_bfloat16: true }));
+    assert_eq!(attention(&biased, 0).rope, None);
+}
+
+#[test]
+fn lists_by_layer_are_as_long_as_the_model() {
+    let granite = |thetas: Value| lower("granite_swa", json!({"layer_rope_theta": thetas}));
+    let spec = granite(json!([0, 500, 1e4])).unwrap();
+    assert_eq!((attention(&spec, 0).rope.is_none(), rope(&spec, 1).theta), (true, 500.0));
+    for refused in [json!([0, 500]), json!([0, -500, 1]), json!("none")] {
+        assert!(granite(refused.clone()).is_err(), "{refused}");
+    }
+    let laguna = |changes: Value| lower("laguna", changes);
+    let spec = laguna(json!({"num_attention_heads_per_layer": [2, 4, 6]})).unwrap();
+    assert_eq!((attention(&spec, 0).num_attention_heads, attention(&spec, 2).num_attention_heads), (2, 6));
+    for refused in [
+        json!({"num_attention_heads_per_layer": [2, 4]}),
+        json!({"num_attention_heads_per_layer": [2, 4, 5]}),
+        json!({"mlp_layer_types": ["dense", "sparse"]}),
+        json!({"mlp_layer_types": ["dense", "sparse", "thick"]}),
+        json!({"gating": false}),
+        json!({"moe_apply_router_weight_on_input": true}),
+    ] {
+        assert!(laguna(refused.clone()).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn mimos_windows_count_the_query_only_where_the_key_says_so() {
+    let window = |changes: Value| attention(&lower("mimo_v2_flash", changes).unwrap(), 1).mask;
+    assert_eq!(window(json!({"sliding_window": 8})), AttentionMask::Sliding { window: 8 });
+    let both = json!({"sliding_window": 8, "sliding_window_size": 8});
+    assert_eq!(window(both), AttentionMask::Sliding { window: 9 });
+}

@@ -258,3 +258,50 @@ pub struct QueryTemperature {
     /// Positions per step.
     pub floor_scale: f64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(attention: &AttentionSpec) -> Vec<(String, Vec<usize>)> {
+        let mut shapes = Vec::new();
+        let declare = |to: &mut Declare<'_>| attention.declare(32, to);
+        Declare::list(declare, &mut |parameter| shapes.push((parameter.path.to_owned(), parameter.shape.to_vec())));
+        shapes
+    }
+
+    #[test]
+    fn values_have_a_width_of_their_own() {
+        let gate = |extent| Some(OutputGate { extent, activation: GateActivation::Sigmoid });
+        let narrow = AttentionSpec { value_head_dim: Some(6), ..AttentionSpec::new(4, 2, 12) };
+        let found = shapes(&AttentionSpec { output_gate: gate(GateExtent::Element), ..narrow.clone() });
+        let found: Vec<_> = found.iter().map(|(path, shape)| (path.as_str(), shape.as_slice())).collect();
+        assert_eq!(
+            found,
+            [
+                ("q_proj.weight", &[48, 32][..]),
+                ("k_proj.weight", &[24, 32]),
+                ("v_proj.weight", &[12, 32]),
+                ("o_proj.weight", &[32, 24]),
+                ("gate_proj.weight", &[24, 32]),
+            ]
+        );
+        let of_heads = shapes(&AttentionSpec { output_gate: gate(GateExtent::Head), ..narrow.clone() });
+        assert_eq!(of_heads[4].1, [4, 32]);
+        assert_eq!(narrow.cached_elements(), 2 * (12 + 6));
+        assert!(narrow.validate(32).is_ok());
+        assert!(AttentionSpec { value_head_dim: Some(0), ..narrow }.validate(32).is_err());
+    }
+
+    #[test]
+    fn linear_biases_go_with_causal_scores_that_are_not_capped() {
+        let alibi = Some(Alibi { before_scale: false, in_bfloat16: false });
+        let biased = AttentionSpec { alibi, ..AttentionSpec::new(4, 4, 8) };
+        assert!(biased.validate(32).is_ok());
+        let capped = AttentionSpec { softcap: Some(5.0), ..biased.clone() };
+        let bidirectional = AttentionSpec { mask: AttentionMask::Bidirectional, ..biased };
+        for spec in [capped, bidirectional] {
+            assert!(spec.validate(32).unwrap_err().contains("ALiBi"));
+        }
+    }
+}
