@@ -1,10 +1,9 @@
 //! `automodel architectures`: the supported architectures.
 
-use crate::commands::inspect::layer_rows;
 use crate::{error::CliError, output};
-use automodel::FamilySummary;
 use automodel::config::{ClassDefaults, DefaultValue};
 use automodel::registry::{BUILTIN_RULES, CompatibilityRule, CustomImplementation, Family, Registry};
+use automodel::{FamilySummary, LayerSummary};
 use serde_json::{Map, Value, json};
 
 /// List the supported architectures, or show what one computes.
@@ -40,8 +39,33 @@ fn one_as_text(summary: &FamilySummary) -> String {
     ];
     let mut text = output::table(&rows.map(|(name, value)| vec![name.to_owned(), value.clone()]), &[]);
     text.push_str("\nLayers\n");
-    text.push_str(&output::table(&layer_rows(&summary.layers), &[]));
+    text.push_str(&output::table(&kinds(&summary.layers), &[]));
     text
+}
+
+/// A row for each kind of layer, with the layers that are of it.
+fn kinds(runs: &[LayerSummary]) -> Vec<Vec<String>> {
+    const SHOWN: usize = 3;
+    let mut kinds: Vec<(Vec<&LayerSummary>, [&String; 3])> = Vec::new();
+    for run in runs {
+        let words = [&run.mixer, &run.mlp, &run.norms];
+        match kinds.iter_mut().find(|(_, known)| *known == words) {
+            Some((of_kind, _)) => of_kind.push(run),
+            None => kinds.push((vec![run], words)),
+        }
+    }
+    let row = |(runs, words): (Vec<&LayerSummary>, [&String; 3])| {
+        let range = |run: &&LayerSummary| {
+            if run.first == run.last { run.first.to_string() } else { format!("{}-{}", run.first, run.last) }
+        };
+        let mut which = runs.iter().take(SHOWN).map(range).collect::<Vec<_>>().join(", ");
+        if runs.len() > SHOWN {
+            let count: usize = runs.iter().map(|run| run.last - run.first + 1).sum();
+            which.push_str(&format!(", ... ({count} layers)"));
+        }
+        std::iter::once(which).chain(words.map(Clone::clone)).collect()
+    };
+    kinds.into_iter().map(row).collect()
 }
 
 fn as_json(registry: &Registry) -> Value {

@@ -3,7 +3,7 @@
 use crate::{error::CliError, escape, model_args::ModelArgs, output, units};
 use automodel::config::{Origin, ResolvedConfig};
 use automodel::registry::Implementation;
-use automodel::{DEMO, Device, LayerSummary, Summary};
+use automodel::{DEMO, Device, Summary};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -231,16 +231,11 @@ fn layer_table(summary: &Summary) -> String {
     if summary.layers.is_empty() {
         return "known to the custom implementation alone\n".to_owned();
     }
-    output::table(&layer_rows(&summary.layers), &[])
-}
-
-/// A row for each run of equal layers: which, mixer, feed-forward, norms.
-pub fn layer_rows(layers: &[LayerSummary]) -> Vec<Vec<String>> {
-    let row = |run: &LayerSummary| {
+    let rows = summary.layers.iter().map(|run| {
         let range = if run.first == run.last { run.first.to_string() } else { format!("{}-{}", run.first, run.last) };
         vec![range, run.mixer.clone(), run.mlp.clone(), run.norms.clone()]
-    };
-    layers.iter().map(row).collect()
+    });
+    output::table(&rows.collect::<Vec<_>>(), &[])
 }
 
 fn config_table(config: &ResolvedConfig) -> String {

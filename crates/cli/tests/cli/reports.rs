@@ -234,7 +234,14 @@ fn architectures_lists_families_and_rules() {
 #[test]
 fn architectures_shows_what_one_computes() {
     let text = automodel(&["architectures", "Gemma2ForCausalLM"]).stdout();
-    for part in ["gemma2", "scaled by 48", "before and after each block", "softcap 50", "soft-capped at 30", "25"] {
+    for part in [
+        "gemma2",
+        "scaled by 48",
+        "before and after each block",
+        "softcap 50",
+        "soft-capped at 30",
+        "0, 2, 4, ... (13 layers)",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let report = automodel(&["architectures", "llama", "--json"]).json();
