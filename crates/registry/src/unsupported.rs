@@ -68,7 +68,6 @@ const MISSING: &[(&str, &[&str])] = &[
             "xlm-roberta",
         ],
     ),
-    // Decoders whose names a misspelling of supported ones could have.
     (
         "it is a larger model, and its config has no `text_config` with the text model",
         &["llama4", "llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mllama", "paligemma", "chameleon"],
