@@ -149,6 +149,7 @@ fn norm(kind: NormKind) -> &'static str {
         NormKind::Rms => "RMSNorm",
         NormKind::RmsProductInFloat32 => "RMSNorm (weighted in float32)",
         NormKind::RmsOneOffset => "RMSNorm (1 + weight)",
+        NormKind::RmsWithoutWeight => "RMSNorm without weight",
         NormKind::LayerNorm { bias: true } => "LayerNorm",
         NormKind::LayerNorm { bias: false } => "LayerNorm without bias",
         NormKind::LayerNormInFloat32 => "LayerNorm without bias (in float32)",
