@@ -1,8 +1,8 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, LayerSpec, Mixer, MlpSpec, MoeSpec,
-    NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, KeyValues, LayerSpec, Mixer, MlpSpec,
+    MoeSpec, NormKind, Normalize, Operation, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
 };
 
 /// Heads, mask, positions, and what is unusual.
@@ -30,6 +30,15 @@ pub(crate) fn feed_forward(mlp: &FeedForward) -> String {
         FeedForward::Plain(mlp) => width(mlp),
         FeedForward::Moe(moe) => experts(moe),
     }
+}
+
+/// What a layer computes at each position: its MLPs, and what it does with embeddings of its own.
+pub(crate) fn feed_forwards(layer: &LayerSpec) -> impl Iterator<Item = String> {
+    layer.branches.iter().filter_map(|branch| match &branch.operation {
+        Operation::Mix(_) => None,
+        Operation::Feed(feed) => Some(feed_forward(feed)),
+        Operation::LayerEmbedding(embedding) => Some(format!("layer embedding of {}", embedding.width)),
+    })
 }
 
 /// Kind and place.
@@ -91,6 +100,12 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
         attention.sinks.then(|| "attention sinks".to_owned()),
         attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
         attention.query_temperature.map(|_| "query temperature".to_owned()),
+        match attention.key_values {
+            KeyValues::Projected => None,
+            KeyValues::OneProjection => Some("values are keys".to_owned()),
+            KeyValues::OfLayer(layer) => Some(format!("keys and values of layer {layer}")),
+        },
+        attention.value_norm.map(|_| "norm on values".to_owned()),
     ];
     parts.into_iter().flatten()
 }
@@ -113,7 +128,8 @@ fn activation(activation: Activation) -> &'static str {
 fn experts(moe: &MoeSpec) -> String {
     let shared = moe.shared_expert.as_ref().map(|shared| {
         let gate = if shared.gate { " behind a gate" } else { "" };
-        format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
+        let norms = if shared.norms.is_some() { ", norms around both" } else { "" };
+        format!(", shared expert of {}{gate}{norms}", shared.mlp.intermediate_size)
     });
     format!(
         "mixture, {} of {} experts of {}, {}, {}{}",
@@ -140,6 +156,7 @@ fn router(router: &RouterSpec) -> String {
         router.correction_bias.then(|| "correction bias".to_owned()),
         router.groups.map(|groups| format!("{} of {} groups", groups.chosen, groups.count)),
         router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
+        router.expert_scales.then(|| "weights scaled by expert".to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -209,14 +226,19 @@ mod tests {
             sinks: true,
             clip_qkv: Some(3.0),
             query_temperature: Some(QueryTemperature { scale: 0.1, floor_scale: 8192.0 }),
+            key_values: KeyValues::OneProjection,
+            value_norm: Some(norm),
             ..attention()
         };
         assert_eq!(
             mixer(&Mixer::Attention(all)),
             "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
              QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
-             query temperature"
+             query temperature, values are keys, norm on values"
         );
+        let shared = AttentionSpec { key_values: KeyValues::OfLayer(3), ..attention() };
+        let told = mixer(&Mixer::Attention(shared));
+        assert_eq!(told, "attention 8/2 heads of 64, full, no rope, keys and values of layer 3");
     }
 
     #[test]
@@ -229,7 +251,7 @@ mod tests {
             num_experts_per_tok: 2,
             expert: wide(Activation::Silu),
             router: RouterSpec { normalize: Normalize::Sum, ..RouterSpec::new(RouterScore::Softmax) },
-            shared_expert: Some(SharedExpert { mlp: wide(Activation::Silu), gate: true }),
+            shared_expert: Some(SharedExpert { mlp: wide(Activation::Silu), gate: true, norms: None }),
         };
         let told =
             "mixture, 2 of 4 experts of 256, SiLU, normalised softmax router, shared expert of 256 behind a gate";

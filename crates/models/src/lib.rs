@@ -27,7 +27,7 @@ mod pass;
 pub mod scope;
 mod skeleton;
 
-pub use backbone::{Backbone, Embedding, ModelOptions};
+pub use backbone::{Backbone, Embedding, LayerEmbeddings, ModelOptions};
 pub use batch::TokenBatch;
 pub use cache::{CustomState, DecodeCache, MixerState};
 #[cfg(feature = "cube")]
@@ -37,9 +37,9 @@ pub use decoder::Decoder;
 pub use encoder::{BackboneEncoder, Encoder};
 pub use error::ModelError;
 pub use factory::{BuildContext, ModelFactories, ModelFactory};
-pub use feed_forward::{FeedForwardModule, GatedMlp, PlainMlp, Router, SparseMoe};
+pub use feed_forward::{FeedForwardModule, GatedMlp, MoeNorms, PlainMlp, Router, SparseMoe};
 pub use init::initialize_random;
-pub use layer::{BranchModule, Layer, OperationModule};
+pub use layer::{BranchModule, Layer, LayerEmbedding, OperationModule};
 pub use linear::{Linear, Weight};
 pub use mixer::{Attention, ConvState, DepthwiseConv, MixerModule, ShortConv};
 pub use model::Model;

@@ -37,6 +37,9 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::EmbeddingSpec>();
     is_send_and_sync::<crate::spec::FeedForward>();
     is_send_and_sync::<crate::spec::HeadSpec>();
+    is_send_and_sync::<crate::spec::KeyValues>();
+    is_send_and_sync::<crate::spec::LayerEmbeddingSpec>();
+    is_send_and_sync::<crate::spec::LayerEmbeddings>();
     is_send_and_sync::<crate::spec::LayerSpec>();
     is_send_and_sync::<crate::spec::LearnedPositions>();
     is_send_and_sync::<crate::spec::LongRope>();

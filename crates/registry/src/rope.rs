@@ -113,15 +113,34 @@ impl RopeByLayerType {
             layer("full_attention", thetas.full, Some("rope_theta"), true),
             layer("sliding_attention", thetas.sliding, thetas.sliding_key, false),
         ];
-        let by_type = config.rope_parameters_by_layer_type(&layers, &RopeOptions::default())?;
+        Self::by_layer_type(config, &layers, |_| head_dim)
+    }
+
+    /// Reads the rope parameters of families whose layer types always differ; `head_dim` is the width of the heads of a type.
+    ///
+    /// # Errors
+    /// Parameters that are missing or make no sense.
+    pub fn by_layer_type(
+        config: &FamilyConfig<'_>,
+        layers: &[RopeLayer],
+        head_dim: impl Fn(&str) -> usize,
+    ) -> Result<Self, RegistryError> {
+        let by_type = config.rope_parameters_by_layer_type(layers, &RopeOptions::default())?;
         let ropes = by_type
             .into_iter()
             .map(|(layer_type, parameters)| {
+                let head_dim = head_dim(&layer_type);
                 let rope = rope_spec(config, &parameters, head_dim, RopePairing::HalfSplit, Rotation::Whole)?;
                 Ok((layer_type, Some(rope)))
             })
             .collect::<Result<_, RegistryError>>()?;
         Ok(Self { model_type: config.model_type().to_owned(), ropes: Ropes::PerLayerType(ropes) })
+    }
+
+    /// These, by layer type.
+    pub fn of_types<'a>(config: &FamilyConfig<'_>, ropes: impl IntoIterator<Item = (&'a str, RopeSpec)>) -> Self {
+        let ropes = ropes.into_iter().map(|(layer_type, rope)| (layer_type.to_owned(), Some(rope))).collect();
+        Self { model_type: config.model_type().to_owned(), ropes: Ropes::PerLayerType(ropes) }
     }
 
     /// The one rotary embedding of all layers.

@@ -97,7 +97,7 @@ impl Template {
             vocab_size: config.usize("vocab_size")?,
             hidden_size,
             max_position_embeddings: config.usize_or_null("max_position_embeddings")?,
-            embedding: EmbeddingSpec { scale: None, learned_positions: None, norm: None },
+            embedding: EmbeddingSpec { scale: None, learned_positions: None, norm: None, by_layer: None },
             head: HeadSpec {
                 tied: config.bool("tie_word_embeddings")?,
                 bias: false,

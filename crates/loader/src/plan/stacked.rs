@@ -15,7 +15,8 @@ pub(super) fn as_in_files<'m>(map: &'m WeightMap, names: &Names<'_>) -> Cow<'m, 
     let piece = |slot: &ParameterSlot| -> Option<SourcePiece> {
         let mixture = stacked.get(StackedExperts::module_of(&slot.path)?)?;
         let as_mapped = slot.pieces.iter().any(|piece| names.resolve(&piece.tensor).is_some());
-        mixture.piece(&slot.path).filter(|_| !as_mapped)
+        let shape_of = |tensor: &str| names.resolve(tensor).map(|(_, info)| &info.shape[..]);
+        mixture.piece(&slot.path, shape_of).filter(|_| !as_mapped)
     };
     let mut adapted = map.clone();
     for slot in &mut adapted.parameters {

@@ -78,7 +78,8 @@ pub(crate) fn activate_times(kind: Activation, gate: Tensor<2>, up: Tensor<2>) -
     kernels::gated(kind, gate, &up).unwrap_or_else(|gate| activate_plainly(kind, gate) * up)
 }
 
-fn activate(kind: Activation, x: Tensor<2>) -> Tensor<2> {
+/// `activation(x)`
+pub(crate) fn activate(kind: Activation, x: Tensor<2>) -> Tensor<2> {
     kernels::activated(kind, x).unwrap_or_else(|x| activate_plainly(kind, x))
 }
 

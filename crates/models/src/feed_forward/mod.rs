@@ -3,8 +3,9 @@
 mod mlp;
 mod moe;
 
+pub(crate) use mlp::activate;
 pub use mlp::{GatedMlp, PlainMlp};
-pub use moe::{Router, SparseMoe};
+pub use moe::{MoeNorms, Router, SparseMoe};
 
 use crate::linears::Linears;
 use crate::skeleton::Skeleton;

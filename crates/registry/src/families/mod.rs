@@ -50,8 +50,12 @@ pub static BUILTIN: &[&Family] = &[
     &gemma::gemma::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
+    &gemma::gemma4_text::FAMILY,
+    &gemma::gemma4_unified_text::FAMILY,
     &glm::glm::FAMILY,
     &glm::glm4::FAMILY,
+    &glm::glm4v_moe_text::FAMILY,
+    &glm::glm4v_text::FAMILY,
     &glm4_moe::FAMILY,
     &gpt::codegen::FAMILY,
     &gpt::gpt2::FAMILY,
@@ -79,8 +83,12 @@ pub static BUILTIN: &[&Family] = &[
     &phi::phi3::FAMILY,
     &qwen::qwen2::FAMILY,
     &qwen::qwen2_moe::FAMILY,
+    &qwen::qwen2_vl_text::FAMILY,
+    &qwen::qwen2_vl_text::QWEN2_5,
     &qwen::qwen3::FAMILY,
     &qwen::qwen3_moe::FAMILY,
+    &qwen::qwen3_vl_moe_text::FAMILY,
+    &qwen::qwen3_vl_text::FAMILY,
     &seed_oss::FAMILY,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
@@ -92,7 +100,7 @@ mod prelude {
     pub(super) use super::common::*;
     pub(super) use crate::rope::{FIXED_NTK_ALPHA, LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
-    pub(super) use crate::template::{Keys, Template, layer_types, mask_of};
+    pub(super) use crate::template::{Keys, LayerParts, Template, layer_types, mask_of};
     pub(super) use crate::weights::{Layout, PACKED_GATE_UP, PackOrder, Rule, packed_qkv};
     pub(super) use crate::{Family, FamilyConfig, RegistryError};
     pub(super) use automodel_config::DefaultValue::*;

@@ -61,6 +61,8 @@ impl Mixer {
         match self {
             // The whole sequence is in the pass: there is no later query to keep keys for.
             Self::Attention(attention) if attention.mask == AttentionMask::Bidirectional => CacheSpec::default(),
+            // Another layer keeps them.
+            Self::Attention(attention) if !attention.key_values.are_own() => CacheSpec::default(),
             Self::Attention(attention) => CacheSpec {
                 per_position: attention.num_key_value_heads.saturating_mul(attention.head_dim).saturating_mul(2),
                 window: match attention.mask {
@@ -94,6 +96,14 @@ impl CacheSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::KeyValues;
+
+    #[test]
+    fn keys_of_another_layer_are_not_kept_twice() {
+        let shared = AttentionSpec { key_values: KeyValues::OfLayer(0), ..AttentionSpec::new(4, 2, 8) };
+        assert_eq!(Mixer::Attention(shared).cache(32), CacheSpec::default());
+        assert_eq!(Mixer::Attention(AttentionSpec::new(4, 2, 8)).cache(32).per_position, 32);
+    }
 
     #[test]
     fn windows_bound_what_is_kept() {

@@ -8,18 +8,20 @@ mod attention;
 mod declare;
 mod feed_forward;
 mod layer;
+mod layer_embedding;
 mod mixer;
 mod norm;
 mod rope;
 mod short_conv;
 mod validate;
 
-pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
+pub use attention::{AttentionBias, AttentionMask, AttentionSpec, KeyValues, QkNorm, QkNormExtent, QueryTemperature};
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
     Activation, ExpertGroups, FeedForward, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
+pub use layer_embedding::{LayerEmbeddingSpec, LayerEmbeddings};
 pub use mixer::{CacheSpec, Mixer};
 pub use norm::{NormKind, NormSpec};
 pub use rope::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
@@ -96,12 +98,23 @@ impl Backbone {
         if let Some(norm) = &self.embedding.norm {
             norm.declare("embed_norm", &[hidden_size], to);
         }
+        if let Some(by_layer) = &self.embedding.by_layer {
+            to.inside("layer_embeddings", |to| by_layer.declare(hidden_size, self.layers.len(), to));
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             to.inside(&format!("layers.{index}"), |to| layer.declare(hidden_size, to));
         }
         if let Some(norm) = &self.final_norm {
             norm.declare("norm", &[hidden_size], to);
         }
+    }
+
+    /// The layers whose keys and values later layers attend to.
+    pub fn shared_key_values(&self) -> impl Iterator<Item = usize> {
+        self.attentions().filter_map(|(_, attention)| match attention.key_values {
+            KeyValues::OfLayer(source) => Some(source),
+            KeyValues::Projected | KeyValues::OneProjection => None,
+        })
     }
 
     /// All norms over the residual stream.
@@ -129,6 +142,9 @@ pub struct EmbeddingSpec {
     /// Norm on the sum (BERT, BLOOM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<NormSpec>,
+    /// Embeddings for each layer (Gemma 3n, Gemma 4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_layer: Option<LayerEmbeddings>,
 }
 
 /// A table of learned absolute positions.

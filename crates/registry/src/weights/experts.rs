@@ -17,11 +17,14 @@ pub struct StackedExperts {
     pub intermediate_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
+    /// Whether the last two axes of a tensor may be swapped, which its shape tells: so Qwen3-VL's published files have them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_swapped: bool,
 }
 
 impl StackedExperts {
     /// The mixtures of `spec` whose experts may be stacked. Such checkpoints have the names of the module, whatever the layout renames.
-    pub(super) fn of(spec: &ModelSpec) -> Vec<Self> {
+    pub(super) fn of(spec: &ModelSpec, may_be_swapped: bool) -> Vec<Self> {
         let mut found = Vec::new();
         for (index, layer) in spec.backbone.layers.iter().enumerate() {
             for branch in &layer.branches {
@@ -32,6 +35,7 @@ impl StackedExperts {
                         num_experts: moe.num_experts,
                         intermediate_size: moe.expert.intermediate_size,
                         hidden_size: spec.backbone.hidden_size,
+                        may_be_swapped,
                     });
                 }
             }
@@ -50,8 +54,9 @@ impl StackedExperts {
         ["gate_up_proj", "down_proj"].map(|name| [&self.module, ".experts.", name].concat())
     }
 
-    /// Where the parameter at `path` is in such a checkpoint; `None` if it is neither the router's weight nor an expert's.
-    pub fn piece(&self, path: &str) -> Option<SourcePiece> {
+    /// Where the parameter at `path` is in such a checkpoint, whose tensors have the shapes that `shape_of` gives; `None` if it is
+    /// neither the router's weight nor an expert's.
+    pub fn piece<'s>(&self, path: &str, shape_of: impl Fn(&str) -> Option<&'s [usize]>) -> Option<SourcePiece> {
         let name = path.strip_prefix(&self.module)?.strip_prefix('.')?;
         if name == "gate.weight" {
             return Some(SourcePiece::whole(path, &[self.num_experts, self.hidden_size]));
@@ -61,16 +66,21 @@ impl StackedExperts {
         let [gate_up, down] = self.tensors();
         let rows = [self.num_experts, self.intermediate_size.checked_mul(2)?, self.hidden_size];
         let own = ViewOp::Select { axis: 0, index };
-        let half = |start| ViewOp::Narrow { axis: 0, start, length: self.intermediate_size };
-        Some(match projection {
-            "gate_proj.weight" => SourcePiece::view(gate_up, &rows, vec![own, half(0)]),
-            "up_proj.weight" => SourcePiece::view(gate_up, &rows, vec![own, half(self.intermediate_size)]),
-            "down_proj.weight" => {
-                let shape = [self.num_experts, self.hidden_size, self.intermediate_size];
-                SourcePiece::view(down, &shape, vec![own])
-            }
+        let half = |start| Some(ViewOp::Narrow { axis: 0, start, length: self.intermediate_size });
+        let columns = [self.num_experts, self.hidden_size, self.intermediate_size];
+        let (tensor, shape, part) = match projection {
+            "gate_proj.weight" => (gate_up, rows, half(0)),
+            "up_proj.weight" => (gate_up, rows, half(self.intermediate_size)),
+            "down_proj.weight" => (down, columns, None),
             _ => return None,
-        })
+        };
+        let [experts, outputs, inputs] = shape;
+        // Square ones are taken as they are, as transformers does.
+        let swapped = [experts, inputs, outputs];
+        let is_swapped = self.may_be_swapped && shape != swapped && shape_of(&tensor) == Some(&swapped[..]);
+        let turned = is_swapped.then_some(ViewOp::Transpose(0, 1));
+        let ops = [Some(own), turned, part].into_iter().flatten().collect();
+        Some(SourcePiece::view(tensor, if is_swapped { &swapped } else { &shape }, ops))
     }
 }
 
@@ -85,9 +95,11 @@ mod tests {
             num_experts: 3,
             intermediate_size: 2,
             hidden_size: 5,
+            may_be_swapped: false,
         };
+        let piece = |path: &str| experts.piece(path, |_| None);
         let range = |name: &str| {
-            let piece = experts.piece(&format!("model.layers.0.mlp.experts.{name}.weight"))?;
+            let piece = piece(&format!("model.layers.0.mlp.experts.{name}.weight"))?;
             Some((piece.tensor.rsplit('.').next()?.to_owned(), piece.strided().ok()?.contiguous_range()?))
         };
         assert_eq!(range("0.gate_proj"), Some(("gate_up_proj".to_owned(), 0..10)));
@@ -97,8 +109,29 @@ mod tests {
         for other in ["3.up_proj", "x.up_proj", "1.other"] {
             assert_eq!(range(other), None, "{other}");
         }
-        assert_eq!(experts.piece("model.layers.0.mlp.gate.weight").unwrap().tensor_shape, [3, 5]);
-        assert_eq!(experts.piece("model.layers.0.mlp.shared_expert.up_proj.weight"), None);
-        assert_eq!(experts.piece("model.layers.00.mlp.gate.weight"), None);
+        assert_eq!(piece("model.layers.0.mlp.gate.weight").unwrap().tensor_shape, [3, 5]);
+        assert_eq!(piece("model.layers.0.mlp.shared_expert.up_proj.weight"), None);
+        assert_eq!(piece("model.layers.00.mlp.gate.weight"), None);
+    }
+
+    #[test]
+    fn the_shape_tells_which_axes_are_swapped() {
+        let experts = |may_be_swapped| StackedExperts {
+            module: "model.layers.0.mlp".into(),
+            num_experts: 3,
+            intermediate_size: 2,
+            hidden_size: 5,
+            may_be_swapped,
+        };
+        let path = "model.layers.0.mlp.experts.2.up_proj.weight";
+        let swapped: &[usize] = &[3, 5, 4];
+        let turned = experts(true).piece(path, |_| Some(swapped)).unwrap();
+        // Columns 2 and 3 of the last of three matrices of five rows.
+        let view = turned.strided().unwrap();
+        assert_eq!((view.offset, &view.shape[..], &view.strides[..]), (42, &[2, 5][..], &[1, 4][..]));
+        for (may, shape) in [(false, swapped), (true, &[3, 4, 5][..])] {
+            let as_they_are = experts(may).piece(path, |_| Some(shape)).unwrap();
+            assert_eq!(as_they_are.tensor_shape, [3, 4, 5]);
+        }
     }
 }

@@ -16,6 +16,8 @@ pub struct Layout {
     pub ignored: &'static [(&'static str, &'static str)],
     /// Ends of the paths of parameters that stay float32 where the checkpoint stores them so; see [`ParameterSlot::keep_float32`].
     pub keep_float32: &'static [&'static str],
+    /// Whether [stacked experts](StackedExperts) may be stored with their last two axes swapped.
+    pub swapped_experts: bool,
 }
 
 /// Parts of paths that are dropped or added freely between a base model and the model with a head, and around text models
@@ -33,7 +35,7 @@ const COMMON_IGNORED: &[(&str, &str)] =
 
 impl Layout {
     /// Every parameter under its own path.
-    pub const LLAMA: Self = Self { rules: &[], prefixes: &[], ignored: &[], keep_float32: &[] };
+    pub const LLAMA: Self = Self { rules: &[], prefixes: &[], ignored: &[], keep_float32: &[], swapped_experts: false };
 
     /// The weight map of a model with this layout.
     pub fn weight_map(&self, spec: &ModelSpec) -> WeightMap {
@@ -58,7 +60,7 @@ impl Layout {
             ignored: ignored
                 .map(|&(pattern, reason)| IgnoredTensors { pattern: pattern.to_owned(), reason: reason.to_owned() })
                 .collect(),
-            stacked_experts: StackedExperts::of(spec),
+            stacked_experts: StackedExperts::of(spec, self.swapped_experts),
             transposed_projections: self.rules.iter().any(|rule| matches!(rule, Rule::Transpose(_))),
         }
     }

@@ -28,6 +28,14 @@ pub enum Rule {
         /// Number of them, which is `num_experts` of the layer.
         into: &'static str,
     },
+    /// The gated experts `over.0`, `over.1` .. are two tensors: `{into}.gate_up_proj` `[experts, 2 * intermediate_size, hidden_size]`
+    /// and `{into}.down_proj` `[experts, hidden_size, intermediate_size]`.
+    StackGated {
+        /// Path that the numbers follow: `mlp.experts`.
+        over: &'static str,
+        /// What stands there in the names of the tensors.
+        into: &'static str,
+    },
     /// The rows of each head are a tensor of their own: `{module}.{into}.{head}.weight` (StableLM).
     SplitHeads {
         /// A part of the module's path.
@@ -153,7 +161,7 @@ impl Rule {
 
     fn stacked_over(&self) -> Option<&'static str> {
         match self {
-            Self::Stack { over, .. } => Some(over),
+            Self::Stack { over, .. } | Self::StackGated { over, .. } => Some(over),
             _ => None,
         }
     }
@@ -164,6 +172,7 @@ impl Rule {
             Self::Transpose(text) => transpose(located, text),
             Self::Pack { parts, into, order } => pack(located, parts, into, *order, shapes),
             Self::Stack { over, into } => stack(located, over, into, shapes),
+            Self::StackGated { over, into } => stack_gated(located, over, into, shapes),
             Self::SplitHeads { module, into } => split_heads(located, module, into),
             Self::LeadingAxis(text) => leading_axis(located, text),
         }
@@ -232,6 +241,25 @@ fn stack<'a>(located: Located<'a>, over: &str, into: &str, shapes: &Shapes) -> L
     located.within(name, shape, vec![ViewOp::Select { axis: 0, index }])
 }
 
+fn stack_gated<'a>(located: Located<'a>, over: &str, into: &str, shapes: &Shapes) -> Located<'a> {
+    let Some(numbered) = Numbered::parse(located.path, over) else { return located };
+    let (Some(&count), [rows, columns]) = (shapes.counts.get(numbered.before), &located.shape[..]) else {
+        return located;
+    };
+    let (index, rows, columns) = (numbered.index, *rows, *columns);
+    let half = |start| Some(ViewOp::Narrow { axis: 0, start, length: rows });
+    let (name, all_rows, part) = match numbered.rest {
+        "gate_proj.weight" => ("gate_up_proj", rows.saturating_mul(2), half(0)),
+        "up_proj.weight" => ("gate_up_proj", rows.saturating_mul(2), half(rows)),
+        "down_proj.weight" => ("down_proj", rows, None),
+        _ => return located,
+    };
+    let shape = vec![count, all_rows, columns];
+    let ops = [Some(ViewOp::Select { axis: 0, index }), part].into_iter().flatten().collect();
+    let name = located.name.replacen(&format!("{over}.{index}.{}", numbered.rest), &format!("{into}.{name}"), 1);
+    located.within(name, shape, ops)
+}
+
 fn split_heads<'a>(mut located: Located<'a>, module: &str, into: &str) -> Located<'a> {
     if !located.path.contains(module) || located.shape.len() < 2 || located.shape.first() != Some(&located.heads) {
         return located;
@@ -280,12 +308,13 @@ fn part_of<'a>(path: &'a str, part: &str) -> Option<PartPath<'a>> {
 struct Numbered<'a> {
     before: &'a str,
     index: usize,
+    rest: &'a str,
 }
 
 impl<'a> Numbered<'a> {
     fn parse(path: &'a str, over: &str) -> Option<Self> {
         let end = path.find(over)? + over.len();
-        let (number, _) = path.get(end..)?.strip_prefix('.')?.split_once('.')?;
-        Some(Self { before: &path[..end], index: number.parse().ok()? })
+        let (number, rest) = path.get(end..)?.strip_prefix('.')?.split_once('.')?;
+        Some(Self { before: &path[..end], index: number.parse().ok()?, rest })
     }
 }

@@ -155,6 +155,26 @@ fn experts_are_stacked_transposed_and_interleaved() {
     assert!(map.transposed_projections);
 }
 
+/// Gemma 4: experts in two tensors, beside dense MLPs whose projections are not joined.
+#[test]
+fn gated_experts_are_two_tensors() {
+    let gated = |rules| {
+        let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
+        moe.expert.bias = false;
+        let mlp = MlpSpec { intermediate_size: 7, activation: Activation::Silu, bias: false };
+        moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
+        map(rules, Some(FeedForward::Moe(moe)))
+    };
+    let map = gated(&[Rule::StackGated { over: "mlp.experts", into: "experts" }]);
+    let tensors = check_bijection(&map);
+    assert_eq!(tensors["model.layers.1.experts.gate_up_proj"], [3, 10, 8]);
+    assert_eq!(tensors["model.layers.1.experts.down_proj"], [3, 8, 5]);
+    assert_eq!(tensors["model.layers.1.mlp.shared_expert.up_proj.weight"], [7, 8]);
+    let up = map.parameters.iter().find(|p| p.path == "model.layers.1.mlp.experts.2.up_proj.weight").unwrap();
+    // Row 1 of expert 2: row 6 of [10, 8] behind two such matrices.
+    assert_eq!(&places(&up.pieces[0])[8..10], [160 + 48, 160 + 49]);
+}
+
 /// ERNIE 4.5: the correction is one row, stays float32, and has another place.
 #[test]
 fn a_vector_may_be_stored_as_one_row() {

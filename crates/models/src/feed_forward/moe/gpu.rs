@@ -31,9 +31,10 @@ pub(crate) struct RoutePlan {
 }
 
 impl RoutePlan {
-    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, and sums that are kept from zero.
+    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, sums that are kept from zero, and
+    /// weights that each expert scales.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
-        if spec.correction_bias || spec.groups.is_some() {
+        if spec.correction_bias || spec.groups.is_some() || spec.expert_scales {
             return None;
         }
         let normalize = match spec.normalize {
@@ -200,6 +201,7 @@ mod tests {
         assert!(plan(RouterSpec { normalize: Normalize::Sum, ..spec() }).is_some_and(|plan| plan.normalize));
         for lacking in [
             RouterSpec { correction_bias: true, ..spec() },
+            RouterSpec { expert_scales: true, ..spec() },
             RouterSpec { groups: Some(ExpertGroups { count: 4, chosen: 2 }), ..spec() },
             RouterSpec { normalize: Normalize::SumPlus(1e-20), ..spec() },
             RouterSpec { normalize: Normalize::SumAtLeast(1e-12), ..spec() },

@@ -3,6 +3,8 @@
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod glm;
 pub mod glm4;
+pub mod glm4v_moe_text;
+pub mod glm4v_text;
 
 use super::prelude::*;
 

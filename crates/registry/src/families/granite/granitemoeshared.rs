@@ -41,7 +41,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let intermediate_size = config.count("shared_intermediate_size")?;
     if intermediate_size > 0 {
         let mlp = MlpSpec { intermediate_size, ..moe.expert.clone() };
-        moe.shared_expert = Some(SharedExpert { mlp, gate: false });
+        moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
     }
     template.mlp = FeedForward::Moe(moe);
     template.build_uniform()
