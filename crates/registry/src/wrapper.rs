@@ -33,6 +33,8 @@ enum TieRule {
     OwnOrTrue,
     /// By its own `tie_word_embeddings`, whatever the text model's; false if absent.
     OwnOrFalse,
+    /// By the text model's config, whatever its own.
+    OfText,
     /// They are one where either config says so.
     Either,
     /// The class has no such tie.
@@ -45,6 +47,7 @@ impl TieRule {
         match self {
             Self::OwnOrTrue => Some(own.unwrap_or(true)),
             Self::OwnOrFalse => Some(own.unwrap_or(false)),
+            Self::OfText => None,
             Self::Either => own.filter(|&tied| tied),
             Self::Never => Some(false),
         }
@@ -85,8 +88,10 @@ static RULES: &[Rule] = {
         Rule { prefix: Some("model.text_model."), ..rule("idefics3", "llama", OwnOrFalse) },
         rule("internvl", "qwen2", OwnOrTrue),
         rule("janus", "llama", OwnOrTrue),
+        rule("kimi_k25", "deepseek_v3", OwnOrTrue),
         rule("lfm2_vl", "lfm2", OwnOrTrue),
         rule("lighton_ocr", "qwen3", OwnOrTrue),
+        rule("llama4", "llama4_text", OfText),
         rule("llava", "llama", Either),
         rule("llava_next", "llama", OwnOrFalse),
         rule("llava_next_video", "llama", Either),
@@ -242,7 +247,9 @@ mod tests {
             let common = ["model.language_model.", "language_model.model."];
             let stored = row["text_prefix"].as_str().unwrap();
             assert_eq!(rule.prefix, (!common.contains(&stored)).then_some(stored), "{name}");
-            assert_eq!(row["head_prefix"], "lm_head.", "{name}");
+            // Where the whole text model is inside, its head is too.
+            let inside = if rule.tie == TieRule::OfText { "language_model." } else { "" };
+            assert_eq!(row["head_prefix"], format!("{inside}lm_head."), "{name}");
             for (text, logits) in row["logits"].as_object().unwrap() {
                 // A text model that does nothing to its logits agrees with both.
                 let does_something = LOGIT_KEYS.iter().any(|(family, ..)| family == text) || rule.keeps_logits;
