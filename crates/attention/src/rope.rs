@@ -16,6 +16,8 @@ pub use tables::RopeTables;
 pub enum RopePairing {
     /// `(x[i], x[i + rotary_dim / 2])` (Llama in transformers, "rotate half").
     HalfSplit,
+    /// `(x[i + rotary_dim / 2], x[i])`: what [`HalfSplit`](Self::HalfSplit) does, in the other direction (nanochat).
+    HalfSplitSwapped,
     /// `(x[2i], x[2i + 1])` (Cohere, GLM, "rotate every two").
     Interleaved,
 }

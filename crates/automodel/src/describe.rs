@@ -1,14 +1,16 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, KeyValues, LayerSpec, Mixer, MlpSpec,
-    MoeSpec, NormKind, Normalize, Operation, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GateActivation, GateExtent, Gating,
+    GroupScore, KeyValues, LayerSpec, Mixer, MlaSpec, MlpSpec, MoeSpec, NormKind, Normalize, Operation, OutputGate,
+    QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec, Weighted,
 };
 
 /// Heads, mask, positions, and what is unusual.
 pub(crate) fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attention(attention) => attention_words(attention),
+        Mixer::Mla(mla) => mla_words(mla),
         Mixer::ShortConv(conv) => format!("gated convolution over {} positions", conv.kernel_size),
     }
 }
@@ -18,8 +20,31 @@ fn attention_words(attention: &AttentionSpec) -> String {
         "attention {}/{} heads of {}",
         attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
     );
-    let positions = attention.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, attention.head_dim));
+    let positions = match (&attention.rope, attention.alibi) {
+        (Some(spec), _) => rope(spec, attention.head_dim),
+        (None, Some(_)) => "ALiBi".to_owned(),
+        (None, None) => "no rope".to_owned(),
+    };
     let parts = [heads, mask(attention.mask), positions].into_iter().chain(unusual(attention));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn mla_words(mla: &MlaSpec) -> String {
+    let heads = format!(
+        "latent attention {} heads of {} + {} and {}",
+        mla.num_attention_heads, mla.qk_nope_head_dim, mla.qk_rope_head_dim, mla.v_head_dim
+    );
+    let latents = match mla.q_lora_rank {
+        Some(rank) => format!("latents of {} and {rank} for queries", mla.kv_lora_rank),
+        None => format!("latents of {}", mla.kv_lora_rank),
+    };
+    let positions = mla.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, mla.qk_rope_head_dim));
+    let scaled = mla.latent_scale.map(|scale| format!("latents scaled by {scale}"));
+    let indexed = mla
+        .indexer
+        .as_ref()
+        .map(|indexer| format!("best {} keys by {} heads of {}", indexer.top_k, indexer.num_heads, indexer.head_dim));
+    let parts = [heads, latents, mask(mla.mask), positions].into_iter().chain(scaled).chain(indexed);
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -68,6 +93,7 @@ fn rope(rope: &RopeSpec, head_dim: usize) -> String {
         if rope.rotary_dim < head_dim { format!(" on {} of {head_dim}", rope.rotary_dim) } else { String::new() };
     let pairing = match rope.pairing {
         RopePairing::HalfSplit => "",
+        RopePairing::HalfSplitSwapped => "backward ",
         RopePairing::Interleaved => "interleaved ",
     };
     format!("{pairing}rope{part}, theta {}{}", rope.theta, scaling(&rope.scaling))
@@ -106,12 +132,34 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
             KeyValues::OfLayer(layer) => Some(format!("keys and values of layer {layer}")),
         },
         attention.value_norm.map(|_| "norm on values".to_owned()),
+        attention.sub_norm.map(|_| "norm before the output projection".to_owned()),
+        attention.value_head_dim.map(|width| format!("values of {width}")),
+        attention.output_gate.map(output_gate),
     ];
     parts.into_iter().flatten()
 }
 
+fn output_gate(gate: OutputGate) -> String {
+    let extent = match gate.extent {
+        GateExtent::Element => "each element",
+        GateExtent::Head => "each head",
+    };
+    let activation = match gate.activation {
+        GateActivation::Sigmoid => "sigmoid",
+        GateActivation::Softplus => "softplus",
+    };
+    format!("{activation} gate on {extent} of the output")
+}
+
 fn width(mlp: &MlpSpec) -> String {
-    format!("MLP of {}, {}", mlp.intermediate_size, activation(mlp.activation))
+    let norm = mlp.sub_norm.map_or("", |_| ", norm before the last projection");
+    format!("MLP of {}, {}{}{norm}", mlp.intermediate_size, activation(mlp.activation), gating(&mlp.gating))
+}
+
+fn gating(gating: &Gating) -> String {
+    let limit = gating.limit.map(|limit| format!(", clamped to {limit}"));
+    let offset = Some(gating.up_offset).filter(|&offset| offset != 0.0).map(|offset| format!(", up + {offset}"));
+    limit.into_iter().chain(offset).collect()
 }
 
 fn activation(activation: Activation) -> &'static str {
@@ -122,6 +170,7 @@ fn activation(activation: Activation) -> &'static str {
         Activation::QuickGelu => "quick GELU",
         Activation::Relu => "ReLU",
         Activation::Relu2 => "squared ReLU",
+        Activation::Xielu => "xIELU",
     }
 }
 
@@ -132,11 +181,12 @@ fn experts(moe: &MoeSpec) -> String {
         format!(", shared expert of {}{gate}{norms}", shared.mlp.intermediate_size)
     });
     format!(
-        "mixture, {} of {} experts of {}, {}, {}{}",
+        "mixture, {} of {} experts of {}, {}{}, {}{}",
         moe.num_experts_per_tok,
         moe.num_experts,
         moe.expert.intermediate_size,
         activation(moe.expert.activation),
+        gating(&moe.expert.gating),
         router(&moe.router),
         shared.unwrap_or_default()
     )
@@ -150,11 +200,23 @@ fn router(router: &RouterSpec) -> String {
         RouterScore::TopkSoftmax => "top-k softmax",
         RouterScore::Sigmoid if normalize => "normalised sigmoid",
         RouterScore::Sigmoid => "sigmoid",
+        RouterScore::TopkSigmoid if normalize => "normalised top-k sigmoid",
+        RouterScore::TopkSigmoid => "top-k sigmoid",
+        RouterScore::SoftmaxNearBest { .. } => "SparseMixer",
     };
     let parts = [
         Some(format!("{score} router")),
         router.correction_bias.then(|| "correction bias".to_owned()),
-        router.groups.map(|groups| format!("{} of {} groups", groups.chosen, groups.count)),
+        router.groups.map(|groups| {
+            let by = match groups.score {
+                GroupScore::BestTwo => "",
+                GroupScore::Best => " by their best expert",
+            };
+            format!("{} of {} groups{by}", groups.chosen, groups.count)
+        }),
+        (router.zero_experts > 0).then(|| format!("{} choices that return their input", router.zero_experts)),
+        router.logit_softcap.map(|cap| format!("logits capped at {cap}")),
+        (router.weighted == Weighted::Inputs).then(|| "weights on the inputs".to_owned()),
         router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
         router.expert_scales.then(|| "weights scaled by expert".to_owned()),
     ];
@@ -225,17 +287,50 @@ mod tests {
             }),
             sinks: true,
             clip_qkv: Some(3.0),
-            query_temperature: Some(QueryTemperature { scale: 0.1, floor_scale: 8192.0 }),
             key_values: KeyValues::OneProjection,
             value_norm: Some(norm),
+            sub_norm: Some(norm),
+            query_temperature: Some(QueryTemperature { first: 1, scale: 0.1, floor_scale: 8192.0 }),
             ..attention()
         };
         assert_eq!(
             mixer(&Mixer::Attention(all)),
             "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
              QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
-             query temperature, values are keys, norm on values"
+             query temperature, values are keys, norm on values, norm before the output projection"
         );
+    }
+
+    #[test]
+    fn latents_are_told_with_their_widths() {
+        let all = MlaSpec {
+            num_attention_heads: 16,
+            q_lora_rank: Some(96),
+            kv_lora_rank: 64,
+            qk_nope_head_dim: 32,
+            qk_rope_head_dim: 16,
+            v_head_dim: 24,
+            norm: NormSpec { kind: NormKind::Rms, eps: 1e-6 },
+            bias: false,
+            scale: 0.1,
+            latent_scale: Some(2.0),
+            mask: AttentionMask::Full,
+            rope: None,
+            indexer: None,
+        };
+        assert_eq!(
+            mixer(&Mixer::Mla(all.clone())),
+            "latent attention 16 heads of 32 + 16 and 24, latents of 64 and 96 for queries, full, no rope, latents scaled by 2"
+        );
+        let plain = MlaSpec { q_lora_rank: None, latent_scale: None, ..all };
+        assert_eq!(
+            mixer(&Mixer::Mla(plain)),
+            "latent attention 16 heads of 32 + 16 and 24, latents of 64, full, no rope"
+        );
+    }
+
+    #[test]
+    fn keys_of_another_layer_are_told() {
         let shared = AttentionSpec { key_values: KeyValues::OfLayer(3), ..attention() };
         let told = mixer(&Mixer::Attention(shared));
         assert_eq!(told, "attention 8/2 heads of 64, full, no rope, keys and values of layer 3");
@@ -243,7 +338,7 @@ mod tests {
 
     #[test]
     fn mlps_are_told_with_their_activation() {
-        let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
+        let wide = |activation| MlpSpec::new(256, activation);
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
         assert_eq!(feed_forward(&FeedForward::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
         let moe = MoeSpec {
@@ -259,16 +354,21 @@ mod tests {
         let all = RouterSpec {
             scale: Some(2.5),
             correction_bias: true,
-            groups: Some(ExpertGroups { count: 4, chosen: 2 }),
+            groups: Some(ExpertGroups { count: 4, chosen: 2, score: GroupScore::BestTwo }),
             ..RouterSpec::new(RouterScore::Sigmoid)
         };
         assert_eq!(router(&all), "sigmoid router, correction bias, 2 of 4 groups, weights scaled by 2.5");
+        let groups = ExpertGroups { count: 8, chosen: 3, score: GroupScore::Best };
+        let best = RouterSpec { groups: Some(groups), ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(router(&best), "softmax router, 3 of 8 groups by their best expert");
+        let some = RouterSpec { zero_experts: 4, ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(router(&some), "softmax router, 4 choices that return their input");
     }
 
     #[test]
     fn places_of_norms_are_told() {
         let spec = NormSpec { kind: NormKind::Rms, eps: 1e-6 };
-        let wide = MlpSpec { intermediate_size: 256, activation: Activation::Silu, bias: false };
+        let wide = MlpSpec::new(256, Activation::Silu);
         let told = |layer: fn(Mixer, FeedForward, NormSpec) -> LayerSpec| {
             norms(&layer(Mixer::Attention(attention()), FeedForward::Gated(wide.clone()), spec))
         };

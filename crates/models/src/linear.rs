@@ -3,7 +3,7 @@
 use crate::{ModelError, kernels};
 use automodel_quant::{Precision, QuantLinear, dense_product};
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// `y = x W^T + b` with `W` of shape `[out_features, in_features]`.
 #[derive(Module, Debug)]
@@ -56,6 +56,17 @@ impl Linear {
         }
         self.weight = Weight::Quantized(layer.with_precision(precision));
         Ok(())
+    }
+
+    /// The weight in `dtype`, decoded where it is quantised.
+    pub(crate) fn floats(&self, dtype: DType) -> Tensor<2> {
+        match &self.weight {
+            Weight::Dense(weight) => {
+                let weight = weight.val();
+                if weight.dtype() == dtype { weight } else { weight.cast(dtype) }
+            }
+            Weight::Quantized(weight) => weight.dequantize(dtype.into()),
+        }
     }
 
     /// [`forward`](Self::forward) over the last axis of `[batch, length, in_features]`.

@@ -22,6 +22,9 @@ pub struct Resolution {
     pub implementation: Implementation,
     /// Why, as a sentence.
     pub reason: String,
+    /// What the caller should know besides: that the family's mathematics is not that of a class in transformers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
     /// Every custom implementation that was considered.
     pub considered: Vec<Considered>,
 }
@@ -73,6 +76,7 @@ impl Resolution {
                 chosen.name, chosen.architecture
             ),
             implementation: Implementation::Custom { name: chosen.name.to_owned() },
+            remark: None,
             considered,
         }
     }

@@ -4,7 +4,7 @@ mod mlp;
 mod moe;
 
 pub(crate) use mlp::activate;
-pub use mlp::{GatedMlp, PlainMlp};
+pub use mlp::{GatedMlp, PlainMlp, Xielu};
 pub use moe::{MoeNorms, Router, SparseMoe};
 
 use crate::linears::Linears;

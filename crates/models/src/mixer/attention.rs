@@ -1,18 +1,18 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
-use super::{Ropes, convert};
-use crate::linears::Linears;
+use super::{Ropes, convert, new_kv_cache};
+use crate::linears::{Linears, linears};
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
 use automodel_attention::{
-    AttentionError, AttentionParams, KeysAndValues, KvCache, Positions, RopeTables, SdpaBackend, attention,
+    Alibi, AttentionError, AttentionParams, KeysAndValues, KvCache, Positions, RopeTables, SdpaBackend, attention,
 };
-use automodel_registry::spec::{AttentionMask, AttentionSpec, KeyValues, QkNorm, QkNormExtent};
+use automodel_registry::spec::{AttentionSpec, GateActivation, KeyValues, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor, activation};
 
 /// Multi-head attention with its projections.
 #[derive(Module, Debug)]
@@ -21,10 +21,12 @@ pub struct Attention {
     pub q_proj: Linear,
     /// `[num_key_value_heads * head_dim, hidden_size]`; absent where keys and values are those of another layer.
     pub k_proj: Option<Linear>,
-    /// `[num_key_value_heads * head_dim, hidden_size]`; absent too where values are keys.
+    /// `[num_key_value_heads * value_dim, hidden_size]`; absent too where values are keys.
     pub v_proj: Option<Linear>,
-    /// `[hidden_size, num_attention_heads * head_dim]`
+    /// `[hidden_size, num_attention_heads * value_dim]`
     pub o_proj: Linear,
+    /// `[num_attention_heads * value_dim, hidden_size]`, or `[num_attention_heads, hidden_size]`: gates on the output.
+    pub gate_proj: Option<Linear>,
     /// Norm on queries.
     pub q_norm: Option<HeadNorm>,
     /// Norm on keys.
@@ -33,6 +35,8 @@ pub struct Attention {
     pub v_norm: Option<Norm>,
     /// `[num_attention_heads]`: one logit per head that joins the softmax.
     pub sinks: Option<Param<Tensor<1>>>,
+    /// Norm on the result of all heads.
+    pub attn_sub_norm: Option<Norm>,
     /// The rotary embedding among those of the model.
     #[module(skip)]
     rope: Option<usize>,
@@ -40,17 +44,9 @@ pub struct Attention {
     spec: AttentionSpec,
 }
 
-impl Linears for Attention {
-    fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        let Self { q_proj, k_proj, v_proj, o_proj, q_norm: _, k_norm: _, v_norm: _, sinks: _, rope: _, spec: _ } = self;
-        let all = [("q_proj", Some(q_proj)), ("k_proj", k_proj.as_mut()), ("v_proj", v_proj.as_mut())];
-        for (name, linear) in all.into_iter().chain([("o_proj", Some(o_proj))]) {
-            if let Some(linear) = linear {
-                visit(&[path, ".", name].concat(), linear);
-            }
-        }
-    }
-}
+linears!(Attention {
+    q_proj, o_proj [k_proj, v_proj, gate_proj]; q_norm, k_norm, v_norm, sinks, attn_sub_norm, rope, spec
+});
 
 /// A norm over heads, with one weight for all or one for each.
 #[derive(Module, Debug)]
@@ -102,30 +98,22 @@ impl Attention {
             k_proj: own.then(|| parameters.linear("k_proj")).transpose()?,
             v_proj: projected.then(|| parameters.linear("v_proj")).transpose()?,
             o_proj: parameters.linear("o_proj")?,
+            gate_proj: spec.output_gate.map(|_| parameters.linear("gate_proj")).transpose()?,
             q_norm: norm("q_norm")?,
             k_norm: if own { norm("k_norm")? } else { None },
             v_norm: spec.value_norm.map(|norm| parameters.norm("v_norm", norm)).transpose()?,
             sinks: parameters.optional("sinks")?,
+            attn_sub_norm: spec.sub_norm.map(|norm| parameters.norm("attn_sub_norm", norm)).transpose()?,
             rope: spec.rope.as_ref().map(|rope| ropes.index_of(spec.head_dim, rope)),
             spec: spec.clone(),
         })
     }
 
-    /// An empty KV cache: rolling where a window bounds it, keeping nothing where sequences come in one pass or another layer
-    /// keeps them.
+    /// An empty KV cache; it keeps nothing where another layer keeps keys and values.
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
-        if !self.spec.key_values.are_own() {
-            return MixerState::Attention(Box::new(KvCache::none()));
-        }
-        MixerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
-            (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
-                KvCache::preallocated(capacity)
-            }
-            (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
-            (AttentionMask::Bidirectional, _) => KvCache::none(),
-            (_, Some(capacity)) => KvCache::preallocated(capacity),
-            (_, None) => KvCache::growing(),
-        }))
+        let is_own = self.spec.key_values.are_own();
+        let cache = if is_own { new_kv_cache(self.spec.mask, options) } else { KvCache::none() };
+        MixerState::Attention(Box::new(cache))
     }
 
     /// `[batch, length, hidden_size]` to the same; appends to the KV cache.
@@ -187,24 +175,56 @@ impl Attention {
         let positions = Positions { key_start: keys.key_start, ..positions.clone() };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
         let y = attention(backend, q, keys.k, keys.v, sinks, &self.params(), &positions)?;
-        let width = self.spec.num_attention_heads * self.spec.head_dim;
-        let y = y.swap_dims(1, 2).reshape([rows.batch * rows.length, width]);
-        let y = self.o_proj.forward(y);
+        let (heads, value_dim) = (self.spec.num_attention_heads, self.spec.value_dim());
+        let y = y.swap_dims(1, 2).reshape([rows.batch * rows.length, heads * value_dim]);
+        let y = match self.gate(rows) {
+            Some(factors) => gated(y, factors, heads),
+            None => y,
+        };
+        let y = self.project_result(y);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([rows.batch, rows.length, hidden_size]))
     }
 
+    /// The result of all heads, `[rows, num_attention_heads * value_dim]`, to `[rows, hidden_size]`.
+    fn project_result(&self, y: Tensor<2>) -> Tensor<2> {
+        self.o_proj.forward(match &self.attn_sub_norm {
+            Some(norm) => norm.forward(y),
+            None => y,
+        })
+    }
+
     fn params(&self) -> AttentionParams {
-        AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) }
+        let spec = &self.spec;
+        let alibi = spec.alibi.map(|alibi| Alibi {
+            factor: if alibi.before_scale { spec.scale } else { 1.0 },
+            in_bfloat16: alibi.in_bfloat16,
+        });
+        AttentionParams { scale: spec.scale, softcap: spec.softcap, mask: convert::mask(spec.mask), alibi }
+    }
+
+    /// Factors on the output `[batch * length, gates]`, where it is gated.
+    fn gate(&self, rows: &Rows) -> Option<Tensor<2>> {
+        let (gate, linear) = self.spec.output_gate.zip(self.gate_proj.as_ref())?;
+        let y = linear.forward(rows.x.clone());
+        Some(match gate.activation {
+            GateActivation::Sigmoid => activation::sigmoid(y),
+            GateActivation::Softplus => {
+                let dtype = y.dtype();
+                let y = y.cast(DType::F32);
+                // `ln(1 + exp(y))`, without overflow.
+                ((-y.clone().abs()).exp().log1p() + activation::relu(y)).cast(dtype)
+            }
+        })
     }
 
     /// Queries `[batch, length, heads, head_dim]`.
     fn queries(&self, rows: &Rows) -> Tensor<4> {
         let projected = self.q_proj.forward(rows.x.clone());
-        self.heads(projected, self.q_norm.as_ref(), rows, self.spec.num_attention_heads)
+        self.heads(projected, self.q_norm.as_ref(), rows, [self.spec.num_attention_heads, self.spec.head_dim])
     }
 
-    /// Keys and values `[batch, length, kv_heads, head_dim]`; `None` where they are those of another layer.
+    /// Keys `[batch, length, kv_heads, head_dim]` and values `[batch, length, kv_heads, value_dim]`; `None` where they are those of another layer.
     fn keys_and_values(&self, rows: &Rows) -> Option<[Tensor<4>; 2]> {
         let kv_heads = self.spec.num_key_value_heads;
         let k = self.k_proj.as_ref()?.forward(rows.x.clone());
@@ -212,16 +232,20 @@ impl Attention {
             Some(v_proj) => v_proj.forward(rows.x.clone()),
             None => k.clone(),
         };
-        let v = self.heads(v, None, rows, kv_heads);
+        let v = self.heads(v, None, rows, [kv_heads, self.spec.value_dim()]);
         let v = match &self.v_norm {
             Some(norm) => norm.forward(v),
             None => v,
         };
-        Some([self.heads(k, self.k_norm.as_ref(), rows, kv_heads), v])
+        let v = match self.spec.value_scale {
+            Some(scale) => v * scale,
+            None => v,
+        };
+        Some([self.heads(k, self.k_norm.as_ref(), rows, [kv_heads, self.spec.head_dim]), v])
     }
 
     /// Projected rows as heads, clipped, and normalised unless that comes after the rotation.
-    fn heads(&self, y: Tensor<2>, norm: Option<&HeadNorm>, rows: &Rows, heads: usize) -> Tensor<4> {
+    fn heads(&self, y: Tensor<2>, norm: Option<&HeadNorm>, rows: &Rows, [heads, width]: [usize; 2]) -> Tensor<4> {
         let whole = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.extent == QkNormExtent::Projection);
         let y = match norm.filter(|_| whole) {
             Some(norm) => norm.forward(y),
@@ -231,7 +255,7 @@ impl Attention {
             Some(bound) => y.clamp(-bound, bound),
             None => y,
         };
-        let y = y.reshape([rows.batch, rows.length, heads, self.spec.head_dim]);
+        let y = y.reshape([rows.batch, rows.length, heads, width]);
         let before = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| !qk_norm.after_rope);
         match norm.filter(|_| !whole && before) {
             Some(norm) => norm.forward(y),
@@ -259,7 +283,8 @@ impl Attention {
         let [batch, _, length, _] = q.dims();
         let factor = |row: usize, index: usize| {
             let position = (positions.query_start + index).saturating_sub(positions.row_padding(row));
-            (1.0 + temperature.scale * ((position + 1) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
+            (1.0 + temperature.scale
+                * ((position + temperature.first) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
         };
         let factors: Vec<f32> = (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
         let factors = burn::tensor::TensorData::new(factors, [batch, 1, length, 1]);
@@ -267,6 +292,16 @@ impl Attention {
         let dtype = q.dtype();
         q * Tensor::<4>::from_data(factors, (&device, dtype))
     }
+}
+
+/// `[rows, width]` times factors `[rows, width]`, or `[rows, heads]`.
+fn gated(y: Tensor<2>, factors: Tensor<2>, heads: usize) -> Tensor<2> {
+    let [rows, width] = y.dims();
+    if factors.dims() == [rows, width] {
+        return y * factors;
+    }
+    let y = y.reshape([rows, heads, width / heads]) * factors.reshape([rows, heads, 1]);
+    y.reshape([rows, width])
 }
 
 #[cfg(feature = "cube")]
@@ -283,6 +318,9 @@ impl Attention {
         rotates_last
             && plain
             && self.spec.query_temperature.is_none()
+            && self.spec.alibi.is_none()
+            && self.spec.output_gate.is_none()
+            && self.spec.value_dim() == self.spec.head_dim
             && step::supports(device, heads, &convert::mask(self.spec.mask))
     }
 
@@ -303,7 +341,7 @@ impl Attention {
         let q = flat(self.queries(rows));
         let [k, v] = [k, v].map(flat);
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
-        let y = self.o_proj.forward(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
+        let y = self.project_result(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, 1, hidden_size]))
     }

@@ -19,6 +19,7 @@ pub(crate) fn rope(head_dim: usize, rope: &spec::RopeSpec) -> attention::RopeCon
         theta: rope.theta,
         pairing: match rope.pairing {
             spec::RopePairing::HalfSplit => attention::RopePairing::HalfSplit,
+            spec::RopePairing::HalfSplitSwapped => attention::RopePairing::HalfSplitSwapped,
             spec::RopePairing::Interleaved => attention::RopePairing::Interleaved,
         },
         scaling: scaling(&rope.scaling),

@@ -6,7 +6,7 @@ use automodel_config::{Overrides, RawConfig};
 use serde_json::{Value, json};
 
 /// The specification of a small model with `changes` to its config.
-fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
+pub(super) fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
     let mut config = json!({
         "model_type": model_type, "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
@@ -268,13 +268,84 @@ fn learned_positions_need_a_number_of_them() {
 }
 
 #[test]
-fn opt_refuses_projections_around_its_layers() {
+fn opt_may_have_an_embedding_of_another_width() {
     let positions = |spec: &ModelSpec| spec.backbone.embedding.learned_positions.clone().unwrap();
     let spec = lower_plain("opt", json!({"word_embed_proj_dim": 32})).unwrap();
     assert_eq!((positions(&spec).rows, positions(&spec).offset), (66, 2));
     assert!(spec.backbone.final_norm.is_some());
     let after = lower_plain("opt", json!({"do_layer_norm_before": false})).unwrap();
     assert!(after.backbone.final_norm.is_none());
-    let refused = lower_plain("opt", json!({"word_embed_proj_dim": 16})).unwrap_err().to_string();
-    assert!(refused.contains("word_embed_proj_dim") && refused.contains("16"), "{refused}");
+    assert!(spec.backbone.embedding.projected_from.is_none() && spec.head().unwrap().transform.is_none());
+    let narrow = lower_plain("opt", json!({"word_embed_proj_dim": 16})).unwrap();
+    assert_eq!(narrow.backbone.embedding.projected_from, Some(16));
+    let mut shapes = Vec::new();
+    Declare::list(|to| narrow.declare(to), &mut |parameter| {
+        if ["embed_tokens", "project_in", "head_transform", "lm_head"].iter().any(|name| parameter.path.contains(name))
+        {
+            shapes.push(parameter.shape.to_vec());
+        }
+    });
+    assert_eq!(shapes, [[61, 16], [32, 16], [16, 32], [61, 16]]);
+    assert!(lower_plain("opt", json!({"word_embed_proj_dim": u64::MAX / 2})).is_err());
+}
+
+#[test]
+fn ministral3_needs_the_factor_of_its_queries_and_a_length_to_count_in() {
+    let of = |rope: Value| {
+        let spec = lower("ministral3", json!({"rope_parameters": rope})).map_err(|error| error.to_string())?;
+        let temperature = attention(&spec, 0).query_temperature.expect("a temperature");
+        Ok::<_, String>((temperature.first, temperature.scale, temperature.floor_scale))
+    };
+    let yarn = |changes: Value| {
+        let mut yarn = json!({"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "llama_4_scaling_beta": 0.2,
+            "original_max_position_embeddings": 16});
+        yarn.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        yarn
+    };
+    assert_eq!(of(yarn(json!({}))), Ok((0, 0.2, 16.0)));
+    assert_eq!(of(Value::Null), Ok((0, 0.1, 16_384.0)));
+    assert!(of(yarn(json!({"llama_4_scaling_beta": null}))).unwrap_err().contains("llama_4_scaling_beta"));
+    assert!(of(yarn(json!({"llama_4_scaling_beta": "0.1"}))).unwrap_err().contains("llama_4_scaling_beta"));
+    let plain = json!({"rope_type": "default", "rope_theta": 1e4, "llama_4_scaling_beta": 0.2});
+    assert!(of(plain).unwrap_err().contains("original_max_position_embeddings"));
+}
+
+#[test]
+fn windows_of_modernbert_reach_half_as_far_as_the_config_says() {
+    let window = |changes: Value| {
+        let mut all = json!({"layer_types": ["full_attention", "sliding_attention", "full_attention"]});
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        lower_plain("modernbert-decoder", all_with_width(all)).map(|spec| attention(&spec, 1).mask)
+    };
+    assert_eq!(window(json!({"local_attention": 17})).unwrap(), AttentionMask::Sliding { window: 8 });
+    let saved = json!({"local_attention": 17, "sliding_window": 5});
+    assert_eq!(window(saved).unwrap(), AttentionMask::Sliding { window: 5 });
+    assert!(window(json!({"local_attention": null})).is_err());
+    assert!(window(json!({"local_attention": 1})).is_err());
+}
+
+fn all_with_width(mut changes: Value) -> Value {
+    changes["intermediate_size"] = json!(40);
+    changes
+}
+
+#[test]
+fn the_norm_of_bitnet_is_as_wide_as_its_heads() {
+    assert!(lower("bitnet", json!({})).is_ok());
+    assert!(lower("bitnet", json!({"head_dim": 4})).unwrap_err().to_string().contains("head_dim"));
+}
+
+#[test]
+fn the_first_gpt_names_activations_in_its_own_way() {
+    let of = |name: &str| lower_plain("openai-gpt", json!({"afn": name})).map(|spec| activation(&spec));
+    assert_eq!(of("gelu").unwrap(), Activation::GeluTanh);
+    assert_eq!(of("swish").unwrap(), Activation::Silu);
+    assert!(of("gelu_new").is_err());
+}
+
+#[test]
+fn internlm3_has_biases_everywhere_or_nowhere() {
+    let bias = |qkv: bool, rest: bool| lower("internlm3", json!({"head_dim": 8, "qkv_bias": qkv, "bias": rest}));
+    assert!(attention(&bias(true, true).unwrap(), 0).bias.o);
+    assert!(bias(true, false).is_err());
 }

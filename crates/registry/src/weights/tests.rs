@@ -35,7 +35,7 @@ fn experts() -> FeedForward {
     FeedForward::Moe(MoeSpec {
         num_experts: 3,
         num_experts_per_tok: 1,
-        expert: MlpSpec { intermediate_size: 5, activation: Activation::Silu, bias: true },
+        expert: MlpSpec { bias: true, ..MlpSpec::new(5, Activation::Silu) },
         router: RouterSpec::new(RouterScore::Softmax),
         shared_expert: None,
     })
@@ -161,11 +161,11 @@ fn gated_experts_are_two_tensors() {
     let gated = |rules| {
         let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
         moe.expert.bias = false;
-        let mlp = MlpSpec { intermediate_size: 7, activation: Activation::Silu, bias: false };
+        let mlp = MlpSpec::new(7, Activation::Silu);
         moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
         map(rules, Some(FeedForward::Moe(moe)))
     };
-    let map = gated(&[Rule::StackGated { over: "mlp.experts", into: "experts" }]);
+    let map = gated(&[PACKED_EXPERTS, Rule::Stack { over: "mlp.experts", into: "experts" }]);
     let tensors = check_bijection(&map);
     assert_eq!(tensors["model.layers.1.experts.gate_up_proj"], [3, 10, 8]);
     assert_eq!(tensors["model.layers.1.experts.down_proj"], [3, 8, 5]);
@@ -220,6 +220,14 @@ fn layouts_of_families_read_every_element_once() {
             "num_local_experts": 3, "num_experts": 3, "num_experts_per_tok": 2, "n_routed_experts": 3, "n_shared_experts": 1,
             "moe_intermediate_size": 4, "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0,
             "use_qk_norm": true, "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"]});
+        let mut changes = changes;
+        if family.defaults.values.iter().any(|(key, _)| *key == "kv_lora_rank") {
+            let latent = json!({"num_key_value_heads": 4, "qk_rope_head_dim": 8, "qk_nope_head_dim": 6, "v_head_dim": 10,
+                "kv_lora_rank": 16, "q_lora_rank": 12, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "index_head_dim": 12,
+                "index_n_heads": 2, "num_layers": 2, "ffn_hidden_size": 6, "expert_ffn_hidden_size": 4, "moe_topk": 2,
+                "num_hidden_layers": if family.model_type == "longcat_flash" { 4 } else { 2 }});
+            changes.as_object_mut().unwrap().extend(latent.as_object().unwrap().clone());
+        }
         let config = config(changes);
         let spec = (family.lower)(&FamilyConfig::new(&config)).unwrap_or_else(|error| panic!("{error}"));
         let map = family.layout.weight_map(&spec);

@@ -141,7 +141,7 @@ fn ropes(config: &FamilyConfig<'_>, head_dim: impl Fn(&str) -> usize) -> Result<
         RopeLayer { layer_type, defaults, theta_key: Some("rope_theta"), takes_rope_scaling: false }
     };
     if !matches!(config.value("rope_parameters"), None | Some(Value::Null)) {
-        return RopeByLayerType::by_layer_type(config, &[layer(FULL, 10_000.0), layer(SLIDING, 10_000.0)], head_dim);
+        return RopeByLayerType::by_layers(config, &[layer(FULL, 10_000.0), layer(SLIDING, 10_000.0)], head_dim);
     }
     let pairing = RopePairing::HalfSplit;
     let whole = head_dim(FULL);
@@ -178,7 +178,8 @@ fn shared_key_values(config: &FamilyConfig<'_>, types: &[String]) -> Result<Vec<
 /// Names of Gemma 4's own parts.
 pub(super) const LAYOUT: Layout = Layout {
     rules: &[
-        Rule::StackGated { over: "mlp.experts", into: "experts" },
+        PACKED_EXPERTS,
+        Rule::Stack { over: "mlp.experts", into: "experts" },
         Rule::Rename("mlp.gate.weight", "router.proj.weight"),
         Rule::Rename("mlp.gate.norm.weight", "router.scale"),
         Rule::Rename("mlp.gate.per_expert_scale", "router.per_expert_scale"),

@@ -93,7 +93,7 @@ fn mixture(config: &FamilyConfig<'_>, template: &Template) -> Result<Option<MoeS
     Ok(Some(MoeSpec {
         num_experts: config.usize(num_experts)?,
         num_experts_per_tok: config.usize(num_experts_per_tok)?,
-        expert: MlpSpec { intermediate_size: config.usize(intermediate_size)?, activation, bias: false },
+        expert: MlpSpec::new(config.usize(intermediate_size)?, activation),
         router,
         shared_expert: None,
     }))

@@ -8,7 +8,12 @@ pub static FAMILY: Family = Family {
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &["norm_topk_prob"],
-    layout: Layout { swapped_experts: true, ..Layout::LLAMA },
+    // Published files have both axes of each expert swapped, which shapes tell from what transformers 5 writes.
+    layout: Layout {
+        rules: &[PACKED_EXPERTS, STACKED_EXPERTS],
+        module_rules: &[PACKED_EXPERTS, Rule::Transpose(".experts."), STACKED_EXPERTS],
+        ..Layout::LLAMA
+    },
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
