@@ -29,15 +29,21 @@ impl Expected {
         self.0[key].as_u64().unwrap() as usize
     }
 
+    /// A size of one layer, where layers differ.
+    fn size_of(&self, layer: usize, key: &str) -> usize {
+        let own = self.0["per_layer_config"][layer.to_string()][key].as_u64();
+        own.map_or_else(|| self.size(key), |size| size as usize)
+    }
+
     /// OLMo has no key for the epsilon of its norms: its class has it in the code.
     fn norm_eps(&self) -> f64 {
         if self.text("model_type") == "olmo" { 1e-5 } else { self.0["norm_eps"].as_f64().unwrap() }
     }
 
     /// Nemotron's class leaves null as it is, and then cannot make a model; null means as many as heads in all other classes.
-    fn key_value_heads(&self) -> usize {
+    fn key_value_heads(&self, layer: usize) -> usize {
         let is_left_null = self.text("model_type") == "nemotron" && self.0["num_key_value_heads"].is_null();
-        self.size(if is_left_null { "num_attention_heads" } else { "num_key_value_heads" })
+        self.size_of(layer, if is_left_null { "num_attention_heads" } else { "num_key_value_heads" })
     }
 
     /// 0 and null both mean that there is no window.
@@ -135,9 +141,9 @@ fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, lay
     // Windowed layers of this family have twice as many.
     let is_windowed = mixer.attention().is_some_and(|attention| attention.mask != AttentionMask::Full);
     let is_doubled = expected.text("model_type") == "mimo_v2_flash" && is_windowed;
-    let expected_key_value_heads = expected.key_value_heads() * if is_doubled { 2 } else { 1 };
+    let expected_key_value_heads = expected.key_value_heads(index) * if is_doubled { 2 } else { 1 };
     found.compare("key-value heads", expected_key_value_heads, *key_value_heads);
-    found.compare("head_dim", expected.size("head_dim"), *head_dim);
+    found.compare("head_dim", expected.size_of(index, "head_dim"), *head_dim);
     for named in layer.norms() {
         found.compare("norm_eps of layers", expected.norm_eps(), named.norm.eps);
     }
@@ -216,11 +222,11 @@ fn compare_positions(found: &mut Differences, expected: &Expected, index: usize,
     found.compare(&format!("rotation of layer {index}"), rotates, rope.is_some());
     if let (true, Some(rope)) = (rotates, rope) {
         let parameters = expected.rope(index).unwrap_or_else(|| panic!("{expected} has no rope parameters"));
-        compare_rope(found, expected, parameters, rope);
+        compare_rope(found, expected, parameters, rope, expected.size_of(index, "head_dim"));
     }
 }
 
-fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value, rope: &RopeSpec) {
+fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value, rope: &RopeSpec, head_dim: usize) {
     let number = |key: &str| parameters[key].as_f64().unwrap_or(f64::NAN);
     let length = || parameters["original_max_position_embeddings"].as_u64().unwrap_or(0) as usize;
     let factors =
@@ -230,9 +236,13 @@ fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value
         found.compare("rope_theta", number("rope_theta"), rope.theta);
     }
     let part = parameters["partial_rotary_factor"].as_f64().unwrap_or(1.0);
-    found.compare("rotary_dim", (expected.size("head_dim") as f64 * part) as usize, rope.rotary_dim);
+    found.compare("rotary_dim", (head_dim as f64 * part) as usize, rope.rotary_dim);
     match (parameters["rope_type"].as_str().unwrap(), &rope.scaling) {
         ("default", RopeScaling::Default) => {}
+        ("proportional", RopeScaling::Proportional { factor, head_dim: whole }) => {
+            found.compare("factor", parameters["factor"].as_f64().unwrap_or(1.0), *factor);
+            found.compare("head_dim of frequencies", head_dim, *whole);
+        }
         (
             "llama3",
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings },

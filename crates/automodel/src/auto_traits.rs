@@ -18,6 +18,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::ForecastOptions>();
     is_send_and_sync::<crate::FromConfig>();
     is_send_and_sync::<crate::FromPretrained>();
+    is_send_and_sync::<crate::LargerModel>();
     is_send_and_sync::<crate::LayerSummary>();
     is_send_and_sync::<crate::LoadForecast>();
     is_send_and_sync::<crate::MemoryBound>();
@@ -25,6 +26,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::Prepared>();
     is_send_and_sync::<crate::SmallerLoad>();
     is_send_and_sync::<crate::Summary>();
+    is_send_and_sync::<crate::UnreadModule>();
     is_send_and_sync::<crate::cuda::CudaEffect>();
     is_send_and_sync::<crate::cuda::CudaFacts>();
     is_send_and_sync::<crate::cuda::CudaGpu>();

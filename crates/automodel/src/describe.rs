@@ -2,8 +2,8 @@
 
 use automodel_registry::spec::{
     Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GateActivation, GateExtent, Gating,
-    GroupScore, LayerSpec, Mixer, MlaSpec, MlpSpec, MoeSpec, NormKind, Normalize, OutputGate, QkNormExtent,
-    RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec, Weighted,
+    GroupScore, KeyValues, LayerSpec, Mixer, MlaSpec, MlpSpec, MoeSpec, NormKind, Normalize, Operation, OutputGate,
+    QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec, Weighted,
 };
 
 /// Heads, mask, positions, and what is unusual.
@@ -55,6 +55,15 @@ pub(crate) fn feed_forward(mlp: &FeedForward) -> String {
         FeedForward::Plain(mlp) => width(mlp),
         FeedForward::Moe(moe) => experts(moe),
     }
+}
+
+/// What a layer computes at each position: its MLPs, and what it does with embeddings of its own.
+pub(crate) fn feed_forwards(layer: &LayerSpec) -> impl Iterator<Item = String> {
+    layer.branches.iter().filter_map(|branch| match &branch.operation {
+        Operation::Mix(_) => None,
+        Operation::Feed(feed) => Some(feed_forward(feed)),
+        Operation::LayerEmbedding(embedding) => Some(format!("layer embedding of {}", embedding.width)),
+    })
 }
 
 /// Kind and place.
@@ -117,6 +126,12 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
         attention.sinks.then(|| "attention sinks".to_owned()),
         attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
         attention.query_temperature.map(|_| "query temperature".to_owned()),
+        match attention.key_values {
+            KeyValues::Projected => None,
+            KeyValues::OneProjection => Some("values are keys".to_owned()),
+            KeyValues::OfLayer(layer) => Some(format!("keys and values of layer {layer}")),
+        },
+        attention.value_norm.map(|_| "norm on values".to_owned()),
         attention.sub_norm.map(|_| "norm before the output projection".to_owned()),
         attention.value_head_dim.map(|width| format!("values of {width}")),
         attention.output_gate.map(output_gate),
@@ -162,7 +177,8 @@ fn activation(activation: Activation) -> &'static str {
 fn experts(moe: &MoeSpec) -> String {
     let shared = moe.shared_expert.as_ref().map(|shared| {
         let gate = if shared.gate { " behind a gate" } else { "" };
-        format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
+        let norms = if shared.norms.is_some() { ", norms around both" } else { "" };
+        format!(", shared expert of {}{gate}{norms}", shared.mlp.intermediate_size)
     });
     format!(
         "mixture, {} of {} experts of {}, {}{}, {}{}",
@@ -202,6 +218,7 @@ fn router(router: &RouterSpec) -> String {
         router.logit_softcap.map(|cap| format!("logits capped at {cap}")),
         (router.weighted == Weighted::Inputs).then(|| "weights on the inputs".to_owned()),
         router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
+        router.expert_scales.then(|| "weights scaled by expert".to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -271,6 +288,8 @@ mod tests {
             }),
             sinks: true,
             clip_qkv: Some(3.0),
+            key_values: KeyValues::OneProjection,
+            value_norm: Some(norm),
             sub_norm: Some(norm),
             query_temperature: Some(QueryTemperature { first: 1, scale: 0.1, floor_scale: 8192.0 }),
             ..attention()
@@ -279,7 +298,7 @@ mod tests {
             mixer(&Mixer::Attention(all)),
             "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
              QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
-             query temperature, norm before the output projection"
+             query temperature, values are keys, norm on values, norm before the output projection"
         );
     }
 
@@ -333,6 +352,13 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_another_layer_are_told() {
+        let shared = AttentionSpec { key_values: KeyValues::OfLayer(3), ..attention() };
+        let told = mixer(&Mixer::Attention(shared));
+        assert_eq!(told, "attention 8/2 heads of 64, full, no rope, keys and values of layer 3");
+    }
+
+    #[test]
     fn mlps_are_told_with_their_activation() {
         let wide = |activation| MlpSpec::new(256, activation);
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
@@ -346,7 +372,7 @@ mod tests {
             num_experts_per_tok: 2,
             expert: wide(Activation::Silu),
             router: RouterSpec { normalize: Normalize::Sum, ..RouterSpec::new(RouterScore::Softmax) },
-            shared_expert: Some(SharedExpert { mlp: wide(Activation::Silu), gate: true }),
+            shared_expert: Some(SharedExpert { mlp: wide(Activation::Silu), gate: true, norms: None }),
         };
         let told =
             "mixture, 2 of 4 experts of 256, SiLU, normalised softmax router, shared expert of 256 behind a gate";

@@ -33,7 +33,7 @@ pub use memory::{DeviceMemory, MemoryBound};
 pub use model::AutoModel;
 pub use options::Dtype;
 pub use prepared::Prepared;
-pub use summary::{LayerSummary, Summary};
+pub use summary::{LargerModel, LayerSummary, Summary, UnreadModule};
 pub use variants::SmallerLoad;
 
 pub use automodel_attention as attention;

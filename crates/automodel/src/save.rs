@@ -13,7 +13,8 @@ const FLOAT32_SCALES: &str = "scales that were read in 8 bits or were to be kept
 impl AutoModel {
     /// Writes the model to `directory` in Hugging Face layout: config with overrides applied, weights in the layout of their
     /// family, tokenizer, chat template, processor and generation files. transformers reads it back. Code (`.py`) is not copied: the
-    /// families here are those that transformers has itself. The directory appears at the end, whole; a checkpoint that is
+    /// families here are those that transformers has itself. A text model that transformers has inside a larger one alone (Qwen2-VL's) is
+    /// written under the model type that computes the same. The directory appears at the end, whole; a checkpoint that is
     /// replaced, which may be the one that the model was loaded from, stays until then.
     ///
     /// Values beyond the range of the dtype in the files, 65504 in float16, become infinite, as torch makes them; the report
@@ -55,12 +56,16 @@ impl AutoModel {
             options.quantized = Some(layer.scheme());
             decoded |= layer.scale_codes.is_none();
         });
-        let mut writer = CheckpointWriter::new(directory, &self.prepared.lowered.weights, &options)?;
+        let spec = self.prepared.lowered.spec.as_ref();
+        let alone = spec.and_then(|spec| automodel_registry::standalone(&self.prepared.config, spec));
+        let weights = alone.as_ref().map_or(&self.prepared.lowered.weights, |(_, weights)| weights);
+        let mut writer = CheckpointWriter::new(directory, weights, &options)?;
         // First, because only these can be refused.
         self.write_quantized(&mut writer)?;
         let dtype = self.write_dense(&mut writer)?;
         let saved = options.dtype.map(DType::from).or(dtype);
-        let mut config = self.config_to_save(saved);
+        let config = alone.map_or_else(|| self.prepared.config.to_json(), |(config, _)| config);
+        let mut config = with_dtype(config, saved);
         declare_quantization(&mut config, writer.quantization_config(compute_dtype(saved))?);
         let copies = self.checkpoint.as_ref().map(|checkpoint| checkpoint.auxiliary_files()).transpose()?;
         let files = SaveFiles { config: Some(config), generation_config: None, copies: copies.unwrap_or_default() };
@@ -105,24 +110,23 @@ impl AutoModel {
         });
         outcome.map(|()| dtype)
     }
+}
 
-    /// The effective config, with the dtype that the weights are saved in.
-    fn config_to_save(&self, dtype: Option<DType>) -> Value {
-        let mut config = self.prepared.config.to_json();
-        let name = match dtype.map(FloatDType::from) {
-            Some(FloatDType::F64) => "float64",
-            Some(FloatDType::F16) => "float16",
-            Some(FloatDType::BF16) => "bfloat16",
-            Some(_) => "float32",
-            None => return config,
-        };
-        if let Some(object) = config.as_object_mut() {
-            let old_style = object.contains_key("torch_dtype") && !object.contains_key("dtype");
-            let key = if old_style { "torch_dtype" } else { "dtype" };
-            object.insert(key.to_owned(), Value::from(name));
-        }
-        config
+/// A config with the dtype that the weights are saved in.
+fn with_dtype(mut config: Value, dtype: Option<DType>) -> Value {
+    let name = match dtype.map(FloatDType::from) {
+        Some(FloatDType::F64) => "float64",
+        Some(FloatDType::F16) => "float16",
+        Some(FloatDType::BF16) => "bfloat16",
+        Some(_) => "float32",
+        None => return config,
+    };
+    if let Some(object) = config.as_object_mut() {
+        let old_style = object.contains_key("torch_dtype") && !object.contains_key("dtype");
+        let key = if old_style { "torch_dtype" } else { "dtype" };
+        object.insert(key.to_owned(), Value::from(name));
     }
+    config
 }
 
 /// Says in a config how its weights are quantised, or that they are not.

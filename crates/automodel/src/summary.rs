@@ -33,6 +33,8 @@ pub struct Summary {
     pub unread_tensors: usize,
     /// Their bytes.
     pub unread_bytes: u64,
+    /// The larger model that the loaded one is a part of.
+    pub larger_model: Option<LargerModel>,
     /// Bytes on the device by dtype.
     pub target_bytes: BTreeMap<String, u64>,
     /// Bytes on the device that stay in the mapped files.
@@ -62,6 +64,47 @@ pub struct Summary {
     checkpoint: Checkpoint,
 }
 
+/// A model of several parts, of which the text model is loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LargerModel {
+    /// Its `model_type`.
+    pub model_type: Option<String>,
+    /// The key of the loaded part in its config: `text_config`.
+    pub loaded: String,
+    /// What stays in the files, by the modules that the tensors belong to.
+    pub not_loaded: Vec<UnreadModule>,
+}
+
+/// Tensors of one module that are not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnreadModule {
+    /// Its name in the files: `vision_tower`.
+    pub name: String,
+    /// Number of its tensors.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl LargerModel {
+    fn of(prepared: &Prepared, unread: BTreeMap<&str, (usize, u64)>) -> Option<Self> {
+        let composite = prepared.lowered.composite.as_ref()?;
+        let loaded = composite.parts.iter().find(|part| part.loaded)?.key.clone();
+        let module = |(name, (tensors, bytes)): (&str, _)| UnreadModule { name: name.to_owned(), tensors, bytes };
+        Some(Self {
+            model_type: composite.model_type.clone(),
+            loaded,
+            not_loaded: unread.into_iter().map(module).collect(),
+        })
+    }
+}
+
+/// The module that a tensor of a larger model belongs to: the first name of its path, but for what stands before all of them.
+fn module_of(tensor: &str) -> &str {
+    let path = tensor.strip_prefix("model.").unwrap_or(tensor);
+    path.split_once('.').map_or(path, |(module, _)| module)
+}
+
 /// A run of equal layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LayerSummary {
@@ -84,13 +127,20 @@ impl Summary {
         let ignored = plan.ignored.iter().map(|(tensor, _)| tensor);
         let unread: HashSet<&str> = plan.unexpected.iter().chain(ignored).map(String::as_str).collect();
         let mut unread_bytes = 0_u64;
+        let mut modules: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
         for (name, tensor) in files.tensors() {
             let bytes = tensor.range.end - tensor.range.start;
             match unread.contains(name.as_str()) {
-                true => unread_bytes = unread_bytes.saturating_add(bytes),
+                true => {
+                    unread_bytes = unread_bytes.saturating_add(bytes);
+                    let (tensors, sum) = modules.entry(module_of(name)).or_default();
+                    *tensors += 1;
+                    *sum = sum.saturating_add(bytes);
+                }
                 false => *stored_bytes.entry(tensor.dtype.name()).or_default() += bytes,
             }
         }
+        let larger_model = LargerModel::of(&prepared, modules);
         let cache_bytes_per_token = spec.map(|spec| cache::cache_bytes_per_token(spec, &plan));
         let at_most = spec.filter(|_| cache_bytes_per_token == Some(0));
         let cache_bytes_at_most = at_most.map(|spec| cache::cache_bytes(spec, &plan, usize::MAX));
@@ -117,6 +167,7 @@ impl Summary {
             stored_bytes: stored_bytes.into_iter().map(|(dtype, bytes)| (dtype.to_owned(), bytes)).collect(),
             unread_tensors: unread.len(),
             unread_bytes,
+            larger_model,
             target_bytes: target_bytes.into_iter().map(|(dtype, bytes)| (format!("{dtype:?}"), bytes)).collect(),
             mapped_bytes: plan.mapped_bytes,
             peak_bytes: plan.peak_bytes,
@@ -164,7 +215,7 @@ pub(crate) fn layers(spec: &ModelSpec) -> Vec<LayerSummary> {
             first: index,
             last: index,
             mixer: describe::listed(layer.mixers().map(describe::mixer)),
-            mlp: describe::listed(layer.feed_forwards().map(describe::feed_forward)),
+            mlp: describe::listed(describe::feed_forwards(layer)),
             norms: describe::norms(layer),
         };
         match rows.last_mut() {

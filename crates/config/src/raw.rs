@@ -169,6 +169,24 @@ impl RawConfig {
         self
     }
 
+    /// Moves the keys of a text model that stand among those of its wrapper into a `text_config`: all but those that `stays` names,
+    /// the parts (`vision_config`) and what is read of wrappers. A config that has a text model, under any key, is unchanged.
+    pub fn nest_text_config(mut self, stays: impl Fn(&str) -> bool) -> Self {
+        const OF_WRAPPERS: [&str; 3] = ["model_type", "architectures", "transformers_version"];
+        if self.wrapper.is_some() || !self.text_config_candidates().is_empty() {
+            return self;
+        }
+        let is_outer = |key: &str, value: &Value| {
+            let is_part = value.is_object() && key.ends_with("_config");
+            is_part || OF_WRAPPERS.contains(&key) || QUANTIZATION_KEYS.contains(&key) || stays(key)
+        };
+        let (mut outer, text): (Map<_, _>, Map<_, _>) =
+            std::mem::take(&mut self.values).into_iter().partition(|(key, value)| is_outer(key, value));
+        outer.insert("text_config".to_owned(), Value::Object(text));
+        self.values = outer;
+        self
+    }
+
     /// The wrapper around the text model, once that is unwrapped.
     pub fn wrapper(&self) -> Option<Wrapper<'_>> {
         self.wrapper.as_ref().map(|(key, outer)| Wrapper::new(key, outer))

@@ -38,6 +38,8 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::LatentAttention>();
     is_send_and_sync::<crate::HeadTransform>();
     is_send_and_sync::<crate::Layer>();
+    is_send_and_sync::<crate::LayerEmbedding>();
+    is_send_and_sync::<crate::LayerEmbeddings>();
     is_send_and_sync::<crate::Linear>();
     is_send_and_sync::<crate::LogitsFor>();
     is_send_and_sync::<crate::MixerModule>();
@@ -46,6 +48,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::ModelFactories>();
     is_send_and_sync::<crate::ModelFactory>();
     is_send_and_sync::<crate::ModelOptions>();
+    is_send_and_sync::<crate::MoeNorms>();
     is_send_and_sync::<crate::Norm>();
     is_send_and_sync::<crate::OperationModule>();
     is_send_and_sync::<crate::PlainMlp>();

@@ -2,7 +2,7 @@
 
 use crate::linears::Linears;
 use crate::mixer::Ropes;
-use crate::pass::Pass;
+use crate::pass::{Pass, SharedKeyValues};
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, DecodeCache, Layer, Linear, MixerState, ModelError, Norm, TokenBatch, sinusoids};
 #[cfg(feature = "cube")]
@@ -25,6 +25,8 @@ pub struct Backbone {
     pub embed_positions: Option<Embedding>,
     /// The norm on embedded tokens.
     pub embed_norm: Option<Norm>,
+    /// The embeddings for each layer.
+    pub layer_embeddings: Option<LayerEmbeddings>,
     /// The layers.
     pub layers: Vec<Layer>,
     /// The norm after them, where the layers do not normalise what they give.
@@ -40,6 +42,19 @@ pub struct Backbone {
 pub struct Embedding {
     /// `[rows, hidden_size]`
     pub weight: Param<Tensor<2>>,
+}
+
+/// Embeddings that tokens have for each layer.
+#[derive(Module, Debug)]
+pub struct LayerEmbeddings {
+    /// `[rows, layers * width]`
+    pub embed_tokens: Embedding,
+    /// `[layers * width, hidden_size]`
+    pub projection: Linear,
+    /// Over the vector of one layer.
+    pub norm: Norm,
+    #[module(skip)]
+    width: usize,
 }
 
 /// How a model runs, besides its mathematics.
@@ -68,11 +83,16 @@ struct Facts {
     max_position_embeddings: Option<usize>,
     embedding: EmbeddingSpec,
     cache_valid_to: Option<usize>,
+    /// Layers whose keys and values later ones attend to.
+    shared_key_values: Vec<usize>,
     options: ModelOptions,
 }
 
 impl Linears for Backbone {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        if let Some(by_layer) = &mut self.layer_embeddings {
+            visit(&format!("{path}.layer_embeddings.projection"), &mut by_layer.projection);
+        }
         if let Some(project_in) = &mut self.project_in {
             visit(&format!("{path}.project_in"), project_in);
         }
@@ -104,6 +124,10 @@ impl Backbone {
             project_in: spec.embedding.projected_from.map(|_| parameters.linear("project_in")).transpose()?,
             embed_positions: positions.map(|weight| Embedding { weight }),
             embed_norm: spec.embedding.norm.map(|norm| parameters.norm("embed_norm", norm)).transpose()?,
+            layer_embeddings: match spec.embedding.by_layer {
+                Some(ref by_layer) => Some(LayerEmbeddings::of(by_layer, &parameters.at("layer_embeddings"))?),
+                None => None,
+            },
             layers,
             norm: spec.final_norm.map(|norm| parameters.norm("norm", norm)).transpose()?,
             ropes: Arc::new(ropes.finish()?),
@@ -113,6 +137,7 @@ impl Backbone {
                 max_position_embeddings: spec.max_position_embeddings,
                 embedding: spec.embedding.clone(),
                 cache_valid_to,
+                shared_key_values: spec.shared_key_values().collect(),
                 options,
             },
         })
@@ -175,7 +200,8 @@ impl Backbone {
         cache: &mut DecodeCache,
     ) -> Result<Tensor<3>, ModelError> {
         let positions = Positions { query_start: cache.length(), key_start: 0, padding };
-        let x = self.embed(ids, shape, &positions)?;
+        let x = self.embed(ids.clone(), shape, &positions)?;
+        let layer_embeddings = self.layer_embeddings.as_ref().map(|by_layer| by_layer.forward(ids, &x));
         let device = x.device();
         let rows = positions.rotary(shape[1]);
         let total_length = rows.iter().flatten().max().map_or(1, |last| last + 1).max(cache.announced());
@@ -183,7 +209,13 @@ impl Backbone {
         let ropes = tables
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| ModelError::Attention { layer: 0, source: Box::new(source) })?;
-        let pass = Pass::Tokens { positions, ropes: &ropes, backend: self.facts.options.attention };
+        let pass = Pass::Tokens {
+            positions,
+            ropes: &ropes,
+            backend: self.facts.options.attention,
+            key_values: SharedKeyValues::of(&self.facts.shared_key_values),
+            layer_embeddings,
+        };
         self.run_layers(x, &mut cache.states, &pass)
     }
 
@@ -272,6 +304,28 @@ impl Backbone {
     #[cfg(feature = "cube")]
     pub(crate) fn most_positions(&self) -> usize {
         self.learned_positions().map_or(usize::MAX, |(learned, _)| learned.positions())
+    }
+}
+
+impl LayerEmbeddings {
+    fn of(spec: &spec::LayerEmbeddings, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
+        Ok(Self {
+            embed_tokens: Embedding { weight: parameters.tensor("embed_tokens.weight")? },
+            projection: parameters.linear("projection")?,
+            norm: parameters.norm("norm", spec.norm)?,
+            width: spec.width,
+        })
+    }
+
+    /// `[batch, length, layers, width]` for ids `[batch * length]` that were embedded as `x` `[batch, length, hidden_size]`.
+    fn forward(&self, ids: Tensor<1, Int>, x: &Tensor<3>) -> Tensor<4> {
+        let [batch, length, hidden_size] = x.dims();
+        let rows = self.embed_tokens.lookup(ids, [batch, length]).cast(x.dtype());
+        let width = self.width;
+        let shape = [batch, length, rows.dims()[2] / width, width];
+        let scale = (hidden_size as f64).powf(-0.5);
+        let projected = self.norm.forward((self.projection.forward_sequence(x.clone()) * scale).reshape(shape));
+        (projected + rows.reshape(shape) * (width as f64).sqrt()) * std::f64::consts::FRAC_1_SQRT_2
     }
 }
 

@@ -29,7 +29,7 @@ pub mod scope;
 mod sinusoids;
 mod skeleton;
 
-pub use backbone::{Backbone, Embedding, ModelOptions};
+pub use backbone::{Backbone, Embedding, LayerEmbeddings, ModelOptions};
 pub use batch::TokenBatch;
 pub use cache::{CustomState, DecodeCache, MixerState};
 #[cfg(feature = "cube")]
@@ -39,10 +39,10 @@ pub use decoder::Decoder;
 pub use encoder::{BackboneEncoder, Encoder};
 pub use error::ModelError;
 pub use factory::{BuildContext, ModelFactories, ModelFactory};
-pub use feed_forward::{FeedForwardModule, GatedMlp, PlainMlp, Router, SparseMoe, Xielu};
+pub use feed_forward::{FeedForwardModule, GatedMlp, MoeNorms, PlainMlp, Router, SparseMoe, Xielu};
 pub use head::HeadTransform;
 pub use init::initialize_random;
-pub use layer::{BranchModule, Layer, OperationModule};
+pub use layer::{BranchModule, Layer, LayerEmbedding, OperationModule};
 pub use linear::{Linear, Weight};
 pub use mixer::{Attention, ConvState, DepthwiseConv, Indexer, LatentAttention, MixerModule, ShortConv};
 pub use model::Model;

@@ -42,6 +42,9 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::GateActivation>();
     is_send_and_sync::<crate::spec::GateExtent>();
     is_send_and_sync::<crate::spec::HeadSpec>();
+    is_send_and_sync::<crate::spec::KeyValues>();
+    is_send_and_sync::<crate::spec::LayerEmbeddingSpec>();
+    is_send_and_sync::<crate::spec::LayerEmbeddings>();
     is_send_and_sync::<crate::spec::HeadTransform>();
     is_send_and_sync::<crate::spec::IndexerSpec>();
     is_send_and_sync::<crate::spec::LayerSpec>();

@@ -131,14 +131,18 @@ impl RopeByLayerType {
             layer("full_attention", thetas.full, Some("rope_theta"), true),
             layer("sliding_attention", thetas.sliding, thetas.sliding_key, false),
         ];
-        Self::of_layers(config, &layers, &RopeOptions::default(), head_dim, Rotation::Whole)
+        Self::of_layers(config, &layers, &RopeOptions::default(), |_| head_dim, Rotation::Whole)
     }
 
-    /// Reads the rope parameters of families with separate ones for each of `layers`.
+    /// Reads the rope parameters of families with separate ones for each of `layers`; `head_dim` is the width of the heads of a type.
     ///
     /// # Errors
     /// Parameters that are missing or make no sense.
-    pub fn by_layers(config: &FamilyConfig<'_>, layers: &[RopeLayer], head_dim: usize) -> Result<Self, RegistryError> {
+    pub fn by_layers(
+        config: &FamilyConfig<'_>,
+        layers: &[RopeLayer],
+        head_dim: impl Fn(&str) -> usize,
+    ) -> Result<Self, RegistryError> {
         Self::of_layers(config, layers, &RopeOptions::default(), head_dim, Rotation::Whole)
     }
 
@@ -152,23 +156,29 @@ impl RopeByLayerType {
         layers: &[RopeLayer],
         head_dim: usize,
     ) -> Result<Self, RegistryError> {
-        Self::of_layers(config, layers, &RopeOptions::default(), head_dim, Rotation::Partial)
+        Self::of_layers(config, layers, &RopeOptions::default(), |_| head_dim, Rotation::Partial)
     }
 
     fn of_layers(
         config: &FamilyConfig<'_>,
         layers: &[RopeLayer],
         options: &RopeOptions,
-        head_dim: usize,
+        head_dim: impl Fn(&str) -> usize,
         rotation: Rotation,
     ) -> Result<Self, RegistryError> {
-        let spec = |(layer_type, parameters)| {
-            let rope = rope_spec(config, &parameters, head_dim, RopePairing::HalfSplit, rotation)?;
+        let spec = |(layer_type, parameters): (String, RopeParameters)| {
+            let rope = rope_spec(config, &parameters, head_dim(&layer_type), RopePairing::HalfSplit, rotation)?;
             Ok((layer_type, Some(rope)))
         };
         let by_type = config.rope_parameters_by_layer_type(layers, options)?;
         let ropes = by_type.into_iter().map(spec).collect::<Result<_, RegistryError>>()?;
         Ok(Self { model_type: config.model_type().to_owned(), ropes: Ropes::PerLayerType(ropes) })
+    }
+
+    /// These, by layer type.
+    pub fn of_types<'a>(config: &FamilyConfig<'_>, ropes: impl IntoIterator<Item = (&'a str, RopeSpec)>) -> Self {
+        let ropes = ropes.into_iter().map(|(layer_type, rope)| (layer_type.to_owned(), Some(rope))).collect();
+        Self { model_type: config.model_type().to_owned(), ropes: Ropes::PerLayerType(ropes) }
     }
 
     /// The one rotary embedding of all layers.

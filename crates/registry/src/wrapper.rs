@@ -1,7 +1,7 @@
 //! Text models inside larger ones: what the larger model's own class does to logits and tied heads.
 //!
-//! The class of a multimodal model puts a head of its own on the text model, without what the text model's class does to its
-//! logits, and decides about tying by its own config. Which one does what was found by running each of them in transformers
+//! The class of a multimodal model puts a head of its own on the text model, most of them without what the text model's class does to
+//! its logits, and decides about tying by its own config. Which one does what was found by running each of them in transformers
 //! 5.23 (`tests/fixtures/wrappers.json`); a wrapper that is not in the table is refused, because nothing of this can be guessed.
 
 use crate::{RegistryError, spec::ModelSpec};
@@ -20,6 +20,10 @@ struct Rule {
     /// Where checkpoints keep what a text model by itself has under `model.`, unless it is a name that every
     /// wrapper may use.
     prefix: Option<&'static str>,
+    /// Whether it does to the logits what the text model's own class does.
+    keeps_logits: bool,
+    /// Tokens that its own config names, where files have the keys of the text model among them, without a `text_config`.
+    flat: Option<&'static [&'static str]>,
 }
 
 /// How a wrapper decides whether head and embedding are one tensor.
@@ -29,12 +33,12 @@ enum TieRule {
     OwnOrTrue,
     /// By its own `tie_word_embeddings`, whatever the text model's; false if absent.
     OwnOrFalse,
+    /// By the text model's config, whatever its own.
+    OfText,
     /// They are one where either config says so.
     Either,
     /// The class has no such tie.
     Never,
-    /// They are one where the text model's config says so: the wrapper has a whole model with its head inside.
-    Text,
 }
 
 impl TieRule {
@@ -43,18 +47,22 @@ impl TieRule {
         match self {
             Self::OwnOrTrue => Some(own.unwrap_or(true)),
             Self::OwnOrFalse => Some(own.unwrap_or(false)),
+            Self::OfText => None,
             Self::Either => own.filter(|&tied| tied),
             Self::Never => Some(false),
-            Self::Text => None,
         }
     }
 }
 
 const fn rule(model_type: &'static str, text: &'static str, tie: TieRule) -> Rule {
-    Rule { model_type, text, tie, prefix: None }
+    Rule { model_type, text, tie, prefix: None, keeps_logits: false, flat: None }
 }
 
-/// All of them multiply hidden states with the head's weight and leave it at that.
+/// Keys of Qwen2-VL's own config.
+const QWEN_VL_TOKENS: &[&str] =
+    &["image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id"];
+
+/// All but Gemma 4's multiply hidden states with the head's weight and leave it at that.
 #[rustfmt::skip]
 static RULES: &[Rule] = {
     use TieRule::*;
@@ -67,6 +75,11 @@ static RULES: &[Rule] = {
         rule("exaone4_5", "exaone4", OwnOrFalse),
         rule("fuyu", "persimmon", OwnOrFalse),
         rule("gemma3", "gemma3_text", OwnOrTrue),
+        Rule { keeps_logits: true, ..rule("gemma4", "gemma4_text", OwnOrTrue) },
+        Rule { keeps_logits: true, ..rule("gemma4_unified", "gemma4_unified_text", OwnOrTrue) },
+        rule("glm46v", "glm4v_text", OwnOrFalse),
+        rule("glm4v", "glm4v_text", Either),
+        rule("glm4v_moe", "glm4v_moe_text", Either),
         rule("glmasr", "llama", OwnOrTrue),
         rule("got_ocr2", "qwen2", OwnOrTrue),
         rule("granite_speech", "granite", OwnOrTrue),
@@ -75,9 +88,10 @@ static RULES: &[Rule] = {
         Rule { prefix: Some("model.text_model."), ..rule("idefics3", "llama", OwnOrFalse) },
         rule("internvl", "qwen2", OwnOrTrue),
         rule("janus", "llama", OwnOrTrue),
+        rule("kimi_k25", "deepseek_v3", OwnOrTrue),
         rule("lfm2_vl", "lfm2", OwnOrTrue),
         rule("lighton_ocr", "qwen3", OwnOrTrue),
-        rule("llama4", "llama4_text", Text),
+        rule("llama4", "llama4_text", OfText),
         rule("llava", "llama", Either),
         rule("llava_next", "llama", OwnOrFalse),
         rule("llava_next_video", "llama", Either),
@@ -88,8 +102,12 @@ static RULES: &[Rule] = {
         rule("ovis2", "qwen2", OwnOrTrue),
         rule("pp_chart2table", "qwen2", OwnOrTrue),
         rule("qianfan_ocr", "qwen3", OwnOrFalse),
+        Rule { flat: Some(QWEN_VL_TOKENS), ..rule("qwen2_5_vl", "qwen2_5_vl_text", Either) },
         rule("qwen2_audio", "qwen2", Never),
+        Rule { flat: Some(QWEN_VL_TOKENS), ..rule("qwen2_vl", "qwen2_vl_text", Either) },
         rule("qwen3_asr", "qwen3", OwnOrTrue),
+        rule("qwen3_vl", "qwen3_vl_text", OwnOrFalse),
+        rule("qwen3_vl_moe", "qwen3_vl_moe_text", OwnOrFalse),
         rule("shieldgemma2", "gemma3_text", Either),
         Rule { prefix: Some("model.text_model."), ..rule("smolvlm", "llama", OwnOrFalse) },
         rule("video_llama_3", "qwen2", Either),
@@ -130,6 +148,11 @@ const WHY_TYPE: &str = "what the larger model's config class assumes";
 /// the text model's layers. A config without wrapper stays as it is; one inside an unknown wrapper is unwrapped only, and
 /// refused when it is lowered.
 pub fn unwrap_text_model(raw: RawConfig) -> RawConfig {
+    let flat = raw.get("model_type").and_then(Value::as_str).and_then(rule_of).and_then(|rule| rule.flat);
+    let raw = match flat {
+        Some(tokens) => raw.nest_text_config(|key| tokens.contains(&key)),
+        None => raw,
+    };
     let mut raw = raw.unwrap_text_config();
     let known = raw.wrapper().and_then(|wrapper| Some((rule_of(wrapper.model_type?)?, own_tie(wrapper))));
     let Some((rule, own_tie)) = known else { return raw };
@@ -137,7 +160,7 @@ pub fn unwrap_text_model(raw: RawConfig) -> RawConfig {
         raw.set_derived("model_type", json!(rule.text), WHY_TYPE);
     }
     let model_type = raw.model_type().map(str::to_owned).unwrap_or_default();
-    for (_, key, neutral) in LOGIT_KEYS.iter().filter(|(family, ..)| *family == model_type) {
+    for (_, key, neutral) in LOGIT_KEYS.iter().filter(|(family, ..)| *family == model_type && !rule.keeps_logits) {
         raw.set_derived(key, neutral(), WHY_LOGITS);
     }
     if let Some(tied) = rule.tie.decide(own_tie) {
@@ -168,7 +191,8 @@ pub(crate) fn check(config: &ResolvedConfig, spec: &ModelSpec) -> Result<(), Reg
     }
     let asked_for = |key: &str| config.origin(key) == Some(&Origin::Override);
     let Some(head) = spec.head() else { return Ok(()) };
-    let does_more = head.bias || head.logit_softcap.is_some() || head.logit_scale.is_some_and(|scale| scale != 1.0);
+    let changes = head.logit_softcap.is_some() || head.logit_scale.is_some_and(|scale| scale != 1.0);
+    let does_more = head.bias || (changes && !rule.keeps_logits);
     if does_more && !LOGIT_KEYS.iter().any(|(_, key, _)| asked_for(key)) {
         return unknown(
             "its class puts a head without bias, scale or cap on the text model, and this text model has one",
@@ -223,12 +247,18 @@ mod tests {
             let common = ["model.language_model.", "language_model.model."];
             let stored = row["text_prefix"].as_str().unwrap();
             assert_eq!(rule.prefix, (!common.contains(&stored)).then_some(stored), "{name}");
-            let head = if rule.tie == TieRule::Text { "language_model.lm_head." } else { "lm_head." };
-            assert_eq!(row["head_prefix"], head, "{name}");
+            // Where the whole text model is inside, its head is too.
+            let inside = if rule.tie == TieRule::OfText { "language_model." } else { "" };
+            assert_eq!(row["head_prefix"], format!("{inside}lm_head."), "{name}");
             for (text, logits) in row["logits"].as_object().unwrap() {
                 // A text model that does nothing to its logits agrees with both.
-                let does_something = LOGIT_KEYS.iter().any(|(family, ..)| family == text);
-                assert_eq!(logits, if does_something { "plain" } else { "plain+text" }, "{name} on {text}");
+                let does_something = LOGIT_KEYS.iter().any(|(family, ..)| family == text) || rule.keeps_logits;
+                let expected = match (does_something, rule.keeps_logits) {
+                    (false, _) => "plain+text",
+                    (true, false) => "plain",
+                    (true, true) => "text",
+                };
+                assert_eq!(logits, expected, "{name} on {text}");
             }
         }
     }

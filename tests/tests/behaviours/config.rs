@@ -121,6 +121,37 @@ fn a_text_model_inside_a_wrapper_is_the_text_model() {
 }
 
 #[test]
+fn what_of_a_larger_model_is_not_loaded_is_told_with_its_size() {
+    assert_eq!(fixture("llama").inspect().unwrap().larger_model, None);
+    let summary = fixture("llava").inspect().unwrap();
+    let larger = summary.larger_model.unwrap();
+    assert_eq!((larger.model_type.as_deref(), larger.loaded.as_str()), (Some("llava"), "text_config"));
+    let names: Vec<&str> = larger.not_loaded.iter().map(|module| module.name.as_str()).collect();
+    assert_eq!(names, ["multi_modal_projector", "vision_tower"]);
+    let projector = &larger.not_loaded[0];
+    // Two layers with biases, from 16 to 32 and from 32 to 32, in float32.
+    assert_eq!((projector.tensors, projector.bytes), (4, 4 * (16 * 32 + 32 + 32 * 32 + 32)));
+    let all = larger.not_loaded.iter().fold((0, 0), |sum, module| (sum.0 + module.tensors, sum.1 + module.bytes));
+    assert_eq!(all, (summary.unread_tensors, summary.unread_bytes));
+}
+
+#[test]
+fn a_text_model_without_a_class_of_its_own_is_saved_as_one_that_computes_the_same() {
+    for (name, alone) in [("qwen2_vl-v4", "qwen2"), ("qwen3_vl_moe", "qwen3_moe"), ("glm4v", "glm4")] {
+        let model = fixture(name).load().unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        let copy = parent.path().join("copy");
+        model.save_pretrained(&copy, &SaveOptions::default()).unwrap();
+        let saved: Value = serde_json::from_slice(&fs::read(copy.join("config.json")).unwrap()).unwrap();
+        assert_eq!(saved["model_type"], alone);
+        assert!(saved.get("vision_config").is_none() && !saved.to_string().contains("mrope"), "{saved}");
+        let again = load(&copy).unwrap();
+        assert_eq!(again.prepared().lowered.spec, model.prepared().lowered.spec, "{name}");
+        assert_eq!(logits(&again), logits(&model), "{name}");
+    }
+}
+
+#[test]
 fn an_override_of_the_model_type_chooses_the_family() {
     let directory = copy_of("llama");
     edit_json(directory.path(), "config.json", |config| config["model_type"] = json!("lama"));

@@ -163,6 +163,18 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         rows.insert(5, ("note", remark.clone()));
     }
     rows.extend(summary.dtype_reasons.iter().map(|reason| ("dtype", reason.clone())));
+    if let Some(larger) = &summary.larger_model {
+        let name = larger.model_type.as_deref().unwrap_or("a larger model");
+        let part = larger.loaded.strip_suffix("_config").unwrap_or(&larger.loaded);
+        let at = rows.iter().position(|(name, _)| *name == "implementation").unwrap_or(rows.len());
+        rows.insert(at, ("part", escape::line(&format!("{part} part of {name}")).to_string()));
+        let modules = larger.not_loaded.iter().map(|module| {
+            format!("{} ({} tensors of {})", escape::line(&module.name), module.tensors, units::bytes(module.bytes))
+        });
+        let modules: Vec<String> = modules.collect();
+        let none = || "nothing: the files have no other part".to_owned();
+        rows.push(("not loaded", if modules.is_empty() { none() } else { modules.join(", ") }));
+    }
     if let Some(commit) = &summary.commit {
         rows.insert(2, ("commit", commit.clone()));
     }

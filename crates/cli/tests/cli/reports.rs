@@ -47,6 +47,17 @@ fn inspect_counts_memory() {
 }
 
 #[test]
+fn the_part_of_a_larger_model_is_named_and_what_is_not_loaded() {
+    let text = automodel(&["inspect", &fixture("llava")]).stdout();
+    for part in ["text part of llava", "multi_modal_projector (4 tensors of 6.2 KiB), vision_tower ("] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let larger = &automodel(&["inspect", &fixture("gemma4"), "--json"]).json()["larger_model"];
+    assert_eq!(*larger, json!({ "model_type": "gemma4", "loaded": "text_config", "not_loaded": [] }));
+    assert!(!automodel(&["inspect", "demo"]).stdout().contains("not loaded"));
+}
+
+#[test]
 fn windows_bound_the_cache() {
     let cache = |model: &str| automodel(&["inspect", &fixture(model), "--json"]).json()["memory"].clone();
     let sliding = cache("mistral");

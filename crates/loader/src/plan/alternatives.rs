@@ -6,8 +6,17 @@ use std::{borrow::Cow, collections::HashSet};
 
 /// The map with the pieces that these files have. Parameters whose tensors the files have as the map says stay; of the others those take
 /// their alternatives that the files have, and the rest of their layers with them, so that what is missing is named as in its neighbours.
+/// Where both are in a tensor of one name, its shape decides, for the map's own if it fits both.
 pub(super) fn as_in_files<'m>(map: &'m WeightMap, names: &Names<'_>) -> Cow<'m, WeightMap> {
     let is_there = |pieces: &[SourcePiece]| pieces.iter().any(|piece| names.resolve(&piece.tensor).is_some());
+    let fits = |piece: &SourcePiece| {
+        names.resolve(&piece.tensor).is_some_and(|(_, info)| info.shape[..] == piece.tensor_shape[..])
+    };
+    // The same tensors in another shape, which the files have.
+    let is_reshaped = |own: &[SourcePiece], other: &[SourcePiece]| {
+        let mut both = own.iter().zip(other);
+        own.len() == other.len() && both.all(|(own, other)| own.tensor == other.tensor && !fits(own) && fits(other))
+    };
     // The tensors of all experts are a few.
     let mut looked_up: HashSet<&str> = HashSet::new();
     let mut there: HashSet<&str> = HashSet::new();
@@ -22,7 +31,8 @@ pub(super) fn as_in_files<'m>(map: &'m WeightMap, names: &Names<'_>) -> Cow<'m, 
     }
     let alternative = |slot: &ParameterSlot| -> Option<Vec<SourcePiece>> {
         let pieces = map.alternatives.get(&slot.path)?;
-        (there.contains(layer_of(&slot.path)) && !is_there(&slot.pieces)).then(|| pieces.clone())
+        let is_other = !is_there(&slot.pieces) || is_reshaped(&slot.pieces, pieces);
+        (there.contains(layer_of(&slot.path)) && is_other).then(|| pieces.clone())
     };
     let mut adapted = map.clone();
     for slot in &mut adapted.parameters {

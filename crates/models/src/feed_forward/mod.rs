@@ -5,7 +5,7 @@ mod moe;
 
 pub(crate) use mlp::activate;
 pub use mlp::{GatedMlp, PlainMlp, Xielu};
-pub use moe::{Router, SparseMoe};
+pub use moe::{MoeNorms, Router, SparseMoe};
 
 use crate::linears::Linears;
 use crate::skeleton::Skeleton;

@@ -1,8 +1,11 @@
 //! One layer: branches off the residual stream.
 
+mod embedding;
 mod module;
 #[cfg(test)]
 mod tests;
+
+pub use embedding::LayerEmbedding;
 
 use crate::linears::Linears;
 use crate::mixer::Ropes;
@@ -10,7 +13,7 @@ use crate::pass::Pass;
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, FeedForwardModule, Linear, MixerModule, MixerState, ModelError, Norm, kernels};
 use automodel_registry::spec::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 /// Branches off the residual stream, each with an operation and its norms. Parameters have the names that the specification
@@ -18,6 +21,8 @@ use burn::tensor::{Device, Tensor};
 #[derive(Clone, Debug)]
 pub struct Layer {
     branches: Vec<BranchModule>,
+    /// `[1]`: multiplies what leaves the layer.
+    scalar: Option<Param<Tensor<1>>>,
     index: usize,
 }
 
@@ -52,6 +57,8 @@ pub enum OperationModule {
     Mix(MixerModule),
     /// Each position by itself.
     Feed(FeedForwardModule),
+    /// Each position takes up the embedding that its token has for this layer.
+    LayerEmbedding(LayerEmbedding),
 }
 
 impl Linears for Layer {
@@ -61,6 +68,7 @@ impl Linears for Layer {
             match operation {
                 OperationModule::Mix(mixer) => mixer.for_each_linear(&path, visit),
                 OperationModule::Feed(feed) => feed.for_each_linear(&path, visit),
+                OperationModule::LayerEmbedding(embedding) => embedding.for_each_linear(&path, visit),
             }
         }
     }
@@ -86,7 +94,8 @@ impl Layer {
                 ..BranchModule::new(branch, operation, own, parameters)?
             });
         }
-        Ok(Self { branches, index })
+        let scalar = spec.scalar.then(|| parameters.tensor("layer_scalar")).transpose()?;
+        Ok(Self { branches, scalar, index })
     }
 
     /// The operation of the branch called `name`.
@@ -103,7 +112,7 @@ impl Layer {
     pub fn mixers(&self) -> impl Iterator<Item = &MixerModule> {
         self.branches.iter().filter_map(|branch| match &branch.operation {
             OperationModule::Mix(mixer) => Some(mixer),
-            OperationModule::Feed(_) => None,
+            OperationModule::Feed(_) | OperationModule::LayerEmbedding(_) => None,
         })
     }
 
@@ -132,6 +141,7 @@ impl Layer {
         self.branches.iter().all(|branch| match &branch.operation {
             OperationModule::Mix(mixer) => mixer.supports_steps(device),
             OperationModule::Feed(feed) => feed.stays_on_device(tokens),
+            OperationModule::LayerEmbedding(_) => false,
         })
     }
 
@@ -170,6 +180,7 @@ impl Layer {
                     mixer.forward(input, self.index, state, pass)?
                 }
                 OperationModule::Feed(feed) => feed.forward(input),
+                OperationModule::LayerEmbedding(embedding) => embedding.forward(input, self.index, pass)?,
             };
             pending.push((branch.norm_result(result), branch.scale));
             if let Some(NormModule { norm, .. }) = &branch.post_add {
@@ -179,7 +190,11 @@ impl Layer {
                 residual = norm.forward(add_all(residual, &mut pending));
             }
         }
-        Ok(add_all(residual, &mut pending))
+        let y = add_all(residual, &mut pending);
+        Ok(match &self.scalar {
+            Some(scalar) => y.clone() * scalar.val().cast(y.dtype()).reshape([1, 1, 1]),
+            None => y,
+        })
     }
 
     fn reads_layer_input_from(&self, branch: usize) -> bool {
@@ -231,6 +246,7 @@ impl OperationModule {
         Ok(match spec {
             Operation::Mix(mixer) => Self::Mix(MixerModule::new(mixer, parameters, ropes)?),
             Operation::Feed(feed) => Self::Feed(FeedForwardModule::new(feed, parameters)?),
+            Operation::LayerEmbedding(spec) => Self::LayerEmbedding(LayerEmbedding::of(spec, parameters)?),
         })
     }
 }

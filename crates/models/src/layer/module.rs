@@ -2,16 +2,18 @@
 
 use super::{BranchModule, Layer, NormModule, OperationModule};
 use crate::Norm;
-use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
-use burn::tensor::Device;
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 
 const CONTAINER: &str = "Struct:Layer";
+const SCALAR: &str = "layer_scalar";
 
 impl Layer {
     fn each_part(
         self,
         mut operation: impl FnMut(OperationModule) -> OperationModule,
         mut norm: impl FnMut(Norm) -> Norm,
+        scalar: impl FnOnce(Param<Tensor<1>>) -> Param<Tensor<1>>,
     ) -> Self {
         let mut change = |module: NormModule| NormModule { norm: norm(module.norm), ..module };
         let branches = self.branches.into_iter().map(|branch| BranchModule {
@@ -21,7 +23,7 @@ impl Layer {
             post_add: branch.post_add.map(&mut change),
             ..branch
         });
-        Self { branches: branches.collect(), index: self.index }
+        Self { branches: branches.collect(), scalar: self.scalar.map(scalar), index: self.index }
     }
 
     fn norms(&self) -> impl Iterator<Item = &NormModule> {
@@ -40,6 +42,11 @@ impl Module for Layer {
             visitor.enter_module(name, CONTAINER);
             norm.visit(visitor);
             visitor.exit_module(name, CONTAINER);
+        }
+        if let Some(scalar) = &self.scalar {
+            visitor.enter_module(SCALAR, CONTAINER);
+            scalar.visit(visitor);
+            visitor.exit_module(SCALAR, CONTAINER);
         }
     }
 
@@ -61,32 +68,35 @@ impl Module for Layer {
                 ..branch
             }
         });
-        Self { branches: branches.collect(), index: self.index }
+        let branches = branches.collect();
+        Self { branches, scalar: self.scalar.map(|scalar| mapped(SCALAR, scalar, mapper)), index: self.index }
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.each_part(|operation| operation.to_device(device), |norm| norm.to_device(device))
+        let to_device = |scalar: Param<Tensor<1>>| scalar.to_device(device);
+        self.each_part(|operation| operation.to_device(device), |norm| norm.to_device(device), to_device)
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.each_part(|operation| operation.fork(device), |norm| norm.fork(device))
+        self.each_part(|operation| operation.fork(device), |norm| norm.fork(device), |scalar| scalar.fork(device))
     }
 
     fn collect_devices(&self, devices: Devices) -> Devices {
         let devices = self.branches.iter().fold(devices, |devices, branch| branch.operation.collect_devices(devices));
-        self.norms().fold(devices, |devices, module| module.norm.collect_devices(devices))
+        let devices = self.norms().fold(devices, |devices, module| module.norm.collect_devices(devices));
+        self.scalar.iter().fold(devices, |devices, scalar| scalar.collect_devices(devices))
     }
 
     fn materialize(self) -> Self {
-        self.each_part(Module::materialize, Module::materialize)
+        self.each_part(Module::materialize, Module::materialize, Module::materialize)
     }
 
     fn valid(&self) -> Self {
-        self.clone().each_part(|operation| operation.valid(), |norm| norm.valid())
+        self.clone().each_part(|operation| operation.valid(), |norm| norm.valid(), |scalar| scalar.valid())
     }
 
     fn train(self) -> Self {
-        self.each_part(Module::train, Module::train)
+        self.each_part(Module::train, Module::train, Module::train)
     }
 }
 
@@ -97,6 +107,9 @@ impl ModuleDisplayDefault for Layer {
         }
         for NormModule { name, norm } in self.norms() {
             content = content.add(name, norm);
+        }
+        if let Some(scalar) = &self.scalar {
+            content = content.add(SCALAR, scalar);
         }
         Some(content)
     }

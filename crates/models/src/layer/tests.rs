@@ -3,7 +3,7 @@
 use super::*;
 use crate::parameters::{self, ParameterTensor};
 use crate::skeleton;
-use automodel_registry::spec::{Activation, FeedForward, MlpSpec, NormKind, NormSpec};
+use automodel_registry::spec::{Activation, FeedForward, LayerEmbeddingSpec, MlpSpec, NormKind, NormSpec};
 use burn::tensor::{DType, TensorData};
 
 const WIDTH: usize = 6;
@@ -46,10 +46,14 @@ fn input() -> Tensor<3> {
     Tensor::from_data(TensorData::new(values, [2, 3, WIDTH]), &Device::flex())
 }
 
+fn pass(positions: automodel_attention::Positions, backend: automodel_attention::SdpaBackend) -> Pass<'static> {
+    Pass::Tokens { positions, ropes: &[], backend, key_values: Default::default(), layer_embeddings: None }
+}
+
 fn run(layer: &Layer) -> Tensor<3> {
     let positions = automodel_attention::Positions { query_start: 0, key_start: 0, padding: vec![0, 0] };
     let backend = automodel_attention::SdpaBackend::Math;
-    layer.forward(input(), &mut [], &Pass::Tokens { positions, ropes: &[], backend }).unwrap()
+    layer.forward(input(), &mut [], &pass(positions, backend)).unwrap()
 }
 
 fn feed(layer: &Layer, name: &str, x: Tensor<3>) -> Tensor<3> {
@@ -70,14 +74,12 @@ fn check(found: Tensor<3>, expected: Tensor<3>) {
 
 #[test]
 fn branches_read_what_they_say() {
-    let spec = LayerSpec {
-        branches: vec![
-            branch("first", BranchInput::Residual).with_pre("first_norm", norm()),
-            branch("parallel", BranchInput::SameAs(0)),
-            branch("second", BranchInput::Residual).with_pre("second_norm", norm()),
-            Branch { scale: Some(0.5), ..branch("late", BranchInput::LayerInput).with_post("late_norm", norm()) },
-        ],
-    };
+    let spec = LayerSpec::new(vec![
+        branch("first", BranchInput::Residual).with_pre("first_norm", norm()),
+        branch("parallel", BranchInput::SameAs(0)),
+        branch("second", BranchInput::Residual).with_pre("second_norm", norm()),
+        Branch { scale: Some(0.5), ..branch("late", BranchInput::LayerInput).with_post("late_norm", norm()) },
+    ]);
     let layer = layer(&spec);
     let x = input();
     let n = pre(&layer, 0, x.clone());
@@ -89,17 +91,12 @@ fn branches_read_what_they_say() {
 
 #[test]
 fn norms_on_the_stream_take_all_that_was_added() {
-    let spec = LayerSpec {
-        branches: vec![
-            branch("first", BranchInput::Residual),
-            Branch {
-                scale: Some(0.5),
-                ..branch("parallel", BranchInput::SameAs(0)).with_post_add("first_norm", norm())
-            },
-            branch("second", BranchInput::Residual).with_post_add("second_norm", norm()),
-            branch("late", BranchInput::LayerInput),
-        ],
-    };
+    let spec = LayerSpec::new(vec![
+        branch("first", BranchInput::Residual),
+        Branch { scale: Some(0.5), ..branch("parallel", BranchInput::SameAs(0)).with_post_add("first_norm", norm()) },
+        branch("second", BranchInput::Residual).with_post_add("second_norm", norm()),
+        branch("late", BranchInput::LayerInput),
+    ]);
     let layer = layer(&spec);
     let on_stream = |branch: usize, x: Tensor<3>| layer.branches[branch].post_add.as_ref().unwrap().norm.forward(x);
     let x = input();
@@ -112,7 +109,7 @@ fn norms_on_the_stream_take_all_that_was_added() {
 #[test]
 fn parameters_have_the_names_of_branches_and_norms() {
     let mlp = branch("mlp", BranchInput::Residual).with_pre("input_layernorm", norm());
-    let spec = LayerSpec { branches: vec![mlp.with_post_add("stream_layernorm", norm())] };
+    let spec = LayerSpec::new(vec![mlp.with_post_add("stream_layernorm", norm())]);
     let mut paths = Vec::new();
     parameters::visit(&layer(&spec), &mut |path, _| paths.push(path.to_owned()));
     let norms = ["input_layernorm.weight", "stream_layernorm.weight"];
@@ -122,11 +119,47 @@ fn parameters_have_the_names_of_branches_and_norms() {
 #[test]
 fn a_state_that_is_missing_is_an_error() {
     let attention = automodel_registry::spec::AttentionSpec::new(2, 1, 3);
-    let spec = LayerSpec { branches: vec![Branch::mix(automodel_registry::spec::Mixer::Attention(attention))] };
+    let spec = LayerSpec::new(vec![Branch::mix(automodel_registry::spec::Mixer::Attention(attention))]);
     let layer = layer(&spec);
     let positions = automodel_attention::Positions { query_start: 0, key_start: 0, padding: vec![0, 0] };
     let backend = automodel_attention::SdpaBackend::Math;
-    let pass = Pass::Tokens { positions, ropes: &[], backend };
+    let pass = pass(positions, backend);
     assert!(matches!(layer.forward(input(), &mut [], &pass), Err(ModelError::ForeignCache { layer: 0 })));
     assert_eq!(layer.new_states(&CacheOptions::default()).count(), 1);
+}
+
+#[test]
+fn a_scalar_multiplies_what_leaves_the_layer() {
+    let spec = LayerSpec { scalar: true, ..LayerSpec::new(vec![branch("first", BranchInput::Residual)]) };
+    let layer = layer(&spec);
+    let scalar: f32 = layer.scalar.as_ref().unwrap().val().into_scalar();
+    let x = input();
+    check(run(&layer), (x.clone() + feed(&layer, "first", x)) * scalar);
+}
+
+#[test]
+fn embeddings_for_the_layer_are_gated_and_projected() {
+    let taken = LayerEmbeddingSpec { width: 4, activation: Activation::GeluTanh };
+    let spec =
+        LayerSpec::new(vec![Branch::new("embedding", Operation::LayerEmbedding(taken)).with_post("late_norm", norm())]);
+    let mut layer = layer(&spec);
+    layer.index = 1;
+    let values: Vec<f32> = (0..2 * 3 * 8).map(|i| (i as f32 * 0.61).sin()).collect();
+    let all = Tensor::<4>::from_data(TensorData::new(values, [2, 3, 2, 4]), &Device::flex());
+    let own = all.clone().slice_dim(2, 1..2).reshape([6, 4]);
+    let positions = automodel_attention::Positions { query_start: 0, key_start: 0, padding: vec![0, 0] };
+    let with = |layer_embeddings| Pass::Tokens {
+        positions: positions.clone(),
+        ropes: &[],
+        backend: automodel_attention::SdpaBackend::Math,
+        key_values: Default::default(),
+        layer_embeddings,
+    };
+    let x = input();
+    let Some(OperationModule::LayerEmbedding(module)) = layer.operation("embedding") else { panic!() };
+    let gate = burn::tensor::activation::gelu_approximate(module.gate.forward(x.clone().reshape([6, WIDTH])));
+    let y = module.projection.forward(gate * own).reshape([2, 3, WIDTH]);
+    let expected = x + layer.branches[0].norm_result(y);
+    check(layer.forward(input(), &mut [], &with(Some(all))).unwrap(), expected);
+    assert!(matches!(layer.forward(input(), &mut [], &with(None)), Err(ModelError::UnsupportedSpec { .. })));
 }

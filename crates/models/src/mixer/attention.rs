@@ -8,9 +8,9 @@ use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
 use automodel_attention::{
-    Alibi, AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention,
+    Alibi, AttentionError, AttentionParams, KeysAndValues, KvCache, Positions, RopeTables, SdpaBackend, attention,
 };
-use automodel_registry::spec::{AttentionSpec, GateActivation, QkNorm, QkNormExtent};
+use automodel_registry::spec::{AttentionSpec, GateActivation, KeyValues, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, activation};
 
@@ -19,10 +19,10 @@ use burn::tensor::{DType, Tensor, activation};
 pub struct Attention {
     /// `[num_attention_heads * head_dim, hidden_size]`
     pub q_proj: Linear,
-    /// `[num_key_value_heads * head_dim, hidden_size]`
-    pub k_proj: Linear,
-    /// `[num_key_value_heads * value_dim, hidden_size]`
-    pub v_proj: Linear,
+    /// `[num_key_value_heads * head_dim, hidden_size]`; absent where keys and values are those of another layer.
+    pub k_proj: Option<Linear>,
+    /// `[num_key_value_heads * value_dim, hidden_size]`; absent too where values are keys.
+    pub v_proj: Option<Linear>,
     /// `[hidden_size, num_attention_heads * value_dim]`
     pub o_proj: Linear,
     /// `[num_attention_heads * value_dim, hidden_size]`, or `[num_attention_heads, hidden_size]`: gates on the output.
@@ -31,6 +31,8 @@ pub struct Attention {
     pub q_norm: Option<HeadNorm>,
     /// Norm on keys.
     pub k_norm: Option<HeadNorm>,
+    /// Norm on the values of each head.
+    pub v_norm: Option<Norm>,
     /// `[num_attention_heads]`: one logit per head that joins the softmax.
     pub sinks: Option<Param<Tensor<1>>>,
     /// Norm on the result of all heads.
@@ -42,7 +44,9 @@ pub struct Attention {
     spec: AttentionSpec,
 }
 
-linears!(Attention { q_proj, k_proj, v_proj, o_proj [gate_proj]; q_norm, k_norm, sinks, attn_sub_norm, rope, spec });
+linears!(Attention {
+    q_proj, o_proj [k_proj, v_proj, gate_proj]; q_norm, k_norm, v_norm, sinks, attn_sub_norm, rope, spec
+});
 
 /// A norm over heads, with one weight for all or one for each.
 #[derive(Module, Debug)]
@@ -69,18 +73,35 @@ impl HeadNorm {
     }
 }
 
+/// The input of an attention, `[batch * length, hidden_size]`.
+struct Rows {
+    x: Tensor<2>,
+    batch: usize,
+    length: usize,
+}
+
+impl Rows {
+    fn of(x: Tensor<3>) -> Self {
+        let [batch, length, hidden_size] = x.dims();
+        Self { x: x.reshape([batch * length, hidden_size]), batch, length }
+    }
+}
+
 impl Attention {
     /// Attention without values; its rotary embedding is added to `ropes`.
     pub(crate) fn new(spec: &AttentionSpec, parameters: &Skeleton<'_>, ropes: &mut Ropes) -> Result<Self, ModelError> {
         let norm = |name| spec.qk_norm.as_ref().map(|qk_norm| HeadNorm::of(name, qk_norm, parameters)).transpose();
+        let own = spec.key_values.are_own();
+        let projected = spec.key_values == KeyValues::Projected;
         Ok(Self {
             q_proj: parameters.linear("q_proj")?,
-            k_proj: parameters.linear("k_proj")?,
-            v_proj: parameters.linear("v_proj")?,
+            k_proj: own.then(|| parameters.linear("k_proj")).transpose()?,
+            v_proj: projected.then(|| parameters.linear("v_proj")).transpose()?,
             o_proj: parameters.linear("o_proj")?,
             gate_proj: spec.output_gate.map(|_| parameters.linear("gate_proj")).transpose()?,
             q_norm: norm("q_norm")?,
-            k_norm: norm("k_norm")?,
+            k_norm: if own { norm("k_norm")? } else { None },
+            v_norm: spec.value_norm.map(|norm| parameters.norm("v_norm", norm)).transpose()?,
             sinks: parameters.optional("sinks")?,
             attn_sub_norm: spec.sub_norm.map(|norm| parameters.norm("attn_sub_norm", norm)).transpose()?,
             rope: spec.rope.as_ref().map(|rope| ropes.index_of(spec.head_dim, rope)),
@@ -88,9 +109,11 @@ impl Attention {
         })
     }
 
-    /// An empty KV cache.
+    /// An empty KV cache; it keeps nothing where another layer keeps keys and values.
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
-        MixerState::Attention(Box::new(new_kv_cache(self.spec.mask, options)))
+        let is_own = self.spec.key_values.are_own();
+        let cache = if is_own { new_kv_cache(self.spec.mask, options) } else { KvCache::none() };
+        MixerState::Attention(Box::new(cache))
     }
 
     /// `[batch, length, hidden_size]` to the same; appends to the KV cache.
@@ -102,48 +125,68 @@ impl Attention {
         pass: &Pass<'_>,
     ) -> Result<Tensor<3>, ModelError> {
         let result = match (pass, state) {
-            (Pass::Tokens { positions, ropes, backend }, MixerState::Attention(cache)) => {
+            (Pass::Tokens { positions, ropes, backend, key_values, .. }, MixerState::Attention(cache)) => {
                 let rope = self.rope.and_then(|index| ropes.get(index));
-                self.attend(x, rope, cache, positions, *backend)
+                let rows = Rows::of(x);
+                let keys = match self.spec.key_values {
+                    KeyValues::OfLayer(source) => key_values.get(source).ok_or(ModelError::ForeignCache { layer })?,
+                    KeyValues::Projected | KeyValues::OneProjection => {
+                        let keys = self.append(&rows, layer, rope, cache)?;
+                        key_values.keep(layer, &keys);
+                        keys
+                    }
+                };
+                self.attend(&rows, rope, keys, positions, *backend)
             }
             #[cfg(feature = "cube")]
             (Pass::Step { at, ropes }, MixerState::FixedAttention(cache)) => {
-                self.step(x, self.rope.and_then(|index| ropes.get(index)), cache, at)
+                let rows = Rows::of(x);
+                let keys = self.keys_and_values(&rows).ok_or(ModelError::ForeignCache { layer })?;
+                self.step(&rows, keys, self.rope.and_then(|index| ropes.get(index)), cache, at)
             }
             _ => return Err(ModelError::ForeignCache { layer }),
         };
         result.map_err(|source| ModelError::Attention { layer, source: Box::new(source) })
     }
 
-    fn attend(
+    /// Appends the keys and values of these positions to the KV cache; returns all that they attend to.
+    fn append(
         &self,
-        x: Tensor<3>,
+        rows: &Rows,
+        layer: usize,
         rope: Option<&RopeTables>,
         cache: &mut KvCache,
+    ) -> Result<KeysAndValues, ModelError> {
+        let [k, v] = self.keys_and_values(rows).ok_or(ModelError::ForeignCache { layer })?;
+        let k = self.rotate(k.swap_dims(1, 2), self.k_norm.as_ref(), rope);
+        cache.append(k, v.swap_dims(1, 2)).map_err(|source| ModelError::Attention { layer, source: Box::new(source) })
+    }
+
+    fn attend(
+        &self,
+        rows: &Rows,
+        rope: Option<&RopeTables>,
+        keys: KeysAndValues,
         positions: &Positions,
         backend: SdpaBackend,
     ) -> Result<Tensor<3>, AttentionError> {
-        let [batch, length, _] = x.dims();
-        let gate = self.gate(&x);
-        let (q, k, v) = self.project(x);
-        let (q, k) = self.rotate(q, k, rope);
+        let q = self.rotate(self.queries(rows).swap_dims(1, 2), self.q_norm.as_ref(), rope);
         let q = self.temper(q, positions);
-        let cached = cache.append(k, v)?;
-        let positions = Positions { key_start: cached.key_start, ..positions.clone() };
+        let positions = Positions { key_start: keys.key_start, ..positions.clone() };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
-        let y = attention(backend, q, cached.k, cached.v, sinks, &self.params(), &positions)?;
+        let y = attention(backend, q, keys.k, keys.v, sinks, &self.params(), &positions)?;
         let (heads, value_dim) = (self.spec.num_attention_heads, self.spec.value_dim());
-        let y = y.swap_dims(1, 2).reshape([batch * length, heads * value_dim]);
-        let y = match gate {
+        let y = y.swap_dims(1, 2).reshape([rows.batch * rows.length, heads * value_dim]);
+        let y = match self.gate(rows) {
             Some(factors) => gated(y, factors, heads),
             None => y,
         };
         let y = self.project_result(y);
         let hidden_size = y.dims()[1];
-        Ok(y.reshape([batch, length, hidden_size]))
+        Ok(y.reshape([rows.batch, rows.length, hidden_size]))
     }
 
-    /// The result of all heads, `[rows, num_attention_heads * head_dim]`, to `[rows, hidden_size]`.
+    /// The result of all heads, `[rows, num_attention_heads * value_dim]`, to `[rows, hidden_size]`.
     fn project_result(&self, y: Tensor<2>) -> Tensor<2> {
         self.o_proj.forward(match &self.attn_sub_norm {
             Some(norm) => norm.forward(y),
@@ -161,10 +204,9 @@ impl Attention {
     }
 
     /// Factors on the output `[batch * length, gates]`, where it is gated.
-    fn gate(&self, x: &Tensor<3>) -> Option<Tensor<2>> {
+    fn gate(&self, rows: &Rows) -> Option<Tensor<2>> {
         let (gate, linear) = self.spec.output_gate.zip(self.gate_proj.as_ref())?;
-        let [batch, length, hidden_size] = x.dims();
-        let y = linear.forward(x.clone().reshape([batch * length, hidden_size]));
+        let y = linear.forward(rows.x.clone());
         Some(match gate.activation {
             GateActivation::Sigmoid => activation::sigmoid(y),
             GateActivation::Softplus => {
@@ -176,60 +218,63 @@ impl Attention {
         })
     }
 
-    /// Queries, keys and values `[batch, heads, length, head_dim]`.
-    fn project(&self, x: Tensor<3>) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let [q, k, v] = self.projections(x).map(|projected| projected.swap_dims(1, 2));
-        (q, k, v)
+    /// Queries `[batch, length, heads, head_dim]`.
+    fn queries(&self, rows: &Rows) -> Tensor<4> {
+        let projected = self.q_proj.forward(rows.x.clone());
+        self.heads(projected, self.q_norm.as_ref(), rows, [self.spec.num_attention_heads, self.spec.head_dim])
     }
 
-    /// Queries, keys and values `[batch, length, heads, head_dim]`.
-    fn projections(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
-        let [batch, length, hidden_size] = x.dims();
-        let rows = x.reshape([batch * length, hidden_size]);
+    /// Keys `[batch, length, kv_heads, head_dim]` and values `[batch, length, kv_heads, value_dim]`; `None` where they are those of another layer.
+    fn keys_and_values(&self, rows: &Rows) -> Option<[Tensor<4>; 2]> {
+        let kv_heads = self.spec.num_key_value_heads;
+        let k = self.k_proj.as_ref()?.forward(rows.x.clone());
+        let v = match &self.v_proj {
+            Some(v_proj) => v_proj.forward(rows.x.clone()),
+            None => k.clone(),
+        };
+        let v = self.heads(v, None, rows, [kv_heads, self.spec.value_dim()]);
+        let v = match &self.v_norm {
+            Some(norm) => norm.forward(v),
+            None => v,
+        };
+        let v = match self.spec.value_scale {
+            Some(scale) => v * scale,
+            None => v,
+        };
+        Some([self.heads(k, self.k_norm.as_ref(), rows, [kv_heads, self.spec.head_dim]), v])
+    }
+
+    /// Projected rows as heads, clipped, and normalised unless that comes after the rotation.
+    fn heads(&self, y: Tensor<2>, norm: Option<&HeadNorm>, rows: &Rows, [heads, width]: [usize; 2]) -> Tensor<4> {
         let whole = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.extent == QkNormExtent::Projection);
-        let project = |linear: &Linear, norm: Option<&HeadNorm>, heads: usize, head_dim: usize| {
-            let y = linear.forward(rows.clone());
-            let y = match norm.filter(|_| whole) {
-                Some(norm) => norm.forward(y),
-                None => y,
-            };
-            let y = match self.spec.clip_qkv {
-                Some(bound) => y.clamp(-bound, bound),
-                None => y,
-            };
-            let y = y.reshape([batch, length, heads, head_dim]);
-            let before = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| !qk_norm.after_rope);
-            match norm.filter(|_| !whole && before) {
-                Some(norm) => norm.forward(y),
-                None => y,
-            }
+        let y = match norm.filter(|_| whole) {
+            Some(norm) => norm.forward(y),
+            None => y,
         };
-        let (heads, kv_heads) = (self.spec.num_attention_heads, self.spec.num_key_value_heads);
-        let v = project(&self.v_proj, None, kv_heads, self.spec.value_dim());
-        [
-            project(&self.q_proj, self.q_norm.as_ref(), heads, self.spec.head_dim),
-            project(&self.k_proj, self.k_norm.as_ref(), kv_heads, self.spec.head_dim),
-            match self.spec.value_scale {
-                Some(scale) => v * scale,
-                None => v,
-            },
-        ]
+        let y = match self.spec.clip_qkv {
+            Some(bound) => y.clamp(-bound, bound),
+            None => y,
+        };
+        let y = y.reshape([rows.batch, rows.length, heads, width]);
+        let before = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| !qk_norm.after_rope);
+        match norm.filter(|_| !whole && before) {
+            Some(norm) => norm.forward(y),
+            None => y,
+        }
     }
 
-    fn rotate(&self, q: Tensor<4>, k: Tensor<4>, tables: Option<&RopeTables>) -> (Tensor<4>, Tensor<4>) {
-        let (q, k) = match tables {
-            Some(tables) => (tables.apply(q), tables.apply(k)),
-            None => (q, k),
-        };
-        if !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope) {
-            return (q, k);
-        }
-        // Heads stand before positions here, and norms with a weight per head expect them last but one.
-        let norm = |norm: &Option<HeadNorm>, x: Tensor<4>| match norm {
-            Some(norm) => norm.forward(x.swap_dims(1, 2)).swap_dims(1, 2),
+    /// Rotates queries or keys `[batch, heads, length, head_dim]`.
+    fn rotate(&self, x: Tensor<4>, norm: Option<&HeadNorm>, tables: Option<&RopeTables>) -> Tensor<4> {
+        let x = match tables {
+            Some(tables) => tables.apply(x),
             None => x,
         };
-        (norm(&self.q_norm, q), norm(&self.k_norm, k))
+        let after = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
+        match norm.filter(|_| after) {
+            // Heads stand before positions here, and norms with a weight per head expect them last but one.
+            Some(norm) => norm.forward(x.swap_dims(1, 2)).swap_dims(1, 2),
+            None => x,
+        }
     }
 
     /// Position-dependent factor on queries.
@@ -269,7 +314,9 @@ impl Attention {
             head_dim: self.spec.head_dim,
         };
         let rotates_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
+        let plain = self.spec.key_values == KeyValues::Projected && self.spec.value_norm.is_none();
         rotates_last
+            && plain
             && self.spec.query_temperature.is_none()
             && self.spec.alibi.is_none()
             && self.spec.output_gate.is_none()
@@ -280,16 +327,19 @@ impl Attention {
     /// [`attend`](Self::attend) for one new token of each sequence, `[batch, 1, hidden_size]`, over a cache of fixed buffers.
     fn step(
         &self,
-        x: Tensor<3>,
+        rows: &Rows,
+        [k, v]: [Tensor<4>; 2],
         rope: Option<&StepRope>,
         cache: &mut StaticKvCache,
         at: &StepPosition,
     ) -> Result<Tensor<3>, AttentionError> {
-        let [batch, _, _] = x.dims();
-        let [q, k, v] = self.projections(x).map(|projected| {
+        let batch = rows.batch;
+        let flat = |projected: Tensor<4>| {
             let [_, _, heads, head_dim] = projected.dims();
             projected.reshape([batch, heads * head_dim])
-        });
+        };
+        let q = flat(self.queries(rows));
+        let [k, v] = [k, v].map(flat);
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
         let y = self.project_result(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
         let hidden_size = y.dims()[1];

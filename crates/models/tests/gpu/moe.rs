@@ -68,7 +68,7 @@ fn the_device_chooses_as_the_host_does() {
             let mut spec = spec(score, num_experts, chosen);
             if num_experts == 60 {
                 let mlp = MlpSpec { intermediate_size: 32, ..spec.expert.clone() };
-                spec.shared_expert = Some(SharedExpert { mlp, gate: true });
+                spec.shared_expert = Some(SharedExpert { mlp, gate: true, norms: None });
                 spec.router.normalize = Normalize::by_sum(score != RouterScore::TopkSoftmax);
                 spec.router.scale = Some(2.5);
                 spec.router.bias = true;

@@ -1,9 +1,11 @@
 //! What several families share.
 
+use crate::rope::RopeByLayerType;
 use crate::spec::*;
 use crate::template::{MOST_LAYERS, Template};
 use crate::weights::{Layout, PACKED_EXPERTS, PackOrder, Rule, STACKED_EXPERTS};
 use crate::{FamilyConfig, RegistryError};
+use automodel_config::{RopeDefaults, RopeOptions};
 
 /// One flag, `attention_bias`, for all four projections.
 pub(super) fn attention_bias(config: &FamilyConfig<'_>) -> Result<AttentionBias, RegistryError> {
@@ -45,6 +47,51 @@ pub(super) fn softmax_moe(
         router: RouterSpec { normalize: Normalize::by_sum(normalize), ..RouterSpec::new(RouterScore::Softmax) },
         shared_expert: None,
     })
+}
+
+/// The rotary embedding of models whose tokens have three positions, in time, height and width: those of text are alike, so that it is
+/// the ordinary one, whichever frequencies belong to which.
+pub(super) struct TextPositions {
+    /// Base of the frequencies of files without one.
+    pub theta: f64,
+    /// Rotated part of a head in files without one.
+    pub partial_rotary_factor: f64,
+    /// Whether a file may say otherwise.
+    pub whole: bool,
+    /// Which elements form a pair.
+    pub pairing: RopePairing,
+}
+
+impl TextPositions {
+    /// Whole heads.
+    pub const fn whole(theta: f64) -> Self {
+        Self { theta, whole: true, ..Self::PARTIAL }
+    }
+
+    /// The part of a head that the file says.
+    pub const PARTIAL: Self =
+        Self { theta: 10_000.0, partial_rotary_factor: 1.0, whole: false, pairing: RopePairing::HalfSplit };
+}
+
+impl Template {
+    /// Gives all layers the rotary embedding of text.
+    pub(super) fn with_text_positions(
+        mut self,
+        config: &FamilyConfig<'_>,
+        positions: &TextPositions,
+    ) -> Result<Self, RegistryError> {
+        let TextPositions { theta, partial_rotary_factor, whole, pairing } = *positions;
+        let options = RopeOptions {
+            defaults: RopeDefaults { theta, partial_rotary_factor },
+            type_aliases: &[("mrope", "default")],
+            // Which frequencies turn by which position.
+            extra_keys: &["mrope_section", "mrope_interleaved"],
+            ..RopeOptions::default()
+        };
+        let read = if whole { RopeByLayerType::read_whole } else { RopeByLayerType::read_with };
+        self.attention.rope = Some(read(config, &options, self.attention.head_dim, pairing)?.uniform()?.clone());
+        Ok(self)
+    }
 }
 
 /// DeepSeek-V3's mixture: its [experts](deepseek_experts), and `n_shared_experts` shared ones, which are one of that many times the
@@ -129,7 +176,7 @@ pub(super) fn shared_experts(
 ) -> Result<SharedExpert, RegistryError> {
     let width = expert.intermediate_size.checked_mul(count);
     let intermediate_size = width.ok_or_else(|| config.inconsistent("the shared experts are too wide".to_owned()))?;
-    Ok(SharedExpert { mlp: MlpSpec { intermediate_size, ..expert.clone() }, gate: false })
+    Ok(SharedExpert { mlp: MlpSpec { intermediate_size, ..expert.clone() }, gate: false, norms: None })
 }
 
 impl Template {

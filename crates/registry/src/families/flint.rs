@@ -77,6 +77,6 @@ fn moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
     moe.router.logits_in_float32 = true;
     let width = config.usize("shared_expert_intermediate_size")?;
     let mlp = MlpSpec { intermediate_size: width, ..moe.expert.clone() };
-    moe.shared_expert = Some(SharedExpert { mlp, gate: false });
+    moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
     Ok(moe)
 }

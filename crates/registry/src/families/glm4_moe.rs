@@ -39,7 +39,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 };
 
 /// The layer after the last predicts a token more: GLM-4.5-Air has 46 others, GLM-4.5 has 92.
-const LAYOUT: Layout = Layout {
+pub(super) const LAYOUT: Layout = Layout {
     ignored: &[
         ("model.layers.46.*", "a layer that predicts one token more"),
         ("model.layers.92.*", "a layer that predicts one token more"),

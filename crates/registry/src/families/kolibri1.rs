@@ -72,7 +72,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     };
     let intermediate_size = config.usize("shared_expert_intermediate_size")?;
     let mlp = MlpSpec { intermediate_size, ..moe.expert.clone() };
-    moe.shared_expert = Some(SharedExpert { mlp, gate: false });
+    moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
     template.mlp = FeedForward::Moe(moe);
     let window = config.usize_or_null("sliding_window")?;
     let every_fifth = |index: usize| if (index + 1).is_multiple_of(5) { "full_attention" } else { "sliding_attention" };

@@ -121,6 +121,6 @@ fn moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
     };
     let width = config.usize("shared_expert_intermediate_size")?;
     let mlp = MlpSpec { intermediate_size: width, ..moe.expert.clone() };
-    moe.shared_expert = Some(SharedExpert { mlp, gate: false });
+    moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
     Ok(moe)
 }

@@ -120,6 +120,6 @@ fn rotating_layers(config: &FamilyConfig<'_>, layers: usize) -> Result<Vec<bool>
 fn moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
     let mut moe = softmax_moe(config, "num_local_experts", config.usize("intermediate_size")?, false)?;
     moe.router = RouterSpec { weighted: Weighted::Inputs, ..RouterSpec::new(RouterScore::Sigmoid) };
-    moe.shared_expert = Some(SharedExpert { mlp: moe.expert.clone(), gate: false });
+    moe.shared_expert = Some(SharedExpert { mlp: moe.expert.clone(), gate: false, norms: None });
     Ok(moe)
 }

@@ -74,15 +74,13 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
         let norm = template.norm;
         let mix = |name, pre| Branch::new(name, Operation::Mix(Mixer::Mla(attention.clone()))).with_pre(pre, norm);
         let feed = |name, pre| Branch::new(name, Operation::Feed(template.mlp.clone())).with_pre(pre, norm);
-        Ok(LayerSpec {
-            branches: vec![
-                mix("self_attn.0", "input_layernorm.0"),
-                feed("mlps.0", "post_attention_layernorm.0"),
-                mix("self_attn.1", "input_layernorm.1"),
-                feed("mlps.1", "post_attention_layernorm.1"),
-                Branch { input: BranchInput::SameAs(1), ..Branch::feed(FeedForward::Moe(moe.clone())) },
-            ],
-        })
+        Ok(LayerSpec::new(vec![
+            mix("self_attn.0", "input_layernorm.0"),
+            feed("mlps.0", "post_attention_layernorm.0"),
+            mix("self_attn.1", "input_layernorm.1"),
+            feed("mlps.1", "post_attention_layernorm.1"),
+            Branch { input: BranchInput::SameAs(1), ..Branch::feed(FeedForward::Moe(moe.clone())) },
+        ]))
     })
 }
 

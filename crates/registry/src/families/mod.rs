@@ -103,11 +103,15 @@ pub static BUILTIN: &[&Family] = &[
     &flint::FAMILY,
     &gemma::gemma2::FAMILY,
     &gemma::gemma3_text::FAMILY,
+    &gemma::gemma4_text::FAMILY,
+    &gemma::gemma4_unified_text::FAMILY,
     &gemma::gemma::FAMILY,
     &gemma::vaultgemma::FAMILY,
     &glm4_moe::FAMILY,
     &glm::glm4::FAMILY,
     &glm::glm4_moe_lite::FAMILY,
+    &glm::glm4v_moe_text::FAMILY,
+    &glm::glm4v_text::FAMILY,
     &glm::glm::FAMILY,
     &glm::glm_moe_dsa::FAMILY,
     &gpt::codegen::FAMILY,
@@ -161,8 +165,12 @@ pub static BUILTIN: &[&Family] = &[
     &phi::phimoe::FAMILY,
     &qwen::qwen2::FAMILY,
     &qwen::qwen2_moe::FAMILY,
+    &qwen::qwen2_vl_text::FAMILY,
+    &qwen::qwen2_vl_text::QWEN2_5,
     &qwen::qwen3::FAMILY,
     &qwen::qwen3_moe::FAMILY,
+    &qwen::qwen3_vl_moe_text::FAMILY,
+    &qwen::qwen3_vl_text::FAMILY,
     &seed_oss::FAMILY,
     &smollm3::FAMILY,
     &solar_open::FAMILY,
@@ -176,7 +184,7 @@ mod prelude {
     pub(super) use super::common::*;
     pub(super) use crate::rope::{FIXED_NTK_ALPHA, LayerTypeThetas, RopeByLayerType};
     pub(super) use crate::spec::*;
-    pub(super) use crate::template::{Keys, MOST_LAYERS, Template, layer_types, mask_of};
+    pub(super) use crate::template::{Keys, LayerParts, MOST_LAYERS, Template, layer_types, mask_of};
     pub(super) use crate::weights::{
         Layout, PACKED_EXPERTS, PACKED_GATE_UP, PackOrder, Rule, STACKED_EXPERTS, packed_qkv,
     };

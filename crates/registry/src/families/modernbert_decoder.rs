@@ -115,5 +115,5 @@ fn rope(config: &FamilyConfig<'_>, head_dim: usize) -> Result<RopeByLayerType, R
         layer("full_attention", 160_000.0, "global_rope_theta"),
         layer("sliding_attention", 10_000.0, "local_rope_theta"),
     ];
-    RopeByLayerType::by_layers(config, &layers, head_dim)
+    RopeByLayerType::by_layers(config, &layers, |_| head_dim)
 }

@@ -30,6 +30,12 @@ pub struct AttentionSpec {
     pub clip_qkv: Option<f64>,
     /// Position-dependent factor on the queries.
     pub query_temperature: Option<QueryTemperature>,
+    /// Where keys and values come from.
+    #[serde(skip_serializing_if = "KeyValues::is_projected")]
+    pub key_values: KeyValues,
+    /// Norm on the values of each head (Gemma 4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_norm: Option<NormSpec>,
     /// Norm on the result of all heads, before the output projection (BitNet).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_norm: Option<NormSpec>,
@@ -63,6 +69,8 @@ impl AttentionSpec {
             sinks: false,
             clip_qkv: None,
             query_temperature: None,
+            key_values: KeyValues::Projected,
+            value_norm: None,
             sub_norm: None,
             alibi: None,
             value_head_dim: None,
@@ -86,9 +94,13 @@ impl AttentionSpec {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         let width = |heads: usize| heads.saturating_mul(self.head_dim);
         to.head_projection("q_proj", heads, [width(heads), hidden_size], self.bias.q);
-        to.head_projection("k_proj", kv_heads, [width(kv_heads), hidden_size], self.bias.k);
+        if self.key_values.are_own() {
+            to.head_projection("k_proj", kv_heads, [width(kv_heads), hidden_size], self.bias.k);
+        }
         let value_width = |heads: usize| heads.saturating_mul(self.value_dim());
-        to.head_projection("v_proj", kv_heads, [value_width(kv_heads), hidden_size], self.bias.v);
+        if self.key_values == KeyValues::Projected {
+            to.head_projection("v_proj", kv_heads, [value_width(kv_heads), hidden_size], self.bias.v);
+        }
         to.projection("o_proj", [hidden_size, value_width(heads)], self.bias.o, ParameterRole::Projection);
         if let Some(gate) = &self.output_gate {
             let gates = match gate.extent {
@@ -99,7 +111,12 @@ impl AttentionSpec {
         }
         if let Some(qk_norm) = &self.qk_norm {
             qk_norm.declare("q_norm", heads, self.head_dim, to);
-            qk_norm.declare("k_norm", kv_heads, self.head_dim, to);
+            if self.key_values.are_own() {
+                qk_norm.declare("k_norm", kv_heads, self.head_dim, to);
+            }
+        }
+        if let Some(norm) = &self.value_norm {
+            norm.declare("v_norm", &[self.value_dim()], to);
         }
         if self.sinks {
             to.parameter("sinks", &[heads], ParameterRole::Other);
@@ -119,6 +136,12 @@ impl AttentionSpec {
             ));
         }
         validate::check_elements("a projection", &[heads, self.head_dim, hidden_size])?;
+        if self.value_norm.is_some() && !self.key_values.are_own() {
+            return Err("it normalises values, but has those of another layer".to_owned());
+        }
+        if self.key_values == KeyValues::OneProjection && self.value_dim() != self.head_dim {
+            return Err(format!("its values are its keys, of {}, but values have {}", self.head_dim, self.value_dim()));
+        }
         validate::check_elements("a projection", &[heads, self.value_dim(), hidden_size])?;
         if self.alibi.is_some() && (self.softcap.is_some() || self.mask == AttentionMask::Bidirectional) {
             return Err("linear biases on the scores (ALiBi) go with neither a soft-cap nor a mask that is not causal"
@@ -191,6 +214,31 @@ impl AttentionBias {
     /// Queries, keys and values carry one bias flag, the output another.
     pub const fn qkv_o(qkv: bool, o: bool) -> Self {
         Self { q: qkv, k: qkv, v: qkv, o }
+    }
+}
+
+/// Where the keys and values of an attention come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum KeyValues {
+    /// `k_proj` and `v_proj`.
+    Projected,
+    /// `k_proj` makes both: values are what keys are before their norm and rotation (Gemma 4).
+    OneProjection,
+    /// They are those of the attention in this layer, an earlier one: no projections, and no cache (Gemma 3n, Gemma 4).
+    OfLayer(usize),
+}
+
+impl KeyValues {
+    /// Whether the layer makes them itself.
+    pub fn are_own(self) -> bool {
+        match self {
+            Self::Projected | Self::OneProjection => true,
+            Self::OfLayer(_) => false,
+        }
+    }
+
+    fn is_projected(&self) -> bool {
+        *self == Self::Projected
     }
 }
 

@@ -187,9 +187,17 @@ impl MoeSpec {
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         let (router, choices) = (ParameterRole::Router, self.choices());
         to.projection("gate", [choices, hidden_size], self.router.bias, router);
-        if self.router.correction_bias {
-            to.inside("gate", |to| to.parameter("e_score_correction_bias", &[choices], router));
-        }
+        to.inside("gate", |to| {
+            if self.router.correction_bias {
+                to.parameter("e_score_correction_bias", &[choices], router);
+            }
+            if let Some(norm) = &self.router.input_norm {
+                norm.declare("norm", &[hidden_size], to);
+            }
+            if self.router.expert_scales {
+                to.parameter("per_expert_scale", &[choices], router);
+            }
+        });
         to.repeat("experts", self.num_experts, |to| {
             self.expert.declare_gated(hidden_size, ParameterRole::ExpertProjection, to);
         });
@@ -197,6 +205,13 @@ impl MoeSpec {
             to.inside("shared_expert", |to| shared.mlp.declare_gated(hidden_size, ParameterRole::Projection, to));
             if shared.gate {
                 to.projection("shared_expert_gate", [1, hidden_size], false, router);
+            }
+            if let Some(norm) = &shared.norms {
+                to.inside("norms", |to| {
+                    for name in ["shared_pre", "shared_post", "routed_pre", "routed_post"] {
+                        norm.declare(name, &[hidden_size], to);
+                    }
+                });
             }
         }
     }
@@ -245,6 +260,15 @@ pub struct RouterSpec {
     pub groups: Option<ExpertGroups>,
     /// Compute the logits in float32, whatever the dtype of the model.
     pub logits_in_float32: bool,
+    /// Norm on what the router reads, and on nothing else (Gemma 4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_norm: Option<NormSpec>,
+    /// Factor on what the router reads (Gemma 4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_scale: Option<f64>,
+    /// Whether the weight of each expert is multiplied by a number of its own, `per_expert_scale`, in the end (Gemma 4).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub expert_scales: bool,
     /// Choices after those of the experts, that return their input (LongCat-Flash).
     #[serde(skip_serializing_if = "is_zero")]
     pub zero_experts: usize,
@@ -288,6 +312,9 @@ impl RouterSpec {
             correction_bias: false,
             groups: None,
             logits_in_float32: false,
+            input_norm: None,
+            input_scale: None,
+            expert_scales: false,
             zero_experts: 0,
             logit_softcap: None,
             weighted: Weighted::Outputs,
@@ -428,6 +455,9 @@ pub struct SharedExpert {
     pub mlp: MlpSpec,
     /// Whether its output is multiplied by `sigmoid(shared_expert_gate(x))` (Qwen2-MoE).
     pub gate: bool,
+    /// Norms before and after it, and before and after the chosen experts, while the router reads what comes in (Gemma 4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norms: Option<NormSpec>,
 }
 
 #[cfg(test)]

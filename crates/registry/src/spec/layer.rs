@@ -1,6 +1,6 @@
 //! Layers as lists of branches off the residual stream.
 
-use super::{Declare, FeedForward, Mixer, NormSpec};
+use super::{Declare, FeedForward, LayerEmbeddingSpec, Mixer, NormSpec, ParameterRole};
 use serde::Serialize;
 
 /// One layer: branches, each of which adds to the residual stream.
@@ -8,6 +8,9 @@ use serde::Serialize;
 pub struct LayerSpec {
     /// The branches, in the order in which they are added.
     pub branches: Vec<Branch>,
+    /// Whether what leaves the layer is multiplied by a number of its own, `layer_scalar` (Gemma 4).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub scalar: bool,
 }
 
 /// `post_add(residual + scale * post(operation(pre(input))))`
@@ -49,6 +52,8 @@ pub enum Operation {
     Mix(Mixer),
     /// Each position by itself.
     Feed(FeedForward),
+    /// Each position takes up the embedding that its token has for this layer.
+    LayerEmbedding(LayerEmbeddingSpec),
 }
 
 /// A norm over the residual stream with its name in the layer.
@@ -67,22 +72,27 @@ const PRE_FEED_FORWARD: &str = "pre_feedforward_layernorm";
 const POST_FEED_FORWARD: &str = "post_feedforward_layernorm";
 
 impl LayerSpec {
+    /// A layer of these branches.
+    pub fn new(branches: Vec<Branch>) -> Self {
+        Self { branches, scalar: false }
+    }
+
     /// `h = x + mixer(input_layernorm(x)); h + mlp(post_attention_layernorm(h))` (Llama).
     pub fn pre(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
         let mix = Branch::mix(mixer).with_pre(INPUT, norm);
-        Self { branches: vec![mix, Branch::feed(mlp).with_pre(POST_ATTENTION, norm)] }
+        Self::new(vec![mix, Branch::feed(mlp).with_pre(POST_ATTENTION, norm)])
     }
 
     /// `h = x + post_attention_layernorm(mixer(x)); h + post_feedforward_layernorm(mlp(h))` (OLMo 2).
     pub fn post(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
         let mix = Branch::mix(mixer).with_post(POST_ATTENTION, norm);
-        Self { branches: vec![mix, Branch::feed(mlp).with_post(POST_FEED_FORWARD, norm)] }
+        Self::new(vec![mix, Branch::feed(mlp).with_post(POST_FEED_FORWARD, norm)])
     }
 
     /// `h = post_attention_layernorm(x + mixer(x)); post_feedforward_layernorm(h + mlp(h))` (BERT).
     pub fn post_add(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
         let mix = Branch::mix(mixer).with_post_add(POST_ATTENTION, norm);
-        Self { branches: vec![mix, Branch::feed(mlp).with_post_add(POST_FEED_FORWARD, norm)] }
+        Self::new(vec![mix, Branch::feed(mlp).with_post_add(POST_FEED_FORWARD, norm)])
     }
 
     /// Norms before and after each branch: `input_layernorm`, `post_attention_layernorm`, `pre_feedforward_layernorm`,
@@ -90,20 +100,20 @@ impl LayerSpec {
     pub fn sandwich(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
         let mix = Branch::mix(mixer).with_pre(INPUT, norm).with_post(POST_ATTENTION, norm);
         let feed = Branch::feed(mlp).with_pre(PRE_FEED_FORWARD, norm).with_post(POST_FEED_FORWARD, norm);
-        Self { branches: vec![mix, feed] }
+        Self::new(vec![mix, feed])
     }
 
     /// `n = input_layernorm(x); x + mixer(n) + mlp(n)` (Phi, Cohere).
     pub fn parallel_shared(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
         let mix = Branch::mix(mixer).with_pre(INPUT, norm);
-        Self { branches: vec![mix, Branch { input: BranchInput::SameAs(0), ..Branch::feed(mlp) }] }
+        Self::new(vec![mix, Branch { input: BranchInput::SameAs(0), ..Branch::feed(mlp) }])
     }
 
     /// `x + mixer(input_layernorm(x)) + mlp(post_attention_layernorm(x))` (GPT-NeoX).
     pub fn parallel_split(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> Self {
         let mix = Branch::mix(mixer).with_pre(INPUT, norm);
         let feed = Branch { input: BranchInput::LayerInput, ..Branch::feed(mlp) };
-        Self { branches: vec![mix, feed.with_pre(POST_ATTENTION, norm)] }
+        Self::new(vec![mix, feed.with_pre(POST_ATTENTION, norm)])
     }
 
     /// With a factor on every branch.
@@ -116,14 +126,14 @@ impl LayerSpec {
     pub fn mixers(&self) -> impl Iterator<Item = &Mixer> {
         self.branches.iter().filter_map(|branch| match &branch.operation {
             Operation::Mix(mixer) => Some(mixer),
-            Operation::Feed(_) => None,
+            Operation::Feed(_) | Operation::LayerEmbedding(_) => None,
         })
     }
 
     /// What it computes at each position.
     pub fn feed_forwards(&self) -> impl Iterator<Item = &FeedForward> {
         self.branches.iter().filter_map(|branch| match &branch.operation {
-            Operation::Mix(_) => None,
+            Operation::Mix(_) | Operation::LayerEmbedding(_) => None,
             Operation::Feed(feed) => Some(feed),
         })
     }
@@ -139,10 +149,14 @@ impl LayerSpec {
             to.inside(branch.name, |to| match &branch.operation {
                 Operation::Mix(mixer) => mixer.declare(hidden_size, to),
                 Operation::Feed(feed) => feed.declare(hidden_size, to),
+                Operation::LayerEmbedding(embedding) => embedding.declare(hidden_size, to),
             });
         }
         for NamedNorm { name, norm } in self.norms() {
             norm.declare(name, &[hidden_size], to);
+        }
+        if self.scalar {
+            to.parameter("layer_scalar", &[1], ParameterRole::Other);
         }
     }
 }

@@ -72,6 +72,8 @@ impl Mixer {
     /// What it keeps of a sequence.
     pub fn cache(&self, hidden_size: usize) -> CacheSpec {
         match self {
+            // Another layer keeps them.
+            Self::Attention(attention) if !attention.key_values.are_own() => CacheSpec::default(),
             Self::Attention(attention) => CacheSpec::of_positions(attention.cached_elements(), attention.mask),
             // Not the keys and values, but what they are made of.
             Self::Mla(mla) => CacheSpec::of_positions(mla.kept_elements(), mla.mask),
@@ -110,6 +112,14 @@ impl CacheSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::KeyValues;
+
+    #[test]
+    fn keys_of_another_layer_are_not_kept_twice() {
+        let shared = AttentionSpec { key_values: KeyValues::OfLayer(0), ..AttentionSpec::new(4, 2, 8) };
+        assert_eq!(Mixer::Attention(shared).cache(32), CacheSpec::default());
+        assert_eq!(Mixer::Attention(AttentionSpec::new(4, 2, 8)).cache(32).per_position, 32);
+    }
 
     #[test]
     fn windows_bound_what_is_kept() {

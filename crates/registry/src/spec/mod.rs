@@ -8,6 +8,7 @@ mod attention;
 mod declare;
 mod feed_forward;
 mod layer;
+mod layer_embedding;
 mod mixer;
 mod mla;
 mod norm;
@@ -16,8 +17,8 @@ mod short_conv;
 mod validate;
 
 pub use attention::{
-    Alibi, AttentionBias, AttentionMask, AttentionSpec, GateActivation, GateExtent, OutputGate, QkNorm, QkNormExtent,
-    QueryTemperature,
+    Alibi, AttentionBias, AttentionMask, AttentionSpec, GateActivation, GateExtent, KeyValues, OutputGate, QkNorm,
+    QkNormExtent, QueryTemperature,
 };
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
@@ -25,6 +26,7 @@ pub use feed_forward::{
     SharedExpert, Weighted,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
+pub use layer_embedding::{LayerEmbeddingSpec, LayerEmbeddings};
 pub use mixer::{CacheSpec, Mixer};
 pub use mla::{IndexerSpec, MlaSpec};
 pub use norm::{NormKind, NormSpec};
@@ -111,12 +113,23 @@ impl Backbone {
         if let Some(norm) = &self.embedding.norm {
             norm.declare("embed_norm", &[hidden_size], to);
         }
+        if let Some(by_layer) = &self.embedding.by_layer {
+            to.inside("layer_embeddings", |to| by_layer.declare(hidden_size, self.layers.len(), to));
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             to.inside(&format!("layers.{index}"), |to| layer.declare(hidden_size, to));
         }
         if let Some(norm) = &self.final_norm {
             norm.declare("norm", &[hidden_size], to);
         }
+    }
+
+    /// The layers whose keys and values later layers attend to.
+    pub fn shared_key_values(&self) -> impl Iterator<Item = usize> {
+        self.attentions().filter_map(|(_, attention)| match attention.key_values {
+            KeyValues::OfLayer(source) => Some(source),
+            KeyValues::Projected | KeyValues::OneProjection => None,
+        })
     }
 
     /// All norms over the residual stream.
@@ -144,6 +157,9 @@ pub struct EmbeddingSpec {
     /// Norm on the sum (BERT, BLOOM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<NormSpec>,
+    /// Embeddings for each layer (Gemma 3n, Gemma 4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_layer: Option<LayerEmbeddings>,
     /// Width of the tokens' embedding, where `project_in` makes the residual stream's width of it (OPT-350m).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projected_from: Option<usize>,

@@ -1,6 +1,6 @@
 //! Contradictions within a specification.
 
-use super::{AttentionMask, BranchInput, Declare, LayerSpec, ModelSpec, Operation, Task};
+use super::{AttentionMask, Backbone, BranchInput, Declare, KeyValues, LayerSpec, ModelSpec, Operation, Task};
 
 impl ModelSpec {
     /// Checks that sizes fit each other and that no tensor's size overflows.
@@ -35,6 +35,8 @@ impl ModelSpec {
         for (index, layer) in self.backbone.layers.iter().enumerate() {
             layer.validate(hidden_size).map_err(|problem| format!("layer {index}: {problem}"))?;
         }
+        self.backbone.validate_layer_embeddings()?;
+        self.backbone.validate_key_values()?;
         let sees_ahead =
             |layer: &LayerSpec| layer.mixers().any(|mixer| mixer.mask() == Some(AttentionMask::Bidirectional));
         let first = self.backbone.layers.iter().position(sees_ahead);
@@ -58,6 +60,55 @@ impl ModelSpec {
     }
 }
 
+impl Backbone {
+    /// Layers take up embeddings of the width that there is.
+    fn validate_layer_embeddings(&self) -> Result<(), String> {
+        let by_layer = self.embedding.by_layer.as_ref();
+        if let Some(by_layer) = by_layer {
+            by_layer.validate(self.hidden_size, self.layers.len(), self.vocab_size)?;
+        }
+        let width = by_layer.map(|by_layer| by_layer.width);
+        for (index, layer) in self.layers.iter().enumerate() {
+            for branch in &layer.branches {
+                if let Operation::LayerEmbedding(taken) = &branch.operation
+                    && width != Some(taken.width)
+                {
+                    return Err(format!(
+                        "layer {index}: it takes up an embedding of {}, but tokens have {}",
+                        taken.width,
+                        width.map_or("none for a layer".to_owned(), |width| format!("one of {width}"))
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys and values of another layer are those of an earlier one that makes them, with the same heads and the same mask.
+    fn validate_key_values(&self) -> Result<(), String> {
+        for (index, attention) in self.attentions() {
+            let KeyValues::OfLayer(source) = attention.key_values else { continue };
+            let problem = |problem: &str| {
+                Err(format!("layer {index}: it attends to the keys and values of layer {source}, {problem}"))
+            };
+            let mut sources = self.attentions().filter(|(layer, _)| *layer == source).map(|(_, attention)| attention);
+            let (Some(other), None) = (sources.next().filter(|_| source < index), sources.next()) else {
+                return problem("which is no earlier layer with one attention");
+            };
+            if !other.key_values.are_own() {
+                return problem("which makes none");
+            }
+            let sizes = |attention: &super::AttentionSpec| {
+                (attention.num_key_value_heads, attention.head_dim, attention.value_dim())
+            };
+            if sizes(other) != sizes(attention) || other.mask != attention.mask {
+                return problem("whose heads or mask are others");
+            }
+        }
+        Ok(())
+    }
+}
+
 impl LayerSpec {
     fn validate(&self, hidden_size: usize) -> Result<(), String> {
         if self.branches.is_empty() {
@@ -77,10 +128,12 @@ impl LayerSpec {
             match &branch.operation {
                 Operation::Mix(mixer) => mixer.validate(hidden_size),
                 Operation::Feed(feed) => feed.validate(hidden_size),
+                Operation::LayerEmbedding(embedding) => embedding.validate(hidden_size),
             }?;
         }
         let mut names: Vec<&str> = self.branches.iter().map(|branch| branch.name).collect();
         names.extend(self.norms().map(|norm| norm.name));
+        names.extend(self.scalar.then_some("layer_scalar"));
         let count = names.len();
         names.sort_unstable();
         names.dedup();

@@ -159,7 +159,7 @@ fn experts_are_stacked_transposed_and_interleaved() {
 #[test]
 fn projections_of_experts_alone_are_packed() {
     let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
-    moe.shared_expert = Some(SharedExpert { mlp: moe.expert.clone(), gate: false });
+    moe.shared_expert = Some(SharedExpert { mlp: moe.expert.clone(), gate: false, norms: None });
     let mut spec = spec(Some(FeedForward::Moe(moe)));
     let dense = FeedForward::Gated(MlpSpec::new(6, Activation::Silu));
     spec.backbone.layers[0].branches[1].operation = Operation::Feed(dense);
@@ -201,6 +201,26 @@ fn rows_of_all_experts_may_be_one_matrix() {
     let down =
         map.parameters.iter().find(|parameter| parameter.path == "model.layers.1.mlp.experts.2.down_proj.weight");
     assert_eq!(places(&down.unwrap().pieces[0])[..6], [80, 88, 96, 104, 112, 81]);
+}
+
+/// Gemma 4: experts in two tensors, beside dense MLPs whose projections are not joined.
+#[test]
+fn gated_experts_are_two_tensors() {
+    let gated = |rules| {
+        let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
+        moe.expert.bias = false;
+        let mlp = MlpSpec::new(7, Activation::Silu);
+        moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
+        map(rules, Some(FeedForward::Moe(moe)))
+    };
+    let map = gated(&[PACKED_EXPERTS, Rule::Stack { over: "mlp.experts", into: "experts" }]);
+    let tensors = check_bijection(&map);
+    assert_eq!(tensors["model.layers.1.experts.gate_up_proj"], [3, 10, 8]);
+    assert_eq!(tensors["model.layers.1.experts.down_proj"], [3, 8, 5]);
+    assert_eq!(tensors["model.layers.1.mlp.shared_expert.up_proj.weight"], [7, 8]);
+    let up = map.parameters.iter().find(|p| p.path == "model.layers.1.mlp.experts.2.up_proj.weight").unwrap();
+    // Row 1 of expert 2: row 6 of [10, 8] behind two such matrices.
+    assert_eq!(&places(&up.pieces[0])[8..10], [160 + 48, 160 + 49]);
 }
 
 /// ERNIE 4.5: the correction is one row, stays float32, and has another place.

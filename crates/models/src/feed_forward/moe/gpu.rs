@@ -40,10 +40,11 @@ enum Kind {
 
 impl RoutePlan {
     /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, choices that are no expert, weights on
-    /// the experts' inputs, sums that are kept from zero, and scores that it does not compute.
+    /// the experts' inputs, sums that are kept from zero, weights that each expert scales, and scores that it does not compute.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
         let weights_outputs = spec.weighted == Weighted::Outputs && spec.logit_softcap.is_none();
-        if spec.correction_bias || spec.groups.is_some() || spec.zero_experts > 0 || !weights_outputs {
+        let chooses_by_scores = !spec.correction_bias && spec.groups.is_none() && spec.zero_experts == 0;
+        if !chooses_by_scores || !weights_outputs || spec.expert_scales {
             return None;
         }
         let kind = match spec.score {
@@ -216,6 +217,7 @@ mod tests {
         assert!(plan(RouterSpec { normalize: Normalize::Sum, ..spec() }).is_some_and(|plan| plan.normalize));
         for lacking in [
             RouterSpec { correction_bias: true, ..spec() },
+            RouterSpec { expert_scales: true, ..spec() },
             RouterSpec { groups: Some(ExpertGroups { count: 4, chosen: 2, score: GroupScore::BestTwo }), ..spec() },
             RouterSpec { score: RouterScore::TopkSigmoid, ..spec() },
             RouterSpec { score: RouterScore::SoftmaxNearBest { distance: 0.02 }, ..spec() },

@@ -8,8 +8,8 @@ mod stacks;
 
 use crate::linears::Linears;
 use crate::skeleton::{self, Skeleton};
-use crate::{GatedMlp, Linear, ModelError};
-use automodel_registry::spec::{MoeSpec, Weighted};
+use crate::{GatedMlp, Linear, ModelError, Norm};
+use automodel_registry::spec::{MoeSpec, NormSpec, Weighted};
 use burn::module::Module;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use router::Choice;
@@ -26,8 +26,34 @@ pub struct SparseMoe {
     pub shared_expert: Option<GatedMlp>,
     /// `[1, hidden_size]`: `sigmoid` of it weights the shared expert.
     pub shared_expert_gate: Option<Linear>,
+    /// Norms around the shared expert and around the chosen ones.
+    pub norms: Option<MoeNorms>,
     #[cfg(feature = "cube")]
     stacks: stacks::Stacks,
+}
+
+/// Norms before and after the shared expert, and before and after the chosen ones.
+#[derive(Module, Debug)]
+pub struct MoeNorms {
+    /// On what the shared expert reads.
+    pub shared_pre: Norm,
+    /// On what it gives.
+    pub shared_post: Norm,
+    /// On what the chosen experts read.
+    pub routed_pre: Norm,
+    /// On the weighted sum of what they give.
+    pub routed_post: Norm,
+}
+
+impl MoeNorms {
+    fn of(spec: NormSpec, parameters: &Skeleton<'_>) -> Result<Self, ModelError> {
+        Ok(Self {
+            shared_pre: parameters.norm("shared_pre", spec)?,
+            shared_post: parameters.norm("shared_post", spec)?,
+            routed_pre: parameters.norm("routed_pre", spec)?,
+            routed_post: parameters.norm("routed_post", spec)?,
+        })
+    }
 }
 
 impl Linears for SparseMoe {
@@ -57,12 +83,14 @@ impl SparseMoe {
         let expert = |index: usize| GatedMlp::of(&spec.expert, &parameters.at(&format!("experts.{index}")));
         let shared = spec.shared_expert.as_ref();
         let gate = shared.filter(|shared| shared.gate).map(|_| parameters.linear("shared_expert_gate"));
+        let norms = shared.and_then(|shared| shared.norms).map(|norm| MoeNorms::of(norm, &parameters.at("norms")));
         let shared = shared.map(|shared| GatedMlp::of(&shared.mlp, &parameters.at("shared_expert")));
         Ok(Self {
             gate: Router::of(spec, &parameters.at("gate"))?,
             experts: (0..spec.num_experts).map(expert).collect::<Result<_, _>>()?,
             shared_expert: shared.transpose()?,
             shared_expert_gate: gate.transpose()?,
+            norms: norms.transpose()?,
             #[cfg(feature = "cube")]
             stacks: stacks::Stacks::default(),
         })
@@ -108,10 +136,15 @@ impl SparseMoe {
 
     /// `[tokens, hidden_size]` to the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let routed = self.routed(&x);
+        let normed = |norm: fn(&MoeNorms) -> &Norm, x: Tensor<2>| match &self.norms {
+            Some(norms) => norm(norms).forward(x),
+            None => x,
+        };
+        let routed = normed(|norms| &norms.routed_post, self.routed(&x));
         match &self.shared_expert {
             Some(shared) => {
-                let y = shared.forward(x.clone());
+                let y = shared.forward(normed(|norms| &norms.shared_pre, x.clone()));
+                let y = normed(|norms| &norms.shared_post, y);
                 routed
                     + match &self.shared_expert_gate {
                         Some(gate) => activation::sigmoid(gate.forward(x)) * y,
@@ -129,9 +162,13 @@ impl SparseMoe {
             return y;
         }
         let choices = self.gate.choose(x.clone());
+        let x = match &self.norms {
+            Some(norms) => norms.routed_pre.forward(x.clone()),
+            None => x.clone(),
+        };
         match choices.as_slice() {
-            [only] => self.for_one_token(x.clone(), only),
-            _ => self.for_tokens(x.clone(), &choices),
+            [only] => self.for_one_token(x, only),
+            _ => self.for_tokens(x, &choices),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Routing on the host.
 
-use crate::ModelError;
 use crate::linear::project;
 use crate::skeleton::Skeleton;
+use crate::{ModelError, Norm};
 use automodel_registry::spec::{ExpertGroups, MoeSpec, Normalize, RouterScore, RouterSpec};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, activation};
@@ -16,6 +16,10 @@ pub struct Router {
     pub bias: Option<Param<Tensor<1>>>,
     /// `[num_experts]`: added to the scores that experts are chosen by, not to those that weight them.
     pub e_score_correction_bias: Option<Param<Tensor<1>>>,
+    /// Norm on what the router reads.
+    pub norm: Option<Norm>,
+    /// `[num_experts]`: multiplies the weights.
+    pub per_expert_scale: Option<Param<Tensor<1>>>,
     #[module(skip)]
     pub(super) spec: RouterSpec,
     #[module(skip)]
@@ -31,6 +35,8 @@ impl Router {
             weight: parameters.tensor("weight")?,
             bias: parameters.optional("bias")?,
             e_score_correction_bias: parameters.optional("e_score_correction_bias")?,
+            norm: spec.router.input_norm.map(|norm| parameters.norm("norm", norm)).transpose()?,
+            per_expert_scale: parameters.optional("per_expert_scale")?,
             spec: spec.router.clone(),
             num_experts_per_tok: spec.num_experts_per_tok,
         })
@@ -38,6 +44,14 @@ impl Router {
 
     /// Float32 logits `[tokens, num_experts]` for `x` `[tokens, hidden_size]`.
     pub(super) fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let x = match self.spec.input_scale {
+            Some(scale) => x * scale,
+            None => x,
+        };
         let x = if self.spec.logits_in_float32 { x.cast(DType::F32) } else { x };
         let logits = project(x, self.weight.val(), self.bias.as_ref()).cast(DType::F32);
         match self.spec.logit_softcap {
@@ -59,17 +73,21 @@ impl Router {
         };
         // Read back together: each reading waits for the device.
         let elements = scores.shape().num_elements();
-        let both = read(match &self.e_score_correction_bias {
-            Some(bias) => {
-                let corrected = scores.clone() + bias.val().cast(DType::F32).unsqueeze::<2>();
-                Tensor::cat(vec![scores, corrected], 0)
+        let row = |values: &Param<Tensor<1>>| values.val().cast(DType::F32).unsqueeze::<2>();
+        let scales = self.per_expert_scale.as_ref().map(row);
+        let corrected = self.e_score_correction_bias.as_ref().map(|bias| scores.clone() + row(bias));
+        let is_corrected = corrected.is_some();
+        let all = read(Tensor::cat([Some(scores), corrected, scales].into_iter().flatten().collect(), 0));
+        let (scores, rest) = all.split_at(elements);
+        let (corrected, scales) = if is_corrected { rest.split_at(elements) } else { (scores, rest) };
+        let choose = |(scores, corrected)| {
+            let mut choice = choose_for_one(&self.spec, self.num_experts_per_tok, scores, corrected);
+            for (expert, weight) in &mut choice {
+                *weight *= scales.get(*expert).copied().unwrap_or(1.0);
             }
-            None => scores,
-        });
-        let (scores, corrected) = both.split_at(elements);
-        let corrected = if corrected.is_empty() { scores } else { corrected }.chunks_exact(num_experts);
-        let choose = |(scores, corrected)| choose_for_one(&self.spec, self.num_experts_per_tok, scores, corrected);
-        scores.chunks_exact(num_experts).zip(corrected).map(choose).collect()
+            choice
+        };
+        scores.chunks_exact(num_experts).zip(corrected.chunks_exact(num_experts)).map(choose).collect()
     }
 }
 

@@ -42,7 +42,11 @@ impl Stacks {
     /// expert once. An estimate; it was not measured.
     pub fn supports(&self, tokens: usize, moe: &SparseMoe) -> bool {
         let reads = tokens.saturating_mul(moe.gate.num_experts_per_tok);
-        self.0.is_some() && tokens > 0 && reads <= 2 * moe.experts.len() && route_plan(moe).is_some()
+        self.0.is_some()
+            && tokens > 0
+            && reads <= 2 * moe.experts.len()
+            && moe.norms.is_none()
+            && route_plan(moe).is_some()
     }
 
     /// `[tokens, hidden_size]` to the same, for tokens that [`supports`](Self::supports) allows.

@@ -155,7 +155,7 @@ impl LatentAttention {
         state: &mut MixerState,
         pass: &Pass<'_>,
     ) -> Result<Tensor<3>, ModelError> {
-        let (Pass::Tokens { positions, ropes, backend }, MixerState::Attention(cache)) = (pass, state) else {
+        let (Pass::Tokens { positions, ropes, backend, .. }, MixerState::Attention(cache)) = (pass, state) else {
             return Err(ModelError::ForeignCache { layer });
         };
         self.attend(x, ropes, cache, positions, *backend)

@@ -82,7 +82,13 @@ impl Made {
             let positions = Positions { query_start: start, key_start: 0, padding: padding.clone() };
             let ropes = self.tables(&positions, length);
             let backend = SdpaBackend::EfficientAttention;
-            let pass = Pass::Tokens { positions, ropes: &ropes, backend };
+            let pass = Pass::Tokens {
+                positions,
+                ropes: &ropes,
+                backend,
+                key_values: Default::default(),
+                layer_embeddings: None,
+            };
             let part = x.clone().narrow(1, start, length);
             all.push(self.attention.forward(part, 0, &mut state, &pass).unwrap());
             start += length;

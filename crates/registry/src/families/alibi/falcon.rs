@@ -100,5 +100,5 @@ fn layer(config: &FamilyConfig<'_>) -> Result<fn(Mixer, FeedForward, NormSpec) -
 fn two_norms(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> LayerSpec {
     let mix = Branch::mix(mixer).with_pre("ln_attn", norm);
     let feed = Branch { input: BranchInput::LayerInput, ..Branch::feed(mlp) };
-    LayerSpec { branches: vec![mix, feed.with_pre("ln_mlp", norm)] }
+    LayerSpec::new(vec![mix, feed.with_pre("ln_mlp", norm)])
 }

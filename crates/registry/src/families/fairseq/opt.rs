@@ -76,5 +76,5 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
 /// [`LayerSpec::post_add`] with the norms' names in OPT, which in its other layers are those before the branches.
 fn norms_after(mixer: Mixer, mlp: FeedForward, norm: NormSpec) -> LayerSpec {
     let mix = Branch::mix(mixer).with_post_add(ATTENTION_NORM, norm);
-    LayerSpec { branches: vec![mix, Branch::feed(mlp).with_post_add(MLP_NORM, norm)] }
+    LayerSpec::new(vec![mix, Branch::feed(mlp).with_post_add(MLP_NORM, norm)])
 }

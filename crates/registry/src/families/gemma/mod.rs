@@ -4,6 +4,9 @@
 pub mod gemma;
 pub mod gemma2;
 pub mod gemma3_text;
+mod gemma4;
+pub mod gemma4_text;
+pub mod gemma4_unified_text;
 pub mod vaultgemma;
 
 use super::prelude::*;

@@ -11,7 +11,7 @@ pub static FAMILY: Family = Family {
     layout: LAYOUT,
 };
 
-const LAYOUT: Layout = Layout {
+pub(super) const LAYOUT: Layout = Layout {
     rules: &[
         PACKED_GATE_UP,
         Rule::Rename("post_attention_layernorm", "post_self_attn_layernorm"),

@@ -4,6 +4,8 @@
 pub mod glm;
 pub mod glm4;
 pub mod glm4_moe_lite;
+pub mod glm4v_moe_text;
+pub mod glm4v_text;
 pub mod glm_moe_dsa;
 
 use super::prelude::*;

@@ -60,7 +60,7 @@ fn granite_moe_shared(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryErro
     let intermediate_size = config.count("shared_intermediate_size")?;
     if intermediate_size > 0 {
         let mlp = MlpSpec { intermediate_size, ..moe.expert.clone() };
-        moe.shared_expert = Some(SharedExpert { mlp, gate: false });
+        moe.shared_expert = Some(SharedExpert { mlp, gate: false, norms: None });
     }
     Ok(moe)
 }

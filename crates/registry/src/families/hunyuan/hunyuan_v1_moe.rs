@@ -105,7 +105,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
             num_experts_per_tok: chosen.of(index),
             expert: expert.clone(),
             router: router.clone(),
-            shared_expert: Some(SharedExpert { mlp: expert.clone(), gate: false }),
+            shared_expert: Some(SharedExpert { mlp: expert.clone(), gate: false, norms: None }),
         });
         Ok(())
     })

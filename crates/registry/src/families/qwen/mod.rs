@@ -2,8 +2,11 @@
 
 pub mod qwen2;
 pub mod qwen2_moe;
+pub mod qwen2_vl_text;
 pub mod qwen3;
 pub mod qwen3_moe;
+pub mod qwen3_vl_moe_text;
+pub mod qwen3_vl_text;
 
 use super::prelude::*;
 

@@ -46,7 +46,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut moe = super::qwen_moe(config, "num_experts")?;
     let shared = config.usize("shared_expert_intermediate_size")?;
     let mlp = MlpSpec { intermediate_size: shared, ..moe.expert.clone() };
-    moe.shared_expert = Some(SharedExpert { mlp, gate: true });
+    moe.shared_expert = Some(SharedExpert { mlp, gate: true, norms: None });
     let sparse = super::SparseLayers::read(config)?;
     let windowed = config.bool("use_sliding_window")?;
     let window = config.count_or_null("sliding_window")?.filter(|&window| windowed && window > 0);
