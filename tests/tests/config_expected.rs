@@ -160,7 +160,9 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     let model_type = expected.text("model_type");
     // LFM2 has no key for its activation.
     let name = expected.0["activation"].as_str().unwrap_or("silu");
-    found.compare("activation", activation(name), dense.activation);
+    // gpt-oss has an activation of its own.
+    let expected_activation = if model_type == "gpt_oss" { Activation::QuickGelu } else { activation(name) };
+    found.compare("activation", expected_activation, dense.activation);
     // Experts of these families have a width of their own, for which the reference has no column; LFM2's class changes it when the
     // module is made.
     let others = [
@@ -268,6 +270,13 @@ fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value
             let growth = expected.size("max_position_embeddings") as f64 / length() as f64;
             let attention_factor = (1.0 + growth.ln() / (length() as f64).ln()).sqrt();
             found.compare("attention_factor", attention_factor, longrope.attention_factor);
+        }
+        ("yarn", RopeScaling::Yarn(yarn)) => {
+            found.compare("factor", number("factor"), yarn.factor);
+            found.compare("beta_fast", number("beta_fast"), yarn.beta_fast);
+            found.compare("beta_slow", number("beta_slow"), yarn.beta_slow);
+            found.compare("truncate", parameters["truncate"].as_bool().unwrap_or(true), yarn.truncate);
+            found.compare("original length", length(), yarn.original_max_position_embeddings);
         }
         (rope_type, scaling) => found.0.push(format!("rope is {scaling:?} instead of {rope_type}")),
     }
