@@ -31,7 +31,8 @@ pub(crate) struct RoutePlan {
 }
 
 impl RoutePlan {
-    /// `None` for more experts than the kernel takes, weights on the experts' inputs, a correction of the scores, groups of experts, and sums that are kept from zero.
+    /// `None` for more experts than the kernel takes, weights on the experts' inputs, a correction of the scores, groups of experts, and
+    /// sums that are kept from zero.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
         if spec.correction_bias || spec.groups.is_some() || spec.weighted == Weighted::Inputs {
             return None;
