@@ -146,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn swapped_pairs_turn_back() {
+        let device = Device::flex();
+        let x = Tensor::<4>::random([2, 3, 5, 8], burn::tensor::Distribution::Default, &device);
+        let positions = [(3..8).collect::<Vec<usize>>()];
+        let tables = |pairing| RopeTables::new(&[1.0, 0.5, 0.25], &positions, 1.0, pairing, &device);
+        let turned = tables(RopePairing::HalfSplit).apply(x.clone());
+        let back = tables(RopePairing::HalfSplitSwapped).apply(turned.clone());
+        let distance = |a: &Tensor<4>, b: &Tensor<4>| (a.clone() - b.clone()).abs().max().into_scalar::<f32>();
+        assert!(distance(&x, &turned) > 0.1);
+        assert!(distance(&x, &back) < 1e-6);
+    }
+
+    #[test]
     fn gradients_pass_through() {
         let device = Device::flex();
         let tables = RopeTables::new(&[0.5], &[vec![3]], 1.0, RopePairing::HalfSplit, &device.clone().autodiff());
