@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub const WITHOUT_CAPTURED_STEPS: &[&str] = &[
     "afmoe",
     "axk1",
+    "baichuan",
     "bloom",
     "deepseek_v2",
     "deepseek_v3",
