@@ -57,6 +57,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::SparseMoe>();
     is_send_and_sync::<crate::TokenBatch>();
     is_send_and_sync::<crate::Weight>();
+    is_send_and_sync::<crate::Xielu>();
     is_send_and_sync::<crate::parameters::ParameterTensor>();
     is_send_and_sync::<crate::scope::NotAFloatDtype>();
     #[cfg(feature = "cube")]

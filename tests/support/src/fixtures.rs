@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub const WITHOUT_CAPTURED_STEPS: &[&str] = &[
     "afmoe",
     "axk1",
+    "baichuan",
     "bloom",
     "cohere2_moe",
     "deepseek_v2",

@@ -400,8 +400,10 @@ fn published_layouts_are_remarked_and_refuse_what_is_not_known() {
         let said = base(model_type, json!({key: value})).expect_err(&format!("{model_type} with {key}"));
         assert!(said.contains(key), "{model_type} with {key}: {said}");
     }
-    let rotates = base("baichuan", json!({"max_position_embeddings": null, "model_max_length": 64}));
-    assert!(rotates.unwrap_err().contains("ALiBi"));
+    let larger = base("baichuan", json!({"max_position_embeddings": null, "model_max_length": 96})).unwrap();
+    assert!(attention(&larger, 0).rope.is_none() && attention(&larger, 0).alibi.is_some());
+    assert_eq!(larger.backbone.max_position_embeddings, Some(96));
+    assert!(base("baichuan", json!({"max_position_embeddings": null})).is_err());
     let head = |changes: Value| base("baichuan", changes).unwrap().head().unwrap().unit_rows;
     assert!(head(json!({"z_loss_weight": 0})) && !head(json!({})));
 }

@@ -1,4 +1,5 @@
-//! Baichuan and Baichuan 2, 7B: Llama with queries, keys and values in one projection; the second with a normalised output head.
+//! Baichuan and Baichuan 2: Llama with queries, keys and values in one projection, the larger ones with linear biases on the scores
+//! in place of the rotation, the second generation with a normalised output head.
 
 use super::super::prelude::*;
 
@@ -27,20 +28,21 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
         let reason = "it is that of Baichuan 2, whose configs have `z_loss_weight`: whether the output head is normalised is not certain";
         return Err(config.unsupported("vocab_size", reason));
     }
-    // Only the code of the 7B models reads this key, and rotates; that of the 13B models adds linear biases to scores.
-    if config.usize_or_null("max_position_embeddings")?.is_none() {
-        let reason = "configs without `max_position_embeddings` are those of Baichuan 13B, whose positions are biases of the \
-                      attention scores (ALiBi), which are not implemented";
-        return Err(config.unsupported("model_max_length", reason));
-    }
     let keys = Keys { num_key_value_heads: None, head_dim: None, ..Keys::LLAMA };
     let mut template = Template::read(config, &keys)?;
     template.head.unit_rows = is_second;
-    template.attention.rope = Some(RopeSpec {
-        theta: 10_000.0,
-        rotary_dim: template.attention.head_dim,
-        pairing: RopePairing::HalfSplit,
-        scaling: RopeScaling::Default,
-    });
+    // Only the code of the 7B models reads this key, and rotates; that of the 13B models, whose length goes by another name, adds
+    // linear biases to scores.
+    if template.max_position_embeddings.is_some() {
+        template.attention.rope = Some(RopeSpec {
+            theta: 10_000.0,
+            rotary_dim: template.attention.head_dim,
+            pairing: RopePairing::HalfSplit,
+            scaling: RopeScaling::Default,
+        });
+    } else {
+        template.max_position_embeddings = Some(config.usize("model_max_length")?);
+        template.attention.alibi = Some(Alibi { before_scale: false, in_bfloat16: false });
+    }
     template.build_uniform()
 }
