@@ -4,7 +4,7 @@
 use crate::support::{check_all, fixture};
 use automodel::config::{Overrides, RawConfig, ResolvedConfig};
 use automodel::registry::spec::{
-    Activation, AttentionMask, AttentionSpec, FeedForward, LayerSpec, ModelSpec, RopeScaling, RopeSpec,
+    Activation, AttentionMask, AttentionSpec, FeedForward, LayerSpec, Mixer, MlaSpec, ModelSpec, RopeScaling, RopeSpec,
 };
 use automodel::registry::{Registry, ResolveOptions};
 use serde_json::Value;
@@ -104,30 +104,46 @@ fn compare_sizes(found: &mut Differences, expected: &Expected, config: &Resolved
     found.compare("hidden_size", expected.size("hidden_size"), spec.backbone.hidden_size);
     found.compare("vocab_size", expected.size("vocab_size"), spec.backbone.vocab_size);
     found.compare("num_hidden_layers", expected.size("num_hidden_layers"), spec.backbone.layers.len());
-    let positions = Some(expected.size("max_position_embeddings"));
+    let positions = expected.0["max_position_embeddings"].as_u64().map(|positions| positions as usize);
     found.compare("max_position_embeddings", positions, spec.backbone.max_position_embeddings);
     found.compare(
         "tie_word_embeddings",
         expected.0["tie_word_embeddings"].as_bool().unwrap(),
         spec.head().unwrap().tied,
     );
-    found.compare("norm_eps", expected.norm_eps(), spec.backbone.final_norm.unwrap().eps);
+    if let Some(norm) = spec.backbone.final_norm {
+        found.compare("norm_eps", expected.norm_eps(), norm.eps);
+    }
 }
 
 fn compare_layer(found: &mut Differences, expected: &Expected, index: usize, layer: &LayerSpec) {
-    let Some(attention) = layer.mixers().find_map(|mixer| mixer.attention()) else {
-        found.compare(&format!("type of layer {index}"), Some("conv"), expected.layer_type(index));
-        return;
+    let mixer = layer.mixers().next().unwrap();
+    let (heads, key_value_heads, head_dim, rope) = match mixer {
+        Mixer::Attention(AttentionSpec { num_attention_heads, num_key_value_heads, head_dim, rope, .. }) => {
+            (num_attention_heads, num_key_value_heads, head_dim, rope)
+        }
+        // The class calls the part that rotates the head.
+        Mixer::Mla(MlaSpec { num_attention_heads, qk_rope_head_dim, rope, .. }) => {
+            (num_attention_heads, num_attention_heads, qk_rope_head_dim, rope)
+        }
+        Mixer::ShortConv(_) => {
+            found.compare(&format!("type of layer {index}"), Some("conv"), expected.layer_type(index));
+            return;
+        }
     };
-    found.compare("heads", expected.size("num_attention_heads"), attention.num_attention_heads);
-    found.compare("key-value heads", expected.key_value_heads(), attention.num_key_value_heads);
-    found.compare("head_dim", expected.size("head_dim"), attention.head_dim);
+    found.compare("heads", expected.size("num_attention_heads"), *heads);
+    // Windowed layers of this family have twice as many.
+    let is_windowed = mixer.attention().is_some_and(|attention| attention.mask != AttentionMask::Full);
+    let is_doubled = expected.text("model_type") == "mimo_v2_flash" && is_windowed;
+    let expected_key_value_heads = expected.key_value_heads() * if is_doubled { 2 } else { 1 };
+    found.compare("key-value heads", expected_key_value_heads, *key_value_heads);
+    found.compare("head_dim", expected.size("head_dim"), *head_dim);
     for named in layer.norms() {
         found.compare("norm_eps of layers", expected.norm_eps(), named.norm.eps);
     }
     compare_mlp(found, expected, layer.feed_forwards().next().unwrap());
-    found.compare(&format!("mask of layer {index}"), expected_mask(expected, index), attention.mask);
-    compare_positions(found, expected, index, attention);
+    found.compare(&format!("mask of layer {index}"), Some(expected_mask(expected, index)), mixer.mask());
+    compare_positions(found, expected, index, rope.as_ref());
 }
 
 fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) {
@@ -141,7 +157,23 @@ fn compare_mlp(found: &mut Differences, expected: &Expected, mlp: &FeedForward) 
     found.compare("activation", activation(name), dense.activation);
     // Experts of these families have a width of their own, for which the reference has no column; LFM2's class changes it when the
     // module is made.
-    let has_own_width = model_type.starts_with("qwen") || model_type == "ernie4_5_moe";
+    let others = [
+        "afmoe",
+        "axk1",
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "ernie4_5_moe",
+        "exaone_moe",
+        "flint",
+        "glm4_moe_lite",
+        "glm_moe_dsa",
+        "hy_v3",
+        "laguna",
+        "mellum",
+        "mimo_v2_flash",
+    ];
+    let has_own_width = model_type.starts_with("qwen") || others.contains(&model_type);
     if model_type != "lfm2" && !(has_own_width && mlp.moe().is_some()) {
         found.compare("intermediate_size", expected.size("intermediate_size"), dense.intermediate_size);
     }
@@ -154,6 +186,7 @@ fn activation(name: &str) -> Activation {
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
         "relu" => Activation::Relu,
         "relu2" => Activation::Relu2,
+        "xielu" => Activation::Xielu,
         other => panic!("no fixture has activation {other}"),
     }
 }
@@ -162,21 +195,26 @@ fn activation(name: &str) -> Activation {
 fn expected_mask(expected: &Expected, layer: usize) -> AttentionMask {
     match (expected.layer_type(layer), expected.window()) {
         (None | Some("sliding_attention"), Some(window)) => AttentionMask::Sliding { window },
-        (None, None) | (Some("full_attention"), _) => AttentionMask::Full,
+        (None, None) | (Some("full_attention" | "indexed_attention"), _) => AttentionMask::Full,
+        // `attention_chunk_size` of the class.
+        (Some("chunked_attention"), None) => AttentionMask::Chunked { size: 8192 },
         (layer_type, window) => panic!("no fixture has {layer_type:?} with window {window:?}"),
     }
 }
 
-fn compare_positions(found: &mut Differences, expected: &Expected, index: usize, attention: &AttentionSpec) {
+fn compare_positions(found: &mut Differences, expected: &Expected, index: usize, rope: Option<&RopeSpec>) {
     let rotates = match expected.text("model_type") {
-        "biogpt" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "opt" => false,
+        "biogpt" | "bloom" | "gpt2" | "gpt_bigcode" | "gpt_neo" | "mpt" | "openai-gpt" | "opt" | "xglm" => false,
         // `no_rope_layer_interval` is 4 in both files.
         "smollm3" => !(index + 1).is_multiple_of(4),
-        "cohere2" | "exaone4" => expected.layer_type(index) == Some("sliding_attention"),
+        "afmoe" | "cohere2" | "cohere2_moe" | "exaone4" | "exaone_moe" | "flint" | "kolibri1" => {
+            expected.layer_type(index) == Some("sliding_attention")
+        }
+        "llama4_text" => expected.layer_type(index) == Some("chunked_attention"),
         _ => true,
     };
-    found.compare(&format!("rotation of layer {index}"), rotates, attention.rope.is_some());
-    if let (true, Some(rope)) = (rotates, &attention.rope) {
+    found.compare(&format!("rotation of layer {index}"), rotates, rope.is_some());
+    if let (true, Some(rope)) = (rotates, rope) {
         let parameters = expected.rope(index).unwrap_or_else(|| panic!("{expected} has no rope parameters"));
         compare_rope(found, expected, parameters, rope);
     }
@@ -203,6 +241,14 @@ fn compare_rope(found: &mut Differences, expected: &Expected, parameters: &Value
             found.compare("low_freq_factor", number("low_freq_factor"), *low_freq_factor);
             found.compare("high_freq_factor", number("high_freq_factor"), *high_freq_factor);
             found.compare("original length", length(), *original_max_position_embeddings);
+        }
+        ("yarn", RopeScaling::Yarn(yarn)) => {
+            found.compare("factor", number("factor"), yarn.factor);
+            found.compare("beta_fast", number("beta_fast"), yarn.beta_fast);
+            found.compare("beta_slow", number("beta_slow"), yarn.beta_slow);
+            found.compare("original length", length(), yarn.original_max_position_embeddings);
+            // Both scales of the fixtures are 1.
+            found.compare("attention_factor", number("mscale") / number("mscale_all_dim"), yarn.attention_factor);
         }
         ("longrope", RopeScaling::LongRope(longrope)) => {
             found.compare("short_factor", factors("short_factor"), longrope.short_factor.clone());

@@ -89,9 +89,10 @@ fn modules_that_are_skipped_stay_dense() {
 #[test]
 fn checkpoints_of_bitsandbytes_give_the_logits_of_transformers() {
     let fused = ["gpt2-nf4-double", "phi3-nf4-double", "phi3-fp4", "gpt_neox-fp4-double", "glm4-nf4-double"];
+    let latent = ["minicpm3-nf4-double", "deepseek_v32-nf4"];
     let with_storage = ["llama-nf4-bf16", "llama-nf4-double-f32", "llama-fp4-f16"];
     let plain = ["llama-nf4", "llama-nf4-double", "llama-fp4", "gpt2-nf4"];
-    for name in plain.into_iter().chain(fused).chain(with_storage) {
+    for name in plain.into_iter().chain(fused).chain(latent).chain(with_storage) {
         let directory = bitsandbytes(name);
         let reference = Reference::in_directory(&directory);
         let model = AutoModelForCausalLM::from_pretrained(directory.to_str().unwrap()).load().unwrap();

@@ -1,58 +1,71 @@
-//! Checkpoints whose experts are in two tensors a layer, as transformers writes them with `save_original_format=False`.
+//! Checkpoints under the names of transformers' modules, as it writes them with `save_original_format=False`: experts are in two tensors a
+//! layer.
 
-use crate::support::{Reference, copy_of, copy_of_directory, distance, edit_tensors, load};
+use crate::sparse::weight_map;
+use crate::support::{
+    Reference, check_all, checkpoint, copy_of, copy_of_directory, distance, edit_tensors, fixture, load,
+};
 use automodel::loader::{QuantizationConfig, RequantizeOptions, SaveOptions};
+use automodel::registry::weights::SourcePiece;
 use automodel::{AutoModel, AutoModelForCausalLM};
 use safetensors::Dtype;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-const MIXTURES: [&str; 5] = ["mixtral", "qwen2_moe", "qwen2_moe-mixed", "qwen3_moe", "olmoe"];
+const MIXTURES: [&str; 6] = ["mixtral", "qwen2_moe", "qwen2_moe-mixed", "qwen3_moe", "olmoe", "hy_v3"];
 
-/// Names of an expert's projections in checkpoints: gate, up, down.
-fn projections(name: &str) -> [&'static str; 3] {
-    if name == "mixtral" { ["w1", "w3", "w2"] } else { ["gate_proj", "up_proj", "down_proj"] }
+/// Of every tensor the shape and a checksum: the bits of each element times its place, added.
+type Sums = BTreeMap<String, (Vec<usize>, String)>;
+
+/// What transformers wrote of each mixture, by fixture.
+fn written() -> BTreeMap<String, Sums> {
+    let lines = fs::read_to_string(fixture("modules.jsonl")).unwrap();
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let tensors = serde_json::from_value(row["tensors"].clone()).unwrap();
+        (row["case"].as_str().unwrap().to_owned(), tensors)
+    };
+    lines.lines().map(row).collect()
 }
 
-/// A fixture with the experts of each layer joined, under the names of transformers' modules.
+fn sum(bytes: &[u8]) -> String {
+    let (elements, _) = bytes.as_chunks::<4>();
+    let products = (1_u64..).zip(elements).map(|(place, bits)| place.wrapping_mul(u32::from_le_bytes(*bits).into()));
+    format!("{:016x}", products.fold(0, u64::wrapping_add))
+}
+
+/// The places in its tensor from which the elements of a piece come, in order.
+fn places(piece: &SourcePiece) -> Vec<usize> {
+    let view = piece.strided().unwrap();
+    view.shape.iter().zip(&view.strides).fold(vec![view.offset], |places, (&size, &stride)| {
+        places.iter().flat_map(|&place| (0..size).map(move |i| place + i * stride)).collect()
+    })
+}
+
+/// A fixture with its parameters where the alternatives of its weight map say.
 fn stacked(name: &str) -> TempDir {
     let directory = copy_of(name);
-    let [gate, up, down] = projections(name);
+    let map = weight_map(&checkpoint(name).join("config.json"));
     edit_tensors(directory.path(), |tensors| {
         let own = std::mem::take(tensors);
-        let mut count = 0;
-        for (name, (dtype, shape, bytes)) in &own {
-            let name = name.replace("block_sparse_moe", "mlp");
-            let Some((module, rest)) = name.split_once(".experts.") else {
-                tensors.insert(name, (*dtype, shape.clone(), bytes.clone()));
+        for slot in &map.parameters {
+            let Some((_, _, stored)) = own.get(&slot.pieces[0].tensor) else {
+                assert_eq!(slot.path, "lm_head.weight", "{name}");
                 continue;
             };
-            let part = |expert: usize, projection: &str| {
-                let [name, original] = [module.to_owned(), module.replace("mlp", "block_sparse_moe")]
-                    .map(|module| format!("{module}.experts.{expert}.{projection}.weight"));
-                own.get(&name).or_else(|| own.get(&original))
-            };
-            // Once for each layer.
-            if !rest.starts_with("0.") || !rest.contains(gate) {
-                continue;
+            let [from] = &slot.pieces[..] else { panic!("{}: one piece", slot.path) };
+            let [to] = &map.alternatives.get(&slot.path).unwrap_or(&slot.pieces)[..] else { panic!("one piece") };
+            let size = 4 * to.tensor_shape.iter().product::<usize>();
+            let (_, _, bytes) = tensors
+                .entry(to.tensor.clone())
+                .or_insert_with(|| (Dtype::F32, to.tensor_shape.clone(), vec![0; size]));
+            for (from, to) in places(from).into_iter().zip(places(to)) {
+                bytes[4 * to..][..4].copy_from_slice(&stored[4 * from..][..4]);
             }
-            let experts = (0..).take_while(|expert| part(*expert, gate).is_some()).count();
-            let join = |parts: &[&str]| -> Vec<u8> {
-                let each = (0..experts).flat_map(|expert| parts.iter().map(move |projection| (expert, *projection)));
-                each.flat_map(|(expert, projection)| part(expert, projection).unwrap().2.clone()).collect()
-            };
-            let [rows, columns] = shape[..] else { panic!("{name}: {shape:?}") };
-            tensors.insert(
-                format!("{module}.experts.gate_up_proj"),
-                (Dtype::F32, vec![experts, 2 * rows, columns], join(&[gate, up])),
-            );
-            tensors.insert(
-                format!("{module}.experts.down_proj"),
-                (Dtype::F32, vec![experts, columns, rows], join(&[down])),
-            );
-            count += 1;
         }
-        assert!(count > 0, "no experts were joined");
     });
     directory
 }
@@ -66,14 +79,41 @@ fn pretrained(directory: &Path) -> automodel::FromPretrained {
 }
 
 #[test]
-fn their_logits_are_those_of_transformers_and_the_weights_stay_in_the_file() {
+fn they_are_what_transformers_writes_and_load_as_views() {
+    let written: Vec<(String, Sums)> = written().into_iter().collect();
+    assert!(written.len() > 35, "{}", written.len());
+    let names: Vec<&String> = written.iter().map(|(name, _)| name).collect();
+    let by_name: BTreeMap<&String, &Sums> = written.iter().map(|(name, sums)| (name, sums)).collect();
+    check_all(&names, |name| {
+        let directory = stacked(name);
+        let mut found = Sums::new();
+        edit_tensors(directory.path(), |tensors| {
+            for (name, (_, shape, bytes)) in tensors {
+                found.insert(name.clone(), (shape.clone(), sum(bytes)));
+            }
+        });
+        let expected = by_name[name];
+        if let Some(other) = expected.iter().find(|(tensor, sums)| found.get(*tensor) != Some(sums)) {
+            return Err(format!("{other:?} is {:?}", found.get(other.0)));
+        }
+        if let Some(surplus) = found.keys().find(|tensor| !expected.contains_key(*tensor)) {
+            return Err(format!("{surplus} is not written"));
+        }
+        let model = load(directory.path()).map_err(|error| error.to_string())?;
+        let report = model.report().unwrap();
+        if !report.unexpected.is_empty() || !report.warnings.is_empty() {
+            return Err(format!("{report:?}"));
+        }
+        let distance = distance(&Reference::read(name).logits, &logits(&model, name));
+        if distance < 1e-4 { Ok(()) } else { Err(format!("{distance} from transformers")) }
+    });
+}
+
+#[test]
+fn their_weights_stay_in_the_file() {
     for name in MIXTURES {
         let directory = stacked(name);
-        let model = load(directory.path()).unwrap();
-        let report = model.report().unwrap();
-        assert!(report.unexpected.is_empty() && report.warnings.is_empty(), "{name}: {report:?}");
-        assert_eq!(report.copied_bytes, 0, "{name}");
-        assert!(distance(&Reference::read(name).logits, &logits(&model, name)) < 1e-4, "{name}");
+        assert_eq!(load(directory.path()).unwrap().report().unwrap().copied_bytes, 0, "{name}");
         let plan = pretrained(directory.path()).inspect().unwrap().plan;
         let row = plan.rows.iter().find(|row| row.parameter().ends_with(".mlp.experts.1.up_proj.weight")).unwrap();
         assert!(
@@ -113,7 +153,7 @@ fn what_is_saved_or_quantised_of_them_loads_again() {
         let report = pretrained(directory.path()).quantize_checkpoint(&converted, &config, &options).unwrap();
         assert!(!report.quantized.is_empty() && report.quantized.iter().all(|tensor| !tensor.contains(".experts.")));
         let again = load(&converted).unwrap();
-        let skipping = config.with_skip_modules([".*experts"]);
+        let skipping = config.with_skip_modules([".*mlp.experts"]);
         let streamed = pretrained(directory.path()).quantize(skipping).load().unwrap();
         assert!(distance(&logits(&streamed, name), &logits(&again, name)) < 1e-5, "{name}");
     }

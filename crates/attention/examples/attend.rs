@@ -33,7 +33,7 @@ fn main() -> Result<(), AttentionError> {
         scaling: RopeScaling::Default,
     })?;
     let mask = AttentionMask::Sliding { window: WINDOW };
-    let params = AttentionParams { scale: (HEAD_DIM as f64).powf(-0.5), softcap: None, mask };
+    let params = AttentionParams::new((HEAD_DIM as f64).powf(-0.5), mask);
     let mut cache = KvCache::rolling(WINDOW);
 
     // A prompt of 40 tokens, then one token at a time.

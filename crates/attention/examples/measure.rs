@@ -50,7 +50,7 @@ fn measure(call: &Call) -> Result<[f64; 3], AttentionError> {
     let mut cache = KvCache::preallocated(total + 64);
     let keys = cache.append(random(call.kv_heads, total), random(call.kv_heads, total))?;
     let (q, k, v) = (random(call.heads, call.queries), keys.k, keys.v);
-    let params = AttentionParams { scale: SCALE, softcap: None, mask: call.mask };
+    let params = AttentionParams::new(SCALE, call.mask);
     let positions = Positions { query_start: call.past, ..Positions::default() };
 
     let ours =

@@ -11,7 +11,7 @@
 //! | prefill of 2048, window of 256 | 285 | 3390 | 3150 |
 
 use crate::mask::CallMask;
-use crate::{AttentionError, AttentionMask, Positions, SdpaBackend, flex, math, tiled};
+use crate::{Alibi, AttentionError, AttentionMask, Positions, SdpaBackend, flex, math, tiled};
 use burn::tensor::{DType, Tensor};
 
 /// Parameters that are constant for a layer.
@@ -23,6 +23,15 @@ pub struct AttentionParams {
     pub softcap: Option<f64>,
     /// Which keys a query attends to.
     pub mask: AttentionMask,
+    /// Biases that grow with the position of the key; not together with a soft-cap.
+    pub alibi: Option<Alibi>,
+}
+
+impl AttentionParams {
+    /// Scaled scores and a mask alone.
+    pub const fn new(scale: f64, mask: AttentionMask) -> Self {
+        Self { scale, softcap: None, mask, alibi: None }
+    }
 }
 
 /// Sizes of one call, checked.
@@ -159,6 +168,16 @@ fn check_params(params: &AttentionParams) -> Result<(), AttentionError> {
     if !params.scale.is_finite() {
         let value = params.scale.to_string();
         return Err(AttentionError::Parameter { name: "scale", value, expected: "a finite number" });
+    }
+    if let Some(alibi) = params.alibi {
+        if !alibi.factor.is_finite() {
+            let value = alibi.factor.to_string();
+            return Err(AttentionError::Parameter { name: "factor of ALiBi", value, expected: "a finite number" });
+        }
+        if let Some(cap) = params.softcap {
+            let expected = "no soft-cap beside ALiBi";
+            return Err(AttentionError::Parameter { name: "softcap", value: cap.to_string(), expected });
+        }
     }
     match params.softcap {
         Some(cap) if !(cap.is_finite() && cap > 0.0) => {

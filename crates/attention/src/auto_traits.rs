@@ -5,6 +5,7 @@ fn is_send_and_sync<T: Send + Sync>() {}
 
 #[test]
 fn public_types_are_send_and_sync() {
+    is_send_and_sync::<crate::Alibi>();
     is_send_and_sync::<crate::AttentionError>();
     is_send_and_sync::<crate::AttentionParams>();
     is_send_and_sync::<crate::KeysAndValues>();

@@ -10,7 +10,7 @@ use crate::attention::{AttentionParams, Sizes};
 use crate::host::{self, Rows4};
 use crate::mask::CallMask;
 use crate::products::{self, Rows};
-use crate::softmax;
+use crate::{Alibi, softmax};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, FloatDType, Shape, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor, Layout};
@@ -55,6 +55,7 @@ pub(crate) fn attention(
         k: primitive(k)?,
         v: primitive(v)?,
         sinks: sinks.as_ref().and_then(|sinks| sinks.as_slice::<f32>()),
+        slopes: params.alibi.map_or_else(Vec::new, |_| Alibi::slopes(sizes.heads)),
         params,
         mask,
         sizes,
@@ -77,6 +78,8 @@ struct Call<'a> {
     k: FlexTensor,
     v: FlexTensor,
     sinks: Option<&'a [f32]>,
+    /// Of the linear biases, if there are any.
+    slopes: Vec<f32>,
     params: &'a AttentionParams,
     mask: &'a CallMask<'a>,
     sizes: &'a Sizes,
@@ -173,6 +176,7 @@ impl Call<'_> {
             let seen = visible[index % height].clone();
             row[..seen.start].fill(0.0);
             row[seen.end..].fill(0.0);
+            let first = keys.start + seen.start;
             let row = &mut row[seen];
             if row.is_empty() {
                 state.correction[index] = 1.0;
@@ -180,6 +184,11 @@ impl Call<'_> {
             }
             if let Some(cap) = self.params.softcap {
                 softmax::cap(row, cap as f32);
+            }
+            if let Some(alibi) = &self.params.alibi {
+                let slope = self.slopes[task.kv_head * self.sizes.group() + index / height];
+                let positions = self.mask.key_position(task.row, first)..;
+                row.iter_mut().zip(positions).for_each(|(score, position)| *score += alibi.bias(slope, position));
             }
             let old = state.max[index];
             let max = softmax::max(row).max(old);

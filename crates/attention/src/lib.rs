@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`sdpa`] | the names of the attention backends, [`resolve_sdpa_method`] and [`select_backend`] |
 //! | [`mask`] | [`AttentionMask`] (full, sliding, chunked, bidirectional) and [`Positions`] (offsets and left padding) |
-//! | [`attention`](mod@attention) | [`attention()`]: grouped heads, soft-cap, sinks, any mask, any backend |
+//! | [`attention`](mod@attention) | [`attention()`]: grouped heads, soft-cap, sinks, linear biases, any mask, any backend |
 //! | [`rope`] | [`Rope`]: the rotary embeddings of transformers 5.23, and [`RopeTables`] |
 //! | [`kv_cache`] | [`KvCache`]: growing, preallocated and rolling caches of keys and values |
 //! | `step` | with the features `cuda` or `wgpu`: attention of one decode step over static KV caches, for captured decode (CUDA graphs) |
@@ -21,7 +21,7 @@
 //! // Five new tokens, 8 query heads in groups over 2 key-value heads.
 //! let mut cache = KvCache::growing();
 //! let keys = cache.append(random(2), random(2))?;
-//! let params = AttentionParams { scale: 0.25, softcap: None, mask: AttentionMask::Full };
+//! let params = AttentionParams::new(0.25, AttentionMask::Full);
 //! let positions = Positions { key_start: keys.key_start, ..Positions::default() };
 //! let output =
 //!     attention(SdpaBackend::EfficientAttention, random(8), keys.k, keys.v, None, &params, &positions)?;
@@ -29,6 +29,7 @@
 //! # Ok::<(), automodel_attention::AttentionError>(())
 //! ```
 
+mod alibi;
 pub mod attention;
 #[cfg(test)]
 mod auto_traits;
@@ -49,6 +50,7 @@ mod softmax;
 pub mod step;
 mod tiled;
 
+pub use alibi::Alibi;
 pub use attention::{AttentionParams, attention};
 pub use error::AttentionError;
 pub use kv_cache::{KeysAndValues, KvCache, rolling_capacity};

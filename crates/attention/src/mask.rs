@@ -148,6 +148,11 @@ impl CallMask<'_> {
         local(seen.start)..local(seen.end)
     }
 
+    /// Position of key `key` of the call in its sequence, counted from the padding of row `row`.
+    pub(crate) fn key_position(&self, row: usize, key: usize) -> usize {
+        (self.positions.key_start + key).saturating_sub(self.positions.row_padding(row))
+    }
+
     /// Number of distinct masks in the batch: 1 if no row is padded.
     pub(crate) fn rows(&self) -> usize {
         if self.positions.has_padding() { self.positions.padding.len() } else { 1 }

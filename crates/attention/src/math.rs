@@ -21,6 +21,9 @@ pub(crate) fn attention(
     let queries = group_queries(q, params, sizes, compute);
     let scores = queries.matmul(k.cast(compute).swap_dims(2, 3));
     let mut scores = apply_softcap(scores, params.softcap);
+    if let Some(alibi) = &params.alibi {
+        scores = alibi.add_to(scores, mask, &(0..sizes.keys), sizes);
+    }
     if let Some(bias) = mask.bias(0..sizes.queries, 0..sizes.keys, &device) {
         scores = add_bias(scores, bias, sizes.group());
     }

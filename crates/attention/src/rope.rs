@@ -16,6 +16,8 @@ pub use tables::RopeTables;
 pub enum RopePairing {
     /// `(x[i], x[i + rotary_dim / 2])` (Llama in transformers, "rotate half").
     HalfSplit,
+    /// `(x[i + rotary_dim / 2], x[i])`: what [`HalfSplit`](Self::HalfSplit) does, in the other direction (nanochat).
+    HalfSplitSwapped,
     /// `(x[2i], x[2i + 1])` (Cohere, GLM, "rotate every two").
     Interleaved,
 }
@@ -62,6 +64,8 @@ pub enum RopeScaling {
         original_max_position_embeddings: usize,
         /// Factor on cosines and sines.
         attention_factor: f64,
+        /// The factor beyond the original length, if another.
+        long_attention_factor: Option<f64>,
     },
     /// Llama 3.1's smooth interpolation by wavelength.
     Llama3 {
@@ -172,9 +176,14 @@ impl Rope {
         }
     }
 
-    /// The factor on cosines and sines: `attention_scaling` of transformers.
-    pub fn attention_scaling(&self) -> f64 {
+    /// The factor on cosines and sines for a sequence of `total_length` positions so far: `attention_scaling` of transformers.
+    pub fn attention_scaling(&self, total_length: usize) -> f64 {
         match self.config.scaling {
+            RopeScaling::LongRope {
+                original_max_position_embeddings: original,
+                long_attention_factor: Some(factor),
+                ..
+            } if total_length > original => factor,
             RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
                 attention_factor
             }
@@ -203,6 +212,7 @@ impl Rope {
             return Err(AttentionError::RopePositions { row, expected: length.max(1), found });
         }
         let frequencies = self.inverse_frequencies(total_length);
-        Ok(RopeTables::new(&frequencies, positions, self.attention_scaling(), self.config.pairing, device))
+        let scaling = self.attention_scaling(total_length);
+        Ok(RopeTables::new(&frequencies, positions, scaling, self.config.pairing, device))
     }
 }

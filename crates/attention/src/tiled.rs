@@ -78,6 +78,9 @@ impl Call<'_> {
             let k = self.k.clone().narrow(2, start, keys.len()).cast(self.compute);
             let v = self.v.clone().narrow(2, start, keys.len()).cast(self.compute);
             let mut scores = apply_softcap(rows.clone().matmul(k.swap_dims(2, 3)), self.params.softcap);
+            if let Some(alibi) = &self.params.alibi {
+                scores = alibi.add_to(scores, self.mask, &keys, &sizes);
+            }
             if let Some(bias) = self.mask.bias(queries.clone(), keys, &device) {
                 scores = add_bias(scores, bias, sizes.group());
             }

@@ -130,7 +130,7 @@ impl Case {
 #[test]
 fn steps_are_the_attention_of_the_cpu() {
     let Some(device) = device() else { return };
-    let params = AttentionParams { scale: 0.25, softcap: None, mask: AttentionMask::Full };
+    let params = AttentionParams::new(0.25, AttentionMask::Full);
     let plain = Case {
         kv_heads: 2,
         rotary_dim: HEAD_DIM,
@@ -155,7 +155,8 @@ fn steps_are_the_attention_of_the_cpu() {
 #[test]
 fn compiles_the_kernels_of_steps() {
     let Some(device) = device() else { return };
-    let params = AttentionParams { scale: 0.25, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 9 } };
+    let params =
+        AttentionParams { scale: 0.25, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 9 }, alibi: None };
     for dtype in [DType::F32, DType::F16, DType::BF16].into_iter().filter(|dtype| device.supports_dtype(*dtype)) {
         for pairing in [RopePairing::HalfSplit, RopePairing::Interleaved] {
             let case = Case { kv_heads: 2, rotary_dim: 8, pairing, params, sinks: true, padding: [0; BATCH] };
@@ -173,7 +174,7 @@ fn positions_that_are_none_lead_nowhere_else() {
     let kept = Tensor::<4>::ones([1, 2, 3, HEAD_DIM], &device);
     let mut past = KvCache::growing();
     past.append(kept.clone(), kept).unwrap();
-    let params = AttentionParams { scale: 0.25, softcap: None, mask: AttentionMask::Full };
+    let params = AttentionParams::new(0.25, AttentionMask::Full);
     for (position, padding) in [(1_000_000, 0), (usize::MAX, 0), (3, 9)] {
         let mut cache = StaticKvCache::of(&past, 5).unwrap().unwrap();
         let mut at = StepPosition::new(0, &[padding], &device);

@@ -1,14 +1,16 @@
 //! Describes specifications in the words of papers and model cards.
 
 use automodel_registry::spec::{
-    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, LayerSpec, Mixer, MlpSpec, MoeSpec,
-    NormKind, Normalize, QkNormExtent, RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec,
+    Activation, AttentionMask, AttentionSpec, Branch, BranchInput, FeedForward, GateActivation, GateExtent, Gating,
+    GroupScore, LayerSpec, Mixer, MlaSpec, MlpSpec, MoeSpec, NormKind, Normalize, OutputGate, QkNormExtent,
+    RopePairing, RopeScaling, RopeSpec, RouterScore, RouterSpec, Weighted,
 };
 
 /// Heads, mask, positions, and what is unusual.
 pub(crate) fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attention(attention) => attention_words(attention),
+        Mixer::Mla(mla) => mla_words(mla),
         Mixer::ShortConv(conv) => format!("gated convolution over {} positions", conv.kernel_size),
     }
 }
@@ -18,8 +20,31 @@ fn attention_words(attention: &AttentionSpec) -> String {
         "attention {}/{} heads of {}",
         attention.num_attention_heads, attention.num_key_value_heads, attention.head_dim
     );
-    let positions = attention.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, attention.head_dim));
+    let positions = match (&attention.rope, attention.alibi) {
+        (Some(spec), _) => rope(spec, attention.head_dim),
+        (None, Some(_)) => "ALiBi".to_owned(),
+        (None, None) => "no rope".to_owned(),
+    };
     let parts = [heads, mask(attention.mask), positions].into_iter().chain(unusual(attention));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn mla_words(mla: &MlaSpec) -> String {
+    let heads = format!(
+        "latent attention {} heads of {} + {} and {}",
+        mla.num_attention_heads, mla.qk_nope_head_dim, mla.qk_rope_head_dim, mla.v_head_dim
+    );
+    let latents = match mla.q_lora_rank {
+        Some(rank) => format!("latents of {} and {rank} for queries", mla.kv_lora_rank),
+        None => format!("latents of {}", mla.kv_lora_rank),
+    };
+    let positions = mla.rope.as_ref().map_or("no rope".to_owned(), |spec| rope(spec, mla.qk_rope_head_dim));
+    let scaled = mla.latent_scale.map(|scale| format!("latents scaled by {scale}"));
+    let indexed = mla
+        .indexer
+        .as_ref()
+        .map(|indexer| format!("best {} keys by {} heads of {}", indexer.top_k, indexer.num_heads, indexer.head_dim));
+    let parts = [heads, latents, mask(mla.mask), positions].into_iter().chain(scaled).chain(indexed);
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -59,6 +84,7 @@ fn rope(rope: &RopeSpec, head_dim: usize) -> String {
         if rope.rotary_dim < head_dim { format!(" on {} of {head_dim}", rope.rotary_dim) } else { String::new() };
     let pairing = match rope.pairing {
         RopePairing::HalfSplit => "",
+        RopePairing::HalfSplitSwapped => "backward ",
         RopePairing::Interleaved => "interleaved ",
     };
     format!("{pairing}rope{part}, theta {}{}", rope.theta, scaling(&rope.scaling))
@@ -91,12 +117,34 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
         attention.sinks.then(|| "attention sinks".to_owned()),
         attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
         attention.query_temperature.map(|_| "query temperature".to_owned()),
+        attention.sub_norm.map(|_| "norm before the output projection".to_owned()),
+        attention.value_head_dim.map(|width| format!("values of {width}")),
+        attention.output_gate.map(output_gate),
     ];
     parts.into_iter().flatten()
 }
 
+fn output_gate(gate: OutputGate) -> String {
+    let extent = match gate.extent {
+        GateExtent::Element => "each element",
+        GateExtent::Head => "each head",
+    };
+    let activation = match gate.activation {
+        GateActivation::Sigmoid => "sigmoid",
+        GateActivation::Softplus => "softplus",
+    };
+    format!("{activation} gate on {extent} of the output")
+}
+
 fn width(mlp: &MlpSpec) -> String {
-    format!("MLP of {}, {}", mlp.intermediate_size, activation(mlp.activation))
+    let norm = mlp.sub_norm.map_or("", |_| ", norm before the last projection");
+    format!("MLP of {}, {}{}{norm}", mlp.intermediate_size, activation(mlp.activation), gating(&mlp.gating))
+}
+
+fn gating(gating: &Gating) -> String {
+    let limit = gating.limit.map(|limit| format!(", clamped to {limit}"));
+    let offset = Some(gating.up_offset).filter(|&offset| offset != 0.0).map(|offset| format!(", up + {offset}"));
+    limit.into_iter().chain(offset).collect()
 }
 
 fn activation(activation: Activation) -> &'static str {
@@ -107,6 +155,7 @@ fn activation(activation: Activation) -> &'static str {
         Activation::QuickGelu => "quick GELU",
         Activation::Relu => "ReLU",
         Activation::Relu2 => "squared ReLU",
+        Activation::Xielu => "xIELU",
     }
 }
 
@@ -116,11 +165,12 @@ fn experts(moe: &MoeSpec) -> String {
         format!(", shared expert of {}{gate}", shared.mlp.intermediate_size)
     });
     format!(
-        "mixture, {} of {} experts of {}, {}, {}{}",
+        "mixture, {} of {} experts of {}, {}{}, {}{}",
         moe.num_experts_per_tok,
         moe.num_experts,
         moe.expert.intermediate_size,
         activation(moe.expert.activation),
+        gating(&moe.expert.gating),
         router(&moe.router),
         shared.unwrap_or_default()
     )
@@ -134,11 +184,23 @@ fn router(router: &RouterSpec) -> String {
         RouterScore::TopkSoftmax => "top-k softmax",
         RouterScore::Sigmoid if normalize => "normalised sigmoid",
         RouterScore::Sigmoid => "sigmoid",
+        RouterScore::TopkSigmoid if normalize => "normalised top-k sigmoid",
+        RouterScore::TopkSigmoid => "top-k sigmoid",
+        RouterScore::SoftmaxNearBest { .. } => "SparseMixer",
     };
     let parts = [
         Some(format!("{score} router")),
         router.correction_bias.then(|| "correction bias".to_owned()),
-        router.groups.map(|groups| format!("{} of {} groups", groups.chosen, groups.count)),
+        router.groups.map(|groups| {
+            let by = match groups.score {
+                GroupScore::BestTwo => "",
+                GroupScore::Best => " by their best expert",
+            };
+            format!("{} of {} groups{by}", groups.chosen, groups.count)
+        }),
+        (router.zero_experts > 0).then(|| format!("{} choices that return their input", router.zero_experts)),
+        router.logit_softcap.map(|cap| format!("logits capped at {cap}")),
+        (router.weighted == Weighted::Inputs).then(|| "weights on the inputs".to_owned()),
         router.scale.filter(|&scale| scale != 1.0).map(|scale| format!("weights scaled by {scale}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -150,6 +212,7 @@ pub(crate) fn norm(kind: NormKind) -> &'static str {
         NormKind::Rms => "RMSNorm",
         NormKind::RmsProductInFloat32 => "RMSNorm (weighted in float32)",
         NormKind::RmsOneOffset => "RMSNorm (1 + weight)",
+        NormKind::RmsWithoutWeight => "RMSNorm without weight",
         NormKind::LayerNorm { bias: true } => "LayerNorm",
         NormKind::LayerNorm { bias: false } => "LayerNorm without bias",
         NormKind::LayerNormInFloat32 => "LayerNorm without bias (in float32)",
@@ -185,7 +248,7 @@ fn placement(layer: &LayerSpec) -> &'static str {
 mod tests {
     use super::*;
     use automodel_registry::spec::{
-        ExpertGroups, LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope,
+        Alibi, ExpertGroups, LongRope, NormSpec, QkNorm, QueryTemperature, SharedExpert, YarnRope,
     };
 
     fn attention() -> AttentionSpec {
@@ -208,22 +271,76 @@ mod tests {
             }),
             sinks: true,
             clip_qkv: Some(3.0),
-            query_temperature: Some(QueryTemperature { scale: 0.1, floor_scale: 8192.0 }),
+            sub_norm: Some(norm),
+            query_temperature: Some(QueryTemperature { first: 1, scale: 0.1, floor_scale: 8192.0 }),
             ..attention()
         };
         assert_eq!(
             mixer(&Mixer::Attention(all)),
             "attention 8/2 heads of 64, sliding window of 512, interleaved rope on 32 of 64, theta 10000, linear scaling by 8, \
              QK norm on each head, softcap 50, attention sinks, QKV clipped to 3, \
-             query temperature"
+             query temperature, norm before the output projection"
         );
     }
 
     #[test]
+    fn latents_are_told_with_their_widths() {
+        let all = MlaSpec {
+            num_attention_heads: 16,
+            q_lora_rank: Some(96),
+            kv_lora_rank: 64,
+            qk_nope_head_dim: 32,
+            qk_rope_head_dim: 16,
+            v_head_dim: 24,
+            norm: NormSpec { kind: NormKind::Rms, eps: 1e-6 },
+            bias: false,
+            scale: 0.1,
+            latent_scale: Some(2.0),
+            mask: AttentionMask::Full,
+            rope: None,
+            indexer: None,
+        };
+        assert_eq!(
+            mixer(&Mixer::Mla(all.clone())),
+            "latent attention 16 heads of 32 + 16 and 24, latents of 64 and 96 for queries, full, no rope, latents scaled by 2"
+        );
+        let plain = MlaSpec { q_lora_rank: None, latent_scale: None, ..all };
+        assert_eq!(
+            mixer(&Mixer::Mla(plain)),
+            "latent attention 16 heads of 32 + 16 and 24, latents of 64, full, no rope"
+        );
+    }
+
+    #[test]
+    fn biases_gates_and_widths_are_told() {
+        let gate = OutputGate { extent: GateExtent::Head, activation: GateActivation::Softplus };
+        let biased = AttentionSpec {
+            alibi: Some(Alibi { before_scale: false, in_bfloat16: false }),
+            value_head_dim: Some(32),
+            output_gate: Some(gate),
+            ..attention()
+        };
+        assert_eq!(
+            mixer(&Mixer::Attention(biased)),
+            "attention 8/2 heads of 64, full, ALiBi, values of 32, softplus gate on each head of the output"
+        );
+        let router = RouterSpec {
+            logit_softcap: Some(5.0),
+            weighted: Weighted::Inputs,
+            ..RouterSpec::new(RouterScore::Sigmoid)
+        };
+        assert_eq!(super::router(&router), "sigmoid router, logits capped at 5, weights on the inputs");
+    }
+
+    #[test]
     fn mlps_are_told_with_their_activation() {
-        let wide = |activation| MlpSpec { intermediate_size: 256, activation, bias: false };
+        let wide = |activation| MlpSpec::new(256, activation);
         assert_eq!(feed_forward(&FeedForward::Gated(wide(Activation::Silu))), "gated MLP of 256, SiLU");
         assert_eq!(feed_forward(&FeedForward::Plain(wide(Activation::GeluTanh))), "MLP of 256, GELU (tanh)");
+        let gating = Gating { limit: Some(7.0), up_offset: 1.0 };
+        let bounded = MlpSpec { gating, ..wide(Activation::QuickGelu) };
+        let told = "gated MLP of 256, quick GELU, clamped to 7, up + 1";
+        assert_eq!(feed_forward(&FeedForward::Gated(bounded)), told);
         let moe = MoeSpec {
             num_experts: 4,
             num_experts_per_tok: 2,
@@ -237,16 +354,21 @@ mod tests {
         let all = RouterSpec {
             scale: Some(2.5),
             correction_bias: true,
-            groups: Some(ExpertGroups { count: 4, chosen: 2 }),
+            groups: Some(ExpertGroups { count: 4, chosen: 2, score: GroupScore::BestTwo }),
             ..RouterSpec::new(RouterScore::Sigmoid)
         };
         assert_eq!(router(&all), "sigmoid router, correction bias, 2 of 4 groups, weights scaled by 2.5");
+        let groups = ExpertGroups { count: 8, chosen: 3, score: GroupScore::Best };
+        let best = RouterSpec { groups: Some(groups), ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(router(&best), "softmax router, 3 of 8 groups by their best expert");
+        let some = RouterSpec { zero_experts: 4, ..RouterSpec::new(RouterScore::Softmax) };
+        assert_eq!(router(&some), "softmax router, 4 choices that return their input");
     }
 
     #[test]
     fn places_of_norms_are_told() {
         let spec = NormSpec { kind: NormKind::Rms, eps: 1e-6 };
-        let wide = MlpSpec { intermediate_size: 256, activation: Activation::Silu, bias: false };
+        let wide = MlpSpec::new(256, Activation::Silu);
         let told = |layer: fn(Mixer, FeedForward, NormSpec) -> LayerSpec| {
             norms(&layer(Mixer::Attention(attention()), FeedForward::Gated(wide.clone()), spec))
         };
@@ -274,6 +396,7 @@ mod tests {
             long_factor: vec![1.0],
             original_max_position_embeddings: 1,
             attention_factor: 1.0,
+            long_attention_factor: None,
             cache_valid_to: None,
         };
         let scalings = [RopeScaling::Default, RopeScaling::Yarn(yarn), RopeScaling::LongRope(long)];

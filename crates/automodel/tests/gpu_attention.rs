@@ -52,7 +52,7 @@ impl Case {
             tensor.cast(compute).to_device(device)
         };
         let sinks = self.sinks.then(|| values([HEADS], 0.3, DType::F32).to_device(device));
-        let params = AttentionParams { scale: 0.25, softcap: self.softcap, mask: self.mask };
+        let params = AttentionParams { scale: 0.25, softcap: self.softcap, mask: self.mask, alibi: None };
         let query_start = KEYS - self.queries;
         let positions = Positions { query_start, key_start: 0, padding: self.padding.clone() };
         let (q, k) = (input(HEADS, self.queries, 0.1), input(self.kv_heads, KEYS, 1.2));
@@ -110,7 +110,7 @@ fn softcap_window_sinks_and_padding_are_those_of_the_cpu() {
 fn mixed_dtypes_are_refused() {
     let Some((device, _)) = device() else { return };
     let input = |dtype| values([1, 2, 3, HEAD_DIM], 0.1, dtype).to_device(&device);
-    let params = AttentionParams { scale: 0.25, softcap: None, mask: AttentionMask::Full };
+    let params = AttentionParams::new(0.25, AttentionMask::Full);
     let call = |k, v| {
         let q = input(DType::F32);
         let backend = SdpaBackend::EfficientAttention;

@@ -13,11 +13,14 @@ const NUMBER_LIMIT: f64 = 1e30;
 /// Largest values of sizes and counts.
 #[rustfmt::skip]
 const SIZES: &[(usize, &[&str])] = &[
-    (1 << 10, &["num_hidden_layers"]),
-    (1 << 13, &["num_experts", "num_local_experts", "num_experts_per_tok"]),
-    (1 << 16, &["num_attention_heads", "num_key_value_heads", "head_dim"]),
-    (1 << 20, &["hidden_size"]),
-    (1 << 24, &["intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "n_inner"]),
+    (1 << 10, &["num_hidden_layers", "num_layers"]),
+    (1 << 13, &["num_experts", "num_local_experts", "n_routed_experts", "zero_expert_num", "num_experts_per_tok", "moe_topk"]),
+    (1 << 16, &[
+        "num_attention_heads", "num_key_value_heads", "head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim",
+        "index_head_dim", "index_n_heads",
+    ]),
+    (1 << 20, &["hidden_size", "kv_lora_rank", "q_lora_rank"]),
+    (1 << 24, &["intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "n_inner", "ffn_hidden_size", "expert_ffn_hidden_size"]),
     (1 << 27, &["vocab_size"]),
     (SIZE_LIMIT - 1, &[
         "max_position_embeddings", "original_max_position_embeddings", "sliding_window", "sliding_window_pattern",
@@ -35,7 +38,7 @@ const NUMBERS: &[(f64, f64, &[&str])] = &[
     // Factors: any sign, and zero, can be computed with.
     (-1e6, 1e6, &[
         "attention_multiplier", "embedding_multiplier", "residual_multiplier", "logit_scale", "attention_factor", "mscale",
-        "mscale_all_dim", "beta_fast", "beta_slow",
+        "mscale_all_dim", "beta_fast", "beta_slow", "routed_scaling_factor", "scale_emb", "scale_depth",
     ]),
     // Divisors, bounds, and what is raised to a power.
     (1e-6, 1e9, &[

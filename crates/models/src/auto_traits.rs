@@ -34,6 +34,9 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::Embedding>();
     is_send_and_sync::<crate::FeedForwardModule>();
     is_send_and_sync::<crate::GatedMlp>();
+    is_send_and_sync::<crate::Indexer>();
+    is_send_and_sync::<crate::LatentAttention>();
+    is_send_and_sync::<crate::HeadTransform>();
     is_send_and_sync::<crate::Layer>();
     is_send_and_sync::<crate::Linear>();
     is_send_and_sync::<crate::LogitsFor>();

@@ -4,7 +4,7 @@ use crate::linears::Linears;
 use crate::mixer::Ropes;
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
-use crate::{CacheOptions, DecodeCache, Layer, Linear, MixerState, ModelError, Norm, TokenBatch};
+use crate::{CacheOptions, DecodeCache, Layer, Linear, MixerState, ModelError, Norm, TokenBatch, sinusoids};
 #[cfg(feature = "cube")]
 use automodel_attention::step::StepPosition;
 use automodel_attention::{Positions, Rope, SdpaBackend};
@@ -17,8 +17,10 @@ use std::sync::Arc;
 /// Embedding, layers and final norm.
 #[derive(Module, Debug)]
 pub struct Backbone {
-    /// `[vocab_size, hidden_size]`
+    /// `[vocab_size, hidden_size]`, or with the width that `project_in` projects from.
     pub embed_tokens: Embedding,
+    /// From the width of the embedding to that of the residual stream.
+    pub project_in: Option<Linear>,
     /// `[positions, hidden_size]`
     pub embed_positions: Option<Embedding>,
     /// The norm on embedded tokens.
@@ -71,6 +73,9 @@ struct Facts {
 
 impl Linears for Backbone {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+        if let Some(project_in) = &mut self.project_in {
+            visit(&format!("{path}.project_in"), project_in);
+        }
         for (index, layer) in self.layers.iter_mut().enumerate() {
             layer.for_each_linear(&format!("{path}.layers.{index}"), visit);
         }
@@ -96,6 +101,7 @@ impl Backbone {
         let positions = positions.map(|_| parameters.tensor("embed_positions.weight")).transpose()?;
         Ok(Self {
             embed_tokens: Embedding { weight: parameters.tensor("embed_tokens.weight")? },
+            project_in: spec.embedding.projected_from.map(|_| parameters.linear("project_in")).transpose()?,
             embed_positions: positions.map(|weight| Embedding { weight }),
             embed_norm: spec.embedding.norm.map(|norm| parameters.norm("embed_norm", norm)).transpose()?,
             layers,
@@ -204,7 +210,11 @@ impl Backbone {
         [batch_size, length]: [usize; 2],
         positions: &Positions,
     ) -> Result<Tensor<3>, ModelError> {
-        let x = self.embed_ids(ids, [batch_size, length]);
+        let mut x = self.embed_ids(ids, [batch_size, length]);
+        if let Some(sinusoids) = &self.facts.embedding.sinusoids {
+            let added = sinusoids::at(sinusoids, &positions.rotary(length), self.facts.hidden_size, &x.device());
+            x = x.clone() + added.cast(x.dtype());
+        }
         let Some((learned, table)) = self.learned_positions() else { return Ok(self.norm_embedded(x)) };
         let (end, limit) = (positions.query_start + length, learned.positions());
         if end > limit {
@@ -232,10 +242,19 @@ impl Backbone {
         if let Some(dtype) = self.facts.options.activations {
             x = x.cast(dtype);
         }
-        match self.facts.embedding.scale {
-            Some(scale) => x * scale,
+        if let Some(scale) = self.facts.embedding.scale {
+            x = x * scale;
+        }
+        match &self.project_in {
+            Some(project_in) => project_in.forward_sequence(x),
             None => x,
         }
+    }
+
+    /// Whether [`embed_step`](Self::embed_step) computes all of the embedding.
+    #[cfg(feature = "cube")]
+    pub(crate) fn embeds_steps(&self) -> bool {
+        self.facts.embedding.sinusoids.is_none()
     }
 
     fn norm_embedded(&self, x: Tensor<3>) -> Tensor<3> {

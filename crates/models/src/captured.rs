@@ -203,7 +203,8 @@ impl Decoder {
             }
             _ => true,
         };
-        self.model.options().attention == SdpaBackend::EfficientAttention
+        self.model.embeds_steps()
+            && self.model.options().attention == SdpaBackend::EfficientAttention
             && self.model.ropes().iter().all(is_fixed)
             && self.model.layers.iter().all(|layer| layer.supports_steps(device, tokens))
     }

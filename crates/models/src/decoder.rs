@@ -2,8 +2,8 @@
 
 use crate::linears::Linears;
 use crate::{
-    Backbone, CacheOptions, CausalLm, DecodeCache, Linear, LogitsFor, ModelError, ModelOptions, TokenBatch, generic,
-    skeleton,
+    Backbone, CacheOptions, CausalLm, DecodeCache, HeadTransform, Linear, LogitsFor, ModelError, ModelOptions,
+    TokenBatch, generic, skeleton,
 };
 use automodel_registry::spec::{HeadSpec, ModelSpec};
 use burn::module::Module;
@@ -14,6 +14,8 @@ use burn::tensor::{DType, Device, Int, Tensor};
 pub struct Decoder {
     /// Everything before the head.
     pub model: Backbone,
+    /// What the head's input goes through.
+    pub head_transform: Option<HeadTransform>,
     /// `[vocab_size, hidden_size]`; shares the embedding's storage when tied.
     pub lm_head: Linear,
     #[module(skip)]
@@ -37,6 +39,10 @@ impl Decoder {
             |parameters| {
                 Ok(Self {
                     model: Backbone::new(&spec.backbone, options, &parameters.at("model"))?,
+                    head_transform: match &head.transform {
+                        Some(transform) => Some(HeadTransform::of(transform, &parameters.at("head_transform"))?),
+                        None => None,
+                    },
                     lm_head: parameters.linear("lm_head")?,
                     head: head.clone(),
                 })
@@ -45,7 +51,14 @@ impl Decoder {
     }
 
     pub(crate) fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let hidden = match &self.head_transform {
+            Some(transform) => transform.forward(hidden),
+            None => hidden,
+        };
         let mut logits = self.lm_head.forward_sequence(hidden).cast(DType::F32);
+        if self.head.unit_rows {
+            logits = logits / self.lm_head.row_lengths().unsqueeze::<3>();
+        }
         if let Some(scale) = self.head.logit_scale {
             logits = logits * scale;
         }
@@ -58,8 +71,11 @@ impl Decoder {
 
 impl Linears for Decoder {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        let Self { model, lm_head, head: _ } = self;
+        let Self { model, head_transform, lm_head, head: _ } = self;
         model.for_each_linear(&format!("{path}model"), visit);
+        if let Some(transform) = head_transform {
+            transform.for_each_linear(&format!("{path}head_transform"), visit);
+        }
         visit(&format!("{path}lm_head"), lm_head);
     }
 }

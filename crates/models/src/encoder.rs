@@ -181,7 +181,7 @@ mod tests {
         let scale = spec.backbone.embedding.scale.unwrap();
         let sums = [(3, 1), (1, 2), (2, 3)].map(|(token, at)| row(tokens, token) * scale + row(positions, at));
         let embedded = encoder.model.embed_norm.as_ref().unwrap().forward(Tensor::cat(sums.to_vec(), 0));
-        spec.backbone.embedding = EmbeddingSpec { scale: None, learned_positions: None, norm: None };
+        spec.backbone.embedding = EmbeddingSpec::default();
         let mut plain = BackboneEncoder::new(&spec, options, &device).unwrap();
         initialize_random(&mut plain, 7, 0.3, FloatDType::F32, 1.0, &[]).unwrap();
         let padding = Tensor::zeros([spec.backbone.vocab_size - 3, spec.backbone.hidden_size], &device);

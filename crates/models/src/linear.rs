@@ -3,7 +3,7 @@
 use crate::{ModelError, kernels};
 use automodel_quant::{Precision, QuantLinear, dense_product};
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// `y = x W^T + b` with `W` of shape `[out_features, in_features]`.
 #[derive(Module, Debug)]
@@ -56,6 +56,32 @@ impl Linear {
         }
         self.weight = Weight::Quantized(layer.with_precision(precision));
         Ok(())
+    }
+
+    /// `[out_features]`: the Euclidean length of each row of the weight, at least 1e-12, in float32. Reads the weight some rows at a time.
+    pub fn row_lengths(&self) -> Tensor<1> {
+        const ROWS: usize = 4096;
+        let weight = match &self.weight {
+            Weight::Dense(weight) => weight.val(),
+            Weight::Quantized(weight) => weight.dequantize(DType::F32.into()),
+        };
+        let rows = weight.dims()[0];
+        let of_part = |start: usize| {
+            let part = weight.clone().slice_dim(0, start..(start + ROWS).min(rows)).cast(DType::F32);
+            part.square().sum_dim(1).sqrt().clamp_min(1e-12).flatten(0, 1)
+        };
+        Tensor::cat((0..rows).step_by(ROWS).map(of_part).collect(), 0)
+    }
+
+    /// The weight in `dtype`, decoded where it is quantised.
+    pub(crate) fn floats(&self, dtype: DType) -> Tensor<2> {
+        match &self.weight {
+            Weight::Dense(weight) => {
+                let weight = weight.val();
+                if weight.dtype() == dtype { weight } else { weight.cast(dtype) }
+            }
+            Weight::Quantized(weight) => weight.dequantize(dtype.into()),
+        }
     }
 
     /// [`forward`](Self::forward) over the last axis of `[batch, length, in_features]`.

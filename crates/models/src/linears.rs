@@ -37,13 +37,17 @@ pub(crate) fn read_quantized(module: &mut dyn Linears, read: &mut dyn FnMut(&str
     });
 }
 
-/// Takes a module apart: the fields in front are visited by name, those after `;` are not projections.
+/// Takes a module apart: the fields in front are visited by name, those in brackets where they are there, those after `;` are not
+/// projections.
 macro_rules! linears {
-    ($module:ident { $($linear:ident),*; $($other:ident),* }) => {
+    ($module:ident { $($linear:ident),* $([$($optional:ident),*])?; $($other:ident),* }) => {
         impl Linears for $module {
             fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-                let Self { $($linear,)* $($other: _,)* } = self;
+                let Self { $($linear,)* $($($optional,)*)? $($other: _,)* } = self;
                 $(visit(&[path, ".", stringify!($linear)].concat(), $linear);)*
+                $($(if let Some(linear) = $optional {
+                    visit(&[path, ".", stringify!($optional)].concat(), linear);
+                })*)?
             }
         }
     };

@@ -92,7 +92,7 @@ impl<const W: usize> Norm<W> {
 /// Whether the mean is subtracted.
 fn is_centred(kind: NormKind) -> bool {
     match kind {
-        NormKind::Rms | NormKind::RmsProductInFloat32 | NormKind::RmsOneOffset => false,
+        NormKind::Rms | NormKind::RmsProductInFloat32 | NormKind::RmsOneOffset | NormKind::RmsWithoutWeight => false,
         NormKind::LayerNorm { .. }
         | NormKind::LayerNormInFloat32
         | NormKind::LayerNormOneOffset
@@ -116,10 +116,11 @@ mod tests {
     use burn::module::ParamId;
     use burn::tensor::Distribution;
 
-    const KINDS: [NormKind; 8] = [
+    const KINDS: [NormKind; 9] = [
         NormKind::Rms,
         NormKind::RmsProductInFloat32,
         NormKind::RmsOneOffset,
+        NormKind::RmsWithoutWeight,
         NormKind::LayerNorm { bias: false },
         NormKind::LayerNorm { bias: true },
         NormKind::LayerNormInFloat32,

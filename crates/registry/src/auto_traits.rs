@@ -28,6 +28,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::rope::LayerTypeThetas>();
     is_send_and_sync::<crate::rope::RopeByLayerType>();
     is_send_and_sync::<crate::spec::Activation>();
+    is_send_and_sync::<crate::spec::Alibi>();
     is_send_and_sync::<crate::spec::AttentionBias>();
     is_send_and_sync::<crate::spec::AttentionMask>();
     is_send_and_sync::<crate::spec::AttentionSpec>();
@@ -37,11 +38,17 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::CacheSpec>();
     is_send_and_sync::<crate::spec::EmbeddingSpec>();
     is_send_and_sync::<crate::spec::FeedForward>();
+    is_send_and_sync::<crate::spec::Gating>();
+    is_send_and_sync::<crate::spec::GateActivation>();
+    is_send_and_sync::<crate::spec::GateExtent>();
     is_send_and_sync::<crate::spec::HeadSpec>();
+    is_send_and_sync::<crate::spec::HeadTransform>();
+    is_send_and_sync::<crate::spec::IndexerSpec>();
     is_send_and_sync::<crate::spec::LayerSpec>();
     is_send_and_sync::<crate::spec::LearnedPositions>();
     is_send_and_sync::<crate::spec::LongRope>();
     is_send_and_sync::<crate::spec::Mixer>();
+    is_send_and_sync::<crate::spec::MlaSpec>();
     is_send_and_sync::<crate::spec::MlpSpec>();
     is_send_and_sync::<crate::spec::ModelSpec>();
     is_send_and_sync::<crate::spec::MoeSpec>();
@@ -49,6 +56,7 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::NormKind>();
     is_send_and_sync::<crate::spec::NormSpec>();
     is_send_and_sync::<crate::spec::Operation>();
+    is_send_and_sync::<crate::spec::OutputGate>();
     is_send_and_sync::<crate::spec::ParameterSpec<'static>>();
     is_send_and_sync::<crate::spec::QkNorm>();
     is_send_and_sync::<crate::spec::QkNormExtent>();
@@ -60,9 +68,12 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::spec::RouterSpec>();
     is_send_and_sync::<crate::spec::Normalize>();
     is_send_and_sync::<crate::spec::ExpertGroups>();
+    is_send_and_sync::<crate::spec::GroupScore>();
     is_send_and_sync::<crate::spec::SharedExpert>();
     is_send_and_sync::<crate::spec::ShortConvSpec>();
+    is_send_and_sync::<crate::spec::Sinusoids>();
     is_send_and_sync::<crate::spec::Task>();
+    is_send_and_sync::<crate::spec::Weighted>();
     is_send_and_sync::<crate::spec::YarnRope>();
     is_send_and_sync::<crate::template::Keys>();
     is_send_and_sync::<crate::template::LayerParts>();
@@ -74,7 +85,6 @@ fn public_types_are_send_and_sync() {
     is_send_and_sync::<crate::weights::ParameterSlot>();
     is_send_and_sync::<crate::weights::Rule>();
     is_send_and_sync::<crate::weights::SourcePiece>();
-    is_send_and_sync::<crate::weights::StackedExperts>();
     is_send_and_sync::<crate::weights::StridedView>();
     is_send_and_sync::<crate::weights::Tie>();
     is_send_and_sync::<crate::weights::ViewError>();

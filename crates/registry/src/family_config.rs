@@ -64,6 +64,8 @@ impl<'a> FamilyConfig<'a> {
         list_usize -> Vec<usize>;
         /// A list of sizes, or nothing if the key is null or absent.
         list_usize_or_null -> Option<Vec<usize>>;
+        /// A list of numbers, or nothing if the key is null or absent.
+        list_f64_or_null -> Option<Vec<f64>>;
         /// A list of names, or nothing if the key is null or absent.
         list_str_or_null -> Option<Vec<String>>;
     }

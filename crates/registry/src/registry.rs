@@ -7,7 +7,7 @@ use crate::{
 };
 use automodel_config::{ClassDefaults, Overrides, RawConfig, ResolvedConfig};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Families, custom implementations and compatibility rules.
 ///
@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     families: BTreeMap<String, Family>,
+    /// Those of the families that no class in transformers is the truth for.
+    remote: BTreeSet<String>,
     custom: Vec<(CustomImplementation, Origin)>,
     rules: Vec<CompatibilityRule>,
 }
@@ -70,8 +72,14 @@ impl Registry {
 
     /// Every built-in family and rule.
     pub fn builtin() -> Self {
-        let families = families::BUILTIN.iter().map(|family| (family.model_type.to_owned(), **family)).collect();
-        Self { families, custom: Vec::new(), rules: BUILTIN_RULES.to_vec() }
+        let remote = families::remote::FAMILIES;
+        let all = families::BUILTIN.iter().chain(remote);
+        Self {
+            families: all.map(|family| (family.model_type.to_owned(), **family)).collect(),
+            remote: remote.iter().map(|family| family.model_type.to_owned()).collect(),
+            custom: Vec::new(),
+            rules: BUILTIN_RULES.to_vec(),
+        }
     }
 
     /// Adds a family.
@@ -84,6 +92,7 @@ impl Registry {
             return Err(RegistryError::DuplicateRegistration { what: "family", name: family.model_type.to_owned() });
         }
         self.families.insert(family.model_type.to_owned(), family);
+        self.remote.remove(family.model_type);
         Ok(())
     }
 
@@ -130,6 +139,12 @@ impl Registry {
     /// Every family, by model type.
     pub fn families(&self) -> impl Iterator<Item = &Family> {
         self.families.values()
+    }
+
+    /// What a user should know of the family of a model type: that transformers has no class for it, and that the code which its
+    /// checkpoints come with was not consulted.
+    pub fn remark(&self, model_type: &str) -> Option<&'static str> {
+        self.remote.contains(model_type).then_some(families::remote::REMARK)
     }
 
     /// Every custom implementation, those that count first in front.
@@ -306,6 +321,7 @@ impl Registry {
             implementation: Implementation::Generic { family: family.model_type.to_owned() },
             architecture,
             model_type: model_type.to_owned(),
+            remark: self.remark(family.model_type).map(str::to_owned),
             considered,
             assumed: None,
         })

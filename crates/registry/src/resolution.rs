@@ -24,6 +24,9 @@ pub struct Resolution {
     pub implementation: Implementation,
     /// Why, as a sentence.
     pub reason: String,
+    /// What the caller should know besides: that the family's mathematics is not that of a class in transformers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
     /// Every custom implementation that was considered.
     pub considered: Vec<Considered>,
     /// The model type that the caller assumes in place of the config's own.
@@ -78,6 +81,7 @@ impl Resolution {
                 chosen.name, chosen.architecture
             ),
             implementation: Implementation::Custom { name: chosen.name.to_owned() },
+            remark: None,
             considered,
             assumed: None,
         }
@@ -90,6 +94,7 @@ impl Resolution {
             model_type: own.to_owned(),
             reason: assumption(own, family),
             implementation: Implementation::Generic { family: family.to_owned() },
+            remark: None,
             considered: Vec::new(),
             assumed: Some(family.to_owned()),
         }

@@ -75,6 +75,24 @@ impl RopeByLayerType {
         Self::read_rotation(config, options, head_dim, pairing, Rotation::Whole)
     }
 
+    /// [`read_whole`](Self::read_whole) of the one rotary embedding of all layers, with the values of `options.extra_keys`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and parameters that differ by layer type.
+    pub fn read_whole_with_extra(
+        config: &FamilyConfig<'_>,
+        options: &RopeOptions,
+        head_dim: usize,
+        pairing: RopePairing,
+    ) -> Result<(RopeSpec, BTreeMap<String, serde_json::Value>), RegistryError> {
+        let rope = Self::read_whole(config, options, head_dim, pairing)?.uniform()?.clone();
+        let extra = match config.rope_parameters_with(options)? {
+            ModelRope::Uniform(parameters) => parameters.extra,
+            ModelRope::PerLayerType(_) => BTreeMap::new(),
+        };
+        Ok((rope, extra))
+    }
+
     fn read_rotation(
         config: &FamilyConfig<'_>,
         options: &RopeOptions,
@@ -113,14 +131,43 @@ impl RopeByLayerType {
             layer("full_attention", thetas.full, Some("rope_theta"), true),
             layer("sliding_attention", thetas.sliding, thetas.sliding_key, false),
         ];
-        let by_type = config.rope_parameters_by_layer_type(&layers, &RopeOptions::default())?;
-        let ropes = by_type
-            .into_iter()
-            .map(|(layer_type, parameters)| {
-                let rope = rope_spec(config, &parameters, head_dim, RopePairing::HalfSplit, Rotation::Whole)?;
-                Ok((layer_type, Some(rope)))
-            })
-            .collect::<Result<_, RegistryError>>()?;
+        Self::of_layers(config, &layers, &RopeOptions::default(), head_dim, Rotation::Whole)
+    }
+
+    /// Reads the rope parameters of families with separate ones for each of `layers`.
+    ///
+    /// # Errors
+    /// Parameters that are missing or make no sense.
+    pub fn by_layers(config: &FamilyConfig<'_>, layers: &[RopeLayer], head_dim: usize) -> Result<Self, RegistryError> {
+        Self::of_layers(config, layers, &RopeOptions::default(), head_dim, Rotation::Whole)
+    }
+
+    /// Reads the rope parameters of families that have a set with defaults of its own for each layer type, nested in `rope_parameters` and
+    /// nowhere else, and rotate the part of a head that it says (Laguna, MiMo-V2).
+    ///
+    /// # Errors
+    /// Parameters that are missing or make no sense.
+    pub fn by_layer_type(
+        config: &FamilyConfig<'_>,
+        layers: &[RopeLayer],
+        head_dim: usize,
+    ) -> Result<Self, RegistryError> {
+        Self::of_layers(config, layers, &RopeOptions::default(), head_dim, Rotation::Partial)
+    }
+
+    fn of_layers(
+        config: &FamilyConfig<'_>,
+        layers: &[RopeLayer],
+        options: &RopeOptions,
+        head_dim: usize,
+        rotation: Rotation,
+    ) -> Result<Self, RegistryError> {
+        let spec = |(layer_type, parameters)| {
+            let rope = rope_spec(config, &parameters, head_dim, RopePairing::HalfSplit, rotation)?;
+            Ok((layer_type, Some(rope)))
+        };
+        let by_type = config.rope_parameters_by_layer_type(layers, options)?;
+        let ropes = by_type.into_iter().map(spec).collect::<Result<_, RegistryError>>()?;
         Ok(Self { model_type: config.model_type().to_owned(), ropes: Ropes::PerLayerType(ropes) })
     }
 
@@ -226,6 +273,7 @@ fn rope_spec(
                 long_factor,
                 original_max_position_embeddings,
                 attention_factor,
+                long_attention_factor: None,
                 cache_valid_to: None,
             })
         }

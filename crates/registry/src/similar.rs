@@ -1,10 +1,10 @@
 //! Families whose mathematics comes near to that of a checkpoint of an unsupported model type: by tensors and config keys, never by
 //! names of models.
 
-use crate::weights::StackedExperts;
+use crate::weights::SourcePiece;
 use crate::{Lowered, Registry, ResolveOptions};
 use automodel_config::{ConfigError, Origin, Overrides, RawConfig};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 
 /// Families that are told.
@@ -110,16 +110,14 @@ fn counts(lowered: &Lowered, files: &HashSet<(&str, &[usize])>) -> (usize, usize
             map.prefixes.iter().filter_map(|(from, to)| Some([to, name.strip_prefix(from.as_str())?].concat()));
         std::iter::once(name.to_owned()).chain(renamed).find(|name| files.contains(&(name.as_str(), shape)))
     };
-    let stacked: HashMap<&str, _> =
-        map.stacked_experts.iter().map(|experts| (experts.module.as_str(), experts)).collect();
+    let find_piece = |piece: &SourcePiece| find(&piece.tensor, &piece.tensor_shape);
     let (mut found, mut missing) = (HashSet::new(), HashSet::new());
     for slot in &map.parameters {
-        let experts = StackedExperts::module_of(&slot.path).and_then(|module| stacked.get(module));
-        let stacked = experts
-            .and_then(|experts| experts.piece(&slot.path))
-            .and_then(|piece| find(&piece.tensor, &piece.tensor_shape));
-        for piece in &slot.pieces {
-            match find(&piece.tensor, &piece.tensor_shape).or_else(|| stacked.clone()) {
+        let others = map.alternatives.get(&slot.path);
+        let pieces =
+            others.filter(|pieces| pieces.iter().all(|piece| find_piece(piece).is_some())).unwrap_or(&slot.pieces);
+        for piece in pieces {
+            match find_piece(piece) {
                 Some(name) => {
                     found.insert(name);
                 }

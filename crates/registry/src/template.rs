@@ -12,6 +12,8 @@ pub struct Keys {
     pub norm_eps: &'static str,
     /// Activation of the MLP; without such a key it is SiLU.
     pub activation: Option<&'static str>,
+    /// Number of layers.
+    pub num_hidden_layers: &'static str,
     /// Width of the MLP.
     pub intermediate_size: &'static str,
     /// Number of key-value heads, where the family has such a key.
@@ -25,6 +27,7 @@ impl Keys {
     pub const LLAMA: Self = Self {
         norm_eps: "rms_norm_eps",
         activation: Some("hidden_act"),
+        num_hidden_layers: "num_hidden_layers",
         intermediate_size: "intermediate_size",
         num_key_value_heads: Some("num_key_value_heads"),
         head_dim: Some("head_dim"),
@@ -91,14 +94,16 @@ impl Template {
             }
         };
         let activation = keys.activation.map_or(Ok(Activation::Silu), |key| activation(config, key))?;
-        let mlp = MlpSpec { intermediate_size: config.usize(keys.intermediate_size)?, activation, bias: false };
+        let mlp = MlpSpec::new(config.usize(keys.intermediate_size)?, activation);
         Ok(Self {
-            num_hidden_layers: config.usize("num_hidden_layers")?,
+            num_hidden_layers: config.usize(keys.num_hidden_layers)?,
             vocab_size: config.usize("vocab_size")?,
             hidden_size,
             max_position_embeddings: config.usize_or_null("max_position_embeddings")?,
-            embedding: EmbeddingSpec { scale: None, learned_positions: None, norm: None },
+            embedding: EmbeddingSpec::default(),
             head: HeadSpec {
+                transform: None,
+                unit_rows: false,
                 tied: config.bool("tie_word_embeddings")?,
                 bias: false,
                 logit_scale: None,
@@ -181,6 +186,14 @@ impl Template {
         self.build(|_, _| Ok(()))
     }
 
+    /// The specification with all layers alike, and another mixer than the template's attention.
+    ///
+    /// # Errors
+    /// A specification that contradicts itself.
+    pub fn build_mixer(self, mixer: Mixer) -> Result<ModelSpec, RegistryError> {
+        self.build_layers(|_, template| Ok(template.layer(mixer.clone(), template.mlp.clone())))
+    }
+
     /// The specification with the layers that `make` makes: for hybrids.
     ///
     /// # Errors
@@ -232,7 +245,7 @@ pub struct LayerParts {
 
 /// More layers than this are a mistake, not a model; the table of ranges in `config` has the same bound for
 /// `num_hidden_layers`.
-const MOST_LAYERS: usize = 1 << 10;
+pub(crate) const MOST_LAYERS: usize = 1 << 10;
 
 fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryError> {
     if layers <= MOST_LAYERS {
@@ -247,18 +260,20 @@ fn check_layer_count(model_type: &str, layers: usize) -> Result<(), RegistryErro
 /// # Errors
 /// A name that is not supported.
 pub fn activation(config: &FamilyConfig<'_>, key: &str) -> Result<Activation, RegistryError> {
-    let name = config.str(key)?;
-    Ok(match name {
+    let reason = "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu and relu2";
+    activation_named(config.str(key)?).ok_or_else(|| config.unsupported(key, reason))
+}
+
+/// The activation that transformers calls `name`.
+pub fn activation_named(name: &str) -> Option<Activation> {
+    Some(match name {
         "silu" | "swish" => Activation::Silu,
         "gelu" | "gelu_python" => Activation::Gelu,
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" | "gelu_accurate" => Activation::GeluTanh,
         "quick_gelu" => Activation::QuickGelu,
         "relu" => Activation::Relu,
         "relu2" => Activation::Relu2,
-        _ => {
-            let reason = "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu and relu2";
-            return Err(config.unsupported(key, reason));
-        }
+        _ => return None,
     })
 }
 

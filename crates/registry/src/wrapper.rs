@@ -33,6 +33,8 @@ enum TieRule {
     Either,
     /// The class has no such tie.
     Never,
+    /// They are one where the text model's config says so: the wrapper has a whole model with its head inside.
+    Text,
 }
 
 impl TieRule {
@@ -43,6 +45,7 @@ impl TieRule {
             Self::OwnOrFalse => Some(own.unwrap_or(false)),
             Self::Either => own.filter(|&tied| tied),
             Self::Never => Some(false),
+            Self::Text => None,
         }
     }
 }
@@ -74,6 +77,7 @@ static RULES: &[Rule] = {
         rule("janus", "llama", OwnOrTrue),
         rule("lfm2_vl", "lfm2", OwnOrTrue),
         rule("lighton_ocr", "qwen3", OwnOrTrue),
+        rule("llama4", "llama4_text", Text),
         rule("llava", "llama", Either),
         rule("llava_next", "llama", OwnOrFalse),
         rule("llava_next_video", "llama", Either),
@@ -219,7 +223,8 @@ mod tests {
             let common = ["model.language_model.", "language_model.model."];
             let stored = row["text_prefix"].as_str().unwrap();
             assert_eq!(rule.prefix, (!common.contains(&stored)).then_some(stored), "{name}");
-            assert_eq!(row["head_prefix"], "lm_head.", "{name}");
+            let head = if rule.tie == TieRule::Text { "language_model.lm_head." } else { "lm_head." };
+            assert_eq!(row["head_prefix"], head, "{name}");
             for (text, logits) in row["logits"].as_object().unwrap() {
                 // A text model that does nothing to its logits agrees with both.
                 let does_something = LOGIT_KEYS.iter().any(|(family, ..)| family == text);

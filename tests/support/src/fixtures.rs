@@ -7,7 +7,41 @@ use std::path::{Path, PathBuf};
 
 /// Model types whose decode steps are not captured on GPUs: routers that correct the choice of experts, norms after the rotation and
 /// short convolutions have no kernel for one token yet.
-pub const WITHOUT_CAPTURED_STEPS: &[&str] = &["dots1", "ernie4_5_moe", "glm4_moe", "hunyuan_v1_dense", "lfm2"];
+pub const WITHOUT_CAPTURED_STEPS: &[&str] = &[
+    "afmoe",
+    "axk1",
+    "bloom",
+    "cohere2_moe",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "dots1",
+    "ernie4_5_moe",
+    "exaone_moe",
+    "falcon",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
+    "gpt_oss",
+    "hunyuan_v1_dense",
+    "hunyuan_v1_moe",
+    "hy_v3",
+    "kolibri1",
+    "laguna",
+    "lfm2",
+    "llama4_text",
+    "longcat_flash",
+    "mimo_v2_flash",
+    "minicpm3",
+    "minimax_m2",
+    "ministral3",
+    "mpt",
+    "nanochat",
+    "phimoe",
+    "solar_open",
+    "xglm",
+    "youtu",
+];
 
 /// A path below `tests/fixtures`.
 pub fn fixture(path: &str) -> PathBuf {

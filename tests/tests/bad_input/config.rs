@@ -127,7 +127,7 @@ fn more_experts_for_a_token_than_there_are() {
 fn an_unknown_architecture_is_told_with_what_it_lacks() {
     for (model_type, parts) in [
         ("lama", &["is not supported", "no implementation is registered for it", "misspelling of llama?"][..]),
-        ("deepseek_v3", &["is not supported: multi-head latent attention is not implemented"]),
+        ("deepseek_v4", &["is not supported: its compressed attention is not implemented"]),
         ("qwen33", &["is not supported: no implementation is registered for it"]),
         ("minimax", &["is not supported: its linear attention"]),
     ] {

@@ -29,7 +29,8 @@ pub fn render(summary: &Summary, file: &Value) -> String {
     let spec = serde_json::to_value(prepared.lowered.spec.as_ref().unwrap()).unwrap();
     let weights = serde_json::to_value(&prepared.lowered.weights).unwrap();
     let plan = serde_json::to_value(&summary.plan).unwrap();
-    let sections = [("config", config), ("resolution", vec![prepared.resolution.reason.clone()])];
+    let resolution = [&prepared.resolution.reason].into_iter().chain(&prepared.resolution.remark).cloned().collect();
+    let sections = [("config", config), ("resolution", resolution)];
     text(sections.into_iter().chain(concluded_sections(spec, weights, plan)))
 }
 

@@ -36,7 +36,13 @@ pub(super) fn validate(config: &RopeConfig) -> Result<(), AttentionError> {
             positive("attention_factor", *attention_factor)?;
             original_length(*original_max_position_embeddings)
         }
-        RopeScaling::LongRope { short_factor, long_factor, original_max_position_embeddings, attention_factor } => {
+        RopeScaling::LongRope {
+            short_factor,
+            long_factor,
+            original_max_position_embeddings,
+            attention_factor,
+            long_attention_factor,
+        } => {
             for (name, list) in [("short_factor", short_factor), ("long_factor", long_factor)] {
                 if list.len() != rotary_dim / 2 {
                     return Err(AttentionError::RopeFactors { name, expected: rotary_dim / 2, found: list.len() });
@@ -44,6 +50,7 @@ pub(super) fn validate(config: &RopeConfig) -> Result<(), AttentionError> {
                 list.iter().try_for_each(|&factor| positive(name, factor))?;
             }
             positive("attention_factor", *attention_factor)?;
+            positive("long_attention_factor", long_attention_factor.unwrap_or(1.0))?;
             original_length(*original_max_position_embeddings)
         }
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {

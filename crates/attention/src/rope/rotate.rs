@@ -65,7 +65,7 @@ fn portable_rotate_rows(
         let table = (batch % angles.rows * length + position) * half;
         let (cos, sin) = (&angles.cos[table..][..half], &angles.sin[table..][..half]);
         match angles.pairing {
-            RopePairing::HalfSplit => {
+            RopePairing::HalfSplit | RopePairing::HalfSplitSwapped => {
                 let (x_first, x_second) = (&x[..half], &x[half..2 * half]);
                 let (to_first, to_second) = to[..2 * half].split_at_mut(half);
                 for i in 0..half {

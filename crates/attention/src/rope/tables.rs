@@ -27,7 +27,12 @@ impl RopeTables {
         let length = positions.first().map_or(0, Vec::len);
         let shape = [positions.len(), 1, length, frequencies.len()];
         let scaling = attention_scaling as f32;
-        let table = |function: fn(f64) -> f64| {
+        // Pairs the other way round turn in the other direction.
+        let (pairing, sign) = match pairing {
+            RopePairing::HalfSplitSwapped => (RopePairing::HalfSplit, -1.0),
+            RopePairing::HalfSplit | RopePairing::Interleaved => (pairing, 1.0),
+        };
+        let table = |function: fn(f64) -> f64, scaling: f32| {
             let values: Vec<f32> = positions
                 .iter()
                 .flatten()
@@ -36,7 +41,7 @@ impl RopeTables {
                 .collect();
             Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
         };
-        Self { cos: table(f64::cos), sin: table(f64::sin), pairing }
+        Self { cos: table(f64::cos, scaling), sin: table(f64::sin, sign * scaling), pairing }
     }
 
     /// Cosines, `[rows, 1, length, rotary_dim / 2]` in float32, times the attention scaling.
@@ -49,7 +54,7 @@ impl RopeTables {
         self.sin.clone()
     }
 
-    /// Which elements rotate together.
+    /// Which elements rotate together; [`HalfSplitSwapped`](RopePairing::HalfSplitSwapped) is in the sines.
     pub fn pairing(&self) -> RopePairing {
         self.pairing
     }
@@ -73,7 +78,7 @@ impl RopeTables {
         let [batch, heads, length, head_dim] = x.dims();
         let [_, _, _, half] = self.cos.dims();
         let rotated = match self.pairing {
-            RopePairing::HalfSplit => {
+            RopePairing::HalfSplit | RopePairing::HalfSplitSwapped => {
                 let x = x.clone().cast(DType::F32);
                 let (first, second) = self.rotate(x.clone().narrow(3, 0, half), x.narrow(3, half, half));
                 vec![first, second]

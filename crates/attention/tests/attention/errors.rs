@@ -1,9 +1,9 @@
 //! Calls that must be refused, without a panic.
 
-use automodel_attention::{AttentionError, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
+use automodel_attention::{Alibi, AttentionError, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
 use burn::tensor::{DType, Device, Tensor};
 
-const PARAMS: AttentionParams = AttentionParams { scale: 1.0, softcap: None, mask: AttentionMask::Full };
+const PARAMS: AttentionParams = AttentionParams::new(1.0, AttentionMask::Full);
 
 fn ones(shape: [usize; 4]) -> Tensor<4> {
     Tensor::ones(shape, (&Device::flex(), DType::F32))
@@ -71,6 +71,8 @@ fn parameters() {
         AttentionParams { softcap: Some(0.0), ..PARAMS },
         AttentionParams { softcap: Some(-1.0), ..PARAMS },
         AttentionParams { softcap: Some(f64::NAN), ..PARAMS },
+        AttentionParams { alibi: Some(Alibi { factor: f64::NAN, in_bfloat16: false }), ..PARAMS },
+        AttentionParams { alibi: Some(Alibi { factor: 1.0, in_bfloat16: false }), softcap: Some(1.0), ..PARAMS },
         AttentionParams { mask: AttentionMask::Sliding { window: 0 }, ..PARAMS },
         AttentionParams { mask: AttentionMask::Chunked { size: 0 }, ..PARAMS },
     ] {

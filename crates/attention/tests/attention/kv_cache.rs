@@ -23,7 +23,7 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 /// Runs 30 positions through a cache in calls of the given lengths.
 fn decode(cache: &mut KvCache, calls: &[usize], mask: AttentionMask, padding: &[usize]) -> Vec<f32> {
     let (q, k, v) = (random(HEADS, 30, 1), random(KV_HEADS, 30, 2), random(KV_HEADS, 30, 3));
-    let params = AttentionParams { scale: 0.5, softcap: None, mask };
+    let params = AttentionParams::new(0.5, mask);
     let mut outputs = Vec::new();
     let mut start = 0;
     for &length in calls {

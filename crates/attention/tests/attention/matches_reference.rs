@@ -2,7 +2,7 @@
 
 use crate::reference::Case;
 use crate::reference::numbers;
-use automodel_attention::{AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
+use automodel_attention::{Alibi, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::Flex;
 use proptest::prelude::*;
@@ -35,12 +35,42 @@ fn every_mask_with_every_feature() {
                                 group,
                                 queries,
                                 sinks,
-                                params: AttentionParams { scale: 0.4, softcap, mask },
+                                params: AttentionParams { scale: 0.4, softcap, mask, alibi: None },
                                 positions: Positions { query_start, key_start: 0, padding: padding.clone() },
                                 ..Case::default()
                             });
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_biases_count_positions_from_the_padding() {
+    for in_bfloat16 in [false, true] {
+        for factor in [1.0, 0.4] {
+            let alibi = Some(Alibi { factor, in_bfloat16 });
+            for mask in [AttentionMask::Full, AttentionMask::Sliding { window: 9 }] {
+                for (padding, sinks) in [(vec![], false), (vec![0, 4], true)] {
+                    for (query_start, queries, keys) in [(0, 7, 7), (12, 1, 13), (30, 140, 170)] {
+                        check_everywhere(&Case {
+                            queries,
+                            keys,
+                            sinks,
+                            params: AttentionParams { alibi, ..AttentionParams::new(0.4, mask) },
+                            positions: Positions { query_start, key_start: 0, padding: padding.clone() },
+                            ..Case::default()
+                        });
+                    }
+                    check_everywhere(&Case {
+                        queries: 3,
+                        keys: 5,
+                        params: AttentionParams { alibi, ..AttentionParams::new(0.4, mask) },
+                        positions: Positions { query_start: 19, key_start: 17, padding: padding.clone() },
+                        ..Case::default()
+                    });
                 }
             }
         }
@@ -54,7 +84,7 @@ fn keys_of_a_rolling_cache() {
             check_everywhere(&Case {
                 queries: 3,
                 keys: 5,
-                params: AttentionParams { scale: 0.4, softcap: None, mask },
+                params: AttentionParams::new(0.4, mask),
                 positions: Positions { query_start: 19, key_start: 17, padding },
                 ..Case::default()
             });
@@ -80,7 +110,7 @@ fn several_tiles() {
             head_dim: 4,
             value_dim: 3,
             sinks,
-            params: AttentionParams { scale: 0.5, softcap: None, mask },
+            params: AttentionParams::new(0.5, mask),
             positions: Positions { query_start: 460, key_start: 0, padding: vec![0, 520] },
             ..Case::default()
         });
@@ -117,7 +147,7 @@ fn half_precision_is_rounded_only_at_the_ends() {
 /// Scores in the thousands, which half precision or an unshifted softmax would not survive.
 #[test]
 fn large_scores() {
-    let params = AttentionParams { scale: 100.0, softcap: None, mask: AttentionMask::Full };
+    let params = AttentionParams::new(100.0, AttentionMask::Full);
     let case = Case { params, ..Case::default() };
     for backend in BACKENDS {
         case.check(backend, DType::F32, 2e-3, &Device::flex());
@@ -134,7 +164,8 @@ fn gradients_of_all_backends_agree() {
     };
     let gradient = |backend, keys: &Device| {
         let q = tensor(4, &tracked).require_grad();
-        let params = AttentionParams { scale: 0.5, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 3 } };
+        let params =
+            AttentionParams { scale: 0.5, softcap: Some(2.0), mask: AttentionMask::Sliding { window: 3 }, alibi: None };
         let (k, v) = (tensor(2, keys), tensor(2, keys));
         let output = attention(backend, q.clone(), k, v, None, &params, &Positions::default());
         let gradients = output.expect("valid shapes").powi_scalar(2).sum().backward();
@@ -164,7 +195,7 @@ fn projected_layouts_are_read_and_written_in_place() {
             Tensor::<4>::from_data(TensorData::new(values, shape), (&device, DType::F32)).swap_dims(1, 2)
         };
         let (q, k, v) = (projected(heads, 1), projected(kv_heads, 2), projected(kv_heads, 3));
-        let params = AttentionParams { scale: 0.4, softcap: Some(5.0), mask: AttentionMask::Full };
+        let params = AttentionParams { scale: 0.4, softcap: Some(5.0), mask: AttentionMask::Full, alibi: None };
         let run =
             |backend, q, k, v| attention(backend, q, k, v, None, &params, &Positions::default()).expect("valid shapes");
         let output = run(SdpaBackend::EfficientAttention, q.clone(), k.clone(), v.clone());
@@ -182,7 +213,7 @@ fn projected_layouts_are_read_and_written_in_place() {
 #[test]
 fn a_window_beyond_the_sequence_is_full_attention() {
     let of = |mask| {
-        let params = AttentionParams { scale: 0.4, softcap: None, mask };
+        let params = AttentionParams::new(0.4, mask);
         let case = Case { params, ..Case::default() };
         case.compute(SdpaBackend::EfficientAttention, DType::F32, &Device::flex()).expect("a valid case")
     };
@@ -212,7 +243,7 @@ fn any_case() -> impl Strategy<Value = Case> {
             head_dim,
             value_dim,
             sinks,
-            params: AttentionParams { scale: (head_dim as f64).powf(-0.5), softcap, mask },
+            params: AttentionParams { scale: (head_dim as f64).powf(-0.5), softcap, mask, alibi: None },
             positions: Positions {
                 query_start: key_start + past,
                 key_start,

@@ -1,7 +1,7 @@
 //! Attention in plain loops and float64, and the cases that are computed both ways.
 
-use automodel_attention::{AttentionError, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use automodel_attention::{Alibi, AttentionError, AttentionMask, AttentionParams, Positions, SdpaBackend, attention};
+use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 
 /// One call of attention.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Default for Case {
             head_dim: 8,
             value_dim: 5,
             sinks: false,
-            params: AttentionParams { scale: 0.4, softcap: None, mask: AttentionMask::Full },
+            params: AttentionParams::new(0.4, AttentionMask::Full),
             positions: Positions::default(),
             seed: 1,
         }
@@ -121,6 +121,17 @@ impl Case {
                             score = cap * (score / cap).tanh();
                         }
                         let (i, j) = (self.positions.query_start + query, self.positions.key_start + key);
+                        if let Some(alibi) = self.params.alibi {
+                            let position = j.saturating_sub(self.positions.row_padding(row));
+                            let slope = f64::from(Alibi::slopes(self.heads())[head]);
+                            score += if alibi.in_bfloat16 {
+                                // Whole numbers below 256 and slopes of few bits: the product alone is rounded.
+                                alibi.factor
+                                    * f64::from(bf16::from_f64(f64::from(bf16::from_f64(slope)) * position as f64))
+                            } else {
+                                alibi.factor * slope * position as f64
+                            };
+                        }
                         scores.push(if self.sees(row, i, j) { score } else { f64::NEG_INFINITY });
                     }
                     let sink = sinks.as_ref().map(|sinks| f64::from(sinks[head]));

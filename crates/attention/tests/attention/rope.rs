@@ -46,6 +46,7 @@ fn config(case: &Value) -> RopeConfig {
             long_factor: floats(&parameters["long_factor"]),
             original_max_position_embeddings: original,
             attention_factor,
+            long_attention_factor: None,
         },
         "llama3" => RopeScaling::Llama3 {
             factor,
@@ -68,7 +69,7 @@ fn frequencies_and_tables_of_every_type() {
     for case in cases {
         let name = case["name"].as_str().expect("a name");
         let rope = Rope::new(config(case)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(Some(rope.attention_scaling()), case["attention_scaling"].as_f64(), "{name}");
+        assert_eq!(Some(rope.attention_scaling(0)), case["attention_scaling"].as_f64(), "{name}");
         for call in case["calls"].as_array().expect("a list") {
             let total_length = width(&call["total_length"]);
             let found = rope.inverse_frequencies(total_length);
@@ -194,9 +195,27 @@ fn configurations_that_are_refused() {
         long_factor: vec![1.0; 3],
         original_max_position_embeddings: 64,
         attention_factor: 1.0,
+        long_attention_factor: None,
     };
     let result = Rope::new(plain(longrope)).map(|_| ());
     assert_eq!(result, Err(AttentionError::RopeFactors { name: "long_factor", expected: 4, found: 3 }));
+}
+
+/// Phi-3.5-MoE has a factor for each range.
+#[test]
+fn longrope_may_have_another_factor_beyond_the_original_length() {
+    let scaling = |long_attention_factor| RopeScaling::LongRope {
+        short_factor: vec![1.0; 4],
+        long_factor: vec![2.0; 4],
+        original_max_position_embeddings: 64,
+        attention_factor: 1.25,
+        long_attention_factor,
+    };
+    let factors = |long| [1, 64, 65].map(|length| Rope::new(plain(scaling(long))).unwrap().attention_scaling(length));
+    assert_eq!(factors(None), [1.25; 3]);
+    assert_eq!(factors(Some(1.5)), [1.25, 1.25, 1.5]);
+    let result = Rope::new(plain(scaling(Some(-1.0))));
+    assert!(matches!(result, Err(AttentionError::Parameter { name: "long_attention_factor", .. })));
 }
 
 /// `_compute_llama3_parameters` of transformers warns about such factors and computes: no wavelength lies between the two.

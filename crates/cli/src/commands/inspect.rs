@@ -159,6 +159,9 @@ fn facts(model: &str, summary: &Summary) -> Vec<Vec<String>> {
         let vocabulary = units::grouped(backbone.vocab_size as u64);
         rows.insert(6, ("limits", format!("{positions} positions, vocabulary of {vocabulary}")));
     }
+    if let Some(remark) = &resolution.remark {
+        rows.insert(5, ("note", remark.clone()));
+    }
     rows.extend(summary.dtype_reasons.iter().map(|reason| ("dtype", reason.clone())));
     if let Some(commit) = &summary.commit {
         rows.insert(2, ("commit", commit.clone()));

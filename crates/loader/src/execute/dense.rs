@@ -55,6 +55,18 @@ impl Run<'_> {
         self.take_dense(row, bytes)
     }
 
+    /// A buffer of zeros.
+    pub(super) fn load_zeros(&mut self, row: &PlanRow, dtype: FloatDType) -> Result<(), LoadError> {
+        self.report.copied_bytes += row.bytes();
+        let elements = row.shape().iter().product();
+        let bytes = match dtype {
+            FloatDType::F64 => Bytes::from_elems(vec![0_u64; elements]),
+            FloatDType::F32 | FloatDType::Flex32 => Bytes::from_elems(vec![0_u32; elements]),
+            FloatDType::F16 | FloatDType::BF16 => Bytes::from_elems(vec![0_u16; elements]),
+        };
+        self.take_dense(row, bytes)
+    }
+
     fn take_dense(&mut self, row: &PlanRow, bytes: Bytes) -> Result<(), LoadError> {
         let in_place = *self.device == Device::flex();
         if !in_place {

@@ -170,6 +170,7 @@ impl Run<'_> {
             Fill::Copied { parts, dtype } => self.load_copied(row, parts, *dtype),
             Fill::Quantized(fill) => self.load_quantized(row, fill),
             Fill::Packed(packed) => self.load_packed(row, packed),
+            Fill::Zeros { dtype } => self.load_zeros(row, *dtype),
             Fill::Shared { .. } => Ok(()),
         }
     }

@@ -24,6 +24,9 @@ use std::{
     ops::Range,
 };
 
+/// Why a parameter without a tensor has its dtype.
+const ZEROS: &str = "zero: the checkpoint has none";
+
 /// Burn has no tensors of rank 0; more axes than this are in no model.
 pub(crate) const MAX_RANK: usize = 8;
 
@@ -146,6 +149,9 @@ impl<'a> Builder<'a> {
 
     /// The row of a parameter that is stored in floats.
     fn float_row(&mut self, slot: &ParameterSlot, ties: &Ties) -> Option<PlanRow> {
+        if self.is_zero(slot) {
+            return self.zeros(slot);
+        }
         // Of the right size from the start: room for more in each row would be most of a large plan.
         let mut parts = Vec::with_capacity(slot.pieces.len());
         parts.extend(slot.pieces.iter().filter_map(|piece| self.part(slot, piece, ties)));
@@ -166,6 +172,21 @@ impl<'a> Builder<'a> {
             return self.fault(slot, format!("its size in bytes overflows for shape {:?}", slot.shape));
         };
         Some(PlanRow::new(slot, fill, bytes, reason))
+    }
+
+    /// Whether the parameter is zero because the files have no tensor for it.
+    fn is_zero(&self, slot: &ParameterSlot) -> bool {
+        let may_be = self.map.zeros.iter().any(|end| slot.path.ends_with(end.as_str()));
+        may_be && slot.pieces.iter().all(|piece| self.names.resolve(&piece.tensor).is_none())
+    }
+
+    fn zeros(&mut self, slot: &ParameterSlot) -> Option<PlanRow> {
+        let size = self.check_elements(slot, slot.pieces.iter().map(|piece| piece.tensor_shape.iter().product()))?;
+        let dtype = policy::target(self.options.dtype, false, slot, FloatDType::F32, self.device).0;
+        match size.checked_mul(float_size(dtype)).and_then(|bytes| u64::try_from(bytes).ok()) {
+            Some(bytes) => Some(PlanRow::new(slot, Fill::Zeros { dtype }, bytes, ZEROS)),
+            None => self.fault(slot, format!("its size in bytes overflows for shape {:?}", slot.shape)),
+        }
     }
 
     /// The sources of a dense parameter, its bytes on the device (`None` on overflow) and why it has its dtype.

@@ -1,5 +1,6 @@
 //! What will be read, converted and kept, decided from headers alone.
 
+mod alternatives;
 mod build;
 mod identity;
 mod names;
@@ -9,7 +10,6 @@ mod policy;
 mod quantize;
 mod resolved;
 mod row;
-mod stacked;
 mod table;
 mod ties;
 

@@ -29,7 +29,7 @@ pub(super) fn predicted_peak(plan: &LoadPlan, device: &DeviceTraits) -> u64 {
 /// Bytes that are in memory at once, besides the result, while this parameter is read.
 fn in_flight(row: &PlanRow, max_bytes_in_flight: u64) -> u64 {
     match &row.fill {
-        Fill::Shared { .. } => 0,
+        Fill::Zeros { .. } | Fill::Shared { .. } => 0,
         Fill::Mapped { part, .. } => window_bytes(part, max_bytes_in_flight),
         Fill::Copied { parts, .. } => {
             parts.iter().map(|part| window_bytes(part, max_bytes_in_flight)).max().unwrap_or(0)

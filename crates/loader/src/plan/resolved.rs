@@ -1,6 +1,6 @@
 //! A weight map met with the files that it is for.
 
-use super::{names::Names, stacked, ties::Ties};
+use super::{alternatives, names::Names, ties::Ties};
 use crate::CheckpointFiles;
 use automodel_registry::weights::{ParameterSlot, WeightMap};
 use std::{borrow::Cow, collections::HashMap};
@@ -16,7 +16,7 @@ pub(crate) struct Resolved<'a> {
 impl<'a> Resolved<'a> {
     pub fn new(files: &'a CheckpointFiles, map: &'a WeightMap) -> Self {
         let names = Names::new(files.tensors(), map);
-        let map = stacked::as_in_files(map, &names);
+        let map = alternatives::as_in_files(map, &names);
         let ties = Ties::decide(&map, &slots_by_path(&map), &names);
         Self { names, map, ties }
     }

@@ -30,6 +30,8 @@ pub(crate) enum Fill {
     Quantized(QuantizedFill),
     /// Stored quantised.
     Packed(Box<PackedFill>),
+    /// Zeros: the files have no tensor for it.
+    Zeros { dtype: FloatDType },
     /// The storage of another parameter, whose dtypes these are.
     Shared { to: String, stored: StoredDtype, dtype: FloatDType },
 }
@@ -148,7 +150,7 @@ impl PlanRow {
             Fill::Mapped { part, .. } => (std::slice::from_ref(part), None),
             Fill::Copied { parts, .. } | Fill::Quantized(QuantizedFill { parts, .. }) => (parts, None),
             Fill::Packed(packed) => (&[], Some(&packed.codes)),
-            Fill::Shared { .. } => (&[], None),
+            Fill::Zeros { .. } | Fill::Shared { .. } => (&[], None),
         };
         parts.iter().map(|part| &part.source).chain(codes)
     }
@@ -175,12 +177,12 @@ impl PlanRow {
                     let PackedFill { codes, companions, .. } = &mut **packed;
                     (&mut [], Some(codes), companions)
                 }
-                Fill::Shared { .. } => (&mut [], None, &mut []),
+                Fill::Zeros { .. } | Fill::Shared { .. } => (&mut [], None, &mut []),
             };
         parts.iter_mut().map(|part| &mut part.source).chain(codes).chain(companions)
     }
 
-    /// Dtype in the files, the widest of the sources; of a parameter that shares another's storage, that one's.
+    /// Dtype in the files, the widest of the sources; of a parameter that shares another's storage, that one's; of zeros float32.
     pub fn stored(&self) -> StoredDtype {
         match &self.fill {
             Fill::Mapped { part, .. } => part.source.stored,
@@ -188,6 +190,7 @@ impl PlanRow {
                 super::policy::widest(parts.iter().map(|part| part.source.stored)).unwrap_or(StoredDtype::F32)
             }
             Fill::Packed(packed) => packed.codes.stored,
+            Fill::Zeros { .. } => StoredDtype::F32,
             Fill::Shared { stored, .. } => *stored,
         }
     }
@@ -196,7 +199,7 @@ impl PlanRow {
     pub fn target(&self) -> FloatDType {
         match &self.fill {
             Fill::Mapped { part, .. } => part.dtype,
-            Fill::Copied { dtype, .. } | Fill::Shared { dtype, .. } => *dtype,
+            Fill::Copied { dtype, .. } | Fill::Zeros { dtype } | Fill::Shared { dtype, .. } => *dtype,
             Fill::Quantized(fill) => fill.dtype.float(),
             Fill::Packed(packed) => packed.stored.dtype.float(),
         }
@@ -212,7 +215,7 @@ impl PlanRow {
         match &self.fill {
             Fill::Quantized(fill) => Some(Encoding { scheme: fill.scheme, prequantized: false }),
             Fill::Packed(packed) => Some(Encoding { scheme: packed.scheme, prequantized: true }),
-            Fill::Mapped { .. } | Fill::Copied { .. } | Fill::Shared { .. } => None,
+            Fill::Mapped { .. } | Fill::Copied { .. } | Fill::Zeros { .. } | Fill::Shared { .. } => None,
         }
     }
 
@@ -232,7 +235,7 @@ impl PlanRow {
         match &self.fill {
             Fill::Mapped { .. } => true,
             Fill::Packed(packed) => packed.mapped,
-            Fill::Copied { .. } | Fill::Quantized(_) | Fill::Shared { .. } => false,
+            Fill::Copied { .. } | Fill::Quantized(_) | Fill::Zeros { .. } | Fill::Shared { .. } => false,
         }
     }
 

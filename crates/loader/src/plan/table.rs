@@ -94,6 +94,7 @@ fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
     let several = |verb: &str, parts: &[FloatPart]| format!("{verb} from {}", parts.len());
     let how = match &row.fill {
         Fill::Shared { .. } => "tied".to_owned(),
+        Fill::Zeros { .. } => "zeros".to_owned(),
         Fill::Quantized(QuantizedFill { parts, .. }) => match parts.as_slice() {
             [_] => "quantised".to_owned(),
             parts => several("quantised", parts),
@@ -124,7 +125,9 @@ fn cells(plan: &LoadPlan, row: &PlanRow) -> [String; 7] {
     let target = match &row.fill {
         Fill::Quantized(fill) => quantized(fill.scheme, fill.shape),
         Fill::Packed(packed) => quantized(packed.scheme, packed.shape),
-        Fill::Mapped { .. } | Fill::Copied { .. } | Fill::Shared { .. } => float_name(row.target()).to_owned(),
+        Fill::Mapped { .. } | Fill::Copied { .. } | Fill::Zeros { .. } | Fill::Shared { .. } => {
+            float_name(row.target()).to_owned()
+        }
     };
     let (shape, stored) = (format!("{:?}", row.shape), row.stored().to_string());
     [row.parameter.clone(), shape, stored, target, row.bytes.to_string(), how, source]

@@ -3,7 +3,8 @@
 mod mlp;
 mod moe;
 
-pub use mlp::{GatedMlp, PlainMlp};
+pub(crate) use mlp::activate;
+pub use mlp::{GatedMlp, PlainMlp, Xielu};
 pub use moe::{Router, SparseMoe};
 
 use crate::linears::Linears;

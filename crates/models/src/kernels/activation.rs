@@ -8,13 +8,16 @@ use burn::tensor::Tensor;
 
 /// `activation(x)`
 pub(crate) fn activated<const D: usize>(kind: Activation, x: Tensor<D>) -> Result<Tensor<D>, Tensor<D>> {
+    if kind.has_parameters() {
+        return Err(x);
+    }
     map_rows(x, 1, |_, x| activate(kind, x))
 }
 
 /// `activation(gate) * up`, of one shape.
 pub(crate) fn gated<const D: usize>(kind: Activation, gate: Tensor<D>, up: &Tensor<D>) -> Result<Tensor<D>, Tensor<D>> {
     let same_shape = gate.dims() == up.dims();
-    let up = Elements::of(up).filter(|_| same_shape);
+    let up = Elements::of(up).filter(|_| same_shape && !kind.has_parameters());
     let Some(up) = up.as_ref().and_then(Elements::as_slice) else {
         return Err(gate);
     };
@@ -41,6 +44,8 @@ macro_rules! by_kind {
             Activation::QuickGelu => $each($($argument,)* quick_gelu),
             Activation::Relu => $each($($argument,)* relu),
             Activation::Relu2 => $each($($argument,)* |x| relu(x) * relu(x)),
+            // It has parameters: not computed here.
+            Activation::Xielu => {}
         }
     };
 }
@@ -175,6 +180,7 @@ mod tests {
                         Activation::Gelu => phi,
                         Activation::Relu => f64::from(u8::from(x > 0.0)),
                         Activation::Relu2 => wide.max(0.0),
+                        Activation::Xielu => f64::NAN,
                     };
                 // The exponent of a far tail carries the rounding of its own magnitude.
                 let tail = match kind {

@@ -9,7 +9,7 @@ use burn::tensor::{DType, TensorData};
 const WIDTH: usize = 6;
 
 fn mlp() -> Operation {
-    Operation::Feed(FeedForward::Plain(MlpSpec { intermediate_size: 4, activation: Activation::Silu, bias: false }))
+    Operation::Feed(FeedForward::Plain(MlpSpec::new(4, Activation::Silu)))
 }
 
 fn norm() -> NormSpec {

@@ -1,16 +1,18 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
-use super::{Ropes, convert};
+use super::{Ropes, convert, new_kv_cache};
 use crate::linears::{Linears, linears};
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, Linear, MixerState, ModelError, Norm};
 #[cfg(feature = "cube")]
 use automodel_attention::step::{self, StaticKvCache, StepHeads, StepPosition, StepRope};
-use automodel_attention::{AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention};
-use automodel_registry::spec::{AttentionMask, AttentionSpec, QkNorm, QkNormExtent};
+use automodel_attention::{
+    Alibi, AttentionError, AttentionParams, KvCache, Positions, RopeTables, SdpaBackend, attention,
+};
+use automodel_registry::spec::{AttentionSpec, GateActivation, QkNorm, QkNormExtent};
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor, activation};
 
 /// Multi-head attention with its projections.
 #[derive(Module, Debug)]
@@ -19,16 +21,20 @@ pub struct Attention {
     pub q_proj: Linear,
     /// `[num_key_value_heads * head_dim, hidden_size]`
     pub k_proj: Linear,
-    /// `[num_key_value_heads * head_dim, hidden_size]`
+    /// `[num_key_value_heads * value_dim, hidden_size]`
     pub v_proj: Linear,
-    /// `[hidden_size, num_attention_heads * head_dim]`
+    /// `[hidden_size, num_attention_heads * value_dim]`
     pub o_proj: Linear,
+    /// `[num_attention_heads * value_dim, hidden_size]`, or `[num_attention_heads, hidden_size]`: gates on the output.
+    pub gate_proj: Option<Linear>,
     /// Norm on queries.
     pub q_norm: Option<HeadNorm>,
     /// Norm on keys.
     pub k_norm: Option<HeadNorm>,
     /// `[num_attention_heads]`: one logit per head that joins the softmax.
     pub sinks: Option<Param<Tensor<1>>>,
+    /// Norm on the result of all heads.
+    pub attn_sub_norm: Option<Norm>,
     /// The rotary embedding among those of the model.
     #[module(skip)]
     rope: Option<usize>,
@@ -36,7 +42,7 @@ pub struct Attention {
     spec: AttentionSpec,
 }
 
-linears!(Attention { q_proj, k_proj, v_proj, o_proj; q_norm, k_norm, sinks, rope, spec });
+linears!(Attention { q_proj, k_proj, v_proj, o_proj [gate_proj]; q_norm, k_norm, sinks, attn_sub_norm, rope, spec });
 
 /// A norm over heads, with one weight for all or one for each.
 #[derive(Module, Debug)]
@@ -72,25 +78,19 @@ impl Attention {
             k_proj: parameters.linear("k_proj")?,
             v_proj: parameters.linear("v_proj")?,
             o_proj: parameters.linear("o_proj")?,
+            gate_proj: spec.output_gate.map(|_| parameters.linear("gate_proj")).transpose()?,
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
             sinks: parameters.optional("sinks")?,
+            attn_sub_norm: spec.sub_norm.map(|norm| parameters.norm("attn_sub_norm", norm)).transpose()?,
             rope: spec.rope.as_ref().map(|rope| ropes.index_of(spec.head_dim, rope)),
             spec: spec.clone(),
         })
     }
 
-    /// An empty KV cache: rolling where a window bounds it, keeping nothing where sequences come in one pass.
+    /// An empty KV cache.
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
-        MixerState::Attention(Box::new(match (self.spec.mask, options.capacity) {
-            (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => {
-                KvCache::preallocated(capacity)
-            }
-            (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
-            (AttentionMask::Bidirectional, _) => KvCache::none(),
-            (_, Some(capacity)) => KvCache::preallocated(capacity),
-            (_, None) => KvCache::growing(),
-        }))
+        MixerState::Attention(Box::new(new_kv_cache(self.spec.mask, options)))
     }
 
     /// `[batch, length, hidden_size]` to the same; appends to the KV cache.
@@ -124,6 +124,7 @@ impl Attention {
         backend: SdpaBackend,
     ) -> Result<Tensor<3>, AttentionError> {
         let [batch, length, _] = x.dims();
+        let gate = self.gate(&x);
         let (q, k, v) = self.project(x);
         let (q, k) = self.rotate(q, k, rope);
         let q = self.temper(q, positions);
@@ -131,15 +132,48 @@ impl Attention {
         let positions = Positions { key_start: cached.key_start, ..positions.clone() };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
         let y = attention(backend, q, cached.k, cached.v, sinks, &self.params(), &positions)?;
-        let width = self.spec.num_attention_heads * self.spec.head_dim;
-        let y = y.swap_dims(1, 2).reshape([batch * length, width]);
-        let y = self.o_proj.forward(y);
+        let (heads, value_dim) = (self.spec.num_attention_heads, self.spec.value_dim());
+        let y = y.swap_dims(1, 2).reshape([batch * length, heads * value_dim]);
+        let y = match gate {
+            Some(factors) => gated(y, factors, heads),
+            None => y,
+        };
+        let y = self.project_result(y);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, length, hidden_size]))
     }
 
+    /// The result of all heads, `[rows, num_attention_heads * head_dim]`, to `[rows, hidden_size]`.
+    fn project_result(&self, y: Tensor<2>) -> Tensor<2> {
+        self.o_proj.forward(match &self.attn_sub_norm {
+            Some(norm) => norm.forward(y),
+            None => y,
+        })
+    }
+
     fn params(&self) -> AttentionParams {
-        AttentionParams { scale: self.spec.scale, softcap: self.spec.softcap, mask: convert::mask(self.spec.mask) }
+        let spec = &self.spec;
+        let alibi = spec.alibi.map(|alibi| Alibi {
+            factor: if alibi.before_scale { spec.scale } else { 1.0 },
+            in_bfloat16: alibi.in_bfloat16,
+        });
+        AttentionParams { scale: spec.scale, softcap: spec.softcap, mask: convert::mask(spec.mask), alibi }
+    }
+
+    /// Factors on the output `[batch * length, gates]`, where it is gated.
+    fn gate(&self, x: &Tensor<3>) -> Option<Tensor<2>> {
+        let (gate, linear) = self.spec.output_gate.zip(self.gate_proj.as_ref())?;
+        let [batch, length, hidden_size] = x.dims();
+        let y = linear.forward(x.clone().reshape([batch * length, hidden_size]));
+        Some(match gate.activation {
+            GateActivation::Sigmoid => activation::sigmoid(y),
+            GateActivation::Softplus => {
+                let dtype = y.dtype();
+                let y = y.cast(DType::F32);
+                // `ln(1 + exp(y))`, without overflow.
+                ((-y.clone().abs()).exp().log1p() + activation::relu(y)).cast(dtype)
+            }
+        })
     }
 
     /// Queries, keys and values `[batch, heads, length, head_dim]`.
@@ -153,7 +187,7 @@ impl Attention {
         let [batch, length, hidden_size] = x.dims();
         let rows = x.reshape([batch * length, hidden_size]);
         let whole = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.extent == QkNormExtent::Projection);
-        let project = |linear: &Linear, norm: Option<&HeadNorm>, heads: usize| {
+        let project = |linear: &Linear, norm: Option<&HeadNorm>, heads: usize, head_dim: usize| {
             let y = linear.forward(rows.clone());
             let y = match norm.filter(|_| whole) {
                 Some(norm) => norm.forward(y),
@@ -163,7 +197,7 @@ impl Attention {
                 Some(bound) => y.clamp(-bound, bound),
                 None => y,
             };
-            let y = y.reshape([batch, length, heads, self.spec.head_dim]);
+            let y = y.reshape([batch, length, heads, head_dim]);
             let before = self.spec.qk_norm.as_ref().is_some_and(|qk_norm| !qk_norm.after_rope);
             match norm.filter(|_| !whole && before) {
                 Some(norm) => norm.forward(y),
@@ -171,10 +205,14 @@ impl Attention {
             }
         };
         let (heads, kv_heads) = (self.spec.num_attention_heads, self.spec.num_key_value_heads);
+        let v = project(&self.v_proj, None, kv_heads, self.spec.value_dim());
         [
-            project(&self.q_proj, self.q_norm.as_ref(), heads),
-            project(&self.k_proj, self.k_norm.as_ref(), kv_heads),
-            project(&self.v_proj, None, kv_heads),
+            project(&self.q_proj, self.q_norm.as_ref(), heads, self.spec.head_dim),
+            project(&self.k_proj, self.k_norm.as_ref(), kv_heads, self.spec.head_dim),
+            match self.spec.value_scale {
+                Some(scale) => v * scale,
+                None => v,
+            },
         ]
     }
 
@@ -200,7 +238,8 @@ impl Attention {
         let [batch, _, length, _] = q.dims();
         let factor = |row: usize, index: usize| {
             let position = (positions.query_start + index).saturating_sub(positions.row_padding(row));
-            (1.0 + temperature.scale * ((position + 1) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
+            (1.0 + temperature.scale
+                * ((position + temperature.first) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
         };
         let factors: Vec<f32> = (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
         let factors = burn::tensor::TensorData::new(factors, [batch, 1, length, 1]);
@@ -208,6 +247,16 @@ impl Attention {
         let dtype = q.dtype();
         q * Tensor::<4>::from_data(factors, (&device, dtype))
     }
+}
+
+/// `[rows, width]` times factors `[rows, width]`, or `[rows, heads]`.
+fn gated(y: Tensor<2>, factors: Tensor<2>, heads: usize) -> Tensor<2> {
+    let [rows, width] = y.dims();
+    if factors.dims() == [rows, width] {
+        return y * factors;
+    }
+    let y = y.reshape([rows, heads, width / heads]) * factors.reshape([rows, heads, 1]);
+    y.reshape([rows, width])
 }
 
 #[cfg(feature = "cube")]
@@ -222,6 +271,9 @@ impl Attention {
         let rotates_last = !self.spec.qk_norm.as_ref().is_some_and(|qk_norm| qk_norm.after_rope);
         rotates_last
             && self.spec.query_temperature.is_none()
+            && self.spec.alibi.is_none()
+            && self.spec.output_gate.is_none()
+            && self.spec.value_dim() == self.spec.head_dim
             && step::supports(device, heads, &convert::mask(self.spec.mask))
     }
 
@@ -239,7 +291,7 @@ impl Attention {
             projected.reshape([batch, heads * head_dim])
         });
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
-        let y = self.o_proj.forward(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
+        let y = self.project_result(cache.attend(q, k, v, rope, sinks, &self.params(), at)?);
         let hidden_size = y.dims()[1];
         Ok(y.reshape([batch, 1, hidden_size]))
     }

@@ -19,6 +19,7 @@ pub(crate) fn rope(head_dim: usize, rope: &spec::RopeSpec) -> attention::RopeCon
         theta: rope.theta,
         pairing: match rope.pairing {
             spec::RopePairing::HalfSplit => attention::RopePairing::HalfSplit,
+            spec::RopePairing::HalfSplitSwapped => attention::RopePairing::HalfSplitSwapped,
             spec::RopePairing::Interleaved => attention::RopePairing::Interleaved,
         },
         scaling: scaling(&rope.scaling),
@@ -46,6 +47,7 @@ fn scaling(scaling: &spec::RopeScaling) -> attention::RopeScaling {
             long_factor: long.long_factor,
             original_max_position_embeddings: long.original_max_position_embeddings,
             attention_factor: long.attention_factor,
+            long_attention_factor: long.long_attention_factor,
         },
         Spec::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
             attention::RopeScaling::Llama3 {

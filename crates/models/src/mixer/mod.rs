@@ -2,10 +2,12 @@
 
 mod attention;
 mod convert;
+mod mla;
 mod ropes;
 mod short_conv;
 
 pub use attention::Attention;
+pub use mla::{Indexer, LatentAttention};
 pub(crate) use ropes::Ropes;
 pub use short_conv::{ConvState, DepthwiseConv, ShortConv};
 
@@ -13,7 +15,8 @@ use crate::linears::Linears;
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, Linear, MixerState, ModelError};
-use automodel_registry::spec::Mixer;
+use automodel_attention::KvCache;
+use automodel_registry::spec::{AttentionMask, Mixer};
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -23,6 +26,8 @@ use burn::tensor::Tensor;
 pub enum MixerModule {
     /// Softmax attention.
     Attention(Attention),
+    /// Softmax attention over latents.
+    Mla(LatentAttention),
     /// A gated short convolution.
     ShortConv(ShortConv),
 }
@@ -31,6 +36,7 @@ impl Linears for MixerModule {
     fn for_each_linear(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
         match self {
             Self::Attention(attention) => attention.for_each_linear(path, visit),
+            Self::Mla(mla) => mla.for_each_linear(path, visit),
             Self::ShortConv(conv) => conv.for_each_linear(path, visit),
         }
     }
@@ -41,6 +47,7 @@ impl MixerModule {
     pub(crate) fn new(spec: &Mixer, parameters: &Skeleton<'_>, ropes: &mut Ropes) -> Result<Self, ModelError> {
         Ok(match spec {
             Mixer::Attention(spec) => Self::Attention(Attention::new(spec, parameters, ropes)?),
+            Mixer::Mla(spec) => Self::Mla(LatentAttention::new(spec, parameters, ropes)?),
             Mixer::ShortConv(spec) => Self::ShortConv(ShortConv::new(spec, parameters)?),
         })
     }
@@ -49,6 +56,7 @@ impl MixerModule {
     pub(crate) fn new_state(&self, options: &CacheOptions) -> MixerState {
         match self {
             Self::Attention(attention) => attention.new_state(options),
+            Self::Mla(mla) => mla.new_state(options),
             Self::ShortConv(_) => MixerState::Conv(Box::default()),
         }
     }
@@ -63,6 +71,7 @@ impl MixerModule {
     ) -> Result<Tensor<3>, ModelError> {
         match self {
             Self::Attention(attention) => attention.forward(x, layer, state, pass),
+            Self::Mla(mla) => mla.forward(x, layer, state, pass),
             Self::ShortConv(conv) => conv.forward(x, layer, state, pass),
         }
     }
@@ -72,7 +81,18 @@ impl MixerModule {
     pub(crate) fn supports_steps(&self, device: &burn::tensor::Device) -> bool {
         match self {
             Self::Attention(attention) => attention.supports_steps(device),
-            Self::ShortConv(_) => false,
+            Self::Mla(_) | Self::ShortConv(_) => false,
         }
+    }
+}
+
+/// An empty KV cache: rolling where a window bounds it, keeping nothing where sequences come in one pass.
+fn new_kv_cache(mask: AttentionMask, options: &CacheOptions) -> KvCache {
+    match (mask, options.capacity) {
+        (AttentionMask::Sliding { window }, Some(capacity)) if capacity <= window => KvCache::preallocated(capacity),
+        (AttentionMask::Sliding { window }, _) => KvCache::rolling(window),
+        (AttentionMask::Bidirectional, _) => KvCache::none(),
+        (AttentionMask::Full | AttentionMask::Chunked { .. }, Some(capacity)) => KvCache::preallocated(capacity),
+        (AttentionMask::Full | AttentionMask::Chunked { .. }, None) => KvCache::growing(),
     }
 }

@@ -8,10 +8,11 @@ use automodel_test_support::first_gpu;
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-const KINDS: [NormKind; 8] = [
+const KINDS: [NormKind; 9] = [
     NormKind::Rms,
     NormKind::RmsProductInFloat32,
     NormKind::RmsOneOffset,
+    NormKind::RmsWithoutWeight,
     NormKind::LayerNorm { bias: false },
     NormKind::LayerNorm { bias: true },
     NormKind::LayerNormInFloat32,

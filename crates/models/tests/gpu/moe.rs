@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 const HIDDEN: usize = 64;
 
 fn spec(score: RouterScore, num_experts: usize, num_experts_per_tok: usize) -> MoeSpec {
-    let mlp = |intermediate_size| MlpSpec { intermediate_size, activation: Activation::Silu, bias: false };
+    let mlp = |intermediate_size| MlpSpec::new(intermediate_size, Activation::Silu);
     MoeSpec { num_experts, num_experts_per_tok, expert: mlp(96), router: RouterSpec::new(score), shared_expert: None }
 }
 

@@ -1,8 +1,8 @@
 //! What several families share.
 
 use crate::spec::*;
-use crate::template::Template;
-use crate::weights::{Layout, Rule};
+use crate::template::{MOST_LAYERS, Template};
+use crate::weights::{Layout, PACKED_EXPERTS, PackOrder, Rule, STACKED_EXPERTS};
 use crate::{FamilyConfig, RegistryError};
 
 /// One flag, `attention_bias`, for all four projections.
@@ -22,6 +22,14 @@ pub(super) fn sliding_window_pattern(config: &FamilyConfig<'_>, default: usize) 
     Ok(config.usize_or_null("sliding_window_pattern")?.unwrap_or(default))
 }
 
+/// Whether the config gives rope parameters, to a class that has its own for configs without any: `rope_theta` then has no effect, and
+/// stays unread, so that it is named. An empty `rope_scaling` counts as none, an empty `rope_parameters` as given.
+pub(super) fn gives_rope_parameters(config: &FamilyConfig<'_>) -> bool {
+    let given = |key| config.resolved().peek(key).filter(|value| !value.is_null());
+    let is_scaled = given("rope_scaling").is_some_and(|scaling| *scaling != serde_json::json!({}));
+    is_scaled || given("rope_parameters").is_some()
+}
+
 /// Experts chosen by a softmax over all.
 pub(super) fn softmax_moe(
     config: &FamilyConfig<'_>,
@@ -33,31 +41,48 @@ pub(super) fn softmax_moe(
     Ok(MoeSpec {
         num_experts: config.count(experts_key)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,
-        expert: MlpSpec { intermediate_size, activation, bias: false },
+        expert: MlpSpec::new(intermediate_size, activation),
         router: RouterSpec { normalize: Normalize::by_sum(normalize), ..RouterSpec::new(RouterScore::Softmax) },
         shared_expert: None,
     })
 }
 
-/// DeepSeek-V3's mixture: experts scored by sigmoids, chosen with a correction bias and perhaps out of some groups alone; `n_shared_experts`
-/// shared ones, which are one of that many times the width.
+/// DeepSeek-V3's mixture: its [experts](deepseek_experts), and `n_shared_experts` shared ones, which are one of that many times the
+/// width.
 pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
+    deepseek_moe_with(config, "n_routed_experts", "n_shared_experts")
+}
+
+/// [`deepseek_moe`] with the keys `routed` and `shared` of the numbers of experts.
+pub(super) fn deepseek_moe_with(
+    config: &FamilyConfig<'_>,
+    routed: &str,
+    shared: &str,
+) -> Result<MoeSpec, RegistryError> {
+    let mut moe = deepseek_experts(config, routed)?;
+    moe.shared_expert = Some(shared_experts(config, &moe.expert, config.usize(shared)?)?);
+    Ok(moe)
+}
+
+/// Experts scored by sigmoids, chosen with a correction bias and perhaps out of some groups alone; `routed` is the key of their number.
+pub(super) fn deepseek_experts(config: &FamilyConfig<'_>, routed: &str) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, "hidden_act")?;
-    let expert = MlpSpec { intermediate_size: config.usize("moe_intermediate_size")?, activation, bias: false };
-    let groups = ExpertGroups { count: config.usize("n_group")?, chosen: config.usize("topk_group")? };
+    let expert = MlpSpec::new(config.usize("moe_intermediate_size")?, activation);
+    let (count, chosen) = (config.usize("n_group")?, config.usize("topk_group")?);
+    let groups = ExpertGroups { count, chosen, score: GroupScore::BestTwo };
     let normalize = config.bool_or_null("norm_topk_prob")?.unwrap_or(false);
     let router = RouterSpec {
         normalize: if normalize { Normalize::SumPlus(1e-20) } else { Normalize::No },
-        scale: Some(config.f64("routed_scaling_factor")?),
+        scale: config.f64_or_null("routed_scaling_factor")?,
         correction_bias: true,
-        groups: Some(groups).filter(|groups| *groups != ExpertGroups { count: 1, chosen: 1 }),
+        groups: Some(groups).filter(|groups| (groups.count, groups.chosen) != (1, 1)),
         logits_in_float32: true,
         ..RouterSpec::new(RouterScore::Sigmoid)
     };
     Ok(MoeSpec {
-        num_experts: config.usize("n_routed_experts")?,
+        num_experts: config.usize(routed)?,
         num_experts_per_tok: config.usize("num_experts_per_tok")?,
-        shared_expert: Some(shared_experts(config, &expert, config.usize("n_shared_experts")?)?),
+        shared_expert: None,
         expert,
         router,
     })
@@ -66,9 +91,35 @@ pub(super) fn deepseek_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, Registr
 /// The names of DeepSeek-V3's mixture.
 pub(super) const DEEPSEEK_MOE_LAYOUT: Layout = Layout {
     rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts.")],
+    module_rules: &[Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."), PACKED_EXPERTS, STACKED_EXPERTS],
     keep_float32: &["mlp.gate.e_score_correction_bias"],
     ..Layout::LLAMA
 };
+
+/// Which of the layers are mixtures of experts: those that `mlp_layer_types` calls `sparse`, or that `otherwise` says.
+pub(super) fn sparse_layers(
+    config: &FamilyConfig<'_>,
+    layers: usize,
+    otherwise: impl FnMut(usize) -> bool,
+) -> Result<Vec<bool>, RegistryError> {
+    let Some(types) = config.list_str_or_null("mlp_layer_types")? else {
+        return Ok((0..layers.min(MOST_LAYERS)).map(otherwise).collect());
+    };
+    if types.len() < layers {
+        let problem = format!("mlp_layer_types has {} entries for {layers} layers: give one for each", types.len());
+        return Err(config.inconsistent(problem));
+    }
+    let is_sparse = |kind: &String| match kind.as_str() {
+        "sparse" => Ok(true),
+        "dense" => Ok(false),
+        _ => Err(config.unsupported("mlp_layer_types", "layers are dense or sparse")),
+    };
+    types.iter().map(is_sparse).collect()
+}
+
+/// Gate and up projection of an expert in `gate_up_proj`.
+pub(super) const PACKED_EXPERT: Rule =
+    Rule::Pack { parts: &["gate_proj", "up_proj"], into: "gate_up_proj", order: PackOrder::Rows };
 
 /// `count` shared experts without gate, which are one of `count` times the width of `expert`.
 pub(super) fn shared_experts(

@@ -43,13 +43,10 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     })
 }
 
-/// The class has parameters for configs without any, whose `rope_theta` then has no effect: it stays unread, so that it is named. An
-/// empty `rope_scaling` counts as none, an empty `rope_parameters` as given.
+/// The class has parameters for configs without any.
 fn rope(config: &FamilyConfig<'_>, head_dim: usize) -> Result<RopeSpec, RegistryError> {
     const THETA: f64 = 1_000_000.0;
-    let given = |key| config.resolved().peek(key).filter(|value| !value.is_null());
-    let is_scaled = given("rope_scaling").is_some_and(|scaling| *scaling != serde_json::json!({}));
-    if !is_scaled && given("rope_parameters").is_none() {
+    if !gives_rope_parameters(config) {
         let scaling = RopeScaling::Llama3 {
             factor: 16.0,
             low_freq_factor: 1.0,

@@ -43,6 +43,13 @@ const LAYOUT: Layout = Layout {
         Rule::Rename("mlp.gate.e_score_correction_bias", "mlp.moe_statics.e_score_correction_bias"),
         Rule::LeadingAxis("mlp.moe_statics.e_score_correction_bias"),
     ],
+    module_rules: &[
+        Rule::Rename("mlp.shared_expert.", "mlp.shared_experts."),
+        Rule::Rename("mlp.gate.e_score_correction_bias", "mlp.gate.moe_statics.e_score_correction_bias"),
+        Rule::LeadingAxis("mlp.gate.moe_statics.e_score_correction_bias"),
+        PACKED_EXPERTS,
+        STACKED_EXPERTS,
+    ],
     ignored: &[("*mtp*", "layers that predict several tokens ahead")],
     keep_float32: &["mlp.gate.weight", "mlp.gate.e_score_correction_bias"],
     ..Layout::LLAMA
@@ -67,7 +74,7 @@ fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
 /// Experts without biases; `bias` is for the shared ones.
 fn moe(config: &FamilyConfig<'_>, bias: bool) -> Result<MoeSpec, RegistryError> {
     let activation = crate::template::activation(config, "hidden_act")?;
-    let expert = MlpSpec { intermediate_size: config.usize("moe_intermediate_size")?, activation, bias: false };
+    let expert = MlpSpec::new(config.usize("moe_intermediate_size")?, activation);
     let shared = config.count("moe_num_shared_experts")?;
     let biased = MlpSpec { bias, ..expert.clone() };
     Ok(MoeSpec {

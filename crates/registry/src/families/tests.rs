@@ -6,7 +6,7 @@ use automodel_config::{Overrides, RawConfig};
 use serde_json::{Value, json};
 
 /// The specification of a small model with `changes` to its config.
-fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
+pub(super) fn lower(model_type: &str, changes: Value) -> Result<ModelSpec, RegistryError> {
     let mut config = json!({
         "model_type": model_type, "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
@@ -268,13 +268,201 @@ fn learned_positions_need_a_number_of_them() {
 }
 
 #[test]
-fn opt_refuses_projections_around_its_layers() {
+fn opt_may_have_an_embedding_of_another_width() {
     let positions = |spec: &ModelSpec| spec.backbone.embedding.learned_positions.clone().unwrap();
     let spec = lower_plain("opt", json!({"word_embed_proj_dim": 32})).unwrap();
     assert_eq!((positions(&spec).rows, positions(&spec).offset), (66, 2));
     assert!(spec.backbone.final_norm.is_some());
     let after = lower_plain("opt", json!({"do_layer_norm_before": false})).unwrap();
     assert!(after.backbone.final_norm.is_none());
-    let refused = lower_plain("opt", json!({"word_embed_proj_dim": 16})).unwrap_err().to_string();
-    assert!(refused.contains("word_embed_proj_dim") && refused.contains("16"), "{refused}");
+    assert!(spec.backbone.embedding.projected_from.is_none() && spec.head().unwrap().transform.is_none());
+    let narrow = lower_plain("opt", json!({"word_embed_proj_dim": 16})).unwrap();
+    assert_eq!(narrow.backbone.embedding.projected_from, Some(16));
+    let mut shapes = Vec::new();
+    Declare::list(|to| narrow.declare(to), &mut |parameter| {
+        if ["embed_tokens", "project_in", "head_transform", "lm_head"].iter().any(|name| parameter.path.contains(name))
+        {
+            shapes.push(parameter.shape.to_vec());
+        }
+    });
+    assert_eq!(shapes, [[61, 16], [32, 16], [16, 32], [61, 16]]);
+    assert!(lower_plain("opt", json!({"word_embed_proj_dim": u64::MAX / 2})).is_err());
+}
+
+#[test]
+fn ministral3_needs_the_factor_of_its_queries_and_a_length_to_count_in() {
+    let of = |rope: Value| {
+        let spec = lower("ministral3", json!({"rope_parameters": rope})).map_err(|error| error.to_string())?;
+        let temperature = attention(&spec, 0).query_temperature.expect("a temperature");
+        Ok::<_, String>((temperature.first, temperature.scale, temperature.floor_scale))
+    };
+    let yarn = |changes: Value| {
+        let mut yarn = json!({"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "llama_4_scaling_beta": 0.2,
+            "original_max_position_embeddings": 16});
+        yarn.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        yarn
+    };
+    assert_eq!(of(yarn(json!({}))), Ok((0, 0.2, 16.0)));
+    assert_eq!(of(Value::Null), Ok((0, 0.1, 16_384.0)));
+    assert!(of(yarn(json!({"llama_4_scaling_beta": null}))).unwrap_err().contains("llama_4_scaling_beta"));
+    assert!(of(yarn(json!({"llama_4_scaling_beta": "0.1"}))).unwrap_err().contains("llama_4_scaling_beta"));
+    let plain = json!({"rope_type": "default", "rope_theta": 1e4, "llama_4_scaling_beta": 0.2});
+    assert!(of(plain).unwrap_err().contains("original_max_position_embeddings"));
+}
+
+#[test]
+fn windows_of_modernbert_reach_half_as_far_as_the_config_says() {
+    let window = |changes: Value| {
+        let mut all = json!({"layer_types": ["full_attention", "sliding_attention", "full_attention"]});
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        lower_plain("modernbert-decoder", all_with_width(all)).map(|spec| attention(&spec, 1).mask)
+    };
+    assert_eq!(window(json!({"local_attention": 17})).unwrap(), AttentionMask::Sliding { window: 8 });
+    let saved = json!({"local_attention": 17, "sliding_window": 5});
+    assert_eq!(window(saved).unwrap(), AttentionMask::Sliding { window: 5 });
+    assert!(window(json!({"local_attention": null})).is_err());
+    assert!(window(json!({"local_attention": 1})).is_err());
+}
+
+fn all_with_width(mut changes: Value) -> Value {
+    changes["intermediate_size"] = json!(40);
+    changes
+}
+
+#[test]
+fn the_norm_of_bitnet_is_as_wide_as_its_heads() {
+    assert!(lower("bitnet", json!({})).is_ok());
+    assert!(lower("bitnet", json!({"head_dim": 4})).unwrap_err().to_string().contains("head_dim"));
+}
+
+#[test]
+fn the_first_gpt_names_activations_in_its_own_way() {
+    let of = |name: &str| lower_plain("openai-gpt", json!({"afn": name})).map(|spec| activation(&spec));
+    assert_eq!(of("gelu").unwrap(), Activation::GeluTanh);
+    assert_eq!(of("swish").unwrap(), Activation::Silu);
+    assert!(of("gelu_new").is_err());
+}
+
+#[test]
+fn internlm3_has_biases_everywhere_or_nowhere() {
+    let bias = |qkv: bool, rest: bool| lower("internlm3", json!({"head_dim": 8, "qkv_bias": qkv, "bias": rest}));
+    assert!(attention(&bias(true, true).unwrap(), 0).bias.o);
+    assert!(bias(true, false).is_err());
+}
+
+#[test]
+fn published_layouts_are_remarked_and_refuse_what_is_not_known() {
+    let base = |model_type: &str, changes: Value| {
+        let mut all = match model_type {
+            "qwen" => {
+                json!({"kv_channels": 8, "use_dynamic_ntk": false, "use_logn_attn": false, "num_key_value_heads": null})
+            }
+            "chatglm" => {
+                json!({"kv_channels": 8, "multi_query_attention": true, "multi_query_group_num": 2, "num_key_value_heads": null})
+            }
+            "baichuan" => json!({"num_key_value_heads": null}),
+            "bailing_moe" | "deepseek" => {
+                json!({"num_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8})
+            }
+            _ => json!({}),
+        };
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        // Each has one of the two names of the number of experts.
+        let other = if model_type == "deepseek" { "num_experts" } else { "n_routed_experts" };
+        all.as_object_mut().unwrap().remove(other);
+        lower(model_type, all).map_err(|error| error.to_string())
+    };
+    let registry = Registry::builtin();
+    for family in super::remote::FAMILIES {
+        assert!(registry.remark(family.model_type).is_some_and(|remark| remark.contains("neither read nor run")));
+        base(family.model_type, json!({})).unwrap_or_else(|error| panic!("{}: {error}", family.model_type));
+    }
+    assert!(registry.remark("llama").is_none());
+    let yarn = json!({"type": "yarn", "factor": 2.0});
+    for (model_type, key, value) in [
+        ("qwen", "use_logn_attn", json!(true)),
+        ("qwen", "use_dynamic_ntk", json!(true)),
+        ("qwen", "rotary_pct", json!(0.5)),
+        ("chatglm", "multi_query_attention", json!(false)),
+        ("chatglm", "post_layer_norm", json!(false)),
+        ("chatglm", "quantization_bit", json!(4)),
+        ("chatglm", "pre_seq_len", json!(8)),
+        ("baichuan", "vocab_size", json!(125_696)),
+        ("deepseek", "scoring_func", json!("sigmoid")),
+        ("minicpm", "mup_denominator", json!(32)),
+        ("minicpm", "rope_scaling", yarn.clone()),
+        ("internlm2", "rope_scaling", yarn.clone()),
+        ("orion", "rope_scaling", yarn.clone()),
+        ("exaone", "rope_scaling", yarn),
+        ("bailing_moe", "norm_head", json!(true)),
+        ("bailing_moe", "use_sliding_window", json!(true)),
+    ] {
+        let said = base(model_type, json!({key: value})).expect_err(&format!("{model_type} with {key}"));
+        assert!(said.contains(key), "{model_type} with {key}: {said}");
+    }
+    let rotates = base("baichuan", json!({"max_position_embeddings": null, "model_max_length": 64}));
+    assert!(rotates.unwrap_err().contains("ALiBi"));
+    let head = |changes: Value| base("baichuan", changes).unwrap().head().unwrap().unit_rows;
+    assert!(head(json!({"z_loss_weight": 0})) && !head(json!({})));
+}
+
+#[test]
+fn falcons_layers_are_those_that_transformers_can_run() {
+    let falcon = |changes: Value| {
+        let mut config = json!({"num_attention_heads": 4, "num_kv_heads": 2});
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        // Its class has no such keys.
+        config["num_key_value_heads"] = Value::Null;
+        config["intermediate_size"] = Value::Null;
+        lower("falcon", config)
+    };
+    let norms = |spec: &ModelSpec| -> Vec<&str> { spec.backbone.layers[0].norms().map(|norm| norm.name).collect() };
+    let new = falcon(json!({"new_decoder_architecture": true})).unwrap();
+    assert_eq!((norms(&new), attention(&new, 0).num_key_value_heads), (vec!["ln_attn", "ln_mlp"], 2));
+    let old = falcon(json!({})).unwrap();
+    assert_eq!((norms(&old), attention(&old, 0).num_key_value_heads), (vec!["input_layernorm"], 1));
+    let one = json!({"new_decoder_architecture": true, "num_ln_in_parallel_attn": 1});
+    assert_eq!(norms(&falcon(one).unwrap()), ["input_layernorm"]);
+    for refused in [
+        json!({"new_decoder_architecture": true, "parallel_attn": false}),
+        json!({"new_decoder_architecture": true, "num_ln_in_parallel_attn": 0}),
+        json!({"num_ln_in_parallel_attn": 2}),
+        json!({"multi_query": false}),
+    ] {
+        assert!(falcon(refused.clone()).is_err(), "{refused}");
+    }
+    let biased = falcon(json!({"alibi": true})).unwrap();
+    assert_eq!(attention(&biased, 0).alibi, Some(Alibi { before_scale: true, in_bfloat16: true }));
+    assert_eq!(attention(&biased, 0).rope, None);
+}
+
+#[test]
+fn lists_by_layer_are_as_long_as_the_model() {
+    let granite = |thetas: Value| lower("granite_swa", json!({"layer_rope_theta": thetas}));
+    let spec = granite(json!([0, 500, 1e4])).unwrap();
+    assert_eq!((attention(&spec, 0).rope.is_none(), rope(&spec, 1).theta), (true, 500.0));
+    for refused in [json!([0, 500]), json!([0, -500, 1]), json!("none")] {
+        assert!(granite(refused.clone()).is_err(), "{refused}");
+    }
+    let laguna = |changes: Value| lower("laguna", changes);
+    let spec = laguna(json!({"num_attention_heads_per_layer": [2, 4, 6]})).unwrap();
+    assert_eq!((attention(&spec, 0).num_attention_heads, attention(&spec, 2).num_attention_heads), (2, 6));
+    for refused in [
+        json!({"num_attention_heads_per_layer": [2, 4]}),
+        json!({"num_attention_heads_per_layer": [2, 4, 5]}),
+        json!({"mlp_layer_types": ["dense", "sparse"]}),
+        json!({"mlp_layer_types": ["dense", "sparse", "thick"]}),
+        json!({"gating": false}),
+        json!({"moe_apply_router_weight_on_input": true}),
+    ] {
+        assert!(laguna(refused.clone()).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn mimos_windows_count_the_query_only_where_the_key_says_so() {
+    let window = |changes: Value| attention(&lower("mimo_v2_flash", changes).unwrap(), 1).mask;
+    assert_eq!(window(json!({"sliding_window": 8})), AttentionMask::Sliding { window: 8 });
+    let both = json!({"sliding_window": 8, "sliding_window_size": 8});
+    assert_eq!(window(both), AttentionMask::Sliding { window: 9 });
 }

@@ -30,6 +30,21 @@ pub struct AttentionSpec {
     pub clip_qkv: Option<f64>,
     /// Position-dependent factor on the queries.
     pub query_temperature: Option<QueryTemperature>,
+    /// Norm on the result of all heads, before the output projection (BitNet).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_norm: Option<NormSpec>,
+    /// Biases on the scores that grow with the position of the key, in place of other positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alibi: Option<Alibi>,
+    /// Width of a head of values, where that is not `head_dim`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_head_dim: Option<usize>,
+    /// Factor on the values (MiMo-V2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_scale: Option<f64>,
+    /// Gate on the output of the heads, before the output projection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_gate: Option<OutputGate>,
 }
 
 impl AttentionSpec {
@@ -48,23 +63,49 @@ impl AttentionSpec {
             sinks: false,
             clip_qkv: None,
             query_temperature: None,
+            sub_norm: None,
+            alibi: None,
+            value_head_dim: None,
+            value_scale: None,
+            output_gate: None,
         }
     }
 
-    /// Declares projections, norms of queries and keys, and sinks.
+    /// Width of a head of values, and of the output.
+    pub fn value_dim(&self) -> usize {
+        self.value_head_dim.unwrap_or(self.head_dim)
+    }
+
+    /// Elements of the keys and values of one position.
+    pub(super) fn cached_elements(&self) -> usize {
+        self.num_key_value_heads.saturating_mul(self.head_dim.saturating_add(self.value_dim()))
+    }
+
+    /// Declares projections, the gate on the output, norms of queries and keys, sinks, and the norm on the result of the heads.
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         let width = |heads: usize| heads.saturating_mul(self.head_dim);
         to.head_projection("q_proj", heads, [width(heads), hidden_size], self.bias.q);
         to.head_projection("k_proj", kv_heads, [width(kv_heads), hidden_size], self.bias.k);
-        to.head_projection("v_proj", kv_heads, [width(kv_heads), hidden_size], self.bias.v);
-        to.projection("o_proj", [hidden_size, width(heads)], self.bias.o, ParameterRole::Projection);
+        let value_width = |heads: usize| heads.saturating_mul(self.value_dim());
+        to.head_projection("v_proj", kv_heads, [value_width(kv_heads), hidden_size], self.bias.v);
+        to.projection("o_proj", [hidden_size, value_width(heads)], self.bias.o, ParameterRole::Projection);
+        if let Some(gate) = &self.output_gate {
+            let gates = match gate.extent {
+                GateExtent::Element => value_width(heads),
+                GateExtent::Head => heads,
+            };
+            to.head_projection("gate_proj", heads, [gates, hidden_size], false);
+        }
         if let Some(qk_norm) = &self.qk_norm {
             qk_norm.declare("q_norm", heads, self.head_dim, to);
             qk_norm.declare("k_norm", kv_heads, self.head_dim, to);
         }
         if self.sinks {
             to.parameter("sinks", &[heads], ParameterRole::Other);
+        }
+        if let Some(norm) = &self.sub_norm {
+            norm.declare("attn_sub_norm", &[value_width(heads)], to);
         }
     }
 }
@@ -78,6 +119,11 @@ impl AttentionSpec {
             ));
         }
         validate::check_elements("a projection", &[heads, self.head_dim, hidden_size])?;
+        validate::check_elements("a projection", &[heads, self.value_dim(), hidden_size])?;
+        if self.alibi.is_some() && (self.softcap.is_some() || self.mask == AttentionMask::Bidirectional) {
+            return Err("linear biases on the scores (ALiBi) go with neither a soft-cap nor a mask that is not causal"
+                .to_owned());
+        }
         if let Some(rope) = &self.rope
             && (rope.rotary_dim == 0 || rope.rotary_dim % 2 == 1 || rope.rotary_dim > self.head_dim)
         {
@@ -89,6 +135,43 @@ impl AttentionSpec {
         }
         Ok(())
     }
+}
+
+/// `slope * position` of the key on each score, with a slope for each head: powers of `2^(-8 / heads)`, and for numbers of heads that
+/// are no power of two some of the powers that twice the next smaller one gives (ALiBi). Positions count from the padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Alibi {
+    /// Whether the biases are added before the scores are scaled (Falcon), or after it (BLOOM, MPT).
+    pub before_scale: bool,
+    /// Whether slopes, positions and their products are rounded to bfloat16 (Falcon).
+    pub in_bfloat16: bool,
+}
+
+/// `output * activation(gate_proj(input))` on what the heads give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OutputGate {
+    /// What one gate acts on.
+    pub extent: GateExtent,
+    /// From the projection to the factor.
+    pub activation: GateActivation,
+}
+
+/// What one gate acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum GateExtent {
+    /// One element.
+    Element,
+    /// All elements of a head.
+    Head,
+}
+
+/// From a gate's projection to the factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum GateActivation {
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `ln(1 + exp(x))`, in float32 (Laguna).
+    Softplus,
 }
 
 /// Biases of the four projections.
@@ -165,11 +248,60 @@ pub enum AttentionMask {
     Bidirectional,
 }
 
-/// `1 + scale * ln(1 + floor((position + 1) / floor_scale))` on the queries (Llama 4, Ministral 3).
+/// `1 + scale * ln(1 + floor((position + first) / floor_scale))` on the queries (Llama 4, Ministral 3).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct QueryTemperature {
+    /// Number of the first position: 1 in Llama 4, 0 in Ministral 3.
+    pub first: usize,
     /// Factor on the logarithm.
     pub scale: f64,
     /// Positions per step.
     pub floor_scale: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(attention: &AttentionSpec) -> Vec<(String, Vec<usize>)> {
+        let mut shapes = Vec::new();
+        let declare = |to: &mut Declare<'_>| attention.declare(32, to);
+        Declare::list(declare, &mut |parameter| shapes.push((parameter.path.to_owned(), parameter.shape.to_vec())));
+        shapes
+    }
+
+    #[test]
+    fn values_have_a_width_of_their_own() {
+        let gate = |extent| Some(OutputGate { extent, activation: GateActivation::Sigmoid });
+        let narrow = AttentionSpec { value_head_dim: Some(6), ..AttentionSpec::new(4, 2, 12) };
+        let found = shapes(&AttentionSpec { output_gate: gate(GateExtent::Element), ..narrow.clone() });
+        let found: Vec<_> = found.iter().map(|(path, shape)| (path.as_str(), shape.as_slice())).collect();
+        assert_eq!(
+            found,
+            [
+                ("q_proj.weight", &[48, 32][..]),
+                ("k_proj.weight", &[24, 32]),
+                ("v_proj.weight", &[12, 32]),
+                ("o_proj.weight", &[32, 24]),
+                ("gate_proj.weight", &[24, 32]),
+            ]
+        );
+        let of_heads = shapes(&AttentionSpec { output_gate: gate(GateExtent::Head), ..narrow.clone() });
+        assert_eq!(of_heads[4].1, [4, 32]);
+        assert_eq!(narrow.cached_elements(), 2 * (12 + 6));
+        assert!(narrow.validate(32).is_ok());
+        assert!(AttentionSpec { value_head_dim: Some(0), ..narrow }.validate(32).is_err());
+    }
+
+    #[test]
+    fn linear_biases_go_with_causal_scores_that_are_not_capped() {
+        let alibi = Some(Alibi { before_scale: false, in_bfloat16: false });
+        let biased = AttentionSpec { alibi, ..AttentionSpec::new(4, 4, 8) };
+        assert!(biased.validate(32).is_ok());
+        let capped = AttentionSpec { softcap: Some(5.0), ..biased.clone() };
+        let bidirectional = AttentionSpec { mask: AttentionMask::Bidirectional, ..biased };
+        for spec in [capped, bidirectional] {
+            assert!(spec.validate(32).unwrap_err().contains("ALiBi"));
+        }
+    }
 }

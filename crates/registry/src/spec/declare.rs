@@ -45,7 +45,7 @@ pub enum ParameterRole {
 /// ```
 /// use automodel_registry::spec::{Activation, Declare, MlpSpec, ParameterRole};
 ///
-/// let mlp = MlpSpec { intermediate_size: 8, activation: Activation::Silu, bias: false };
+/// let mlp = MlpSpec::new(8, Activation::Silu);
 /// let mut shapes = Vec::new();
 /// Declare::list(
 ///     |to| to.inside("mlp", |to| mlp.declare_gated(4, ParameterRole::Projection, to)),

@@ -1,6 +1,6 @@
 //! How positions exchange information, and what that keeps of a sequence.
 
-use super::{AttentionMask, AttentionSpec, Declare, ShortConvSpec};
+use super::{AttentionMask, AttentionSpec, Declare, MlaSpec, ShortConvSpec};
 use serde::Serialize;
 
 /// How positions exchange information.
@@ -9,6 +9,8 @@ use serde::Serialize;
 pub enum Mixer {
     /// Softmax attention.
     Attention(AttentionSpec),
+    /// Softmax attention over latents.
+    Mla(MlaSpec),
     /// A gated short convolution.
     ShortConv(ShortConvSpec),
 }
@@ -16,7 +18,7 @@ pub enum Mixer {
 /// What a mixer keeps of one sequence between passes, counted in activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CacheSpec {
-    /// Elements for each position that is kept: keys and values.
+    /// Elements for each position that is kept: keys and values, or what they are made of.
     pub per_position: usize,
     /// Only this many of the last positions are kept; `None` keeps all.
     pub window: Option<usize>,
@@ -25,10 +27,19 @@ pub struct CacheSpec {
 }
 
 impl Mixer {
-    /// The attention, if it is one.
+    /// The attention over keys and values of heads, if it is one.
     pub fn attention(&self) -> Option<&AttentionSpec> {
         match self {
             Self::Attention(attention) => Some(attention),
+            Self::Mla(_) | Self::ShortConv(_) => None,
+        }
+    }
+
+    /// Which positions a position sees, if it is attention.
+    pub fn mask(&self) -> Option<AttentionMask> {
+        match self {
+            Self::Attention(attention) => Some(attention.mask),
+            Self::Mla(mla) => Some(mla.mask),
             Self::ShortConv(_) => None,
         }
     }
@@ -36,7 +47,7 @@ impl Mixer {
     /// What its branch is called in a layer: `self_attn`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Attention(_) => "self_attn",
+            Self::Attention(_) | Self::Mla(_) => "self_attn",
             Self::ShortConv(_) => "conv",
         }
     }
@@ -44,6 +55,7 @@ impl Mixer {
     pub(super) fn validate(&self, hidden_size: usize) -> Result<(), String> {
         match self {
             Self::Attention(attention) => attention.validate(hidden_size),
+            Self::Mla(mla) => mla.validate(hidden_size),
             Self::ShortConv(conv) => conv.validate(hidden_size),
         }
     }
@@ -52,6 +64,7 @@ impl Mixer {
     pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
         match self {
             Self::Attention(attention) => attention.declare(hidden_size, to),
+            Self::Mla(mla) => mla.declare(hidden_size, to),
             Self::ShortConv(conv) => conv.declare(hidden_size, to),
         }
     }
@@ -59,22 +72,25 @@ impl Mixer {
     /// What it keeps of a sequence.
     pub fn cache(&self, hidden_size: usize) -> CacheSpec {
         match self {
-            // The whole sequence is in the pass: there is no later query to keep keys for.
-            Self::Attention(attention) if attention.mask == AttentionMask::Bidirectional => CacheSpec::default(),
-            Self::Attention(attention) => CacheSpec {
-                per_position: attention.num_key_value_heads.saturating_mul(attention.head_dim).saturating_mul(2),
-                window: match attention.mask {
-                    AttentionMask::Sliding { window } => Some(window),
-                    AttentionMask::Full | AttentionMask::Chunked { .. } | AttentionMask::Bidirectional => None,
-                },
-                fixed: 0,
-            },
+            Self::Attention(attention) => CacheSpec::of_positions(attention.cached_elements(), attention.mask),
+            // Not the keys and values, but what they are made of.
+            Self::Mla(mla) => CacheSpec::of_positions(mla.kept_elements(), mla.mask),
             Self::ShortConv(conv) => CacheSpec { fixed: conv.state_elements(hidden_size), ..CacheSpec::default() },
         }
     }
 }
 
 impl CacheSpec {
+    /// `per_position` elements of each position that later queries see.
+    fn of_positions(per_position: usize, mask: AttentionMask) -> Self {
+        match mask {
+            // The whole sequence is in the pass: there is no later query to keep keys for.
+            AttentionMask::Bidirectional => Self::default(),
+            AttentionMask::Sliding { window } => Self { per_position, window: Some(window), fixed: 0 },
+            AttentionMask::Full | AttentionMask::Chunked { .. } => Self { per_position, window: None, fixed: 0 },
+        }
+    }
+
     /// Elements that a sequence of `positions` takes, in buffers made for that many. A window keeps the positions before the newest
     /// in a rolling buffer, whose capacity for that many positions `rolling_capacity` gives.
     pub fn elements(&self, positions: usize, rolling_capacity: impl Fn(usize) -> usize) -> u64 {

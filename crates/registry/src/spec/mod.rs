@@ -9,18 +9,24 @@ mod declare;
 mod feed_forward;
 mod layer;
 mod mixer;
+mod mla;
 mod norm;
 mod rope;
 mod short_conv;
 mod validate;
 
-pub use attention::{AttentionBias, AttentionMask, AttentionSpec, QkNorm, QkNormExtent, QueryTemperature};
+pub use attention::{
+    Alibi, AttentionBias, AttentionMask, AttentionSpec, GateActivation, GateExtent, OutputGate, QkNorm, QkNormExtent,
+    QueryTemperature,
+};
 pub use declare::{Declare, ParameterRole, ParameterSpec};
 pub use feed_forward::{
-    Activation, ExpertGroups, FeedForward, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert,
+    Activation, ExpertGroups, FeedForward, Gating, GroupScore, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec,
+    SharedExpert, Weighted,
 };
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use mixer::{CacheSpec, Mixer};
+pub use mla::{IndexerSpec, MlaSpec};
 pub use norm::{NormKind, NormSpec};
 pub use rope::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
 pub use short_conv::ShortConvSpec;
@@ -75,7 +81,12 @@ impl ModelSpec {
     pub fn declare(&self, to: &mut Declare<'_>) {
         to.inside("model", |to| self.backbone.declare(to));
         if let Some(head) = self.head() {
-            let shape = [self.backbone.vocab_size, self.backbone.hidden_size];
+            let hidden_size = self.backbone.hidden_size;
+            if let Some(transform) = &head.transform {
+                to.inside("head_transform", |to| transform.declare(hidden_size, to));
+            }
+            let width = head.transform.as_ref().map_or(hidden_size, |transform| transform.width);
+            let shape = [self.backbone.vocab_size, width];
             to.parameter("lm_head.weight", &shape, ParameterRole::OutputHead);
             if head.bias {
                 to.parameter("lm_head.bias", &shape[..1], ParameterRole::Bias);
@@ -88,7 +99,11 @@ impl Backbone {
     /// Declares the parameters of embedding, layers and final norm.
     pub fn declare(&self, to: &mut Declare<'_>) {
         let hidden_size = self.hidden_size;
-        to.parameter("embed_tokens.weight", &[self.vocab_size, hidden_size], ParameterRole::Embedding);
+        let width = self.embedding.projected_from.unwrap_or(hidden_size);
+        to.parameter("embed_tokens.weight", &[self.vocab_size, width], ParameterRole::Embedding);
+        if self.embedding.projected_from.is_some() {
+            to.projection("project_in", [hidden_size, width], false, ParameterRole::Projection);
+        }
         if let Some(positions) = &self.embedding.learned_positions {
             let shape = [positions.rows, hidden_size];
             to.parameter("embed_positions.weight", &shape, ParameterRole::PositionEmbedding);
@@ -110,7 +125,7 @@ impl Backbone {
         self.embedding.norm.iter().chain(of_layers).chain(&self.final_norm)
     }
 
-    /// Every attention, with the index of its layer.
+    /// Every attention over keys and values of heads, with the index of its layer.
     pub fn attentions(&self) -> impl Iterator<Item = (usize, &AttentionSpec)> {
         self.layers
             .iter()
@@ -120,7 +135,7 @@ impl Backbone {
 }
 
 /// Token embedding and what is done to it before the first layer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EmbeddingSpec {
     /// Factor on the embedded tokens (`sqrt(hidden_size)` in Gemma, `embedding_multiplier` in Granite).
     pub scale: Option<f64>,
@@ -129,6 +144,22 @@ pub struct EmbeddingSpec {
     /// Norm on the sum (BERT, BLOOM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<NormSpec>,
+    /// Width of the tokens' embedding, where `project_in` makes the residual stream's width of it (OPT-350m).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projected_from: Option<usize>,
+    /// Sines and cosines of positions added to the tokens (XGLM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sinusoids: Option<Sinusoids>,
+}
+
+/// `sin((position + offset) * f)` for the frequencies `f`, then the cosines; frequencies fall from 1 to 1/10000 as a geometric series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sinusoids {
+    /// Added to positions.
+    pub offset: usize,
+    /// Position that has zeros in their place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without: Option<usize>,
 }
 
 /// A table of learned absolute positions.
@@ -147,13 +178,42 @@ impl LearnedPositions {
     }
 }
 
+/// A layer between the final norm and the output head: `norm(activation(dense(x)))` (BERT), or `dense` alone (OPT-350m).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct HeadTransform {
+    /// Width that it projects to, and the head from.
+    pub width: usize,
+    /// Whether `dense` carries a bias.
+    pub bias: bool,
+    /// The non-linearity.
+    pub activation: Option<Activation>,
+    /// The norm on the result.
+    pub norm: Option<NormSpec>,
+}
+
+impl HeadTransform {
+    /// Declares `dense` and `norm`.
+    pub fn declare(&self, hidden_size: usize, to: &mut Declare<'_>) {
+        to.projection("dense", [self.width, hidden_size], self.bias, ParameterRole::Projection);
+        if let Some(norm) = &self.norm {
+            norm.declare("norm", &[self.width], to);
+        }
+    }
+}
+
 /// Output head and what is done to its logits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HeadSpec {
+    /// What its input goes through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transform: Option<HeadTransform>,
     /// Whether the config asks for the head to share the token embedding's weight.
     pub tied: bool,
     /// Whether the head has a bias.
     pub bias: bool,
+    /// Whether the rows of the head's weight are divided by their lengths (Baichuan 2).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unit_rows: bool,
     /// Factor on the logits (`logit_scale` in Cohere, `1 / logits_scaling` in Granite).
     pub logit_scale: Option<f64>,
     /// `cap * tanh(logits / cap)` (Gemma 2).

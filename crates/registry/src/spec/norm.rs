@@ -22,6 +22,8 @@ pub enum NormKind {
     RmsProductInFloat32,
     /// `cast((1 + weight) * x * rsqrt(..))`, the product in float32 (Gemma).
     RmsOneOffset,
+    /// `cast(x * rsqrt(..))`, without parameters (nanochat, Llama 4's queries and keys).
+    RmsWithoutWeight,
     /// LayerNorm with weight, and with bias if set.
     LayerNorm {
         /// Whether a bias is added.
@@ -38,7 +40,7 @@ pub enum NormKind {
 impl NormKind {
     /// Whether the norm has a weight.
     pub fn has_weight(self) -> bool {
-        !matches!(self, Self::LayerNormWithoutParameters)
+        !matches!(self, Self::RmsWithoutWeight | Self::LayerNormWithoutParameters)
     }
 
     /// Whether the norm has a bias.

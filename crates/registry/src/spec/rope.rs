@@ -20,6 +20,8 @@ pub struct RopeSpec {
 pub enum RopePairing {
     /// `(x[i], x[i + rotary_dim / 2])` (Llama in transformers, "rotate half").
     HalfSplit,
+    /// `(x[i + rotary_dim / 2], x[i])`: what [`HalfSplit`](Self::HalfSplit) does, in the other direction (nanochat).
+    HalfSplitSwapped,
     /// `(x[2i], x[2i + 1])` (Cohere, GLM, "rotate every two").
     Interleaved,
 }
@@ -93,6 +95,9 @@ pub struct LongRope {
     pub original_max_position_embeddings: usize,
     /// Factor on cosines and sines.
     pub attention_factor: f64,
+    /// The factor beyond the original length, if another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long_attention_factor: Option<f64>,
     /// Length beyond which a growing sequence is computed again from its start, with the angles of its new length. Without it,
     /// keys that were computed before keep the angles that they have.
     #[serde(skip_serializing_if = "Option::is_none")]

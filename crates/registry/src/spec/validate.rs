@@ -13,12 +13,32 @@ impl ModelSpec {
             return Err("there are no layers: num_hidden_layers must be at least 1".to_owned());
         }
         check_elements("the embedding", &[self.backbone.vocab_size, hidden_size])?;
+        if let Some(width) = self.backbone.embedding.projected_from {
+            check_elements("the embedding", &[self.backbone.vocab_size, width])?;
+            check_elements("the projection of the embedding", &[hidden_size, width])?;
+        }
+        if self.backbone.embedding.sinusoids.is_some() && hidden_size < 4 {
+            return Err(format!("hidden_size {hidden_size} is too small for sines and cosines of positions"));
+        }
+        if self.head().is_some_and(|head| head.unit_rows && head.bias) {
+            return Err(
+                "the output head has a bias, and rows of length one: which comes first is not defined".to_owned()
+            );
+        }
+        if let Some(transform) = self.head().and_then(|head| head.transform.as_ref()) {
+            check_elements("the projection before the output head", &[transform.width, hidden_size])?;
+            check_elements("the output head", &[self.backbone.vocab_size, transform.width])?;
+            if transform.activation.is_some_and(|activation| activation.has_parameters()) {
+                return Err("the activation before the output head has parameters, which are not declared".to_owned());
+            }
+        }
         for (index, layer) in self.backbone.layers.iter().enumerate() {
             layer.validate(hidden_size).map_err(|problem| format!("layer {index}: {problem}"))?;
         }
         let sees_ahead =
-            self.backbone.attentions().find(|(_, attention)| attention.mask == AttentionMask::Bidirectional);
-        if let (Task::CausalLm(_), Some((index, _))) = (&self.task, sees_ahead) {
+            |layer: &LayerSpec| layer.mixers().any(|mixer| mixer.mask() == Some(AttentionMask::Bidirectional));
+        let first = self.backbone.layers.iter().position(sees_ahead);
+        if let (Task::CausalLm(_), Some(index)) = (&self.task, first) {
             return Err(format!("layer {index}: it sees later positions, but the model's task is to predict them"));
         }
         if self.total_elements().is_none() {

@@ -1,21 +1,28 @@
 //! How a family names and packs its parameters in checkpoints, as a list of rules; turned into a [`WeightMap`] for one spec.
 
-use super::rule::{Located, Rule, Shapes};
-use super::{IgnoredTensors, ParameterSlot, StackedExperts, Tie, WeightMap};
+use super::rule::{Located, PACKED_EXPERTS, Rule, STACKED_EXPERTS, Shapes};
+use super::{IgnoredTensors, ParameterSlot, SourcePiece, Tie, WeightMap};
 use crate::spec::{Declare, ModelSpec, ParameterSpec};
+use std::collections::BTreeMap;
 
 /// How a family names and packs its parameters in checkpoints. The default is Llama's layout: every parameter under its
 /// own path.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// From the module's parameters to the checkpoint's tensors, applied in this order.
     pub rules: &'static [Rule],
+    /// The same for checkpoints under the names of transformers' modules, which differ from those of published ones where
+    /// `conversion_mapping.py` says: transformers 5 writes them with `save_original_format=False`. They are for parameters that a checkpoint
+    /// lacks under the names of `rules`.
+    pub module_rules: &'static [Rule],
     /// Whole-checkpoint renamings besides those of every family; see [`WeightMap::prefixes`].
     pub prefixes: &'static [(&'static str, &'static str)],
     /// `(pattern, reason)` of tensors that are left unread.
     pub ignored: &'static [(&'static str, &'static str)],
     /// Ends of the paths of parameters that stay float32 where the checkpoint stores them so; see [`ParameterSlot::keep_float32`].
     pub keep_float32: &'static [&'static str],
+    /// Ends of the paths of parameters that are zero where the checkpoint lacks them; see [`WeightMap::zeros`].
+    pub zeros: &'static [&'static str],
 }
 
 /// Parts of paths that are dropped or added freely between a base model and the model with a head, and around text models
@@ -31,15 +38,29 @@ const COMMON_PREFIXES: &[(&str, &str)] = &[
 const COMMON_IGNORED: &[(&str, &str)] =
     &[("*.rotary_emb.inv_freq", "computed from the config"), ("*rotary_pos_emb.inv_freq", "computed from the config")];
 
+impl Default for Layout {
+    fn default() -> Self {
+        Self::LLAMA
+    }
+}
+
 impl Layout {
-    /// Every parameter under its own path.
-    pub const LLAMA: Self = Self { rules: &[], prefixes: &[], ignored: &[], keep_float32: &[] };
+    /// Every parameter under its own path; modules that have the experts of a mixture in two tensors.
+    pub const LLAMA: Self = Self {
+        rules: &[],
+        module_rules: &[PACKED_EXPERTS, STACKED_EXPERTS],
+        prefixes: &[],
+        ignored: &[],
+        keep_float32: &[],
+        zeros: &[],
+    };
 
     /// The weight map of a model with this layout.
     pub fn weight_map(&self, spec: &ModelSpec) -> WeightMap {
         let shapes = Shapes::new(spec, self.rules);
         let mut parameters = Vec::new();
         Declare::list(|to| spec.declare(to), &mut |parameter| parameters.push(self.locate(parameter, &shapes)));
+        let alternatives = self.alternatives(spec, &parameters);
         let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
             pairs.iter().map(|&(from, to)| (from.to_owned(), to.to_owned())).collect()
         };
@@ -58,7 +79,8 @@ impl Layout {
             ignored: ignored
                 .map(|&(pattern, reason)| IgnoredTensors { pattern: pattern.to_owned(), reason: reason.to_owned() })
                 .collect(),
-            stacked_experts: StackedExperts::of(spec),
+            zeros: self.zeros.iter().map(|&end| end.to_owned()).collect(),
+            alternatives,
             transposed_projections: self.rules.iter().any(|rule| matches!(rule, Rule::Transpose(_))),
         }
     }
@@ -87,5 +109,20 @@ impl Layout {
             keep_float32: self.keep_float32.iter().any(|end| parameter.path.ends_with(end)),
             pieces: located.pieces(),
         }
+    }
+
+    /// Where the module rules put parameters, if elsewhere than the layout's own.
+    fn alternatives(&self, spec: &ModelSpec, own: &[ParameterSlot]) -> BTreeMap<String, Vec<SourcePiece>> {
+        let shapes = Shapes::new(spec, self.module_rules);
+        let (mut alternatives, mut own) = (BTreeMap::new(), own.iter());
+        Declare::list(|to| spec.declare(to), &mut |parameter| {
+            let path = parameter.path.to_owned();
+            let located = self.module_rules.iter().fold(Located::new(parameter), |it, rule| rule.apply(it, &shapes));
+            let pieces = located.pieces();
+            if own.next().is_none_or(|own| own.pieces != pieces) {
+                alternatives.insert(path, pieces);
+            }
+        });
+        alternatives
     }
 }

@@ -1,7 +1,8 @@
 //! The weight map of one model.
 
-use super::{ParameterRole, SourcePiece, StackedExperts, ViewOp};
+use super::{ParameterRole, SourcePiece, ViewOp};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// For each parameter of a model: where in the checkpoint its values are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -16,9 +17,13 @@ pub struct WeightMap {
     pub prefixes: Vec<(String, String)>,
     /// Checkpoint tensors that are left unread on purpose.
     pub ignored: Vec<IgnoredTensors>,
-    /// Mixtures whose experts checkpoints may have in two tensors instead of where the parameters' pieces say.
+    /// Ends of the paths of parameters that are zero where the checkpoint has no tensor for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stacked_experts: Vec<StackedExperts>,
+    pub zeros: Vec<String>,
+    /// Where parameters, by path, are in checkpoints that do not have the tensors of their pieces: under the names that transformers
+    /// gives its modules, experts in two tensors.
+    #[serde(skip)]
+    pub alternatives: BTreeMap<String, Vec<SourcePiece>>,
     /// Where a piece of a projection is a transposed matrix, the checkpoint has it as `[in_features, out_features]` (GPT-2's
     /// `Conv1D`). Without this it is the module that wants `[in_features, out_features]`, as Burn's own `Linear` does, and then
     /// the projection has no 4-bit form.

@@ -1,6 +1,5 @@
 //! From checkpoint tensors to parameters: names, shapes and the operations between.
 
-mod experts;
 mod layout;
 mod map;
 mod piece;
@@ -9,8 +8,7 @@ mod rule;
 mod tests;
 
 pub use crate::spec::ParameterRole;
-pub use experts::StackedExperts;
 pub use layout::Layout;
 pub use map::{IgnoredTensors, ParameterSlot, Tie, WeightMap};
 pub use piece::{SourcePiece, StridedView, ViewError, ViewOp};
-pub use rule::{PACKED_GATE_UP, PackOrder, Rule, packed_qkv};
+pub use rule::{PACKED_EXPERTS, PACKED_GATE_UP, PackOrder, Rule, STACKED_EXPERTS, packed_qkv};

@@ -2,6 +2,7 @@
 
 use super::{SourcePiece, ViewOp};
 use crate::spec::{Declare, ModelSpec, ParameterRole, ParameterSpec};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// One step from the parameters of a module to the tensors of a checkpoint. The rules of a layout are applied in order, each to
@@ -14,9 +15,10 @@ pub enum Rule {
     Transpose(&'static str),
     /// Rows of several parameters are one tensor.
     Pack {
-        /// The ends of the parts' paths, in the order in which they are stored: `["self_attn.q_proj", ..]`.
+        /// The ends of the parts' paths, in the order in which they are stored: `["self_attn.q_proj", ..]`. A `*` stands for a number, the
+        /// same in all parts: `experts.*.gate_proj`.
         parts: &'static [&'static str],
-        /// What stands there in the name of the tensor.
+        /// What stands there in the name of the tensor, a `*` for the parts' number.
         into: &'static str,
         /// How the parts lie in it.
         order: PackOrder,
@@ -37,6 +39,17 @@ pub enum Rule {
     },
     /// Parameters whose name contains the text have an axis of size one more in front.
     LeadingAxis(&'static str),
+    /// Parameters of one element whose name contains the text have no axes.
+    Scalar(&'static str),
+    /// The first two axes of parameters whose name contains the text are one: the rows of all experts (DBRX).
+    JoinedAxes(&'static str),
+    /// A rule for parameters whose path contains a text, and for no others.
+    Only {
+        /// A part of the path.
+        within: &'static str,
+        /// The rule.
+        rule: &'static Rule,
+    },
 }
 
 /// How the parts lie in a packed tensor.
@@ -63,6 +76,16 @@ pub const fn packed_qkv(into: &'static str, order: PackOrder) -> Rule {
 /// Gate and up projection in `mlp.gate_up_proj`.
 pub const PACKED_GATE_UP: Rule =
     Rule::Pack { parts: &["mlp.gate_proj", "mlp.up_proj"], into: "mlp.gate_up_proj", order: PackOrder::Rows };
+
+/// Gate and up projection of each expert in one, one after the other.
+pub const PACKED_EXPERTS: Rule = Rule::Pack {
+    parts: &["mlp.experts.*.gate_proj", "mlp.experts.*.up_proj"],
+    into: "mlp.experts.*.gate_up_proj",
+    order: PackOrder::Rows,
+};
+
+/// Parameters of all experts in one tensor.
+pub const STACKED_EXPERTS: Rule = Rule::Stack { over: "mlp.experts", into: "mlp.experts" };
 
 /// What rules must know of other parameters than the one that they are applied to.
 pub(super) struct Shapes {
@@ -147,6 +170,7 @@ impl Rule {
     fn parts(&self) -> &'static [&'static str] {
         match self {
             Self::Pack { parts, .. } => parts,
+            Self::Only { rule, .. } => rule.parts(),
             _ => &[],
         }
     }
@@ -154,6 +178,7 @@ impl Rule {
     fn stacked_over(&self) -> Option<&'static str> {
         match self {
             Self::Stack { over, .. } => Some(over),
+            Self::Only { rule, .. } => rule.stacked_over(),
             _ => None,
         }
     }
@@ -166,6 +191,10 @@ impl Rule {
             Self::Stack { over, into } => stack(located, over, into, shapes),
             Self::SplitHeads { module, into } => split_heads(located, module, into),
             Self::LeadingAxis(text) => leading_axis(located, text),
+            Self::Scalar(text) => scalar(located, text),
+            Self::JoinedAxes(text) => joined_axes(located, text),
+            Self::Only { within, rule } if located.path.contains(within) => rule.apply(located, shapes),
+            Self::Only { .. } => located,
         }
     }
 }
@@ -192,13 +221,18 @@ fn transpose<'a>(located: Located<'a>, text: &str) -> Located<'a> {
 fn pack<'a>(located: Located<'a>, parts: &[&str], into: &str, order: PackOrder, shapes: &Shapes) -> Located<'a> {
     let found = parts.iter().enumerate().find_map(|(index, part)| Some((index, part_of(located.path, part)?)));
     let Some((index, part)) = found else { return located };
+    let own = part.numbered(parts[index]);
+    // Renamed or packed by an earlier rule.
+    if !located.name.contains(own.as_ref()) {
+        return located;
+    }
     let sizes: Option<Vec<_>> =
-        parts.iter().map(|name| shapes.of(&format!("{}{name}", part.before), part.field)).collect();
+        parts.iter().map(|name| shapes.of(&format!("{}{}", part.before, part.numbered(name)), part.field)).collect();
     // A layer that lacks one of the parts keeps the others under their own names.
     let Some(sizes) = sizes else { return located };
     let rows: Vec<usize> = sizes.iter().map(|(rows, _)| *rows).collect();
     let total = rows.iter().fold(0_usize, |sum, &rows| sum.saturating_add(rows));
-    let name = located.name.replacen(parts[index], into, 1);
+    let name = located.name.replacen(own.as_ref(), &part.numbered(into), 1);
     let ops = match order {
         PackOrder::Rows => vec![narrow(0, &rows, index)],
         PackOrder::PerHead => {
@@ -256,6 +290,23 @@ fn leading_axis<'a>(located: Located<'a>, text: &str) -> Located<'a> {
     located.within(name, shape, vec![ViewOp::Select { axis: 0, index: 0 }])
 }
 
+fn scalar<'a>(mut located: Located<'a>, text: &str) -> Located<'a> {
+    if located.name.contains(text) && located.shape == [1] && located.ops.is_empty() {
+        located.shape.clear();
+    }
+    located
+}
+
+fn joined_axes<'a>(located: Located<'a>, text: &str) -> Located<'a> {
+    let [first, second, rest @ ..] = located.shape.as_slice() else { return located };
+    if !located.name.contains(text) {
+        return located;
+    }
+    let (sizes, shape) = ([*first, *second], [&[first.saturating_mul(*second)][..], rest].concat());
+    let name = located.name.clone();
+    located.within(name, shape, vec![split(0, &sizes)])
+}
+
 fn narrow(axis: usize, sizes: &[usize], part: usize) -> ViewOp {
     ViewOp::Narrow { axis, start: sizes[..part].iter().sum(), length: sizes[part] }
 }
@@ -267,13 +318,30 @@ fn split(axis: usize, sizes: &[usize]) -> ViewOp {
 /// A path that ends in a part and a field: `{before}{part}.{field}`.
 struct PartPath<'a> {
     before: &'a str,
+    /// What stands for the `*` of the part, if it has one.
+    number: &'a str,
     field: &'a str,
+}
+
+impl PartPath<'_> {
+    /// The part, or another, with the number for its `*`.
+    fn numbered<'p>(&self, part: &'p str) -> Cow<'p, str> {
+        if part.contains('*') { part.replacen('*', self.number, 1).into() } else { part.into() }
+    }
 }
 
 fn part_of<'a>(path: &'a str, part: &str) -> Option<PartPath<'a>> {
     let (module, field) = path.rsplit_once('.')?;
-    let before = module.strip_suffix(part)?;
-    before.ends_with('.').then_some(PartPath { before, field })
+    let (before, number) = match part.split_once('*') {
+        None => (module.strip_suffix(part)?, ""),
+        Some((head, tail)) => {
+            let numbered = module.strip_suffix(tail)?;
+            let start = numbered.rfind('.')? + 1;
+            let (before, number) = numbered.split_at(start);
+            (before.strip_suffix(head).filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()))?, number)
+        }
+    };
+    before.ends_with('.').then_some(PartPath { before, number, field })
 }
 
 /// A path below a numbered module: `{before}.{index}.{rest}`, where `before` ends in `over`.

@@ -35,7 +35,7 @@ fn experts() -> FeedForward {
     FeedForward::Moe(MoeSpec {
         num_experts: 3,
         num_experts_per_tok: 1,
-        expert: MlpSpec { intermediate_size: 5, activation: Activation::Silu, bias: true },
+        expert: MlpSpec { bias: true, ..MlpSpec::new(5, Activation::Silu) },
         router: RouterSpec::new(RouterScore::Softmax),
         shared_expert: None,
     })
@@ -155,6 +155,54 @@ fn experts_are_stacked_transposed_and_interleaved() {
     assert!(map.transposed_projections);
 }
 
+/// Dense MLPs and shared experts have projections of the same names.
+#[test]
+fn projections_of_experts_alone_are_packed() {
+    let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
+    moe.shared_expert = Some(SharedExpert { mlp: moe.expert.clone(), gate: false });
+    let mut spec = spec(Some(FeedForward::Moe(moe)));
+    let dense = FeedForward::Gated(MlpSpec::new(6, Activation::Silu));
+    spec.backbone.layers[0].branches[1].operation = Operation::Feed(dense);
+    let layout = Layout { rules: &[PACKED_EXPERTS, STACKED_EXPERTS], ..Layout::LLAMA };
+    let map = layout.weight_map(&spec);
+    let tensors = check_bijection(&map);
+    let names = |layer: &str| -> Vec<&str> {
+        tensors
+            .keys()
+            .filter_map(|name| name.strip_prefix(layer)?.strip_suffix(".weight").or(name.strip_prefix(layer)))
+            .collect()
+    };
+    assert_eq!(names("model.layers.0.mlp."), ["down_proj", "gate_proj", "up_proj"]);
+    assert!(names("model.layers.1.mlp.experts.").starts_with(&["down_proj", "down_proj_bias", "gate_up_proj"]));
+    assert!(tensors.contains_key("model.layers.1.mlp.shared_expert.gate_proj.weight"));
+    // What the layout itself says is no alternative.
+    assert!(map.alternatives.is_empty());
+    let apart = Layout::LLAMA.weight_map(&spec);
+    let paths: Vec<&String> = apart.alternatives.keys().collect();
+    assert_eq!(paths.len(), 3 * 3 * 2, "{paths:?}");
+    for slot in &map.parameters {
+        let alternative = apart.alternatives.get(&slot.path);
+        assert_eq!(slot.path.contains(".experts."), alternative.is_some(), "{}", slot.path);
+        assert!(alternative.is_none_or(|pieces| *pieces == slot.pieces), "{}", slot.path);
+    }
+}
+
+/// DBRX: the rows of all experts are one matrix, for the last projection transposed.
+#[test]
+fn rows_of_all_experts_may_be_one_matrix() {
+    const RULES: &[Rule] = &[Rule::Transpose(".down_proj."), STACKED_EXPERTS, Rule::JoinedAxes("mlp.experts.")];
+    let FeedForward::Moe(mut moe) = experts() else { panic!("a mixture") };
+    moe.expert.bias = false;
+    let map = map(RULES, Some(FeedForward::Moe(moe)));
+    let tensors = check_bijection(&map);
+    for name in ["gate_proj", "up_proj", "down_proj"] {
+        assert_eq!(tensors[&format!("model.layers.1.mlp.experts.{name}")], [15, 8], "{name}");
+    }
+    let down =
+        map.parameters.iter().find(|parameter| parameter.path == "model.layers.1.mlp.experts.2.down_proj.weight");
+    assert_eq!(places(&down.unwrap().pieces[0])[..6], [80, 88, 96, 104, 112, 81]);
+}
+
 /// ERNIE 4.5: the correction is one row, stays float32, and has another place.
 #[test]
 fn a_vector_may_be_stored_as_one_row() {
@@ -200,6 +248,14 @@ fn layouts_of_families_read_every_element_once() {
             "num_local_experts": 3, "num_experts": 3, "num_experts_per_tok": 2, "n_routed_experts": 3, "n_shared_experts": 1,
             "moe_intermediate_size": 4, "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0,
             "use_qk_norm": true, "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"]});
+        let mut changes = changes;
+        if family.defaults.values.iter().any(|(key, _)| *key == "kv_lora_rank") {
+            let latent = json!({"num_key_value_heads": 4, "qk_rope_head_dim": 8, "qk_nope_head_dim": 6, "v_head_dim": 10,
+                "kv_lora_rank": 16, "q_lora_rank": 12, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "index_head_dim": 12,
+                "index_n_heads": 2, "num_layers": 2, "ffn_hidden_size": 6, "expert_ffn_hidden_size": 4, "moe_topk": 2,
+                "num_hidden_layers": if family.model_type == "longcat_flash" { 4 } else { 2 }});
+            changes.as_object_mut().unwrap().extend(latent.as_object().unwrap().clone());
+        }
         let config = config(changes);
         let spec = (family.lower)(&FamilyConfig::new(&config)).unwrap_or_else(|error| panic!("{error}"));
         let map = family.layout.weight_map(&spec);

@@ -1,6 +1,6 @@
 //! The choice of experts on GPUs, in one launch: nothing is read back.
 
-use automodel_registry::spec::{Normalize, RouterScore, RouterSpec};
+use automodel_registry::spec::{Normalize, RouterScore, RouterSpec, Weighted};
 use burn::backend::{
     Backend, Dispatch, TensorMetadata, backend_extension,
     fusion::custom::TensorSpec,
@@ -21,7 +21,7 @@ const LEAST_UNITS: usize = 32;
 pub(crate) struct RoutePlan {
     experts: usize,
     choices: usize,
-    score: RouterScore,
+    kind: Kind,
     /// Whether the weights of those that are chosen add up to one before they are scaled.
     normalize: bool,
     /// The bits of the factor on the weights.
@@ -30,20 +30,36 @@ pub(crate) struct RoutePlan {
     units: usize,
 }
 
+/// What scores are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Softmax,
+    TopkSoftmax,
+    Sigmoid,
+}
+
 impl RoutePlan {
-    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, and sums that are kept from zero.
+    /// `None` for more experts than the kernel takes, a correction of the scores, groups of experts, choices that are no expert, weights on
+    /// the experts' inputs, sums that are kept from zero, and scores that it does not compute.
     pub fn new(spec: &RouterSpec, experts: usize, choices: usize) -> Option<Self> {
-        if spec.correction_bias || spec.groups.is_some() {
+        let weights_outputs = spec.weighted == Weighted::Outputs && spec.logit_softcap.is_none();
+        if spec.correction_bias || spec.groups.is_some() || spec.zero_experts > 0 || !weights_outputs {
             return None;
         }
+        let kind = match spec.score {
+            RouterScore::Softmax => Kind::Softmax,
+            RouterScore::TopkSoftmax => Kind::TopkSoftmax,
+            RouterScore::Sigmoid => Kind::Sigmoid,
+            RouterScore::TopkSigmoid | RouterScore::SoftmaxNearBest { .. } => return None,
+        };
         let normalize = match spec.normalize {
-            Normalize::No => spec.score == RouterScore::TopkSoftmax,
+            Normalize::No => kind == Kind::TopkSoftmax,
             Normalize::Sum => true,
             Normalize::SumPlus(_) | Normalize::SumAtLeast(_) => return None,
         };
         let scale = (spec.scale.unwrap_or(1.0) as f32).to_bits();
         let fits = experts <= MOST_EXPERTS && (1..=experts).contains(&choices);
-        fits.then_some(Self { experts, choices, score: spec.score, normalize, scale, units: 0 })
+        fits.then_some(Self { experts, choices, kind, normalize, scale, units: 0 })
     }
 
     fn scale(&self) -> f32 {
@@ -51,12 +67,12 @@ impl RoutePlan {
     }
 
     fn is_sigmoid(&self) -> bool {
-        self.score == RouterScore::Sigmoid
+        self.kind == Kind::Sigmoid
     }
 
     /// Whether weights are divided by what all experts have, chosen or not.
     fn divides_by_all(&self) -> bool {
-        self.score == RouterScore::Softmax && !self.normalize
+        self.kind == Kind::Softmax && !self.normalize
     }
 }
 
@@ -190,7 +206,7 @@ fn ordered(score: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use automodel_registry::spec::ExpertGroups;
+    use automodel_registry::spec::{ExpertGroups, GroupScore};
 
     #[test]
     fn routing_that_the_kernel_lacks_is_refused() {
@@ -200,8 +216,11 @@ mod tests {
         assert!(plan(RouterSpec { normalize: Normalize::Sum, ..spec() }).is_some_and(|plan| plan.normalize));
         for lacking in [
             RouterSpec { correction_bias: true, ..spec() },
-            RouterSpec { groups: Some(ExpertGroups { count: 4, chosen: 2 }), ..spec() },
+            RouterSpec { groups: Some(ExpertGroups { count: 4, chosen: 2, score: GroupScore::BestTwo }), ..spec() },
+            RouterSpec { score: RouterScore::TopkSigmoid, ..spec() },
+            RouterSpec { score: RouterScore::SoftmaxNearBest { distance: 0.02 }, ..spec() },
             RouterSpec { normalize: Normalize::SumPlus(1e-20), ..spec() },
+            RouterSpec { zero_experts: 2, ..spec() },
             RouterSpec { normalize: Normalize::SumAtLeast(1e-12), ..spec() },
         ] {
             assert_eq!(plan(lacking), None);

@@ -9,7 +9,7 @@ mod stacks;
 use crate::linears::Linears;
 use crate::skeleton::{self, Skeleton};
 use crate::{GatedMlp, Linear, ModelError};
-use automodel_registry::spec::MoeSpec;
+use automodel_registry::spec::{MoeSpec, Weighted};
 use burn::module::Module;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use router::Choice;
@@ -136,14 +136,23 @@ impl SparseMoe {
     }
 
     fn for_one_token(&self, x: Tensor<2>, choice: &Choice) -> Tensor<2> {
-        let weighted = choice.iter().map(|&(expert, weight)| self.experts[expert].forward(x.clone()) * weight);
-        weighted.reduce(|sum, y| sum + y).unwrap_or_else(|| x.zeros_like())
+        let of_expert = |&(expert, weight): &(usize, f32)| {
+            let mlp = self.experts.get(expert);
+            // A choice after those of the experts returns its input.
+            let forward = |x: Tensor<2>| mlp.map_or_else(|| x.clone(), |mlp| mlp.forward(x.clone()));
+            match self.gate.spec.weighted {
+                Weighted::Outputs => forward(x.clone()) * weight,
+                Weighted::Inputs => forward(x.clone() * weight),
+            }
+        };
+        choice.iter().map(of_expert).reduce(|sum, y| sum + y).unwrap_or_else(|| x.zeros_like())
     }
 
     /// Each expert runs once over the tokens that were sent to it.
     fn for_tokens(&self, x: Tensor<2>, choices: &[Choice]) -> Tensor<2> {
         let device = x.device();
-        let mut tokens_of = vec![(Vec::new(), Vec::new()); self.experts.len()];
+        // Choices after the experts return their input.
+        let mut tokens_of = vec![(Vec::new(), Vec::new()); self.experts.len() + self.gate.spec.zero_experts];
         for (token, choice) in choices.iter().enumerate() {
             for &(expert, weight) in choice {
                 tokens_of[expert].0.push(token as i64);
@@ -151,16 +160,24 @@ impl SparseMoe {
             }
         }
         let mut sum = x.zeros_like();
-        for (expert, (tokens, weights)) in self.experts.iter().zip(tokens_of) {
+        for (expert, (tokens, weights)) in tokens_of.into_iter().enumerate() {
             let count = tokens.len();
             if count == 0 {
                 continue;
             }
             let rows = Tensor::<1, Int>::from_data(TensorData::new(tokens, [count]), &device);
             let weights = Tensor::<2>::from_data(TensorData::new(weights, [count, 1]), (&device, DType::F32));
-            let y = expert.forward(x.clone().select(0, rows.clone()));
-            let weighted = y.clone() * weights.cast(y.dtype());
-            sum = sum.select_assign(0, rows, weighted, IndexingUpdateOp::Add);
+            let input = x.clone().select(0, rows.clone());
+            let weights = weights.cast(input.dtype());
+            let forward = |x: Tensor<2>| match self.experts.get(expert) {
+                Some(expert) => expert.forward(x),
+                None => x,
+            };
+            let y = match self.gate.spec.weighted {
+                Weighted::Outputs => forward(input) * weights,
+                Weighted::Inputs => forward(input * weights),
+            };
+            sum = sum.select_assign(0, rows, y, IndexingUpdateOp::Add);
         }
         sum
     }

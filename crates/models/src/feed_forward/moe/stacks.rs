@@ -2,7 +2,6 @@
 
 use super::SparseMoe;
 use super::gpu::{RoutePlan, route};
-use crate::feed_forward::mlp::activate_times;
 use crate::{GatedMlp, Linear, Weight};
 use automodel_quant::{QuantLinear, WeightStack};
 use burn::backend::DispatchDevice;
@@ -58,7 +57,7 @@ impl Stacks {
         let both = stacks.gate_up.products(x.clone(), &chosen);
         let [rows, width] = both.dims();
         let (gate, up) = (both.clone().slice([0..rows, 0..width / 2]), both.slice([0..rows, width / 2..width]));
-        let y = activate_times(moe.experts.first()?.activation(), gate, up);
+        let y = moe.experts.first()?.combine(gate, up);
         Some(stacks.down.weighted_sum(y, &chosen, factors))
     }
 }

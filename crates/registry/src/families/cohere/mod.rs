@@ -3,6 +3,7 @@
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod cohere;
 pub mod cohere2;
+pub mod cohere2_moe;
 
 use super::prelude::*;
 

@@ -44,7 +44,8 @@ const LAYOUT: Layout = Layout {
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let mut template = super::read(config, "hidden_act", "intermediate_size")?;
+    let mut template =
+        super::read(config, "hidden_act", "intermediate_size")?.with_learned_positions(config, super::OFFSET)?;
     if config.bool("scale_embedding")? {
         template.embedding.scale = Some((template.hidden_size as f64).sqrt());
     }

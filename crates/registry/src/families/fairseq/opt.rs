@@ -1,4 +1,5 @@
-//! OPT and Galactica: learned positions, norms before the branches or on the stream after them.
+//! OPT and Galactica: learned positions, norms before the branches or on the stream after them, and perhaps an embedding of another
+//! width than the layers.
 
 use super::super::prelude::*;
 
@@ -40,6 +41,7 @@ const LAYOUT: Layout = Layout {
         Rule::Rename("post_attention_layernorm", MLP_NORM),
         Rule::Rename("model.norm.", "model.final_layer_norm."),
         Rule::Rename("model.", "model.decoder."),
+        Rule::Rename("head_transform.dense", "model.decoder.project_out"),
     ],
     ..Layout::LLAMA
 };
@@ -48,10 +50,12 @@ const ATTENTION_NORM: &str = "self_attn_layer_norm";
 const MLP_NORM: &str = "final_layer_norm";
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let mut template = super::read(config, "activation_function", "ffn_dim")?;
-    let width = template.hidden_size;
-    if config.usize_or_null("word_embed_proj_dim")?.is_some_and(|of_embedding| of_embedding != width) {
-        return Err(config.unsupported("word_embed_proj_dim", "projections around the layers are not implemented"));
+    let mut template =
+        super::read(config, "activation_function", "ffn_dim")?.with_learned_positions(config, super::OFFSET)?;
+    let hidden_size = template.hidden_size;
+    if let Some(width) = config.usize_or_null("word_embed_proj_dim")?.filter(|&width| width != hidden_size) {
+        template.embedding.projected_from = Some(width);
+        template.head.transform = Some(HeadTransform { width, bias: false, activation: None, norm: None });
     }
     let bias = config.bool("enable_bias")?;
     template.attention.bias = AttentionBias::qkv_o(bias, bias);

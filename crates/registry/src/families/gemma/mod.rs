@@ -4,6 +4,7 @@
 pub mod gemma;
 pub mod gemma2;
 pub mod gemma3_text;
+pub mod vaultgemma;
 
 use super::prelude::*;
 

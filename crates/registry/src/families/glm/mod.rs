@@ -3,6 +3,8 @@
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod glm;
 pub mod glm4;
+pub mod glm4_moe_lite;
+pub mod glm_moe_dsa;
 
 use super::prelude::*;
 

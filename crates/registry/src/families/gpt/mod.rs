@@ -5,7 +5,10 @@ pub mod gpt2;
 pub mod gpt_bigcode;
 pub mod gpt_neo;
 pub mod gpt_neox;
+pub mod gpt_neox_japanese;
+pub mod gpt_sw3;
 pub mod gptj;
+pub mod openai_gpt;
 
 use super::prelude::*;
 
@@ -27,6 +30,7 @@ const BUFFERS: &[(&str, &str)] = &[
 /// as wide as the residual stream unless `width_key` says another width.
 fn read(config: &FamilyConfig<'_>, width_key: &str) -> Result<Template, RegistryError> {
     let keys = Keys {
+        num_hidden_layers: Keys::LLAMA.num_hidden_layers,
         norm_eps: "layer_norm_epsilon",
         activation: Some("activation_function"),
         intermediate_size: "hidden_size",

@@ -37,12 +37,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_granite_factors(config)?;
-    let mut moe = super::granite_moe(config)?;
-    let intermediate_size = config.count("shared_intermediate_size")?;
-    if intermediate_size > 0 {
-        let mlp = MlpSpec { intermediate_size, ..moe.expert.clone() };
-        moe.shared_expert = Some(SharedExpert { mlp, gate: false });
-    }
-    template.mlp = FeedForward::Moe(moe);
+    template.mlp = FeedForward::Moe(super::granite_moe_shared(config)?);
     template.build_uniform()
 }

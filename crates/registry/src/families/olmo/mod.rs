@@ -1,5 +1,6 @@
 //! Ai2's OLMo models.
 
+pub mod flex_olmo;
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod olmo;
 pub mod olmo2;

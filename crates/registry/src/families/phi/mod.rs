@@ -3,3 +3,4 @@
 #[expect(clippy::module_inception, reason = "a folder is a lineage, a file a model type")]
 pub mod phi;
 pub mod phi3;
+pub mod phimoe;
