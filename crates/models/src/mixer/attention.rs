@@ -1,6 +1,6 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
-use super::{Ropes, convert, new_kv_cache};
+use super::{Ropes, convert, new_kv_cache, tempered};
 use crate::linears::{Linears, linears};
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
@@ -127,7 +127,7 @@ impl Attention {
         let gate = self.gate(&x);
         let (q, k, v) = self.project(x);
         let (q, k) = self.rotate(q, k, rope);
-        let q = self.temper(q, positions);
+        let q = tempered(q, self.spec.query_temperature, positions);
         let cached = cache.append(k, v)?;
         let positions = Positions { key_start: cached.key_start, ..positions.clone() };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
@@ -230,22 +230,6 @@ impl Attention {
             None => x,
         };
         (norm(&self.q_norm, q), norm(&self.k_norm, k))
-    }
-
-    /// Position-dependent factor on queries.
-    fn temper(&self, q: Tensor<4>, positions: &Positions) -> Tensor<4> {
-        let Some(temperature) = self.spec.query_temperature else { return q };
-        let [batch, _, length, _] = q.dims();
-        let factor = |row: usize, index: usize| {
-            let position = (positions.query_start + index).saturating_sub(positions.row_padding(row));
-            (1.0 + temperature.scale
-                * ((position + temperature.first) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
-        };
-        let factors: Vec<f32> = (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
-        let factors = burn::tensor::TensorData::new(factors, [batch, 1, length, 1]);
-        let device = q.device();
-        let dtype = q.dtype();
-        q * Tensor::<4>::from_data(factors, (&device, dtype))
     }
 }
 
