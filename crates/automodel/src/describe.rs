@@ -44,7 +44,8 @@ fn mla_words(mla: &MlaSpec) -> String {
         .indexer
         .as_ref()
         .map(|indexer| format!("best {} keys by {} heads of {}", indexer.top_k, indexer.num_heads, indexer.head_dim));
-    let parts = [heads, latents, mask(mla.mask), positions].into_iter().chain(scaled).chain(indexed);
+    let tempered = mla.query_temperature.map(|_| "query temperature".to_owned());
+    let parts = [heads, latents, mask(mla.mask), positions].into_iter().chain(scaled).chain(tempered).chain(indexed);
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -317,6 +318,7 @@ mod tests {
             latent_scale: Some(2.0),
             mask: AttentionMask::Full,
             rope: None,
+            query_temperature: None,
             indexer: None,
         };
         assert_eq!(

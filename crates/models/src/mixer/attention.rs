@@ -1,6 +1,6 @@
 //! The attention block of a layer: projections, norms, rotation, cache and the attention itself.
 
-use super::{Ropes, convert, new_kv_cache};
+use super::{Ropes, convert, new_kv_cache, tempered};
 use crate::linears::{Linears, linears};
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
@@ -171,7 +171,7 @@ impl Attention {
         backend: SdpaBackend,
     ) -> Result<Tensor<3>, AttentionError> {
         let q = self.rotate(self.queries(rows).swap_dims(1, 2), self.q_norm.as_ref(), rope);
-        let q = self.temper(q, positions);
+        let q = tempered(q, self.spec.query_temperature, positions);
         let positions = Positions { key_start: keys.key_start, ..positions.clone() };
         let sinks = self.sinks.as_ref().map(|sinks| sinks.val());
         let y = attention(backend, q, keys.k, keys.v, sinks, &self.params(), &positions)?;
@@ -275,22 +275,6 @@ impl Attention {
             Some(norm) => norm.forward(x.swap_dims(1, 2)).swap_dims(1, 2),
             None => x,
         }
-    }
-
-    /// Position-dependent factor on queries.
-    fn temper(&self, q: Tensor<4>, positions: &Positions) -> Tensor<4> {
-        let Some(temperature) = self.spec.query_temperature else { return q };
-        let [batch, _, length, _] = q.dims();
-        let factor = |row: usize, index: usize| {
-            let position = (positions.query_start + index).saturating_sub(positions.row_padding(row));
-            (1.0 + temperature.scale
-                * ((position + temperature.first) as f64 / temperature.floor_scale).floor().ln_1p()) as f32
-        };
-        let factors: Vec<f32> = (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
-        let factors = burn::tensor::TensorData::new(factors, [batch, 1, length, 1]);
-        let device = q.device();
-        let dtype = q.dtype();
-        q * Tensor::<4>::from_data(factors, (&device, dtype))
     }
 }
 

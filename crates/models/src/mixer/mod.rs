@@ -15,8 +15,8 @@ use crate::linears::Linears;
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
 use crate::{CacheOptions, Linear, MixerState, ModelError};
-use automodel_attention::KvCache;
-use automodel_registry::spec::{AttentionMask, Mixer};
+use automodel_attention::{KvCache, Positions};
+use automodel_registry::spec::{AttentionMask, Mixer, QueryTemperature};
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -95,4 +95,20 @@ fn new_kv_cache(mask: AttentionMask, options: &CacheOptions) -> KvCache {
         (AttentionMask::Full | AttentionMask::Chunked { .. }, Some(capacity)) => KvCache::preallocated(capacity),
         (AttentionMask::Full | AttentionMask::Chunked { .. }, None) => KvCache::growing(),
     }
+}
+
+/// Queries `[batch, heads, length, width]` with a factor that depends on their position.
+fn tempered(q: Tensor<4>, temperature: Option<QueryTemperature>, positions: &Positions) -> Tensor<4> {
+    let Some(temperature) = temperature else { return q };
+    let [batch, _, length, _] = q.dims();
+    let factor = |row: usize, index: usize| {
+        let position = (positions.query_start + index).saturating_sub(positions.row_padding(row));
+        (1.0 + temperature.scale * ((position + temperature.first) as f64 / temperature.floor_scale).floor().ln_1p())
+            as f32
+    };
+    let factors: Vec<f32> = (0..batch).flat_map(|row| (0..length).map(move |index| factor(row, index))).collect();
+    let factors = burn::tensor::TensorData::new(factors, [batch, 1, length, 1]);
+    let device = q.device();
+    let dtype = q.dtype();
+    q * Tensor::<4>::from_data(factors, (&device, dtype))
 }

@@ -61,6 +61,8 @@ const LAYOUT: Layout = Layout {
         ("*.mlp.experts.*.gate_proj.weight", "of a choice that returns its input"),
         ("*.mlp.experts.*.up_proj.weight", "of a choice that returns its input"),
     ],
+    // Experts in two tensors have rows for the choices too.
+    module_rules: &[],
     ..Layout::LLAMA
 };
 

@@ -61,17 +61,7 @@ mod tests;
 mod youtu;
 
 use crate::Family;
-use serde_json::Value;
-
-/// Model types that transformers does not have, of configs that are those of a family, key by key, and the family. The code that comes
-/// with their checkpoints was not consulted.
-const ALIASES: &[(&str, &str)] = &[("kimi_k2", "deepseek_v3")];
-
-/// The model type of the family that a config describes.
-pub(crate) fn effective_model_type<'a>(model_type: &'a str, layer_types: Option<&Value>) -> &'a str {
-    let known = ALIASES.iter().find(|(alias, _)| *alias == model_type);
-    known.map_or_else(|| mistral::effective_model_type(model_type, layer_types), |(_, family)| family)
-}
+pub(crate) use mistral::effective_model_type;
 
 /// Every built-in family of a class in transformers, by model type; the others are in [`remote`].
 pub static BUILTIN: &[&Family] = &[
@@ -149,6 +139,7 @@ pub static BUILTIN: &[&Family] = &[
     &minimax_m2::FAMILY,
     &mistral::ministral3::FAMILY,
     &mistral::ministral::FAMILY,
+    &mistral::mistral4::FAMILY,
     &mistral::mistral::FAMILY,
     &mistral::mixtral::FAMILY,
     &modernbert_decoder::FAMILY,

@@ -1,6 +1,6 @@
 //! Multi-head latent attention: keys and values of all heads are products of one narrow vector for each position.
 
-use super::{AttentionMask, Declare, NormSpec, ParameterRole, RopeSpec, validate};
+use super::{AttentionMask, Declare, NormSpec, ParameterRole, QueryTemperature, RopeSpec, validate};
 use serde::Serialize;
 
 /// Multi-head latent attention (DeepSeek-V2). A position is kept as a latent `kv_a_layernorm(x W_a)` of `kv_lora_rank` elements, from
@@ -32,6 +32,9 @@ pub struct MlaSpec {
     pub mask: AttentionMask,
     /// Rotary position embedding of the part that is rotated; `None` for layers without positions (NoPE).
     pub rope: Option<RopeSpec>,
+    /// Position-dependent factor on the queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_temperature: Option<QueryTemperature>,
     /// Chooses some of the keys that the mask shows, for all heads alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub indexer: Option<IndexerSpec>,

@@ -273,7 +273,8 @@ fn layouts_of_families_read_every_element_once() {
             let latent = json!({"num_key_value_heads": 4, "qk_rope_head_dim": 8, "qk_nope_head_dim": 6, "v_head_dim": 10,
                 "kv_lora_rank": 16, "q_lora_rank": 12, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "index_head_dim": 12,
                 "index_n_heads": 2, "num_layers": 2, "ffn_hidden_size": 6, "expert_ffn_hidden_size": 4, "moe_topk": 2,
-                "num_hidden_layers": if family.model_type == "longcat_flash" { 4 } else { 2 }});
+                "num_hidden_layers": if family.model_type == "longcat_flash" { 4 } else { 2 },
+                "head_dim": if family.model_type == "mistral4" { 14 } else { 8 }});
             changes.as_object_mut().unwrap().extend(latent.as_object().unwrap().clone());
         }
         let config = config(changes);

@@ -12,7 +12,7 @@ mod tests;
 
 pub use indexer::Indexer;
 
-use super::{Ropes, convert, new_kv_cache};
+use super::{Ropes, convert, new_kv_cache, tempered};
 use crate::linears::Linears;
 use crate::pass::Pass;
 use crate::skeleton::Skeleton;
@@ -176,6 +176,8 @@ impl LatentAttention {
         let (latents, keys) = self.latents(rows.clone(), batch, rope);
         let narrow = self.narrow_queries(rows.clone());
         let queries = self.queries(narrow.clone(), batch, rope);
+        let grown = |q| tempered(q, self.spec.query_temperature, positions);
+        let queries = Queries { nope: grown(queries.nope), rotated: grown(queries.rotated) };
         // The index keys are kept behind the rotated ones.
         let keys = match &self.indexer {
             Some(indexer) => Tensor::cat(vec![keys, indexer.keys(rows.clone(), batch, ropes)], 3),

@@ -4,7 +4,9 @@ use super::*;
 use crate::parameters::{self, ParameterTensor};
 use crate::skeleton;
 use automodel_quant::{Precision, QuantLinear, Scheme};
-use automodel_registry::spec::{AttentionMask, IndexerSpec, NormKind, NormSpec, RopePairing, RopeScaling, RopeSpec};
+use automodel_registry::spec::{
+    AttentionMask, IndexerSpec, NormKind, NormSpec, QueryTemperature, RopePairing, RopeScaling, RopeSpec,
+};
 use burn::tensor::{DType, Device, TensorData};
 
 const WIDTH: usize = 12;
@@ -28,6 +30,7 @@ fn spec(q_lora_rank: Option<usize>) -> MlaSpec {
             pairing: RopePairing::Interleaved,
             scaling: RopeScaling::Default,
         }),
+        query_temperature: Some(QueryTemperature { first: 0, scale: 0.3, floor_scale: 4.0 }),
         indexer: None,
     }
 }

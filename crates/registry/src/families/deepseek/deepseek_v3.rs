@@ -48,7 +48,7 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 const LAYOUT: Layout =
     Layout { ignored: &[("model.layers.61.*", "a layer that predicts one token more")], ..DEEPSEEK_MOE_LAYOUT };
 
-fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
+pub fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let template = Template::read(config, &LATENT_KEYS)?;
     let attention = latent_attention(config, pairing(config)?, config.usize("v_head_dim")?)?;
     let dense = config.count("first_k_dense_replace")?;

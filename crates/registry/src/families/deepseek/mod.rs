@@ -64,6 +64,7 @@ pub(super) fn latent_attention_with(
         mask: AttentionMask::Full,
         rope: Some(rope),
         indexer: None,
+        query_temperature: None,
     };
     config.must_agree("qk_head_dim", spec.qk_head_dim(), "qk_nope_head_dim and qk_rope_head_dim")?;
     spec.scale = (spec.qk_head_dim() as f64).powf(-0.5) * yarn_scale(config)?;

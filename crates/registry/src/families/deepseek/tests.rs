@@ -8,6 +8,9 @@ fn latent(model_type: &str, changes: Value) -> Result<ModelSpec, String> {
         "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": null, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4,
         "v_head_dim": 10, "rope_theta": 10000.0,
     });
+    if model_type == "mistral4" {
+        config.as_object_mut().unwrap().remove("rope_theta");
+    }
     if !matches!(model_type, "youtu" | "minicpm3" | "longcat_flash") {
         let experts = json!({
             "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "n_shared_experts": 1, "n_group": 1,
@@ -59,8 +62,18 @@ fn mscale_of_all_dimensions_scales_the_scores_twice() {
 
 #[test]
 fn kimi_k2_is_deepseek_v3_by_its_config() {
-    let changes = || yarn(json!({"mscale": 1.0, "mscale_all_dim": 1.0}));
-    assert_eq!(latent("kimi_k2", changes()), latent("deepseek_v3", changes()));
+    let of = |family: &str, changes: Value| {
+        let mut config = yarn(json!({"mscale": 1.0, "mscale_all_dim": 1.0}));
+        merge(&mut config, &json!({"routed_scaling_factor": 2.0, "first_k_dense_replace": 1}));
+        merge(&mut config, &changes);
+        latent(family, config)
+    };
+    assert_eq!(of("kimi_k2", json!({})), of("deepseek_v3", json!({})));
+    for (key, value) in
+        [("scoring_func", json!("softmax")), ("topk_method", json!("greedy")), ("moe_layer_freq", json!(2))]
+    {
+        assert!(of("kimi_k2", json!({(key): value})).unwrap_err().contains(key));
+    }
 }
 
 #[test]
@@ -191,4 +204,28 @@ fn axk1_has_norms_on_mixtures_alone() {
     assert_eq!(normed(json!({"first_k_dense_replace": 0, "moe_layer_freq": 2})), [true, false, true]);
     let given = json!({"first_k_dense_replace": 0, "mlp_layer_types": ["dense", "sparse", "dense"]});
     assert_eq!(normed(given), [false, true, false]);
+}
+
+#[test]
+fn queries_of_mistral4_grow_with_the_position() {
+    let of = |rope: Value| latent("mistral4", json!({"rope_parameters": rope}));
+    let yarn = |changes: Value| {
+        let mut rope = json!({
+            "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32,
+            "llama_4_scaling_beta": 0.3, "mscale": 1.0, "mscale_all_dim": 1.0, "max_position_embeddings": 64,
+        });
+        merge(&mut rope, &changes);
+        of(rope)
+    };
+    let grows = |spec: &ModelSpec| attention(spec).query_temperature.unwrap();
+    let spec = yarn(json!({})).unwrap();
+    assert_eq!(grows(&spec), QueryTemperature { first: 0, scale: 0.3, floor_scale: 32.0 });
+    assert!((attention(&spec).scale - 10f64.powf(-0.5) * (0.1 * 4f64.ln() + 1.0).powi(2)).abs() < 1e-12);
+    // Without rope parameters those of the class.
+    let spec = of(json!(null)).unwrap();
+    assert_eq!(grows(&spec), QueryTemperature { first: 0, scale: 0.1, floor_scale: 8192.0 });
+    assert!((attention(&spec).scale - 10f64.powf(-0.5) * (0.1 * 128f64.ln() + 1.0).powi(2)).abs() < 1e-12);
+    assert!(yarn(json!({"llama_4_scaling_beta": null})).unwrap_err().contains("llama_4_scaling_beta"));
+    assert!(yarn(json!({"partial_rotary_factor": 0.8})).unwrap_err().contains("qk_rope_head_dim"));
+    assert!(yarn(json!({"rope_type": "linear"})).unwrap_err().contains("yarn"));
 }

@@ -8,6 +8,7 @@ mod chatglm;
 mod deepseek;
 mod exaone;
 mod internlm2;
+mod kimi_k2;
 mod minicpm;
 mod orion;
 mod qwen;
@@ -23,6 +24,7 @@ pub(crate) static FAMILIES: &[&Family] = &[
     &deepseek::FAMILY,
     &exaone::FAMILY,
     &internlm2::FAMILY,
+    &kimi_k2::FAMILY,
     &minicpm::FAMILY,
     &orion::FAMILY,
     &qwen::FAMILY,
