@@ -30,13 +30,14 @@ pub(crate) fn decoded(dense: &AutoModel, scheme: Scheme) -> Decoder {
     let lowered = &dense.prepared().lowered;
     let options = ModelOptions::new(SdpaBackend::Math);
     let mut decoder = Decoder::new(lowered.spec.as_ref().unwrap(), options, &Device::flex()).unwrap();
-    let role = |path: &str| lowered.weights.parameters.iter().find(|slot| slot.path == path).unwrap().role;
+    let slot = |path: &str| lowered.weights.parameters.iter().find(|slot| slot.path == path).unwrap();
     decoder
         .assign_parameters(&mut |path| {
             let value = dense.parameter(path)?;
-            let projection = matches!(role(path), ParameterRole::Projection | ParameterRole::ExpertProjection);
+            let slot = slot(path);
+            let projection = matches!(slot.role, ParameterRole::Projection | ParameterRole::ExpertProjection);
             let &[rows, columns] = value.shape().as_slice() else { return Some(value) };
-            if !projection {
+            if !projection || slot.keep_float32 {
                 return Some(value);
             }
             let values = value.into_data()?.try_into_vec::<f32>().unwrap();
