@@ -64,7 +64,7 @@ fn rope_parameters(mut given: Map<String, Value>, spec: &RopeSpec, head_dim: usi
     given.retain(|key, _| !key.starts_with("mrope_"));
     given.insert("rope_type".to_owned(), kind);
     given.insert("rope_theta".to_owned(), json!(spec.theta));
-    // GLM's classes rotate half of a head unless they are told.
+    // Whole heads too: GLM's classes rotate half of a head where the file does not say.
     given.insert("partial_rotary_factor".to_owned(), json!(spec.rotary_dim as f64 / head_dim as f64));
     Value::Object(given)
 }
