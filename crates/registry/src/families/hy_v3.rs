@@ -65,7 +65,9 @@ const LAYOUT: Layout = Layout {
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let mut template = Template::llama(config)?.with_qk_norm(QkNormExtent::Head).with_mlp_bias(config, "mlp_bias")?;
+    let rope = RopeDefaults { theta: 11_158_840.0, ..RopeDefaults::default() };
+    let template = Template::read(config, &Keys::LLAMA)?.with_rope(config, rope, RopePairing::HalfSplit)?;
+    let mut template = template.with_qk_norm(QkNormExtent::Head).with_mlp_bias(config, "mlp_bias")?;
     template.attention.bias = attention_bias(config)?;
     // The class has one dense layer, or what `mlp_layer_types` says.
     config.must_agree("first_k_dense_replace", 1, "the class")?;

@@ -2,6 +2,7 @@
 //! without shared experts.
 
 use super::prelude::*;
+use serde_json::Value;
 
 pub static FAMILY: Family = Family {
     model_type: "mimo_v2_flash",
@@ -105,6 +106,16 @@ fn window(config: &FamilyConfig<'_>) -> Result<usize, RegistryError> {
 }
 
 fn ropes(config: &FamilyConfig<'_>, head_dim: usize) -> Result<RopeByLayerType, RegistryError> {
+    // The part that rotates has a default for the default type alone; the other types would rotate whole heads.
+    let given = config.resolved().peek("rope_parameters").and_then(Value::as_object);
+    for rope in given.into_iter().flat_map(|given| given.values()) {
+        let is_default = rope.get("rope_type").is_none_or(|kind| kind == "default");
+        if rope.is_object() && !is_default && rope.get("partial_rotary_factor").is_none() {
+            return Err(
+                config.unsupported("rope_parameters", "a type other than default needs a partial_rotary_factor")
+            );
+        }
+    }
     let layer = |layer_type, theta| RopeLayer {
         layer_type,
         defaults: RopeDefaults { theta, partial_rotary_factor: 0.334 },
