@@ -442,11 +442,16 @@ fn published_layouts_are_remarked_and_refuse_what_is_not_known() {
             "bailing_moe" | "deepseek" => {
                 json!({"num_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8})
             }
+            "kimi_k2" => {
+                json!({"num_key_value_heads": null, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 1,
+                    "topk_group": 1, "first_k_dense_replace": 1, "moe_intermediate_size": 8, "q_lora_rank": 8, "kv_lora_rank": 8,
+                    "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8})
+            }
             _ => json!({}),
         };
         all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         // Each has one of the two names of the number of experts.
-        let other = if model_type == "deepseek" { "num_experts" } else { "n_routed_experts" };
+        let other = if ["deepseek", "kimi_k2"].contains(&model_type) { "num_experts" } else { "n_routed_experts" };
         all.as_object_mut().unwrap().remove(other);
         lower(model_type, all).map_err(|error| error.to_string())
     };
