@@ -95,6 +95,12 @@ fn positions(config: &FamilyConfig<'_>, width: usize) -> Result<(RopeSpec, f64),
     let extra_keys = &[BETA, "mscale_all_dim", "max_position_embeddings"];
     let options = RopeOptions { defaults, extra_keys, ..LATENT_ROPE };
     let rope = RopeByLayerType::read_with(config, &options, width, pairing)?.uniform()?.clone();
+    if rope.rotary_dim != turned {
+        return Err(config.inconsistent(format!(
+            "partial_rotary_factor turns {} of {width} elements, but qk_rope_head_dim is {turned}: remove the key",
+            rope.rotary_dim
+        )));
+    }
     let automodel_config::ModelRope::Uniform(parameters) = config.rope_parameters_with(&options)? else {
         return Err(config.unsupported("rope_parameters", "this family has one set for all layers"));
     };
