@@ -312,6 +312,28 @@ fn wrappers_are_unwrapped() {
 }
 
 #[test]
+fn keys_among_those_of_the_wrapper_become_a_text_config() {
+    let file = json!({
+        "model_type": "outer", "architectures": ["OuterModel"], "dtype": "float16", "hidden_size": 8, "image_token": 7,
+        "vision_config": {"hidden_size": 2}, "quantization_config": {"bits": 4}, "rope_scaling": {"type": "mrope"},
+    });
+    let raw = RawConfig::from_value(file).expect("an object").nest_text_config(|key| key == "image_token");
+    assert_eq!(raw.text_config_key(), Some("text_config"));
+    let raw = raw.unwrap_text_config();
+    assert_eq!(raw.get("hidden_size"), Some(&json!(8)));
+    assert_eq!(raw.get("rope_scaling.type"), Some(&json!("mrope")));
+    assert_eq!(raw.get("quantization_config.bits"), Some(&json!(4)));
+    assert_eq!((raw.get("image_token"), raw.get_outer("image_token")), (None, Some(&json!(7))));
+    assert_eq!((raw.get("vision_config"), raw.get("model_type")), (None, None));
+    let parts: Vec<&str> = raw.wrapper().expect("a wrapper").parts().map(|(key, _)| key).collect();
+    assert_eq!(parts, ["text_config", "vision_config"]);
+    // One that has a text model stays as it is.
+    let nested = json!({"model_type": "outer", "hidden_size": 8, "decoder": {"model_type": "inner"}});
+    let raw = RawConfig::from_value(nested).expect("an object").nest_text_config(|_| false);
+    assert_eq!((raw.text_config_key(), raw.get("hidden_size")), (Some("decoder"), Some(&json!(8))));
+}
+
+#[test]
 fn dtype_comes_before_torch_dtype() {
     for (file, expected) in [
         (json!({}), None),

@@ -64,9 +64,8 @@ fn rope_parameters(mut given: Map<String, Value>, spec: &RopeSpec, head_dim: usi
     given.retain(|key, _| !key.starts_with("mrope_"));
     given.insert("rope_type".to_owned(), kind);
     given.insert("rope_theta".to_owned(), json!(spec.theta));
-    if spec.rotary_dim < head_dim {
-        given.insert("partial_rotary_factor".to_owned(), json!(spec.rotary_dim as f64 / head_dim as f64));
-    }
+    // GLM's classes rotate half of a head unless they are told.
+    given.insert("partial_rotary_factor".to_owned(), json!(spec.rotary_dim as f64 / head_dim as f64));
     Value::Object(given)
 }
 

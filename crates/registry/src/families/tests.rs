@@ -49,6 +49,84 @@ fn gemma3_does_not_cap_scores() {
 }
 
 #[test]
+fn gemma4_shares_keys_by_layer_type() {
+    let types = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"];
+    let changes = |changes: Value| {
+        let mut all = json!({"num_hidden_layers": 4, "head_dim": 8, "global_head_dim": 16, "layer_types": types,
+            "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 2});
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        lower("gemma4_text", all)
+    };
+    // The last layer is full, whatever its type.
+    let spec = changes(json!({"use_double_wide_mlp": true})).unwrap();
+    let sources: Vec<KeyValues> = (0..4).map(|layer| attention(&spec, layer).key_values).collect();
+    let (own, of) = (KeyValues::Projected, KeyValues::OfLayer);
+    assert_eq!(sources, [own, own, of(0), of(1)]);
+    assert_eq!(attention(&spec, 3).mask, AttentionMask::Full);
+    assert_eq!([0, 1, 2, 3].map(|layer| attention(&spec, layer).head_dim), [8, 16, 8, 16]);
+    let widths: Vec<usize> = spec.backbone.layers.iter().flat_map(LayerSpec::feed_forwards).map(width).collect();
+    assert_eq!(widths, [40, 40, 80, 80]);
+    assert_eq!(spec.backbone.shared_key_values().collect::<Vec<_>>(), [0, 1]);
+
+    let fewer = json!({"attention_k_eq_v": true, "num_global_key_value_heads": 1, "num_kv_shared_layers": 0});
+    let fewer = changes(fewer).unwrap();
+    let own: Vec<_> = (0..4)
+        .map(|layer| (attention(&fewer, layer).num_key_value_heads, attention(&fewer, layer).key_values))
+        .collect();
+    let one = KeyValues::OneProjection;
+    assert_eq!(own, [(2, KeyValues::Projected), (1, one), (2, KeyValues::Projected), (1, one)]);
+
+    for (wrong, said) in [
+        (json!({"num_kv_shared_layers": 5}), "there are 4 layers"),
+        (json!({"num_kv_shared_layers": 3}), "none of the first 1 layers is of that type"),
+        (json!({"num_kv_shared_layers": 4}), "none of the first 0 layers is of that type"),
+        (json!({"per_layer_config": {"9": {"head_dim": 4}}}), "numbers of layers"),
+        (json!({"per_layer_config": {"1": {"head_dim": -4}}}), "supported are head_dim"),
+        (json!({"per_layer_config": {"1": {"skip": ["mlp"]}}}), "supported are head_dim"),
+        (json!({"per_layer_config": {"1": {"head_dim": 4}}}), "differ in per_layer_config"),
+        (json!({"per_layer_config": [1]}), "by the numbers of layers"),
+        (json!({"use_bidirectional_attention": "all"}), "later ones"),
+        (json!({"hidden_size_per_layer_input": 4, "vocab_size_per_layer_input": 60}), "60 rows, fewer than the 61"),
+    ] {
+        let error = changes(wrong).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+fn width(feed: &FeedForward) -> usize {
+    match feed {
+        FeedForward::Gated(mlp) | FeedForward::Plain(mlp) => mlp.intermediate_size,
+        FeedForward::Moe(moe) => moe.expert.intermediate_size,
+    }
+}
+
+#[test]
+fn specifications_share_what_there_is() {
+    let shared = |source: usize, change: fn(&mut AttentionSpec)| {
+        let mut spec = lower("llama", json!({})).unwrap();
+        let Operation::Mix(Mixer::Attention(attention)) = &mut spec.backbone.layers[1].branches[0].operation else {
+            panic!("attention")
+        };
+        attention.key_values = KeyValues::OfLayer(source);
+        change(attention);
+        spec.validate().err().unwrap_or_default()
+    };
+    assert_eq!(shared(0, |_| {}), "");
+    assert!(shared(1, |_| {}).contains("no earlier layer"));
+    assert!(shared(7, |_| {}).contains("no earlier layer"));
+    assert!(shared(0, |attention| attention.num_key_value_heads = 1).contains("heads or mask"));
+    assert!(shared(0, |attention| attention.mask = AttentionMask::Sliding { window: 3 }).contains("heads or mask"));
+    assert!(
+        shared(0, |attention| attention.value_norm = Some(NormSpec { kind: NormKind::Rms, eps: 1e-6 }))
+            .contains("values")
+    );
+    let mut spec = lower("llama", json!({})).unwrap();
+    let taken = LayerEmbeddingSpec { width: 4, activation: Activation::Silu };
+    spec.backbone.layers[2].branches.push(Branch::new("embedding", Operation::LayerEmbedding(taken)));
+    assert!(spec.validate().unwrap_err().contains("layer 2: it takes up an embedding of 4, but tokens have none"));
+}
+
+#[test]
 fn gemma_takes_gelu_alone_for_its_approximation() {
     let of = |name: &str| activation(&lower("gemma", json!({"hidden_act": name})).unwrap());
     assert_eq!(of("gelu"), Activation::GeluTanh);

@@ -267,7 +267,9 @@ fn layouts_of_families_read_every_element_once() {
         let changes = json!({"model_type": family.model_type, "hidden_size": 32, "head_dim": 8, "n_inner": 6, "qk_layernorm": true,
             "num_local_experts": 3, "num_experts": 3, "num_experts_per_tok": 2, "n_routed_experts": 3, "n_shared_experts": 1,
             "moe_intermediate_size": 4, "shared_expert_intermediate_size": 4, "decoder_sparse_step": 1, "pad_token_id": 0,
-            "use_qk_norm": true, "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"]});
+            "use_qk_norm": true, "rotary_dim": 4, "ffn_dim": 6, "attention_layers": ["global", "local"],
+            "hidden_size_per_layer_input": 4, "vocab_size_per_layer_input": 61, "global_head_dim": 8, "enable_moe_block": true,
+            "top_k_experts": 2});
         let mut changes = changes;
         if family.defaults.values.iter().any(|(key, _)| *key == "kv_lora_rank") {
             let latent = json!({"num_key_value_heads": 4, "qk_rope_head_dim": 8, "qk_nope_head_dim": 6, "v_head_dim": 10,
