@@ -132,8 +132,8 @@ fn misspelt(nearest: &[String]) -> String {
 }
 
 fn similar_to(similar: &[SimilarFamily]) -> String {
-    let each: Vec<String> = similar.iter().map(ToString::to_string).collect();
-    if each.is_empty() { String::new() } else { format!("; nearest by tensors and config keys: {}", each.join(", ")) }
+    let told = crate::similar::told(similar);
+    if told.is_empty() { String::new() } else { format!("; nearest by tensors and config keys: {told}") }
 }
 
 fn unknown_options(options: &[(String, Vec<String>)]) -> String {

@@ -3,11 +3,11 @@
 
 use crate::weights::SourcePiece;
 use crate::{Lowered, Registry, ResolveOptions};
-use automodel_config::{ConfigError, Origin, Overrides, RawConfig};
+use automodel_config::{ConfigError, Overrides, RawConfig};
 use std::collections::HashSet;
 use std::fmt;
 
-/// Families that are told.
+/// Groups of families that are told; those of a group differ from the checkpoint in the same.
 const TOLD: usize = 3;
 
 /// How near a family comes to a checkpoint of another model type.
@@ -24,27 +24,50 @@ pub struct SimilarFamily {
     pub missing: usize,
     /// Keys of the config that it does not read.
     pub unread_keys: Vec<String>,
-    /// Keys of its class that the config does not have.
-    pub absent_keys: usize,
 }
 
 impl SimilarFamily {
     /// Tensors and keys that only one of the two has: nearest is least. A tensor counts more than all keys.
-    fn distance(&self) -> [usize; 3] {
-        [self.of_tensors - self.tensors + self.missing, self.unread_keys.len(), self.absent_keys]
+    fn distance(&self) -> [usize; 2] {
+        [self.of_tensors - self.tensors + self.missing, self.unread_keys.len()]
+    }
+}
+
+impl SimilarFamily {
+    /// What is alike and what differs: `(28 of 30 tensors, all config keys)`.
+    fn comparison(&self) -> String {
+        Comparison(self).to_string()
     }
 }
 
 impl fmt::Display for SimilarFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.model_type, Comparison(self))
+    }
+}
+
+/// Families with what is alike, those that share it together: `` `helium`, `llama` (all 30 tensors, all config keys) ``.
+pub(crate) fn told(similar: &[SimilarFamily]) -> String {
+    let groups = similar.chunk_by(|one, other| one.comparison() == other.comparison()).map(|group| {
+        let names: Vec<String> = group.iter().map(|family| format!("`{}`", family.model_type)).collect();
+        format!("{} {}", names.join(", "), Comparison(&group[0]))
+    });
+    groups.collect::<Vec<_>>().join("; ")
+}
+
+struct Comparison<'a>(&'a SimilarFamily);
+
+impl fmt::Display for Comparison<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const KEYS: usize = 5;
-        write!(f, "`{}` (", self.model_type)?;
-        match (self.of_tensors - self.tensors, self.missing) {
-            (0, 0) => write!(f, "all {} tensors", self.of_tensors)?,
-            (_, 0) => write!(f, "{} of {} tensors", self.tensors, self.of_tensors)?,
-            (_, missing) => write!(f, "{} of {} tensors, and {missing} more", self.tensors, self.of_tensors)?,
+        let Self(near) = self;
+        write!(f, "(")?;
+        match (near.of_tensors - near.tensors, near.missing) {
+            (0, 0) => write!(f, "all {} tensors", near.of_tensors)?,
+            (_, 0) => write!(f, "{} of {} tensors", near.tensors, near.of_tensors)?,
+            (_, missing) => write!(f, "{} of {} tensors, and {missing} more", near.tensors, near.of_tensors)?,
         }
-        match self.unread_keys.as_slice() {
+        match near.unread_keys.as_slice() {
             [] => write!(f, ", all config keys)"),
             keys => {
                 let shown: Vec<String> = keys.iter().take(KEYS).map(|key| format!("`{key}`")).collect();
@@ -67,8 +90,10 @@ impl Registry {
         let files: HashSet<(&str, &[usize])> = tensors.into_iter().collect();
         let tried = self.families().filter_map(|family| self.compare(family.model_type, raw, overrides, &files));
         let mut near: Vec<SimilarFamily> = tried.filter(|near| 2 * near.tensors >= near.of_tensors.max(1)).collect();
-        near.sort_by_key(SimilarFamily::distance);
-        near.truncate(TOLD);
+        near.sort_by_cached_key(|near| (near.distance(), near.comparison(), near.model_type.clone()));
+        let mut groups = near.chunk_by(|one, other| one.comparison() == other.comparison());
+        let told: usize = groups.by_ref().take(TOLD).map(<[_]>::len).sum();
+        near.truncate(told);
         near
     }
 
@@ -88,15 +113,12 @@ impl Registry {
             Err(_) => return None,
         };
         let (tensors, missing) = counts(&lowered, files);
-        let described = config.describe();
-        let absent = described.iter().filter(|(_, _, origin)| *origin == Origin::ClassDefault);
         Some(SimilarFamily {
             model_type: family.to_owned(),
             tensors,
             of_tensors: files.len(),
             missing,
             unread_keys,
-            absent_keys: absent.count(),
         })
     }
 }

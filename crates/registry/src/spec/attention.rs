@@ -143,6 +143,11 @@ impl AttentionSpec {
             return Err(format!("its values are its keys, of {}, but values have {}", self.head_dim, self.value_dim()));
         }
         validate::check_elements("a projection", &[heads, self.value_dim(), hidden_size])?;
+        if let Some(bound) = self.clip_qkv
+            && !(bound >= 0.0 && bound.is_finite())
+        {
+            return Err(format!("queries, keys and values are clipped to {bound}: it must not be negative"));
+        }
         if self.alibi.is_some() && (self.softcap.is_some() || self.mask == AttentionMask::Bidirectional) {
             return Err("linear biases on the scores (ALiBi) go with neither a soft-cap nor a mask that is not causal"
                 .to_owned());
