@@ -113,13 +113,7 @@ impl Registry {
             Err(_) => return None,
         };
         let (tensors, missing) = counts(&lowered, files);
-        Some(SimilarFamily {
-            model_type: family.to_owned(),
-            tensors,
-            of_tensors: files.len(),
-            missing,
-            unread_keys,
-        })
+        Some(SimilarFamily { model_type: family.to_owned(), tensors, of_tensors: files.len(), missing, unread_keys })
     }
 }
 

@@ -11,6 +11,7 @@ mod layer;
 mod layer_embedding;
 mod mixer;
 mod mla;
+mod moe;
 mod norm;
 mod rope;
 mod short_conv;
@@ -21,14 +22,12 @@ pub use attention::{
     QkNormExtent, QueryTemperature,
 };
 pub use declare::{Declare, ParameterRole, ParameterSpec};
-pub use feed_forward::{
-    Activation, ExpertGroups, FeedForward, Gating, GroupScore, MlpSpec, MoeSpec, Normalize, RouterScore, RouterSpec,
-    SharedExpert, Weighted,
-};
+pub use feed_forward::{Activation, FeedForward, Gating, MlpSpec};
 pub use layer::{Branch, BranchInput, LayerSpec, NamedNorm, Operation};
 pub use layer_embedding::{LayerEmbeddingSpec, LayerEmbeddings};
 pub use mixer::{CacheSpec, Mixer};
 pub use mla::{IndexerSpec, MlaSpec};
+pub use moe::{ExpertGroups, GroupScore, MoeSpec, Normalize, RouterScore, RouterSpec, SharedExpert, Weighted};
 pub use norm::{NormKind, NormSpec};
 pub use rope::{LongRope, RopePairing, RopeScaling, RopeSpec, YarnRope};
 pub use short_conv::ShortConvSpec;
