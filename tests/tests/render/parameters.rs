@@ -180,7 +180,8 @@ fn piece_text(piece: &Value, slot: &Value, place: &Place) -> String {
         text.push_str(&format!(" {}", inline(&shape)));
     }
     for op in fields.shift_remove("ops").iter().flat_map(|ops| ops.as_array().unwrap()) {
-        let op = op.as_object().map_or_else(|| inline(op), inline_fields);
+        let op = place.generic_op(op.clone());
+        let op = op.as_object().map_or_else(|| inline(&op), inline_fields);
         text.push_str(&format!(" | {op}"));
     }
     if !fields.is_empty() {
@@ -261,6 +262,18 @@ impl Place {
         segments.collect::<Vec<_>>().join(".")
     }
 
+    /// An operation that selects what belongs to this expert, with `E` for its number.
+    fn generic_op(&self, mut op: Value) -> Value {
+        // Other axes are those of the expert itself.
+        if op.pointer("/Select/axis") == Some(&0.into())
+            && let Some(index) = op.pointer_mut("/Select/index")
+            && self.expert.as_deref() == Some(index.to_string().as_str())
+        {
+            *index = "E".into();
+        }
+        op
+    }
+
     /// The same for all texts in a value.
     fn generalise(&self, value: &mut Value) {
         match value {
@@ -324,11 +337,8 @@ mod tests {
         assert_eq!(lines[0], "model.embed.weight [96, 32] <- itself");
         assert_eq!(lines[1], "layers N = 0-3:");
         assert_eq!(lines[2], "  attn.q.weight, attn.k.weight [32, 32] <- itself");
-        assert_eq!(
-            lines[3],
-            "  mlp.experts.E.up.weight [16, 32] <- h.N.experts.E.up [3, 16, 32] | Select: {axis: 0, index: 0}"
-        );
-        assert_eq!(lines.len(), 3 + EXPERTS, "{text}");
+        assert_eq!(lines[3], "  3 x mlp.experts.E.up.weight [16, 32]");
+        assert_eq!(lines.len(), 4, "{text}");
     }
 
     /// Whatever changes for one of many equal parameters.
