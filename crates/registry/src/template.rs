@@ -20,6 +20,8 @@ pub struct Keys {
     pub num_key_value_heads: Option<&'static str>,
     /// Width of a head, where the family has such a key.
     pub head_dim: Option<&'static str>,
+    /// Longest sequence, where the family has such a key.
+    pub max_position_embeddings: Option<&'static str>,
 }
 
 impl Keys {
@@ -31,6 +33,7 @@ impl Keys {
         intermediate_size: "intermediate_size",
         num_key_value_heads: Some("num_key_value_heads"),
         head_dim: Some("head_dim"),
+        max_position_embeddings: Some("max_position_embeddings"),
     };
 }
 
@@ -99,7 +102,7 @@ impl Template {
             num_hidden_layers: config.usize(keys.num_hidden_layers)?,
             vocab_size: config.usize("vocab_size")?,
             hidden_size,
-            max_position_embeddings: config.usize_or_null("max_position_embeddings")?,
+            max_position_embeddings: given(keys.max_position_embeddings)?,
             embedding: EmbeddingSpec::default(),
             head: HeadSpec {
                 transform: None,

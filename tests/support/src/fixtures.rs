@@ -5,14 +5,15 @@ use safetensors::SafeTensors;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Model types whose decode steps are not captured on GPUs: routers that correct the choice of experts, norms after the rotation and
-/// short convolutions have no kernel for one token yet.
+/// Model types whose decode steps, or those of a variant, are not captured on GPUs: docs/ARCHITECTURE.md says what has no kernel for one
+/// token yet.
 pub const WITHOUT_CAPTURED_STEPS: &[&str] = &[
     "afmoe",
     "axk1",
     "baichuan",
     "bloom",
     "cohere2_moe",
+    "deepseek",
     "deepseek_v2",
     "deepseek_v3",
     "deepseek_v32",

@@ -52,7 +52,7 @@ const LAYOUT: Layout = Layout {
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let mut template = super::read(config, None, None)?;
+    let mut template = super::read(config, None, None, None)?;
     if config.bool("apply_residual_connection_post_layernorm")? {
         let reason = "branches that are added to their normalised input are not implemented";
         return Err(config.unsupported("apply_residual_connection_post_layernorm", reason));

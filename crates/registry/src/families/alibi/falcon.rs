@@ -51,7 +51,7 @@ const LAYOUT: Layout = Layout {
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let width = config.usize_or_null("ffn_hidden_size")?;
-    let template = super::read(config, Some("activation"), width)?;
+    let template = super::read(config, Some("activation"), width, Keys::LLAMA.max_position_embeddings)?;
     let mut template = template.with_rope(config, RopeDefaults::default(), RopePairing::HalfSplit)?;
     let bias = config.bool("bias")?;
     if let Some(mlp) = template.dense_mlp() {

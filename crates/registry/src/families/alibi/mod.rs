@@ -6,11 +6,12 @@ pub mod mpt;
 
 use super::prelude::*;
 
-/// Sizes, epsilon and head; layer norms, a plain MLP `width` or four times as wide as the residual stream.
+/// Sizes, epsilon and head, and the longest sequence under its key, if any; layer norms, a plain MLP `width` or four times as wide as the residual stream.
 fn read(
     config: &FamilyConfig<'_>,
     activation: Option<&'static str>,
     width: Option<usize>,
+    max_position_embeddings: Option<&'static str>,
 ) -> Result<Template, RegistryError> {
     let keys = Keys {
         norm_eps: "layer_norm_epsilon",
@@ -18,6 +19,7 @@ fn read(
         intermediate_size: "hidden_size",
         num_key_value_heads: None,
         head_dim: None,
+        max_position_embeddings,
         ..Keys::LLAMA
     };
     let mut template = Template::read(config, &keys)?.with_plain_mlp(false);

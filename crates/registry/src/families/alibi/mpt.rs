@@ -71,9 +71,8 @@ const LAYOUT: Layout = Layout {
 };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
-    let mut template = super::read(config, None, None)?;
+    let mut template = super::read(config, None, None, Some("max_seq_len"))?;
     template.norm.kind = NormKind::LayerNorm { bias: false };
-    template.max_position_embeddings = Some(config.usize("max_seq_len")?);
     let attention = &mut template.attention;
     attention.clip_qkv = config.f64_or_null("attn_config.clip_qkv")?.filter(|&bound| bound != 0.0);
     if let Some(scale) = config.f64_or_null("attn_config.softmax_scale")? {

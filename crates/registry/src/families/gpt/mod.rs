@@ -30,12 +30,12 @@ const BUFFERS: &[(&str, &str)] = &[
 /// as wide as the residual stream unless `width_key` says another width.
 fn read(config: &FamilyConfig<'_>, width_key: &str) -> Result<Template, RegistryError> {
     let keys = Keys {
-        num_hidden_layers: Keys::LLAMA.num_hidden_layers,
         norm_eps: "layer_norm_epsilon",
         activation: Some("activation_function"),
         intermediate_size: "hidden_size",
         num_key_value_heads: None,
         head_dim: None,
+        ..Keys::LLAMA
     };
     let mut template = Template::read(config, &keys)?.with_plain_mlp(true);
     let width = config.usize_or_null(width_key)?.unwrap_or(template.hidden_size.saturating_mul(4));
