@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// What all layers of one forward pass share.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is borrowed")]
 pub(crate) enum Pass<'a> {
     /// Any number of tokens after those of the cache: prefill, and decoding token by token.
     Tokens {
