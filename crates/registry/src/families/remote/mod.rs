@@ -12,6 +12,8 @@ mod kimi_k2;
 mod minicpm;
 mod orion;
 mod qwen;
+#[cfg(test)]
+mod tests;
 mod xverse;
 
 use super::prelude::*;
