@@ -227,7 +227,7 @@ mod tests {
                 && file.contains("fn lower")
         );
         let list = read(root.path(), &format!("{FAMILIES}/mod.rs"));
-        assert!(list.contains("\nmod zz_new;\n#[cfg(test)]\n"), "{list}");
+        assert!(list.contains("\nmod zz_new;\n"), "{list}");
         assert!(list.contains(",\n    &zz_new::FAMILY,\n];\n"), "{list}");
         let cases = read(root.path(), &format!("{CASES}/cases_llama.py"));
         assert_eq!(cases.matches("    Case(\n        \"zz_new\",\n").count(), 1);

@@ -123,6 +123,15 @@ pub enum AutoModelError {
     /// The generic implementation without a spec.
     #[error("the resolution chose the generic decoder without a specification: this is a mistake in the registry")]
     NoSpec,
+    /// A family whose configs have no defaults.
+    #[error(
+        "configs of model type `{model_type}` have no default sizes, because its class is no part of transformers: inspect a checkpoint of it \
+         instead"
+    )]
+    NoDefaults {
+        /// The family.
+        model_type: String,
+    },
 }
 
 impl AutoModelError {

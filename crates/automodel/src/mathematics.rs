@@ -45,7 +45,11 @@ impl FamilySummary {
     pub fn of(registry: &Registry, name: &str) -> Result<Self, AutoModelError> {
         let is_named =
             |family: &&automodel_registry::Family| family.model_type == name || family.architectures.contains(&name);
-        let family = registry.families().find(is_named);
+        // Of several with one architecture, that of the shortest name is the class's own: gpt2, not gpt-sw3.
+        let family = registry.families().filter(is_named).min_by_key(|family| family.model_type.len());
+        if let Some(family) = family.filter(|family| registry.remark(family.model_type).is_some()) {
+            return Err(AutoModelError::NoDefaults { model_type: family.model_type.to_owned() });
+        }
         let model_type = family.map_or(name, |family| family.model_type);
         let plain = json!({ "model_type": model_type });
         let (lowered, added) = match lower(registry, plain.clone()) {
@@ -74,22 +78,25 @@ fn lower(registry: &Registry, config: Value) -> Result<Lowered, RegistryError> {
     registry.lower(&config, &resolution)
 }
 
-/// With the sizes that the class has no default for.
+/// With the sizes that the class has no default for; the width of heads only where they do not suffice.
 fn lower_with_sizes(
     registry: &Registry,
     defaults: Option<&ClassDefaults>,
-    mut config: Value,
+    config: Value,
 ) -> Result<(Lowered, Vec<String>), RegistryError> {
     let has_default = |key: &str| {
         let mut values = defaults.into_iter().flat_map(|defaults| defaults.values);
         values.any(|(name, value)| *name == key && !matches!(value, DefaultValue::Null))
     };
-    let mut added = Vec::new();
-    for (key, size) in OPEN_SIZES.iter().filter(|(key, _)| !has_default(key)) {
-        config[*key] = json!(size);
-        added.push(format!("{key} {size}"));
-    }
-    Ok((lower(registry, config)?, added))
+    let with = |sizes: &[(&str, u64)]| {
+        let (mut config, mut added) = (config.clone(), Vec::new());
+        for (key, size) in sizes.iter().filter(|(key, _)| !has_default(key)) {
+            config[*key] = json!(size);
+            added.push(format!("{key} {size}"));
+        }
+        Ok((lower(registry, config)?, added))
+    };
+    with(&OPEN_SIZES[1..]).or_else(|_: RegistryError| with(OPEN_SIZES))
 }
 
 fn norm(norm: NormSpec) -> String {
@@ -144,7 +151,13 @@ mod tests {
 
     #[test]
     fn every_family_is_told_and_what_was_added_is_said() {
-        for family in Registry::builtin().families() {
+        let registry = Registry::builtin();
+        for family in registry.families() {
+            if registry.remark(family.model_type).is_some() {
+                let said = FamilySummary::of(&registry, family.model_type).unwrap_err().to_string();
+                assert!(said.contains("no default sizes"), "{said}");
+                continue;
+            }
             let summary = of(family.model_type);
             assert!(!summary.layers.is_empty() && summary.architectures == family.architectures, "{summary:?}");
         }

@@ -31,7 +31,7 @@ pub struct ModelArgs {
     /// Use the generic decoder even where a custom one fits
     #[arg(long, help_heading = "Model")]
     pub force_generic: bool,
-    /// Compute the model as this model type, a guess that every report marks
+    /// Compute the model as this model type, a guess, marked in each report
     #[arg(long, value_name = "MODEL_TYPE", help_heading = "Model")]
     pub assume: Option<String>,
     /// Allow an unread key of the config; may be repeated
