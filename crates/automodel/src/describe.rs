@@ -112,8 +112,30 @@ fn scaling(scaling: &RopeScaling) -> String {
     }
 }
 
+/// What most attentions do not have. All fields are named, so that a new one is told, here or by the caller.
 fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
-    let qk_norm = attention.qk_norm.as_ref().map(|qk| {
+    let AttentionSpec {
+        num_attention_heads: _,
+        num_key_value_heads: _,
+        head_dim: _,
+        bias: _,
+        qk_norm,
+        scale: _,
+        softcap,
+        mask: _,
+        rope: _,
+        sinks,
+        clip_qkv,
+        query_temperature,
+        key_values,
+        value_norm,
+        sub_norm,
+        alibi: _,
+        value_head_dim,
+        value_scale,
+        output_gate: gate,
+    } = attention;
+    let qk_norm = qk_norm.as_ref().map(|qk| {
         let extent = match qk.extent {
             QkNormExtent::Head => "each head",
             QkNormExtent::HeadOwnWeight => "each head with its own weight",
@@ -123,19 +145,20 @@ fn unusual(attention: &AttentionSpec) -> impl Iterator<Item = String> {
     });
     let parts = [
         qk_norm,
-        attention.softcap.map(|cap| format!("softcap {cap}")),
-        attention.sinks.then(|| "attention sinks".to_owned()),
-        attention.clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
-        attention.query_temperature.map(|_| "query temperature".to_owned()),
-        match attention.key_values {
+        softcap.map(|cap| format!("softcap {cap}")),
+        sinks.then(|| "attention sinks".to_owned()),
+        clip_qkv.map(|clip| format!("QKV clipped to {clip}")),
+        query_temperature.map(|_| "query temperature".to_owned()),
+        match key_values {
             KeyValues::Projected => None,
             KeyValues::OneProjection => Some("values are keys".to_owned()),
             KeyValues::OfLayer(layer) => Some(format!("keys and values of layer {layer}")),
         },
-        attention.value_norm.map(|_| "norm on values".to_owned()),
-        attention.sub_norm.map(|_| "norm before the output projection".to_owned()),
-        attention.value_head_dim.map(|width| format!("values of {width}")),
-        attention.output_gate.map(output_gate),
+        value_norm.map(|_| "norm on values".to_owned()),
+        sub_norm.map(|_| "norm before the output projection".to_owned()),
+        value_head_dim.map(|width| format!("values of {width}")),
+        value_scale.map(|scale| format!("values scaled by {scale}")),
+        gate.map(output_gate),
     ];
     parts.into_iter().flatten()
 }
@@ -338,12 +361,13 @@ mod tests {
         let biased = AttentionSpec {
             alibi: Some(Alibi { before_scale: false, in_bfloat16: false }),
             value_head_dim: Some(32),
+            value_scale: Some(0.5),
             output_gate: Some(gate),
             ..attention()
         };
         assert_eq!(
             mixer(&Mixer::Attention(biased)),
-            "attention 8/2 heads of 64, full, ALiBi, values of 32, softplus gate on each head of the output"
+            "attention 8/2 heads of 64, full, ALiBi, values of 32, values scaled by 0.5, softplus gate on each head of the output"
         );
         let router = RouterSpec {
             logit_softcap: Some(5.0),

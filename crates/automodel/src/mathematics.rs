@@ -103,23 +103,31 @@ fn norm(norm: NormSpec) -> String {
     format!("{}, epsilon {:e}", describe::norm(norm.kind), norm.eps)
 }
 
+// Both name every field, so that a new one is told.
 fn embedding(spec: &ModelSpec) -> String {
-    let embedding: &EmbeddingSpec = &spec.backbone.embedding;
+    let EmbeddingSpec { scale, learned_positions, norm: on_sum, by_layer, projected_from, sinusoids } =
+        &spec.backbone.embedding;
     let parts = [
         Some(format!("{} tokens to {}", spec.backbone.vocab_size, spec.backbone.hidden_size)),
-        embedding.scale.map(|scale| format!("scaled by {scale}")),
-        embedding.learned_positions.as_ref().map(|positions| format!("{} learned positions", positions.positions())),
-        embedding.norm.map(|of| format!("{} on the sum", norm(of))),
+        projected_from.map(|width| format!("projected from {width}")),
+        scale.map(|scale| format!("scaled by {scale}")),
+        learned_positions.as_ref().map(|positions| format!("{} learned positions", positions.positions())),
+        sinusoids.map(|_| "sinusoidal positions".to_owned()),
+        on_sum.map(|of| format!("{} on the sum", norm(of))),
+        by_layer.as_ref().map(|by_layer| format!("embeddings of {} for each layer", by_layer.width)),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn head(head: &HeadSpec) -> String {
+    let HeadSpec { transform, tied, bias, unit_rows, logit_scale, logit_softcap } = head;
     let parts = [
-        Some(if head.tied { "shares the weight of the embedding" } else { "own weight" }.to_owned()),
-        head.bias.then(|| "bias".to_owned()),
-        head.logit_scale.map(|scale| format!("logits scaled by {scale}")),
-        head.logit_softcap.map(|cap| format!("logits soft-capped at {cap}")),
+        transform.as_ref().map(|transform| format!("projection to {} before it", transform.width)),
+        Some(if *tied { "shares the weight of the embedding" } else { "own weight" }.to_owned()),
+        unit_rows.then(|| "rows of length one".to_owned()),
+        bias.then(|| "bias".to_owned()),
+        logit_scale.map(|scale| format!("logits scaled by {scale}")),
+        logit_softcap.map(|cap| format!("logits soft-capped at {cap}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -146,6 +154,10 @@ mod tests {
             ("gpt2", "50257 tokens to 768, 1024 learned positions")
         );
         assert!(gpt2.layers[0].mixer.ends_with("no rope") && gpt2.final_norm.starts_with("LayerNorm, "));
+        assert!(of("xglm").embedding.ends_with("sinusoidal positions"), "{}", of("xglm").embedding);
+        let gemma4 = of("gemma4_text").embedding;
+        assert!(gemma4.ends_with("embeddings of 256 for each layer"), "{gemma4}");
+        assert!(of("modernbert-decoder").head.starts_with("projection to 768 before it"));
         assert!(of("mixtral").layers[0].mlp.starts_with("mixture, 2 of 8 experts"));
     }
 

@@ -230,10 +230,7 @@ impl Backbone {
         for layer in &self.layers {
             x = layer.forward(x, states, pass)?;
         }
-        Ok(match &self.norm {
-            Some(norm) => norm.forward(x),
-            None => x,
-        })
+        Ok(Norm::apply(self.norm.as_ref(), x))
     }
 
     fn embed(
@@ -290,10 +287,7 @@ impl Backbone {
     }
 
     fn norm_embedded(&self, x: Tensor<3>) -> Tensor<3> {
-        match &self.embed_norm {
-            Some(norm) => norm.forward(x),
-            None => x,
-        }
+        Norm::apply(self.embed_norm.as_ref(), x)
     }
 
     fn learned_positions(&self) -> Option<(&LearnedPositions, &Embedding)> {

@@ -31,17 +31,14 @@ impl HeadTransform {
 
     /// `[batch, length, hidden_size]` to `[batch, length, width]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, length, hidden_size] = x.dims();
-        let y = self.dense.forward(x.reshape([batch * length, hidden_size]));
+        let y = self.dense.forward_sequence(x);
         let y = match self.activation {
-            Some(activation) => feed_forward::activate(activation, y),
+            Some(activation) => {
+                let [batch, length, width] = y.dims();
+                feed_forward::activate(activation, y.reshape([batch * length, width])).reshape([batch, length, width])
+            }
             None => y,
         };
-        let y = match &self.norm {
-            Some(norm) => norm.forward(y),
-            None => y,
-        };
-        let width = y.dims()[1];
-        y.reshape([batch, length, width])
+        Norm::apply(self.norm.as_ref(), y)
     }
 }

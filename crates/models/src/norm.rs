@@ -53,6 +53,14 @@ impl<const W: usize> Norm<W> {
         kernels::normalized(pass, x, weight.as_ref(), bias.as_ref()).unwrap_or_else(|x| self.forward_plainly(x))
     }
 
+    /// [`forward`](Self::forward) of a norm that may be absent.
+    pub(crate) fn apply<const D: usize>(norm: Option<&Self>, x: Tensor<D>) -> Tensor<D> {
+        match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        }
+    }
+
     /// [`forward`](Self::forward) in tensor operations: any device and dtype, differentiable.
     fn forward_plainly<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();

@@ -53,14 +53,7 @@ impl GatedMlp {
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let gate = self.gate_proj.forward(x.clone());
         let inner = self.combine(gate, self.up_proj.forward(x));
-        self.down_proj.forward(normed(inner, self.ffn_sub_norm.as_ref()))
-    }
-}
-
-fn normed(x: Tensor<2>, norm: Option<&Norm>) -> Tensor<2> {
-    match norm {
-        Some(norm) => norm.forward(x),
-        None => x,
+        self.down_proj.forward(Norm::apply(self.ffn_sub_norm.as_ref(), inner))
     }
 }
 
@@ -107,7 +100,7 @@ impl PlainMlp {
             Some(xielu) => xielu.forward(inner),
             None => activate(self.activation, inner),
         };
-        self.down_proj.forward(normed(inner, self.ffn_sub_norm.as_ref()))
+        self.down_proj.forward(Norm::apply(self.ffn_sub_norm.as_ref(), inner))
     }
 }
 

@@ -188,10 +188,7 @@ impl Attention {
 
     /// The result of all heads, `[rows, num_attention_heads * value_dim]`, to `[rows, hidden_size]`.
     fn project_result(&self, y: Tensor<2>) -> Tensor<2> {
-        self.o_proj.forward(match &self.attn_sub_norm {
-            Some(norm) => norm.forward(y),
-            None => y,
-        })
+        self.o_proj.forward(Norm::apply(self.attn_sub_norm.as_ref(), y))
     }
 
     fn params(&self) -> AttentionParams {
@@ -233,10 +230,7 @@ impl Attention {
             None => k.clone(),
         };
         let v = self.heads(v, None, rows, [kv_heads, self.spec.value_dim()]);
-        let v = match &self.v_norm {
-            Some(norm) => norm.forward(v),
-            None => v,
-        };
+        let v = Norm::apply(self.v_norm.as_ref(), v);
         let v = match self.spec.value_scale {
             Some(scale) => v * scale,
             None => v,

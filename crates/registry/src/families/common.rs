@@ -3,7 +3,7 @@
 use crate::rope::RopeByLayerType;
 use crate::spec::*;
 use crate::template::{MOST_LAYERS, Template};
-use crate::weights::{Layout, PACKED_EXPERTS, PackOrder, Rule, STACKED_EXPERTS};
+use crate::weights::{Layout, PACKED_EXPERTS, Rule, STACKED_EXPERTS};
 use crate::{FamilyConfig, RegistryError};
 use automodel_config::{RopeDefaults, RopeOptions};
 
@@ -163,10 +163,6 @@ pub(super) fn sparse_layers(
     };
     types.iter().map(is_sparse).collect()
 }
-
-/// Gate and up projection of an expert in `gate_up_proj`.
-pub(super) const PACKED_EXPERT: Rule =
-    Rule::Pack { parts: &["gate_proj", "up_proj"], into: "gate_up_proj", order: PackOrder::Rows };
 
 /// `count` shared experts without gate, which are one of `count` times the width of `expert`.
 pub(super) fn shared_experts(

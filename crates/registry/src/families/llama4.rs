@@ -47,9 +47,9 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
 /// Experts in two tensors, `[experts, hidden_size, 2 * intermediate_size]` and `[experts, intermediate_size, hidden_size]`.
 const LAYOUT: Layout = Layout {
     rules: &[
-        Rule::Only { within: "mlp.experts.", rule: &PACKED_EXPERT },
+        PACKED_EXPERTS,
         Rule::Transpose("mlp.experts."),
-        Rule::Stack { over: "mlp.experts", into: "mlp.experts" },
+        STACKED_EXPERTS,
         Rule::Rename("mlp.gate.", "mlp.router."),
         Rule::Rename("mlp.", "feed_forward."),
     ],

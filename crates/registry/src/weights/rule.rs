@@ -43,13 +43,6 @@ pub enum Rule {
     Scalar(&'static str),
     /// The first two axes of parameters whose name contains the text are one: the rows of all experts (DBRX).
     JoinedAxes(&'static str),
-    /// A rule for parameters whose path contains a text, and for no others.
-    Only {
-        /// A part of the path.
-        within: &'static str,
-        /// The rule.
-        rule: &'static Rule,
-    },
 }
 
 /// How the parts lie in a packed tensor.
@@ -170,7 +163,6 @@ impl Rule {
     fn parts(&self) -> &'static [&'static str] {
         match self {
             Self::Pack { parts, .. } => parts,
-            Self::Only { rule, .. } => rule.parts(),
             _ => &[],
         }
     }
@@ -178,7 +170,6 @@ impl Rule {
     fn stacked_over(&self) -> Option<&'static str> {
         match self {
             Self::Stack { over, .. } => Some(over),
-            Self::Only { rule, .. } => rule.stacked_over(),
             _ => None,
         }
     }
@@ -193,8 +184,6 @@ impl Rule {
             Self::LeadingAxis(text) => leading_axis(located, text),
             Self::Scalar(text) => scalar(located, text),
             Self::JoinedAxes(text) => joined_axes(located, text),
-            Self::Only { within, rule } if located.path.contains(within) => rule.apply(located, shapes),
-            Self::Only { .. } => located,
         }
     }
 }

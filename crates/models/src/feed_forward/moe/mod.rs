@@ -136,10 +136,7 @@ impl SparseMoe {
 
     /// `[tokens, hidden_size]` to the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let normed = |norm: fn(&MoeNorms) -> &Norm, x: Tensor<2>| match &self.norms {
-            Some(norms) => norm(norms).forward(x),
-            None => x,
-        };
+        let normed = |norm: fn(&MoeNorms) -> &Norm, x: Tensor<2>| Norm::apply(self.norms.as_ref().map(norm), x);
         let routed = normed(|norms| &norms.routed_post, self.routed(&x));
         match &self.shared_expert {
             Some(shared) => {
@@ -162,10 +159,7 @@ impl SparseMoe {
             return y;
         }
         let choices = self.gate.choose(x.clone());
-        let x = match &self.norms {
-            Some(norms) => norms.routed_pre.forward(x.clone()),
-            None => x.clone(),
-        };
+        let x = Norm::apply(self.norms.as_ref().map(|norms| &norms.routed_pre), x.clone());
         match choices.as_slice() {
             [only] => self.for_one_token(x, only),
             _ => self.for_tokens(x, &choices),

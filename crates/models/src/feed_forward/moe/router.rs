@@ -44,10 +44,7 @@ impl Router {
 
     /// Float32 logits `[tokens, num_experts]` for `x` `[tokens, hidden_size]`.
     pub(super) fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        let x = match &self.norm {
-            Some(norm) => norm.forward(x),
-            None => x,
-        };
+        let x = Norm::apply(self.norm.as_ref(), x);
         let x = match self.spec.input_scale {
             Some(scale) => x * scale,
             None => x,

@@ -8,7 +8,8 @@ pub static FAMILY: Family = Family {
     defaults: &DEFAULTS,
     lower,
     ignored_keys: &[],
-    layout: LAYOUT,
+    // Saved under the names of its modules.
+    layout: Layout { rules: super::MODULE_RULES, ..Layout::LLAMA },
 };
 
 static DEFAULTS: ClassDefaults = ClassDefaults {
@@ -37,22 +38,6 @@ static DEFAULTS: ClassDefaults = ClassDefaults {
     ],
     aliases: &[],
 };
-
-/// Experts in two tensors, as in granitemoe's module in transformers 5, under the names that they have there.
-const LAYOUT: Layout = Layout {
-    rules: &[
-        Rule::Only { within: "mlp.experts.", rule: &PACKED_EXPERT },
-        Rule::Stack { over: "mlp.experts", into: "block_sparse_moe.experts" },
-        Rule::Rename("mlp.gate.", "block_sparse_moe.router."),
-        Rule::Only { within: "mlp.shared_expert.", rule: &PACKED_SHARED_EXPERT },
-        Rule::Rename("mlp.shared_expert.down_proj", "shared_mlp.output_linear"),
-        Rule::Rename("mlp.shared_expert.", "shared_mlp."),
-    ],
-    ..Layout::LLAMA
-};
-
-const PACKED_SHARED_EXPERT: Rule =
-    Rule::Pack { parts: &["gate_proj", "up_proj"], into: "input_linear", order: PackOrder::Rows };
 
 fn lower(config: &FamilyConfig<'_>) -> Result<ModelSpec, RegistryError> {
     let mut template = Template::llama(config)?.with_granite_factors(config)?;

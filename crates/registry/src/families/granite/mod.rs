@@ -33,19 +33,22 @@ const MOE_LAYOUT: Layout = Layout {
         Rule::Rename("block_sparse_moe.input_linear", "block_sparse_moe.input_linear.weight"),
         Rule::Rename("block_sparse_moe.output_linear", "block_sparse_moe.output_linear.weight"),
     ],
-    module_rules: &[
-        Rule::Pack {
-            parts: &["mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj"],
-            into: "shared_mlp.input_linear",
-            order: PackOrder::Rows,
-        },
-        Rule::Rename("mlp.shared_expert.down_proj", "shared_mlp.output_linear"),
-        PACKED_EXPERTS,
-        Rule::Stack { over: "mlp.experts", into: "block_sparse_moe.experts" },
-        Rule::Rename("mlp.gate.", "block_sparse_moe.router."),
-    ],
+    module_rules: MODULE_RULES,
     ..Layout::LLAMA
 };
+
+/// The names of the modules of transformers 5.
+const MODULE_RULES: &[Rule] = &[
+    Rule::Pack {
+        parts: &["mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj"],
+        into: "shared_mlp.input_linear",
+        order: PackOrder::Rows,
+    },
+    Rule::Rename("mlp.shared_expert.down_proj", "shared_mlp.output_linear"),
+    PACKED_EXPERTS,
+    Rule::Stack { over: "mlp.experts", into: "block_sparse_moe.experts" },
+    Rule::Rename("mlp.gate.", "block_sparse_moe.router."),
+];
 
 /// The best logits are kept and weighted by a softmax over them.
 fn granite_moe(config: &FamilyConfig<'_>) -> Result<MoeSpec, RegistryError> {
